@@ -1,0 +1,26 @@
+package schema
+
+import (
+	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
+	"entgo.io/ent/schema"
+	"entgo.io/ent/schema/field"
+)
+
+// ApiKeyUsage counts the use of one key; its id is the key's. It is written in
+// batches by the counters' flush alone.
+type ApiKeyUsage struct{ ent.Schema }
+
+// Annotations of the ApiKeyUsage.
+func (ApiKeyUsage) Annotations() []schema.Annotation {
+	return []schema.Annotation{entsql.Table("api_key_usage")}
+}
+
+// Fields of the ApiKeyUsage.
+func (ApiKeyUsage) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").Immutable(),
+		field.Int64("total_requests"),
+		field.Int64("last_used_at"),
+	}
+}

@@ -1,0 +1,119 @@
+package apikey
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is the class of a failure; each transport has one table that turns kinds
+// into its codes.
+type Kind int
+
+// The kinds of failure. The zero Kind is an unexpected one.
+const (
+	KindInternal           Kind = iota
+	KindInvalid                 // the request is wrong whatever the state is
+	KindFailedPrecondition      // the resource's state forbids it
+	KindOutOfRange              // a position that is no longer kept
+	KindUnauthenticated         // no credential, or a bad one
+	KindPermissionDenied        // the caller may not
+	KindNotFound                // unknown to this caller
+	KindConflict                // the etag is not the resource's
+	KindExhausted               // a limit; RetryAfter says when to come back
+	KindUnavailable             // not now: the caller may try again
+)
+
+// Reason is the stable, machine-readable name of a failure that a client can
+// see (google.rpc.ErrorInfo.reason).
+type Reason string
+
+// The reasons that the rules of this package give. The transports add those of
+// their own layer.
+const (
+	ReasonInvalidArgument   Reason = "INVALID_ARGUMENT"
+	ReasonUnauthenticated   Reason = "UNAUTHENTICATED"
+	ReasonPermissionDenied  Reason = "PERMISSION_DENIED"
+	ReasonWrongOrganization Reason = "WRONG_ORGANIZATION"
+	ReasonIPNotAllowed      Reason = "IP_NOT_ALLOWED"
+	ReasonInsufficientScope Reason = "INSUFFICIENT_SCOPE"
+	ReasonRateLimited       Reason = "RATE_LIMITED"
+	ReasonQuotaExceeded     Reason = "QUOTA_EXCEEDED"
+	ReasonExceedsCaller     Reason = "EXCEEDS_CALLER"
+	ReasonOwnLimits         Reason = "OWN_LIMITS"
+	ReasonNotFound          Reason = "API_KEY_NOT_FOUND"
+	ReasonRevoked           Reason = "API_KEY_REVOKED"
+	ReasonExpired           Reason = "API_KEY_EXPIRED"
+	ReasonStaleETag         Reason = "STALE_ETAG"
+	ReasonUnavailable       Reason = "UNAVAILABLE"
+	ReasonInternal          Reason = "INTERNAL"
+)
+
+// FieldProblem says what is wrong with one field, in words that end the
+// sentence "<field> ...".
+type FieldProblem struct {
+	Field   string
+	Problem string
+}
+
+// Error is a failure that a caller is told of. Every other error is unexpected:
+// its text goes to the log and the caller reads one fixed sentence.
+type Error struct {
+	Kind    Kind
+	Reason  Reason
+	Message string // a sentence a person can act on
+	// Fields are the faulty fields of a KindInvalid.
+	Fields []FieldProblem
+	// RetryAfter is how long to wait before the same call can succeed; zero where
+	// waiting does not help or the time is unknown.
+	RetryAfter time.Duration
+	// Details are further facts for machines, under keys of lower_snake form.
+	Details map[string]string
+}
+
+// Error returns the message and the faulty fields.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Message)
+	for _, f := range e.Fields {
+		fmt.Fprintf(&b, "; %s %s", f.Field, f.Problem)
+	}
+	return b.String()
+}
+
+// Errorf returns an Error with a formatted message.
+func Errorf(kind Kind, reason Reason, format string, args ...any) *Error {
+	return &Error{Kind: kind, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// InvalidField returns the Error of one faulty field.
+func InvalidField(field, format string, args ...any) *Error {
+	return InvalidFields([]FieldProblem{{field, fmt.Sprintf(format, args...)}})
+}
+
+// InvalidFields returns the Error of all faulty fields, or nil where there are
+// none.
+func InvalidFields(problems []FieldProblem) *Error {
+	if len(problems) == 0 {
+		return nil
+	}
+	p := problems[0]
+	message := fmt.Sprintf("The field %s %s.", p.Field, p.Problem)
+	if n := len(problems); n > 1 {
+		message = fmt.Sprintf("%d fields are wrong; the first: %s %s.", n, p.Field, p.Problem)
+	}
+	return &Error{Kind: KindInvalid, Reason: ReasonInvalidArgument, Message: message, Fields: problems}
+}
+
+// ErrNotFound is the answer for a key that does not exist, and for one that the
+// caller may not know of: the words are the same.
+var ErrNotFound = Errorf(KindNotFound, ReasonNotFound, "There is no API key with this id.")
+
+// AsError returns the Error in err's chain, or nil.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package apikey
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Mode is what a key is for. It is fixed when the key is made; verification
+// reports it and never judges by it.
+type Mode string
+
+// The modes.
+const (
+	ModeLive Mode = "live"
+	ModeTest Mode = "test"
+)
+
+// State is whether a key can be used, and if not, the first reason that holds.
+type State string
+
+// The states, in the order in which they are judged.
+const (
+	StateRevoked  State = "revoked"
+	StateDisabled State = "disabled"
+	StateExpired  State = "expired"
+	StateActive   State = "active"
+)
+
+// RevokeReason is why a key was revoked.
+type RevokeReason string
+
+// The reasons of a revocation.
+const (
+	RevokeUnspecified        RevokeReason = "unspecified"
+	RevokeKeyCompromise      RevokeReason = "key_compromise"
+	RevokeSuperseded         RevokeReason = "superseded"
+	RevokeNoLongerNeeded     RevokeReason = "no_longer_needed"
+	RevokePrivilegeWithdrawn RevokeReason = "privilege_withdrawn"
+)
+
+// RateLimit is a burst of Requests, refilled evenly over WindowSeconds. The zero
+// RateLimit limits nothing.
+type RateLimit struct {
+	Requests      int `json:"requests"`
+	WindowSeconds int `json:"window_seconds"`
+}
+
+// StoredSecret is what is kept of a secret.
+type StoredSecret struct {
+	Hash     Hash   `json:"-"`
+	PepperID string `json:"-"`
+	Mask     string `json:"mask"`
+}
+
+// Usage is how much a key was used: valid verifications, management calls made
+// with it included, and the time of the latest.
+type Usage struct {
+	TotalRequests int64     `json:"total_requests"`
+	LastUsedAt    time.Time `json:"last_used_at,omitzero"`
+}
+
+// Key is an API key as it is stored. The zero time stands for "not" or "never"
+// in every field. Its JSON is the snapshot that the event log keeps and leaves
+// out the hashes; what clients see is made by package wire.
+//
+// A Key handed out by a store or a cache is shared: change a copy, and replace
+// its slices and maps, never their elements.
+type Key struct {
+	ID             string            `json:"id"`
+	OrganizationID string            `json:"organization_id"`
+	Label          string            `json:"label"`
+	Description    string            `json:"description,omitzero"`
+	Scopes         Scopes            `json:"scopes,omitempty"`
+	IPAllowList    AllowList         `json:"ip_allow_list,omitempty"`
+	ExpiresAt      time.Time         `json:"expires_at,omitzero"`
+	CreatedAt      time.Time         `json:"created_at"`
+	UpdatedAt      time.Time         `json:"updated_at,omitzero"`
+	Enabled        bool              `json:"enabled"`
+	Mode           Mode              `json:"mode"`
+	OwnerID        string            `json:"owner_id,omitzero"`
+	Metadata       map[string]string `json:"metadata,omitempty"`
+	RateLimit      RateLimit         `json:"rate_limit,omitzero"`
+	RevokedAt      time.Time         `json:"revoked_at,omitzero"`
+	RevokeReason   RevokeReason      `json:"revoke_reason,omitzero"`
+	// Secret is the current one; Previous is the one before the last rotation,
+	// which works until PreviousExpiresAt.
+	Secret            StoredSecret `json:"secret"`
+	Previous          StoredSecret `json:"-"`
+	PreviousExpiresAt time.Time    `json:"previous_secret_expires_at,omitzero"`
+	// NoticeAt is when the next notice of the key's expiry is due.
+	NoticeAt time.Time `json:"-"`
+	// Version counts the key's changes from 1; the etag is made of it.
+	Version int64 `json:"version"`
+	Usage   Usage `json:"usage,omitzero"`
+}
+
+// State returns the key's state at now.
+func (k *Key) State(now time.Time) State {
+	switch {
+	case !k.RevokedAt.IsZero():
+		return StateRevoked
+	case !k.Enabled:
+		return StateDisabled
+	case k.expired(now):
+		return StateExpired
+	default:
+		return StateActive
+	}
+}
+
+// expired reports whether the key's time is over: from expires_at on, that
+// instant included.
+func (k *Key) expired(now time.Time) bool {
+	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
+}
+
+// PreviousWorks reports whether the secret before the last rotation is still
+// good at now.
+func (k *Key) PreviousWorks(now time.Time) bool {
+	return now.Before(k.PreviousExpiresAt)
+}
+
+// ETag names this version of the key.
+func (k *Key) ETag() string { return strconv.FormatInt(k.Version, 10) }
+
+// Hashes returns the hashes under which the key can be found: the current
+// secret's, and the previous one's if there is one.
+func (k *Key) Hashes() []Hash {
+	hashes := []Hash{k.Secret.Hash}
+	if k.Previous.Mask != "" {
+		hashes = append(hashes, k.Previous.Hash)
+	}
+	return hashes
+}
+
+// Changes returns the names of the resource's fields whose values differ between
+// before and after at now, in the resource's order. updated_at and etag, which
+// every change moves, and metrics, which no change moves, are left out.
+func Changes(before, after *Key, now time.Time) []string {
+	var names []string
+	differs := func(name string, differ bool) {
+		if differ {
+			names = append(names, name)
+		}
+	}
+	differs("label", before.Label != after.Label)
+	differs("description", before.Description != after.Description)
+	differs("secret", before.Secret.Hash != after.Secret.Hash)
+	differs("scopes", !slices.Equal(before.Scopes, after.Scopes))
+	differs("ip_allow_list", !slices.Equal(before.IPAllowList, after.IPAllowList))
+	differs("expires_at", !before.ExpiresAt.Equal(after.ExpiresAt))
+	differs("enabled", before.Enabled != after.Enabled)
+	differs("state", before.State(now) != after.State(now))
+	differs("owner_id", before.OwnerID != after.OwnerID)
+	differs("metadata", !maps.Equal(before.Metadata, after.Metadata))
+	differs("rate_limit", before.RateLimit != after.RateLimit)
+	differs("revoked_at", !before.RevokedAt.Equal(after.RevokedAt))
+	differs("revoke_reason", before.RevokeReason != after.RevokeReason)
+	differs("previous_secret_expires_at", !before.PreviousExpiresAt.Equal(after.PreviousExpiresAt))
+	return names
+}
+
+// UsageCount is what is to be added to one key's usage.
+type UsageCount struct {
+	KeyID      string
+	Count      int64
+	LastUsedAt time.Time
+}

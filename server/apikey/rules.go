@@ -1,0 +1,159 @@
+package apikey
+
+import (
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxOverlap is the longest time that a rotated secret may go on working.
+const MaxOverlap = 30 * 24 * time.Hour
+
+// The bounds of fields that a merge can pass although each request keeps them.
+const (
+	maxMetadataEntries = 50
+	maxMetadataKey     = 64
+	maxMetadataBytes   = 8 << 10
+	maxRequests        = 1_000_000
+	maxWindowSeconds   = 86_400
+)
+
+// Rules is what a server configures about keys.
+type Rules struct {
+	// Catalogue lists the scopes that may be granted; [AllScopes] always may.
+	Catalogue []string
+	// AbsentScopesMeanAll makes a key that is created without a list of scopes
+	// hold [AllScopes].
+	AbsentScopesMeanAll bool
+	// ExpiringNotice is how long before its expiry a key is announced to expire.
+	ExpiringNotice time.Duration
+}
+
+// Create completes k, the key that a caller asked for, as one made at now, or
+// says which fields are wrong.
+func (r Rules) Create(k Key, now time.Time) (Key, error) {
+	if k.Mode == "" {
+		k.Mode = ModeLive
+	}
+	k.CreatedAt, k.Version = now, 1
+	k.Scopes = unique(k.Scopes)
+	k.IPAllowList = uniquePrefixes(k.IPAllowList)
+	if err := InvalidFields(r.problems(&k, now, everyField)); err != nil {
+		return Key{}, err
+	}
+	r.schedule(&k, now)
+	return k, nil
+}
+
+// everyField is the set of fields that a new key has to answer for.
+func everyField(string) bool { return true }
+
+// problems judges the fields of k that judged names.
+func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) []FieldProblem {
+	var found []FieldProblem
+	report := func(field, format string, args ...any) {
+		found = append(found, FieldProblem{field, fmt.Sprintf(format, args...)})
+	}
+	if judged("label") && k.Label == "" {
+		report("label", "is required and must not be empty")
+	}
+	if judged("scopes") {
+		for i, s := range k.Scopes {
+			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
+				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue: %q", s)
+			}
+		}
+	}
+	if judged("expires_at") && k.expired(now) {
+		report("expires_at", "must be later than now")
+	}
+	if judged("metadata") {
+		total := 0
+		for key, value := range k.Metadata {
+			total += len(key) + len(value)
+			if key == "" || utf8.RuneCountInString(key) > maxMetadataKey {
+				report("metadata", "must have keys of 1 to %d characters", maxMetadataKey)
+			}
+		}
+		if len(k.Metadata) > maxMetadataEntries {
+			report("metadata", "must have at most %d entries", maxMetadataEntries)
+		} else if total > maxMetadataBytes {
+			report("metadata", "must have at most %d bytes in all", maxMetadataBytes)
+		}
+	}
+	if judged("rate_limit") && k.RateLimit != (RateLimit{}) {
+		if n := k.RateLimit.Requests; n < 1 || n > maxRequests {
+			report("rate_limit.requests", "must be 1 to %d", maxRequests)
+		}
+		if n := k.RateLimit.WindowSeconds; n < 1 || n > maxWindowSeconds {
+			report("rate_limit.window_seconds", "must be 1 to %d", maxWindowSeconds)
+		}
+	}
+	return found
+}
+
+// Rotate replaces the key's secret. The old one works for overlap more, but never
+// past the key's own expiry; one that was already on its way out ends at once.
+func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now time.Time) error {
+	switch {
+	case !k.RevokedAt.IsZero():
+		return errRevoked()
+	case k.expired(now):
+		return Errorf(KindFailedPrecondition, ReasonExpired,
+			"The key has expired; give it a later expires_at before rotating it.")
+	}
+	k.Previous, k.PreviousExpiresAt = StoredSecret{}, time.Time{}
+	if overlap > 0 {
+		k.Previous, k.PreviousExpiresAt = k.Secret, now.Add(overlap)
+	}
+	k.Secret = secret
+	k.boundPrevious()
+	return nil
+}
+
+// boundPrevious keeps the previous secret from outliving the key.
+func (k *Key) boundPrevious() {
+	if !k.ExpiresAt.IsZero() && k.PreviousExpiresAt.After(k.ExpiresAt) {
+		k.PreviousExpiresAt = k.ExpiresAt
+	}
+}
+
+// Revoke ends the key for good. A key that is revoked already keeps its first
+// time and reason.
+func (r Rules) Revoke(k *Key, reason RevokeReason, now time.Time) {
+	if k.RevokedAt.IsZero() {
+		k.RevokedAt, k.RevokeReason = now, reason
+		k.NoticeAt = time.Time{}
+	}
+}
+
+// schedule sets when the next notice of expiry is due: the announcement, unless
+// less than its lead was left when the expiry was set; then the expiry itself;
+// never for a key that cannot be used anyway.
+func (r Rules) schedule(k *Key, now time.Time) {
+	k.NoticeAt = time.Time{}
+	if k.State(now) != StateActive || k.ExpiresAt.IsZero() {
+		return
+	}
+	k.NoticeAt = k.ExpiresAt
+	if early := k.ExpiresAt.Add(-r.ExpiringNotice); early.After(now) {
+		k.NoticeAt = early
+	}
+}
+
+// Notice returns the type of event that is due for k at now, with the names of
+// the fields it changes, and sets the time of the next. A server that was down
+// over both notices gives the later one only.
+func (r Rules) Notice(k *Key, now time.Time) (EventType, []string) {
+	if k.expired(now) {
+		k.NoticeAt = time.Time{}
+		return KeyExpired, []string{"state"}
+	}
+	k.NoticeAt = k.ExpiresAt
+	return KeyExpiring, nil
+}
+
+func errRevoked() *Error {
+	return Errorf(KindFailedPrecondition, ReasonRevoked, "The key is revoked; a revoked key cannot be changed.")
+}

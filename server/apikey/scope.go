@@ -1,0 +1,59 @@
+package apikey
+
+import "slices"
+
+// AllScopes stands for every scope of the catalogue, those added later
+// included. It is asked for by name, never assumed.
+const AllScopes = "*"
+
+// DefaultScopes is the catalogue of a server that configures none: the 32 of
+// the seed, and two that its successors need.
+func DefaultScopes() []string {
+	return []string{
+		"invoices.create", "invoices.update", "invoices.read",
+		"payments.create", "payments.update", "payments.read",
+		"products.create", "products.read", "products.update", "products.delete",
+		"api_keys.create", "api_keys.update", "api_keys.delete", "api_keys.read",
+		"webhooks.create", "webhooks.read", "webhooks.update", "webhooks.delete",
+		"webhooks_queue.read", "webhooks_queue.update",
+		"notifications.read", "notifications.update",
+		"notifications_settings.read", "notifications_settings.update",
+		"organizations.create", "organizations.read", "organizations.update", "organizations.deactivate",
+		"users.update", "users.deactivate", "users.sessions.read", "users.sessions.deactivate",
+		"api_keys.verify", "events.read",
+	}
+}
+
+// Scopes is a set of scopes in the order in which they were given.
+type Scopes []string
+
+// Has reports whether the set holds scope, by name or by [AllScopes].
+func (s Scopes) Has(scope string) bool {
+	for _, held := range s {
+		if held == scope || held == AllScopes {
+			return true
+		}
+	}
+	return false
+}
+
+// HasAll reports whether the set holds every one of scopes.
+func (s Scopes) HasAll(scopes []string) bool {
+	for _, scope := range scopes {
+		if !s.Has(scope) {
+			return false
+		}
+	}
+	return true
+}
+
+// unique returns list without the later ones of equal entries, in its order.
+func unique(list []string) []string {
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
