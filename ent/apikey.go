@@ -56,7 +56,7 @@ type ApiKey struct {
 	// SecretMask holds the value of the "secret_mask" field.
 	SecretMask string `json:"secret_mask,omitempty"`
 	// the secret before the last rotation, while it overlaps
-	PreviousHash *[]byte `json:"previous_hash,omitempty"`
+	PreviousHash []byte `json:"previous_hash,omitempty"`
 	// PreviousPepperID holds the value of the "previous_pepper_id" field.
 	PreviousPepperID string `json:"previous_pepper_id,omitempty"`
 	// PreviousMask holds the value of the "previous_mask" field.
@@ -231,7 +231,7 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field previous_hash", values[i])
 			} else if value != nil {
-				_m.PreviousHash = value
+				_m.PreviousHash = *value
 			}
 		case apikey.FieldPreviousPepperID:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -364,10 +364,8 @@ func (_m *ApiKey) String() string {
 	builder.WriteString("secret_mask=")
 	builder.WriteString(_m.SecretMask)
 	builder.WriteString(", ")
-	if v := _m.PreviousHash; v != nil {
-		builder.WriteString("previous_hash=")
-		builder.WriteString(fmt.Sprintf("%v", *v))
-	}
+	builder.WriteString("previous_hash=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PreviousHash))
 	builder.WriteString(", ")
 	builder.WriteString("previous_pepper_id=")
 	builder.WriteString(_m.PreviousPepperID)

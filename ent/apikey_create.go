@@ -503,7 +503,7 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	}
 	if value, ok := _c.mutation.PreviousHash(); ok {
 		_spec.SetField(apikey.FieldPreviousHash, field.TypeBytes, value)
-		_node.PreviousHash = &value
+		_node.PreviousHash = value
 	}
 	if value, ok := _c.mutation.PreviousPepperID(); ok {
 		_spec.SetField(apikey.FieldPreviousPepperID, field.TypeString, value)

@@ -1122,7 +1122,7 @@ func (m *ApiKeyMutation) PreviousHash() (r []byte, exists bool) {
 // OldPreviousHash returns the old "previous_hash" field's value of the ApiKey entity.
 // If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
 // An error is returned if the mutation operation is not UpdateOne, or the database query fails.
-func (m *ApiKeyMutation) OldPreviousHash(ctx context.Context) (v *[]byte, err error) {
+func (m *ApiKeyMutation) OldPreviousHash(ctx context.Context) (v []byte, err error) {
 	if !m.op.Is(OpUpdateOne) {
 		return v, errors.New("OldPreviousHash is only allowed on UpdateOne operations")
 	}

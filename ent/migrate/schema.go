@@ -31,7 +31,7 @@ var (
 		{Name: "secret_hash", Type: field.TypeBytes, Unique: true},
 		{Name: "pepper_id", Type: field.TypeString},
 		{Name: "secret_mask", Type: field.TypeString},
-		{Name: "previous_hash", Type: field.TypeBytes, Unique: true, Nullable: true},
+		{Name: "previous_hash", Type: field.TypeBytes, Nullable: true},
 		{Name: "previous_pepper_id", Type: field.TypeString, Default: ""},
 		{Name: "previous_mask", Type: field.TypeString, Default: ""},
 		{Name: "previous_expires_at", Type: field.TypeInt64, Nullable: true},
@@ -55,9 +55,20 @@ var (
 				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[11], APIKeysColumns[0]},
 			},
 			{
-				Name:    "apikey_notice_at",
+				Name:    "apikey_previous_hash",
+				Unique:  true,
+				Columns: []*schema.Column{APIKeysColumns[20]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "previous_hash IS NOT NULL",
+				},
+			},
+			{
+				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[24]},
+				Columns: []*schema.Column{APIKeysColumns[24], APIKeysColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "notice_at IS NOT NULL",
+				},
 			},
 		},
 	}

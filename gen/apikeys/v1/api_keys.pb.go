@@ -551,9 +551,12 @@ func (x *ApiKeyMetrics) GetLastUsedAt() *timestamppb.Timestamp {
 // A burst of `requests`, refilled evenly over `window_seconds` (GCRA). Kept in
 // memory: it is full again after a restart.
 type RateLimit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requests      int32                  `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
-	WindowSeconds int32                  `protobuf:"varint,2,opt,name=window_seconds,json=windowSeconds,proto3" json:"window_seconds,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000,000.
+	Requests int32 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	// 1 to 86,400. Both bounds are judged on the key as it would stand, since an
+	// update may name one of the two.
+	WindowSeconds int32 `protobuf:"varint,2,opt,name=window_seconds,json=windowSeconds,proto3" json:"window_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1688,10 +1691,10 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12%\n" +
 	"\x0etotal_requests\x18\x02 \x01(\x03R\rtotalRequests\x12<\n" +
 	"\flast_used_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"h\n" +
-	"\tRateLimit\x12'\n" +
-	"\brequests\x18\x01 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x01R\brequests\x122\n" +
-	"\x0ewindow_seconds\x18\x02 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x80\xa3\x05(\x01R\rwindowSeconds\"\xd7\x05\n" +
+	"lastUsedAt\"N\n" +
+	"\tRateLimit\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\x05R\brequests\x12%\n" +
+	"\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\"\xd7\x05\n" +
 	"\x13CreateApiKeyRequest\x128\n" +
 	"\x05label\x18\x01 \x01(\tB\"\xe0A\x02\xbaH\x1cr\x1a\x10\x01\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
 	"\vdescription\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
