@@ -72,14 +72,16 @@ type Error struct {
 	Details map[string]string
 }
 
-// Error returns the message and the faulty fields.
+// Error returns the message or, where there are any, every faulty field.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.Message)
-	for _, f := range e.Fields {
-		fmt.Fprintf(&b, "; %s %s", f.Field, f.Problem)
+	if len(e.Fields) == 0 {
+		return e.Message
 	}
-	return b.String()
+	problems := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		problems[i] = f.Field + " " + f.Problem
+	}
+	return strings.Join(problems, "; ")
 }
 
 // Errorf returns an Error with a formatted message.

@@ -34,9 +34,7 @@ func ParseAllowed(text string) (netip.Prefix, error) {
 		return netip.Prefix{}, errors.New("must not have bits set behind the prefix; the range is " + p.Masked().String())
 	}
 	if p.Addr().Is4In6() {
-		if p.Bits() < 96 {
-			return netip.Prefix{}, errors.New("must not span mapped IPv4 addresses; write the IPv4 range")
-		}
+		// A shorter prefix has its last set bit behind it, so at least 96 are left.
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p, nil

@@ -18,17 +18,18 @@ type Patch struct {
 	Values Key
 }
 
-// Update applies p to k. A revoked key takes no update. Fields that p does not
+// Update applies p to k, wholly or, with an error, not at all. A revoked key
+// takes no update. Fields that p does not
 // name are not judged, so that a key whose scope has left the catalogue can
 // still be renamed.
 func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 	if !k.RevokedAt.IsZero() {
 		return errRevoked()
 	}
-	before := *k
+	after := *k
 	judged := make(map[string]bool)
 	for _, path := range p.Paths {
-		field, err := k.set(path, &p.Values)
+		field, err := after.set(path, &p.Values)
 		if err != nil {
 			return err
 		}
@@ -36,16 +37,17 @@ func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 	}
 	// An expiry that stays is not judged: sending a key's past expires_at back
 	// with another change must not fail.
-	if k.ExpiresAt.Equal(before.ExpiresAt) {
+	if after.ExpiresAt.Equal(k.ExpiresAt) {
 		judged["expires_at"] = false
 	}
-	if err := InvalidFields(r.problems(k, now, func(f string) bool { return judged[f] })); err != nil {
+	if err := InvalidFields(r.problems(&after, now, func(f string) bool { return judged[f] })); err != nil {
 		return err
 	}
-	k.boundPrevious()
-	if before.Enabled != k.Enabled || !before.ExpiresAt.Equal(k.ExpiresAt) {
-		r.schedule(k, now)
+	after.boundPrevious()
+	if after.Enabled != k.Enabled || !after.ExpiresAt.Equal(k.ExpiresAt) {
+		r.schedule(&after, now)
 	}
+	*k = after
 	return nil
 }
 
@@ -54,7 +56,7 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 	if name, ok := strings.CutPrefix(path, "metadata."); ok {
 		entry, ok := unquote(name)
 		if !ok {
-			return "", InvalidField("update_mask", "names an entry of metadata that is not `quoted`: %s", path)
+			return "", InvalidField("update_mask", "names an entry of metadata in another form than metadata.`key`")
 		}
 		k.Metadata = maps.Clone(k.Metadata)
 		if value, ok := values.Metadata[entry]; ok {
@@ -79,7 +81,7 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 	case "expires_at":
 		// Clients that see whole seconds send those back; that is not a change.
 		if !values.ExpiresAt.Equal(k.ExpiresAt.Truncate(time.Second)) {
-			k.ExpiresAt = values.ExpiresAt
+			k.ExpiresAt = stored(values.ExpiresAt)
 		}
 	case "enabled":
 		k.Enabled = values.Enabled
@@ -96,7 +98,7 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 		k.RateLimit.WindowSeconds = values.RateLimit.WindowSeconds
 		return "rate_limit", nil
 	default:
-		return "", InvalidField("update_mask", "names %q, which is not a field that can be changed", path)
+		return "", InvalidField("update_mask", "names a field that does not exist or cannot be changed")
 	}
 	return path, nil
 }

@@ -3,7 +3,9 @@ package apikey
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
 	"hash"
+	"io"
 	"log/slog"
 	"sync"
 )
@@ -14,6 +16,15 @@ type NamedKey struct {
 	ID  string
 	Key []byte
 }
+
+var (
+	_ fmt.Formatter  = NamedKey{}
+	_ slog.LogValuer = NamedKey{}
+)
+
+// Format writes the id alone for every verb. String alone would not do: %d and
+// its like pass it by.
+func (k NamedKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.ID) }
 
 // String returns the id alone.
 func (k NamedKey) String() string { return k.ID }
@@ -32,9 +43,10 @@ func (k NamedKey) MarshalText() ([]byte, error) { return []byte(k.ID), nil }
 type Hash [sha256.Size]byte
 
 // Peppers hash secrets. The first of them is used for new secrets; the others
-// still find the secrets that were made under them.
+// still find the secrets that were made under them. The keys themselves are held
+// by functions only, so that no way of printing a Peppers shows one.
 type Peppers struct {
-	keys  []NamedKey
+	ids   []string
 	pools []sync.Pool // of *hasher, one for each key
 }
 
@@ -48,18 +60,19 @@ type hasher struct {
 
 // NewPeppers returns peppers of keys, newest first. It needs one at least.
 func NewPeppers(keys []NamedKey) *Peppers {
-	p := &Peppers{keys: keys, pools: make([]sync.Pool, len(keys))}
+	p := &Peppers{ids: make([]string, len(keys)), pools: make([]sync.Pool, len(keys))}
 	for i, k := range keys {
+		p.ids[i] = k.ID
 		p.pools[i].New = func() any { return &hasher{mac: hmac.New(sha256.New, k.Key)} }
 	}
 	return p
 }
 
 // Len returns the number of peppers.
-func (p *Peppers) Len() int { return len(p.keys) }
+func (p *Peppers) Len() int { return len(p.ids) }
 
 // Newest returns the id of the pepper for new secrets.
-func (p *Peppers) Newest() string { return p.keys[0].ID }
+func (p *Peppers) Newest() string { return p.ids[0] }
 
 // Hash returns the hash of text, of which [MaxSecretLength] bytes count, under
 // pepper i, counted from the newest. It allocates nothing once it is warm.
@@ -75,8 +88,8 @@ func (p *Peppers) Hash(i int, text string) Hash {
 
 // Hashes returns the hash of text under every pepper, newest first.
 func (p *Peppers) Hashes(text string) []Hash {
-	hashes := make([]Hash, len(p.keys))
-	for i := range p.keys {
+	hashes := make([]Hash, len(p.ids))
+	for i := range p.ids {
 		hashes[i] = p.Hash(i, text)
 	}
 	return hashes

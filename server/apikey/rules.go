@@ -17,6 +17,7 @@ const (
 	maxMetadataBytes   = 8 << 10
 	maxRequests        = 1_000_000
 	maxWindowSeconds   = 86_400
+	maxYear            = 9999 // the last that RFC 3339, and so the event log, can write
 )
 
 // Rules is what a server configures about keys.
@@ -37,6 +38,7 @@ func (r Rules) Create(k Key, now time.Time) (Key, error) {
 		k.Mode = ModeLive
 	}
 	k.CreatedAt, k.Version = now, 1
+	k.ExpiresAt = stored(k.ExpiresAt)
 	k.Scopes = unique(k.Scopes)
 	k.IPAllowList = uniquePrefixes(k.IPAllowList)
 	if err := InvalidFields(r.problems(&k, now, everyField)); err != nil {
@@ -45,6 +47,11 @@ func (r Rules) Create(k Key, now time.Time) (Key, error) {
 	r.schedule(&k, now)
 	return k, nil
 }
+
+// stored returns t as it is kept: in UTC and whole microseconds. A time that is
+// cut down only by the store would differ from the one that was answered and
+// published, and setting it again would look like a change.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // everyField is the set of fields that a new key has to answer for.
 func everyField(string) bool { return true }
@@ -61,24 +68,29 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 	if judged("scopes") {
 		for i, s := range k.Scopes {
 			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
-				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue: %q", s)
+				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue")
 			}
 		}
 	}
 	if judged("expires_at") && k.expired(now) {
 		report("expires_at", "must be later than now")
 	}
+	if judged("expires_at") && k.ExpiresAt.Year() > maxYear {
+		report("expires_at", "must not be after the year %d", maxYear)
+	}
 	if judged("metadata") {
-		total := 0
+		total, badKeys := 0, false
 		for key, value := range k.Metadata {
 			total += len(key) + len(value)
-			if key == "" || utf8.RuneCountInString(key) > maxMetadataKey {
-				report("metadata", "must have keys of 1 to %d characters", maxMetadataKey)
-			}
+			badKeys = badKeys || key == "" || utf8.RuneCountInString(key) > maxMetadataKey
 		}
-		if len(k.Metadata) > maxMetadataEntries {
+		// One problem of the three: a field has one line in an answer.
+		switch {
+		case badKeys:
+			report("metadata", "must have keys of 1 to %d characters", maxMetadataKey)
+		case len(k.Metadata) > maxMetadataEntries:
 			report("metadata", "must have at most %d entries", maxMetadataEntries)
-		} else if total > maxMetadataBytes {
+		case total > maxMetadataBytes:
 			report("metadata", "must have at most %d bytes in all", maxMetadataBytes)
 		}
 	}
@@ -97,6 +109,8 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 // past the key's own expiry; one that was already on its way out ends at once.
 func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now time.Time) error {
 	switch {
+	case overlap < 0 || overlap > MaxOverlap:
+		return InvalidField("overlap_seconds", "must be 0 to %d", int(MaxOverlap/time.Second))
 	case !k.RevokedAt.IsZero():
 		return errRevoked()
 	case k.expired(now):
@@ -137,7 +151,7 @@ func (r Rules) schedule(k *Key, now time.Time) {
 		return
 	}
 	k.NoticeAt = k.ExpiresAt
-	if early := k.ExpiresAt.Add(-r.ExpiringNotice); early.After(now) {
+	if early := k.ExpiresAt.Add(-r.ExpiringNotice); !early.Before(now) {
 		k.NoticeAt = early
 	}
 }

@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"crypto/rand"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
@@ -14,7 +15,9 @@ const (
 	prefixTest    = "sk_test_"
 	randomLength  = 43
 	checksumStart = len(prefixLive) + randomLength
-	secretLength  = checksumStart + 6
+
+	// SecretLength is the length of every secret.
+	SecretLength = checksumStart + 6
 
 	// MaxSecretLength bounds what is looked at as a secret at all.
 	MaxSecretLength = 512
@@ -22,12 +25,26 @@ const (
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+// inBase62 is base62 as a table: comparing ranges would mispredict a branch at
+// nearly every character.
+var inBase62 = func() (in [256]bool) {
+	for _, c := range []byte(base62) {
+		in[c] = true
+	}
+	return in
+}()
+
 // Secret is the whole secret of a key. It cannot print itself: every way of
 // formatting it shows the mask, so that it cannot slip into a log or an error.
 // Only [Secret.Reveal] tells it.
-type Secret struct{ text string }
+//
+// The text is behind a pointer because package fmt calls no methods on the
+// unexported fields of other types: of a secret in one of those it prints an
+// address.
+type Secret struct{ text *string }
 
 var (
+	_ fmt.Formatter  = Secret{}
 	_ slog.LogValuer = Secret{}
 )
 
@@ -42,7 +59,10 @@ func NewSecret(mode Mode, random io.Reader) (Secret, error) {
 		prefix = prefixTest
 	}
 	token, err := RandomToken(prefix, random)
-	return Secret{token}, err
+	if err != nil {
+		return Secret{}, fmt.Errorf("make secret: %w", err)
+	}
+	return Secret{&token}, nil
 }
 
 // RandomToken returns prefix, 43 random base62 characters and their checksum:
@@ -81,37 +101,52 @@ func appendChecksum(text []byte) []byte {
 // ParseSecret returns the secret that text is, or false where text cannot be
 // one: another form, or a checksum that does not fit. It tells a typing error
 // or junk from a key without any look-up.
+//
+// It is small so that it is inlined: a caller that needs the verdict alone then
+// allocates nothing.
 func ParseSecret(text string) (Secret, bool) {
-	if len(text) != secretLength {
+	if !wellFormed(text) {
 		return Secret{}, false
+	}
+	return Secret{&text}, true
+}
+
+func wellFormed(text string) bool {
+	if len(text) != SecretLength {
+		return false
 	}
 	if p := text[:len(prefixLive)]; p != prefixLive && p != prefixTest {
-		return Secret{}, false
+		return false
 	}
 	for i := len(prefixLive); i < len(text); i++ {
-		c := text[i]
-		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return Secret{}, false
+		if !inBase62[text[i]] {
+			return false
 		}
 	}
-	var want [secretLength]byte
-	if string(appendChecksum(append(want[:0], text[:checksumStart]...))) != text {
-		return Secret{}, false
-	}
-	return Secret{text}, true
+	var want [SecretLength]byte
+	return string(appendChecksum(append(want[:0], text[:checksumStart]...))) == text
 }
 
 // Reveal returns the whole secret. The callers are the answers of create and
 // rotate, and the hash.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // Mask returns the first 20 characters, "...", and the last 5.
 func (s Secret) Mask() string {
-	if len(s.text) < 25 {
+	if s.text == nil {
 		return "..."
 	}
-	return s.text[:20] + "..." + s.text[len(s.text)-5:]
+	return (*s.text)[:20] + "..." + (*s.text)[SecretLength-5:]
 }
+
+// Format writes the mask for every verb. String alone would not do: %d and its
+// like pass it by.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.Mask()) }
 
 // String returns the mask.
 func (s Secret) String() string { return s.Mask() }

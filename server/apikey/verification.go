@@ -35,7 +35,7 @@ type Verification struct {
 	Previous bool
 	// RetryAfter is how long to wait after CodeRateLimited.
 	RetryAfter time.Duration
-	// At is when the verification was judged.
+	// At is when the key was judged; the zero time where none was found.
 	At time.Time
 }
 

@@ -1,0 +1,228 @@
+package apikey
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"pgregory.net/rapid"
+)
+
+// secretForm is what the contract tells scanners to look for.
+var secretForm = regexp.MustCompile(`^sk_(live|test)_[0-9A-Za-z]{49}$`)
+
+// The checksums of these were made with zlib's crc32.
+var vectors = []string{
+	"sk_live_00000000000000000000000000000000000000000001Vxh1Z",
+	"sk_test_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz0kHg2e",
+	"sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg2LOcWk",
+	"sk_test_zyxwvutsrqponmlkjihgfedcbaZYXWVUTSRQPONMLKJ2eA32S",
+	"sk_live_000000000000000000000000000000000000000003900DIEU", // a checksum that begins with zeros
+}
+
+func TestParseSecretVectors(t *testing.T) {
+	for _, text := range vectors {
+		s, ok := ParseSecret(text)
+		if !ok || s.Reveal() != text {
+			t.Errorf("ParseSecret(%q) = %q, %t", text, s.Reveal(), ok)
+		}
+	}
+}
+
+func TestParseSecretRefuses(t *testing.T) {
+	good := vectors[2]
+	for name, text := range map[string]string{
+		"empty":             "",
+		"prefix alone":      "sk_live_",
+		"one short":         good[:len(good)-1],
+		"one long":          good + "0",
+		"other mode":        strings.Replace(good, "sk_live_", "sk_test_", 1),
+		"unknown mode":      strings.Replace(good, "sk_live_", "sk_prod_", 1),
+		"upper-case prefix": strings.Replace(good, "sk_live_", "SK_LIVE_", 1),
+		"space in front":    " " + good[:len(good)-1],
+		"not base62":        good[:20] + "-" + good[21:],
+		"not ASCII":         good[:20] + "é" + good[22:],
+		"two swapped":       good[:20] + good[21:22] + good[20:21] + good[22:],
+		"huge":              strings.Repeat("a", 1<<20),
+	} {
+		if s, ok := ParseSecret(text); ok || s.Reveal() != "" {
+			t.Errorf("%s: ParseSecret(%.80q) was accepted", name, text)
+		}
+	}
+}
+
+func TestNewSecretForm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mode := rapid.SampledFrom([]Mode{ModeLive, ModeTest}).Draw(t, "mode")
+		// A random source of at least 4 characters, since one that yields nothing but
+		// refused bytes never ends.
+		seed := rapid.SliceOfN(rapid.Byte(), 64, 512).Filter(func(b []byte) bool {
+			return bytes.ContainsFunc(b[:64], func(r rune) bool { return r&63 < 62 })
+		}).Draw(t, "seed")
+		s, err := NewSecret(mode, &cycle{seed, 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := s.Reveal()
+		if !secretForm.MatchString(text) || !strings.HasPrefix(text, "sk_"+string(mode)+"_") {
+			t.Fatalf("NewSecret(%s) = %q", mode, text)
+		}
+		if again, ok := ParseSecret(text); !ok || again.Reveal() != text {
+			t.Fatalf("ParseSecret(%q) = %q, %t", text, again.Reveal(), ok)
+		}
+		if want := text[:20] + "..." + text[52:]; s.Mask() != want {
+			t.Fatalf("Mask() = %q, want %q", s.Mask(), want)
+		}
+		// One wrong character is always noticed.
+		at := rapid.IntRange(0, len(text)-1).Draw(t, "at")
+		wrong := []byte(text)
+		wrong[at] = rapid.Byte().Filter(func(b byte) bool { return b != text[at] }).Draw(t, "wrong")
+		if _, ok := ParseSecret(string(wrong)); ok {
+			t.Fatalf("ParseSecret(%q) was accepted, with a wrong character at %d", wrong, at)
+		}
+	})
+}
+
+// cycle reads the same bytes over and over.
+type cycle struct {
+	text []byte
+	next int
+}
+
+func (c *cycle) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = c.text[c.next%len(c.text)]
+		c.next++
+	}
+	return len(p), nil
+}
+
+// Characters are equally likely: with 62 of them, 430,000 draws and a fair
+// source, chi-squared stays below 130 in all but a few of a million runs.
+func TestNewSecretIsUnbiased(t *testing.T) {
+	counts := make(map[byte]float64)
+	const secrets = 10_000
+	for range secrets {
+		s, err := NewSecret(ModeLive, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []byte(s.Reveal()[8:51]) {
+			counts[c]++
+		}
+	}
+	want, chi := float64(secrets*43)/62, 0.0
+	for _, c := range []byte(base62) {
+		chi += (counts[c] - want) * (counts[c] - want) / want
+	}
+	if chi > 130 {
+		t.Errorf("chi-squared = %.0f over %d characters", chi, len(counts))
+	}
+}
+
+func TestNewSecretWithoutRandomness(t *testing.T) {
+	broken := errors.New("broken")
+	if s, err := NewSecret(ModeLive, iotest.ErrReader(broken)); !errors.Is(err, broken) || s.Reveal() != "" {
+		t.Errorf("NewSecret = %q, %v", s.Reveal(), err)
+	}
+}
+
+func FuzzParseSecret(f *testing.F) {
+	for _, text := range vectors {
+		f.Add(text)
+		f.Add(text[1:])
+	}
+	f.Add("")
+	f.Add(strings.Repeat("\xff", SecretLength))
+	f.Fuzz(func(t *testing.T, text string) {
+		s, ok := ParseSecret(text)
+		if !ok {
+			return
+		}
+		if s.Reveal() != text || !secretForm.MatchString(text) {
+			t.Errorf("ParseSecret(%q) was accepted as %q", text, s.Reveal())
+		}
+	})
+}
+
+// hidden is what a server's own types do with secrets.
+type hidden struct {
+	secret  Secret
+	peppers *Peppers
+	Shown   Secret
+	key     *NamedKey
+}
+
+// Nothing that formats, encodes or logs a secret or a key of the server shows it.
+func TestNothingPrintsSecrets(t *testing.T) {
+	secret, _ := ParseSecret(vectors[2])
+	key := NamedKey{ID: "pepper_1", Key: []byte("PEPPERPEPPER")}
+	peppers := NewPeppers([]NamedKey{key})
+	peppers.Hash(0, secret.Reveal()) // so that the pool holds something
+	values := map[string]any{
+		"secret":           secret,
+		"pointer":          &secret,
+		"list":             []Secret{secret},
+		"map":              map[string]Secret{"a": secret},
+		"field":            hidden{secret, peppers, secret, &key},
+		"pointer to field": &hidden{secret, peppers, secret, &key},
+		"stored":           peppers.Stored(secret),
+		"named key":        key,
+		"named keys":       []NamedKey{key},
+		"pointer to key":   &key,
+		"peppers":          peppers,
+	}
+	for name, value := range values {
+		var shown strings.Builder
+		for _, verb := range "vsqxXdtbcoOeEfFgGpUT" {
+			for _, flags := range []string{"", "+", "#", " ", "#+", "060.60"} {
+				fmt.Fprintf(&shown, "%"+flags+string(verb)+"\n", value)
+			}
+		}
+		if text, err := json.Marshal(value); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			shown.Write(text)
+		}
+		for _, h := range []slog.Handler{slog.NewTextHandler(&shown, nil), slog.NewJSONHandler(&shown, nil)} {
+			slog.New(h).Info("said", "value", value, "group", slog.GroupValue(slog.Any("value", value)))
+		}
+		shown.WriteString(fmt.Errorf("wrapped: %w, %v", errors.New("cause"), value).Error())
+
+		for what, part := range map[string]string{"the secret": secret.Reveal()[20:52], "the key": string(key.Key)} {
+			for form, text := range map[string]string{
+				"text": part, "hex": fmt.Sprintf("%x", part), "HEX": fmt.Sprintf("%X", part),
+				"spaced hex": fmt.Sprintf("% x", part), "numbers": strings.Trim(fmt.Sprint([]byte(part)), "[]"),
+			} {
+				if strings.Contains(shown.String(), text) {
+					t.Errorf("%s shows %s as %s", name, what, form)
+				}
+			}
+		}
+	}
+}
+
+func TestZeroSecret(t *testing.T) {
+	var s Secret
+	if s.Reveal() != "" || s.Mask() != "..." || fmt.Sprintf("%v %d", s, s) != "... ..." {
+		t.Errorf("the zero Secret is %q, shown as %v", s.Reveal(), s)
+	}
+}
+
+func ExampleSecret() {
+	s, ok := ParseSecret("sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg2LOcWk")
+	fmt.Println(ok)
+	fmt.Printf("%v %s %d\n", s, s, s)
+	_, ok = ParseSecret("sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg000000")
+	fmt.Println(ok)
+	// Output:
+	// true
+	// sk_live_0123456789AB...LOcWk sk_live_0123456789AB...LOcWk sk_live_0123456789AB...LOcWk
+	// false
+}
