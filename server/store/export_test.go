@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+
+	"ariga.io/atlas/sql/migrate"
+	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entevent "github.com/apikeys-dev/apikeys/ent/event"
+	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// The bounds that tests reach.
+const (
+	MaxExamined = maxExamined
+	MaxGroup    = maxGroup
+	UsageChunk  = usageChunk
+	EventChunk  = eventChunk
+)
+
+// Writer and Reader are the pools below the store.
+func (s *Store) Writer() *sql.DB { return s.writerDB }
+func (s *Store) Reader() *sql.DB { return s.readerDB }
+
+// Write makes one change of apply, which may run statements of its own.
+func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		return apply(func(statement string) error {
+			_, err := t.ExecContext(ctx, statement)
+			return err
+		})
+	})
+}
+
+// Waiting returns how many changes wait for the group under way.
+func (s *Store) Waiting() int {
+	s.group.mu.Lock()
+	defer s.group.mu.Unlock()
+	return len(s.group.waiting)
+}
+
+// Position returns the position that the revision tells.
+func (s *Store) Position(ctx context.Context) (int64, error) {
+	row, err := s.reader.Revision.Query().Where(entrevision.ID(revisionRow)).Only(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return row.Position, nil
+}
+
+// Log returns all events in their order.
+func (s *Store) Log(ctx context.Context) ([]apikey.Event, error) {
+	rows, err := s.reader.Event.Query().Order(entevent.ByID()).All(ctx)
+	events := make([]apikey.Event, len(rows))
+	for i, row := range rows {
+		events[i] = apikey.Event{
+			Position: row.ID, ID: row.EventID, Type: apikey.EventType(row.Type),
+			OrganizationID: row.OrganizationID, ResourceID: row.ResourceID, Changes: row.Changes,
+			Origin: apikey.Origin{
+				Actor:     apikey.Actor{Kind: apikey.ActorKind(row.ActorKind), ID: row.ActorID},
+				RequestID: row.RequestID,
+			},
+			CreatedAt: fromMicros(&row.CreatedAt), Payload: row.Payload,
+		}
+	}
+	return events, err
+}
+
+// Counters returns how many keys have counters.
+func (s *Store) Counters(ctx context.Context) (int, error) {
+	return s.reader.ApiKeyUsage.Query().Count(ctx)
+}
+
+// MigrateAndDie applies every migration and fails before the end.
+func MigrateAndDie(ctx context.Context, db *sql.DB) error {
+	return withMigrations(ctx, db, dialect.SQLite, func(executor *migrate.Executor) error {
+		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
+	})
+}
+
+// Trace collects the queries that the store makes from now on.
+func (s *Store) Trace() *Trace {
+	t := new(Trace)
+	client := func(db *sql.DB) *ent.Client {
+		return ent.NewClient(ent.Driver(traced{entsql.OpenDB(s.dialect, db), t}))
+	}
+	s.reader, s.writer = client(s.readerDB), client(s.writerDB)
+	return t
+}
+
+// Trace is a list of queries with their arguments.
+type Trace struct {
+	mu      sync.Mutex
+	queries []Query
+}
+
+// Query is one of them.
+type Query struct {
+	Text string
+	Args []any
+}
+
+// Take returns the queries made so far and forgets them.
+func (t *Trace) Take() []Query {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	queries := t.queries
+	t.queries = nil
+	return queries
+}
+
+func (t *Trace) add(text string, args any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	values, _ := args.([]any)
+	t.queries = append(t.queries, Query{text, values})
+}
+
+type traced struct {
+	dialect.Driver
+	trace *Trace
+}
+
+func (d traced) Query(ctx context.Context, query string, args, v any) error {
+	d.trace.add(query, args)
+	return d.Driver.Query(ctx, query, args, v)
+}
+
+func (d traced) Exec(ctx context.Context, query string, args, v any) error {
+	d.trace.add(query, args)
+	return d.Driver.Exec(ctx, query, args, v)
+}
+
+func (d traced) Tx(ctx context.Context) (dialect.Tx, error) {
+	tx, err := d.Driver.Tx(ctx)
+	return tracedTx{tx, d.trace}, err
+}
+
+type tracedTx struct {
+	dialect.Tx
+	trace *Trace
+}
+
+func (d tracedTx) Query(ctx context.Context, query string, args, v any) error {
+	d.trace.add(query, args)
+	return d.Tx.Query(ctx, query, args, v)
+}
+
+func (d tracedTx) Exec(ctx context.Context, query string, args, v any) error {
+	d.trace.add(query, args)
+	return d.Tx.Exec(ctx, query, args, v)
+}

@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
+	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// maxExamined bounds how many rows one page of a list looks at.
+const maxExamined = 10_000
+
+// Key returns a key of organization, or apikey.ErrNotFound.
+func (s *Store) Key(ctx context.Context, organization, id string) (apikey.Key, error) {
+	return findKey(ctx, s.reader.ApiKey, organization, id)
+}
+
+func findKey(ctx context.Context, keys *ent.ApiKeyClient, organization, id string) (apikey.Key, error) {
+	rows, err := keys.Query().Where(entkey.ID(id), entkey.OrganizationID(organization)).
+		Modify(withUsage).All(ctx)
+	if err != nil {
+		return apikey.Key{}, fmt.Errorf("read key: %w", err)
+	}
+	if len(rows) == 0 {
+		return apikey.Key{}, apikey.ErrNotFound
+	}
+	return keyOf(rows[0])
+}
+
+// KeyBySecret returns the key that has one of hashes as its current or previous
+// secret, and the position of the log at which it was read, in one statement. A
+// key that is not there is apikey.ErrNotFound.
+func (s *Store) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+	values := make([][]byte, len(hashes))
+	for i := range hashes {
+		values[i] = hashes[i][:]
+	}
+	rows, err := s.reader.ApiKey.Query().
+		Where(entkey.Or(entkey.SecretHashIn(values...), entkey.PreviousHashIn(values...))).
+		Modify(withUsage, func(sel *entsql.Selector) {
+			position := entsql.Dialect(sel.Dialect()).Select(entrevision.FieldPosition).From(entsql.Table(entrevision.Table))
+			sel.AppendSelectExprAs(position, positionColumn)
+		}).All(ctx)
+	if err != nil {
+		return apikey.Key{}, 0, fmt.Errorf("look up secret: %w", err)
+	}
+	if len(rows) == 0 {
+		return apikey.Key{}, 0, apikey.ErrNotFound
+	}
+	value, err := rows[0].Value(positionColumn)
+	position, ok := value.(int64)
+	if err != nil || !ok {
+		return apikey.Key{}, 0, fmt.Errorf("look up secret: position %v: %w", value, err)
+	}
+	k, err := keyOf(rows[0])
+	return k, position, err
+}
+
+// KeyFilter says which keys a list holds. Zero fields filter nothing.
+type KeyFilter struct {
+	// Organization is the one whose keys are listed; empty means all.
+	Organization string
+	State        apikey.State
+	OwnerID      string
+	// Label is a part of the label.
+	Label         string
+	ExpiresBefore time.Time
+	// UnusedSince keeps keys without a use at or after this time.
+	UnusedSince time.Time
+}
+
+// Keys returns up to limit keys after the id after, ascending by id, and the id
+// after which the next page goes on; empty when this is the last. It looks at
+// 10,000 rows at most, so a page of a filter can be short, even empty, and have
+// a next still.
+func (s *Store) Keys(ctx context.Context, f KeyFilter, after string, limit int) (keys []apikey.Key, next string, err error) {
+	indexed, filtered := f.predicates(s.timestamp())
+	indexed = append(indexed, entkey.IDGT(after))
+	where := slices.Concat(indexed, filtered)
+	if len(filtered) > 0 {
+		// The last row that this call may look at, by the index alone.
+		last, err := s.reader.ApiKey.Query().Where(indexed...).Order(entkey.ByID()).
+			Offset(maxExamined - 1).Limit(1).IDs(ctx)
+		if err != nil {
+			return nil, "", fmt.Errorf("list keys: %w", err)
+		}
+		if len(last) == 1 {
+			next = last[0]
+			where = append(where, entkey.IDLTE(next))
+		}
+	}
+	rows, err := s.reader.ApiKey.Query().Where(where...).Order(entkey.ByID()).Limit(limit + 1).
+		Modify(withUsage).All(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("list keys: %w", err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].ID
+	}
+	keys = make([]apikey.Key, len(rows))
+	for i, row := range rows {
+		if keys[i], err = keyOf(row); err != nil {
+			return nil, "", err
+		}
+	}
+	return keys, next, nil
+}
+
+// predicates returns the parts of the filter that an index answers in the order
+// of ids, and those for which rows must be looked at.
+func (f *KeyFilter) predicates(now time.Time) (indexed, filtered []predicate.ApiKey) {
+	if f.Organization != "" {
+		indexed = append(indexed, entkey.OrganizationID(f.Organization))
+	}
+	switch {
+	case f.OwnerID == "":
+	case f.Organization != "":
+		indexed = append(indexed, entkey.OwnerID(f.OwnerID))
+	default: // owners are indexed within their organization only
+		filtered = append(filtered, entkey.OwnerID(f.OwnerID))
+	}
+	expired := entkey.ExpiresAtLTE(now.UnixMicro())
+	unexpired := entkey.Or(entkey.ExpiresAtIsNil(), entkey.ExpiresAtGT(now.UnixMicro()))
+	switch f.State {
+	case apikey.StateRevoked:
+		filtered = append(filtered, entkey.RevokedAtNotNil())
+	case apikey.StateDisabled:
+		filtered = append(filtered, entkey.RevokedAtIsNil(), entkey.Enabled(false))
+	case apikey.StateExpired:
+		filtered = append(filtered, entkey.RevokedAtIsNil(), entkey.Enabled(true), expired)
+	case apikey.StateActive:
+		filtered = append(filtered, entkey.RevokedAtIsNil(), entkey.Enabled(true), unexpired)
+	}
+	if f.Label != "" {
+		// SQLite folds ASCII alone, and the pattern is folded wholly.
+		filtered = append(filtered, entkey.Or(entkey.LabelContainsFold(f.Label), entkey.LabelContains(f.Label)))
+	}
+	if !f.ExpiresBefore.IsZero() {
+		filtered = append(filtered, entkey.ExpiresAtLT(f.ExpiresBefore.UnixMicro()))
+	}
+	if !f.UnusedSince.IsZero() {
+		filtered = append(filtered, func(s *entsql.Selector) {
+			u := entsql.Dialect(s.Dialect()).Table(entusage.Table).As("used")
+			s.Where(entsql.NotExists(entsql.Dialect(s.Dialect()).Select(u.C(entusage.FieldID)).From(u).
+				Where(entsql.And(
+					entsql.ColumnsEQ(u.C(entusage.FieldID), s.C(entkey.FieldID)),
+					entsql.GTE(u.C(entusage.FieldLastUsedAt), f.UnusedSince.UnixMicro())))))
+		})
+	}
+	return indexed, filtered
+}

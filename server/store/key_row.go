@@ -1,0 +1,172 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// The extra columns of a key's row: its counters, and the position of the log at
+// which it was read.
+const (
+	totalColumn    = "usage_total"
+	lastUsedColumn = "usage_last"
+	positionColumn = "log_position"
+)
+
+// withUsage selects the key's counters beside the key.
+func withUsage(s *entsql.Selector) {
+	usage := func(column string) entsql.Querier {
+		u := entsql.Dialect(s.Dialect()).Table(entusage.Table).As("u")
+		return entsql.Dialect(s.Dialect()).Select(u.C(column)).From(u).
+			Where(entsql.ColumnsEQ(u.C(entusage.FieldID), s.C(entkey.FieldID)))
+	}
+	s.AppendSelectExprAs(usage(entusage.FieldTotalRequests), totalColumn)
+	s.AppendSelectExprAs(usage(entusage.FieldLastUsedAt), lastUsedColumn)
+}
+
+// keyOf returns the key that a row holds. A row that does not decode is an error
+// rather than a key that grants something else.
+func keyOf(row *ent.ApiKey) (apikey.Key, error) {
+	k := apikey.Key{
+		ID:                row.ID,
+		OrganizationID:    row.OrganizationID,
+		Label:             row.Label,
+		Description:       row.Description,
+		Scopes:            row.Scopes,
+		ExpiresAt:         fromMicros(row.ExpiresAt),
+		CreatedAt:         fromMicros(&row.CreatedAt),
+		UpdatedAt:         fromMicros(row.UpdatedAt),
+		Enabled:           row.Enabled,
+		Mode:              apikey.Mode(row.Mode),
+		OwnerID:           row.OwnerID,
+		Metadata:          row.Metadata,
+		RateLimit:         apikey.RateLimit{Requests: row.RateLimitRequests, WindowSeconds: row.RateLimitWindow},
+		RevokedAt:         fromMicros(row.RevokedAt),
+		RevokeReason:      apikey.RevokeReason(row.RevokeReason),
+		Secret:            apikey.StoredSecret{PepperID: row.PepperID, Mask: row.SecretMask},
+		PreviousExpiresAt: fromMicros(row.PreviousExpiresAt),
+		NoticeAt:          fromMicros(row.NoticeAt),
+		Version:           row.Version,
+	}
+	var err error
+	if k.Secret.Hash, err = hashOf(row.SecretHash); err != nil {
+		return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
+	}
+	if row.PreviousHash != nil {
+		k.Previous = apikey.StoredSecret{PepperID: row.PreviousPepperID, Mask: row.PreviousMask}
+		if k.Previous.Hash, err = hashOf(row.PreviousHash); err != nil {
+			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
+		}
+	}
+	for _, text := range row.IPAllowList {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
+		}
+		k.IPAllowList = append(k.IPAllowList, p)
+	}
+	// A key that was never used has no counters, and its query none to select.
+	if total, err := row.Value(totalColumn); err == nil && total != nil {
+		k.Usage.TotalRequests, _ = total.(int64)
+	}
+	if last, err := row.Value(lastUsedColumn); err == nil && last != nil {
+		if n, ok := last.(int64); ok {
+			k.Usage.LastUsedAt = time.UnixMicro(n).UTC()
+		}
+	}
+	return k, nil
+}
+
+// hashOf returns the hash that a column holds.
+func hashOf(column []byte) (apikey.Hash, error) {
+	if len(column) != len(apikey.Hash{}) {
+		return apikey.Hash{}, fmt.Errorf("a hash of %d bytes", len(column))
+	}
+	return apikey.Hash(column), nil
+}
+
+// storable makes the times of k what a column can hold, so that a rule's finer
+// or local time neither counts as a change nor differs between what is answered,
+// told and read back.
+func storable(k *apikey.Key) {
+	for _, t := range []*time.Time{
+		&k.ExpiresAt, &k.CreatedAt, &k.UpdatedAt, &k.RevokedAt, &k.PreviousExpiresAt, &k.NoticeAt,
+	} {
+		*t = t.UTC().Truncate(time.Microsecond)
+	}
+}
+
+// setter is what ent's builders of a create and of an update have in common.
+type setter[B any] interface {
+	SetLabel(string) B
+	SetDescription(string) B
+	SetScopes([]string) B
+	SetIPAllowList([]string) B
+	SetNillableExpiresAt(*int64) B
+	SetNillableUpdatedAt(*int64) B
+	SetEnabled(bool) B
+	SetOwnerID(string) B
+	SetMetadata(map[string]string) B
+	SetRateLimitRequests(int) B
+	SetRateLimitWindow(int) B
+	SetNillableRevokedAt(*int64) B
+	SetRevokeReason(string) B
+	SetSecretHash([]byte) B
+	SetPepperID(string) B
+	SetSecretMask(string) B
+	SetPreviousPepperID(string) B
+	SetPreviousMask(string) B
+	SetNillablePreviousExpiresAt(*int64) B
+	SetNillableNoticeAt(*int64) B
+	SetVersion(int64) B
+	SetPreviousHash([]byte) B
+}
+
+// setKey sets every column that can change.
+func setKey[B setter[B]](b B, k *apikey.Key) B {
+	ranges := make([]string, len(k.IPAllowList))
+	for i, p := range k.IPAllowList {
+		ranges[i] = p.String()
+	}
+	b.SetLabel(k.Label).SetDescription(k.Description).
+		SetScopes(k.Scopes).SetIPAllowList(ranges).
+		SetNillableExpiresAt(micros(k.ExpiresAt)).SetNillableUpdatedAt(micros(k.UpdatedAt)).
+		SetEnabled(k.Enabled).SetOwnerID(k.OwnerID).SetMetadata(k.Metadata).
+		SetRateLimitRequests(k.RateLimit.Requests).SetRateLimitWindow(k.RateLimit.WindowSeconds).
+		SetNillableRevokedAt(micros(k.RevokedAt)).SetRevokeReason(string(k.RevokeReason)).
+		SetSecretHash(k.Secret.Hash[:]).SetPepperID(k.Secret.PepperID).SetSecretMask(k.Secret.Mask).
+		SetPreviousPepperID(k.Previous.PepperID).SetPreviousMask(k.Previous.Mask).
+		SetNillablePreviousExpiresAt(micros(k.PreviousExpiresAt)).
+		SetNillableNoticeAt(micros(k.NoticeAt)).SetVersion(k.Version)
+	if k.Previous.Mask != "" {
+		b.SetPreviousHash(k.Previous.Hash[:])
+	}
+	return b
+}
+
+// clearKey clears the columns of an update that are absent in k; ent's builder
+// leaves a column alone whose value is nil.
+func clearKey(u *ent.ApiKeyUpdate, k *apikey.Key) {
+	for _, c := range []struct {
+		absent bool
+		clear  func() *ent.ApiKeyUpdate
+	}{
+		{k.ExpiresAt.IsZero(), u.ClearExpiresAt},
+		{k.RevokedAt.IsZero(), u.ClearRevokedAt},
+		{k.Previous.Mask == "", u.ClearPreviousHash},
+		{k.PreviousExpiresAt.IsZero(), u.ClearPreviousExpiresAt},
+		{k.NoticeAt.IsZero(), u.ClearNoticeAt},
+	} {
+		if c.absent {
+			c.clear()
+		}
+	}
+}

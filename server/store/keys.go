@@ -1,0 +1,190 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// CreateKey stores the key that rule makes of its time, with a new id, and
+// returns it. An error of rule is returned as it is and nothing is stored.
+func (s *Store) CreateKey(ctx context.Context, by apikey.Origin, rule func(now time.Time) (apikey.Key, error)) (apikey.Key, error) {
+	var created apikey.Key
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		k, err := rule(t.now)
+		if err != nil {
+			return err
+		}
+		storable(&k)
+		k.ID = s.newID(apikey.IDPrefix)
+		create := t.ApiKey.Create().SetID(k.ID).SetOrganizationID(k.OrganizationID).
+			SetCreatedAt(k.CreatedAt.UnixMicro()).SetMode(string(k.Mode))
+		if err := setKey(create, &k).Exec(ctx); err != nil {
+			return fmt.Errorf("insert key: %w", err)
+		}
+		created = k
+		return t.append(apikey.KeyCreated, by, &k, nil)
+	})
+	return created, unexpected("create key", err)
+}
+
+// ChangeKey applies rule to a key of organization and returns the key as it is
+// afterwards. A rule that leaves the key as it was writes nothing, whatever else
+// it does; an error of rule is returned as it is and nothing is stored. judge,
+// where it is not nil, sees the changed key and the names of the changed fields
+// and can refuse them still. A key that is not there is apikey.ErrNotFound.
+func (s *Store) ChangeKey(
+	ctx context.Context, by apikey.Origin, organization, id string, event apikey.EventType,
+	rule func(k *apikey.Key, now time.Time) error,
+	judge func(k *apikey.Key, changes []string) error,
+) (apikey.Key, error) {
+	var changed apikey.Key
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		before, err := t.key(ctx, organization, id)
+		if err != nil {
+			return err
+		}
+		after := before
+		if err := rule(&after, t.now); err != nil {
+			return err
+		}
+		storable(&after)
+		changes := apikey.Changes(&before, &after, t.now)
+		if judge != nil {
+			if err := judge(&after, changes); err != nil {
+				return err
+			}
+		}
+		if changed = after; len(changes) == 0 {
+			return nil
+		}
+		after.UpdatedAt = t.now
+		after.Version++
+		if err := t.updateKey(ctx, &after); err != nil {
+			return err
+		}
+		t.stale(&before)
+		changed = after
+		return t.append(event, by, &after, changes)
+	})
+	return changed, unexpected("change key", err)
+}
+
+// DeleteKey takes a key of organization out of the store; its events stay. A key
+// that is not there is apikey.ErrNotFound.
+func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, id string) error {
+	return unexpected("delete key", s.write(ctx, func(ctx context.Context, t *tx) error {
+		k, err := t.key(ctx, organization, id)
+		if err != nil {
+			return err
+		}
+		if err := t.ApiKey.DeleteOneID(id).Exec(ctx); err != nil {
+			return fmt.Errorf("delete key: %w", err)
+		}
+		if err := t.ApiKeyUsage.DeleteOneID(id).Exec(ctx); err != nil && !ent.IsNotFound(err) {
+			return fmt.Errorf("delete the key's counters: %w", err)
+		}
+		t.stale(&k)
+		return t.append(apikey.KeyDeleted, by, &k, nil)
+	}))
+}
+
+// PublishNotices appends the events about expiry that are due, at most limit of
+// them, and returns how many there were and when the next is due; the zero time
+// means that none is. rule names the event and sets when the key's next is due.
+func (s *Store) PublishNotices(ctx context.Context, limit int,
+	rule func(k *apikey.Key, now time.Time) (apikey.EventType, []string),
+) (published int, next time.Time, err error) {
+	// A look first: with nothing due the writer is not held.
+	if next, err = nextNotice(ctx, s.reader.ApiKey); err != nil || next.IsZero() || next.After(s.timestamp()) {
+		return 0, next, unexpected("look for notices", err)
+	}
+	system := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: string(apikey.ActorSystem)}}
+	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+		published = 0
+		query := t.ApiKey.Query().Where(entkey.NoticeAtLTE(t.now.UnixMicro())).
+			Order(entkey.ByNoticeAt(), entkey.ByID()).Limit(limit)
+		rows, err := query.Modify(withUsage).All(ctx)
+		if err != nil {
+			return fmt.Errorf("read due notices: %w", err)
+		}
+		for _, row := range rows {
+			k, err := keyOf(row)
+			if err != nil {
+				return err
+			}
+			event, changes := rule(&k, t.now)
+			update := t.ApiKey.Update().Where(entkey.ID(k.ID)).SetNillableNoticeAt(micros(k.NoticeAt))
+			if k.NoticeAt.IsZero() {
+				update.ClearNoticeAt()
+			}
+			if err := update.Exec(ctx); err != nil {
+				return fmt.Errorf("schedule the next notice: %w", err)
+			}
+			if err := t.append(event, system, &k, changes); err != nil {
+				return err
+			}
+			published++
+		}
+		next, err = nextNotice(ctx, t.ApiKey)
+		return err
+	})
+	if err != nil {
+		return 0, time.Time{}, unexpected("publish notices", err)
+	}
+	return published, next, nil
+}
+
+// nextNotice returns when the earliest notice is due, or the zero time.
+func nextNotice(ctx context.Context, keys *ent.ApiKeyClient) (time.Time, error) {
+	first, err := keys.Query().Where(entkey.NoticeAtNotNil()).Order(entkey.ByNoticeAt()).
+		Select(entkey.FieldNoticeAt).First(ctx)
+	if ent.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the next notice: %w", err)
+	}
+	return fromMicros(first.NoticeAt), nil
+}
+
+// key reads a key of organization inside the transaction.
+func (t *tx) key(ctx context.Context, organization, id string) (apikey.Key, error) {
+	return findKey(ctx, t.ApiKey, organization, id)
+}
+
+// updateKey writes every column of k that can change.
+func (t *tx) updateKey(ctx context.Context, k *apikey.Key) error {
+	update := setKey(t.ApiKey.Update().Where(entkey.ID(k.ID)), k)
+	clearKey(update, k)
+	if err := update.Exec(ctx); err != nil {
+		return fmt.Errorf("update key: %w", err)
+	}
+	return nil
+}
+
+// stale notes that what is cached under the secrets of k is out of date once the
+// transaction has been committed.
+func (t *tx) stale(k *apikey.Key) {
+	t.group.stale = append(t.group.stale, k.Hashes()...)
+}
+
+// append adds the event about k to the transaction and numbers it.
+func (t *tx) append(event apikey.EventType, by apikey.Origin, k *apikey.Key, changes []string) error {
+	payload, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("encode the event's key: %w", err)
+	}
+	t.group.position++
+	t.group.events = append(t.group.events, t.Event.Create().
+		SetID(t.group.position).SetEventID(t.store.newID(apikey.EventIDPrefix)).
+		SetOrganizationID(k.OrganizationID).SetType(string(event)).SetResourceID(k.ID).
+		SetChanges(changes).SetActorKind(string(by.Actor.Kind)).SetActorID(by.Actor.ID).
+		SetRequestID(by.RequestID).SetCreatedAt(t.now.UnixMicro()).SetPayload(payload))
+	return nil
+}

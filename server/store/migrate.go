@@ -1,0 +1,201 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"ariga.io/atlas/sql/migrate"
+	"ariga.io/atlas/sql/sqlite"
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/server/store/migrations"
+)
+
+// migrateDatabase applies the migrations that the database lacks, all in one
+// transaction, so that a server that dies leaves the old schema or the new one.
+func migrateDatabase(ctx context.Context, db *sql.DB, dialect string) error {
+	return withMigrations(ctx, db, dialect, func(executor *migrate.Executor) error {
+		if err := executor.ExecuteN(ctx, 0); err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
+			return fmt.Errorf("migrate the database: %w", err)
+		}
+		return nil
+	})
+}
+
+// checkMigrated is an error where the database lacks a migration.
+func checkMigrated(ctx context.Context, db *sql.DB, dialect string) error {
+	return withMigrations(ctx, db, dialect, func(executor *migrate.Executor) error {
+		pending, err := executor.Pending(ctx)
+		if err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
+			return fmt.Errorf("read the schema's revisions: %w", err)
+		}
+		if len(pending) > 0 {
+			return errors.New("the database was made by an earlier version of apikeys; start the server once to bring it up to date")
+		}
+		return nil
+	})
+}
+
+// withMigrations calls use with the migrations of a dialect in one transaction.
+func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*migrate.Executor) error) error {
+	dir, err := migrationDir(dialect)
+	if err != nil {
+		return err
+	}
+	dbtx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer dbtx.Rollback() //nolint:errcheck // After the commit it has nothing to do.
+	r := revisions{dbtx, dialect}
+	if err := r.create(ctx); err != nil {
+		return err
+	}
+	if err := r.refuseNewer(ctx, dir); err != nil {
+		return err
+	}
+	driver, err := sqlite.Open(dbtx)
+	if err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	executor, err := migrate.NewExecutor(driver, dir, r, migrate.WithAllowDirty(true))
+	if err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	if err := use(executor); err != nil {
+		return err
+	}
+	if err := dbtx.Commit(); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	return nil
+}
+
+// migrationDir returns the embedded migrations of a dialect, checked against
+// their sums.
+func migrationDir(dialect string) (migrate.Dir, error) {
+	files, err := fs.Sub(migrations.Files, dialect)
+	if err != nil {
+		return nil, err
+	}
+	dir := &migrate.MemDir{}
+	names, err := fs.Glob(files, "*")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := dir.WriteFile(name, content); err != nil {
+			return nil, err
+		}
+	}
+	return dir, nil
+}
+
+// revisions is the table of the migrations that were applied, a row each.
+type revisions struct {
+	db      *sql.Tx
+	dialect string
+}
+
+var _ migrate.RevisionReadWriter = revisions{}
+
+const revisionTable = "schema_revisions"
+
+func (r revisions) create(ctx context.Context) error {
+	_, err := r.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+revisionTable+" (version text PRIMARY KEY, revision text NOT NULL)")
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	return nil
+}
+
+// refuseNewer is an error where the database has a migration that this program
+// does not know: running on would write rows that the newer program misreads.
+func (r revisions) refuseNewer(ctx context.Context, dir migrate.Dir) error {
+	files, err := dir.Files()
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(files))
+	for _, f := range files {
+		known[f.Version()] = true
+	}
+	applied, err := r.ReadRevisions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range applied {
+		if !known[a.Version] {
+			return fmt.Errorf("the database was made by a later version of apikeys (schema %s)", a.Version)
+		}
+	}
+	return nil
+}
+
+// Ident names the table.
+func (r revisions) Ident() *migrate.TableIdent { return &migrate.TableIdent{Name: revisionTable} }
+
+// ReadRevisions returns all revisions.
+func (r revisions) ReadRevisions(ctx context.Context) ([]*migrate.Revision, error) {
+	query, args := entsql.Dialect(r.dialect).Select("revision").From(entsql.Table(revisionTable)).OrderBy("version").Query()
+	rows, err := r.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema's revisions: %w", err)
+	}
+	defer rows.Close()
+	var all []*migrate.Revision
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("read the schema's revisions: %w", err)
+		}
+		revision := new(migrate.Revision)
+		if err := json.Unmarshal([]byte(text), revision); err != nil {
+			return nil, fmt.Errorf("read the schema's revisions: %w", err)
+		}
+		all = append(all, revision)
+	}
+	return all, rows.Err()
+}
+
+// ReadRevision returns one revision, or migrate.ErrRevisionNotExist.
+func (r revisions) ReadRevision(ctx context.Context, version string) (*migrate.Revision, error) {
+	all, err := r.ReadRevisions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, revision := range all {
+		if revision.Version == version {
+			return revision, nil
+		}
+	}
+	return nil, migrate.ErrRevisionNotExist
+}
+
+// WriteRevision adds the revision or replaces it.
+func (r revisions) WriteRevision(ctx context.Context, revision *migrate.Revision) error {
+	text, err := json.Marshal(revision)
+	if err != nil {
+		return err
+	}
+	query, args := entsql.Dialect(r.dialect).Insert(revisionTable).
+		Columns("version", "revision").Values(revision.Version, string(text)).
+		OnConflict(entsql.ConflictColumns("version"), entsql.ResolveWithNewValues()).Query()
+	_, err = r.db.ExecContext(ctx, query, args...)
+	return err
+}
+
+// DeleteRevision forgets a revision.
+func (r revisions) DeleteRevision(ctx context.Context, version string) error {
+	query, args := entsql.Dialect(r.dialect).Delete(revisionTable).Where(entsql.EQ("version", version)).Query()
+	_, err := r.db.ExecContext(ctx, query, args...)
+	return err
+}

@@ -1,0 +1,13 @@
+// Package migrations holds the versioned changes of the database's schema, a
+// folder for each dialect. A file that was released is never edited: the next
+// change is a new file, made from ent/schema by `go generate`.
+package migrations
+
+import "embed"
+
+//go:generate go run ./generate
+
+// Files holds the folder of each dialect, named as ent names it.
+//
+//go:embed sqlite3/*.sql sqlite3/atlas.sum
+var Files embed.FS

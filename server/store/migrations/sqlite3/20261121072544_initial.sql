@@ -1,0 +1,26 @@
+-- Create "api_keys" table
+CREATE TABLE `api_keys` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `scopes` json NULL, `ip_allow_list` json NULL, `expires_at` integer NULL, `created_at` integer NOT NULL, `updated_at` integer NULL, `enabled` bool NOT NULL, `mode` text NOT NULL, `owner_id` text NOT NULL DEFAULT (''), `metadata` json NULL, `rate_limit_requests` integer NOT NULL DEFAULT (0), `rate_limit_window` integer NOT NULL DEFAULT (0), `revoked_at` integer NULL, `revoke_reason` text NOT NULL DEFAULT (''), `secret_hash` blob NOT NULL, `pepper_id` text NOT NULL, `secret_mask` text NOT NULL, `previous_hash` blob NULL, `previous_pepper_id` text NOT NULL DEFAULT (''), `previous_mask` text NOT NULL DEFAULT (''), `previous_expires_at` integer NULL, `notice_at` integer NULL, `version` integer NOT NULL, PRIMARY KEY (`id`));
+-- Create index "api_keys_secret_hash_key" to table: "api_keys"
+CREATE UNIQUE INDEX `api_keys_secret_hash_key` ON `api_keys` (`secret_hash`);
+-- Create index "apikey_organization_id_id" to table: "api_keys"
+CREATE INDEX `apikey_organization_id_id` ON `api_keys` (`organization_id`, `id`);
+-- Create index "apikey_organization_id_owner_id_id" to table: "api_keys"
+CREATE INDEX `apikey_organization_id_owner_id_id` ON `api_keys` (`organization_id`, `owner_id`, `id`);
+-- Create index "apikey_previous_hash" to table: "api_keys"
+CREATE UNIQUE INDEX `apikey_previous_hash` ON `api_keys` (`previous_hash`) WHERE previous_hash IS NOT NULL;
+-- Create index "apikey_notice_at_id" to table: "api_keys"
+CREATE INDEX `apikey_notice_at_id` ON `api_keys` (`notice_at`, `id`) WHERE notice_at IS NOT NULL;
+-- Create "api_key_usage" table
+CREATE TABLE `api_key_usage` (`id` text NOT NULL, `total_requests` integer NOT NULL, `last_used_at` integer NOT NULL, PRIMARY KEY (`id`));
+-- Create "events" table
+CREATE TABLE `events` (`id` integer NOT NULL, `event_id` text NOT NULL, `organization_id` text NOT NULL, `type` text NOT NULL, `resource_id` text NOT NULL, `changes` json NULL, `actor_kind` text NOT NULL, `actor_id` text NOT NULL, `request_id` text NOT NULL, `created_at` integer NOT NULL, `payload` blob NOT NULL, PRIMARY KEY (`id`));
+-- Create index "event_organization_id_id" to table: "events"
+CREATE INDEX `event_organization_id_id` ON `events` (`organization_id`, `id`);
+-- Create "operator_tokens" table
+CREATE TABLE `operator_tokens` (`id` text NOT NULL, `hash` blob NOT NULL, `pepper_id` text NOT NULL, `created_at` integer NOT NULL, PRIMARY KEY (`id`));
+-- Create index "operator_tokens_hash_key" to table: "operator_tokens"
+CREATE UNIQUE INDEX `operator_tokens_hash_key` ON `operator_tokens` (`hash`);
+-- Create "revisions" table
+CREATE TABLE `revisions` (`id` integer NOT NULL, `position` integer NOT NULL, PRIMARY KEY (`id`));
+-- Create "settings" table
+CREATE TABLE `settings` (`id` text NOT NULL, `value` text NOT NULL, PRIMARY KEY (`id`));

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	enttoken "github.com/apikeys-dev/apikeys/ent/operatortoken"
+	entsetting "github.com/apikeys-dev/apikeys/ent/setting"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// Settings returns the facts about the database itself by their names. It is
+// empty until the database is first initialized.
+func (s *Store) Settings(ctx context.Context) (map[string]string, error) {
+	rows, err := s.reader.Setting.Query().Order(entsetting.ByID()).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	settings := make(map[string]string, len(rows))
+	for _, row := range rows {
+		settings[row.ID] = row.Value
+	}
+	return settings, nil
+}
+
+// Initialize adds settings to the database and, where token is not nil, the first
+// operator token, together. A setting that is there already stays as it is.
+func (s *Store) Initialize(ctx context.Context, settings map[string]string, token *OperatorToken) error {
+	return s.administer(ctx, "initialize the database", func(ctx context.Context, etx *ent.Tx) error {
+		if n, err := etx.Revision.Query().Count(ctx); err != nil {
+			return err
+		} else if n == 0 {
+			if err := etx.Revision.Create().SetID(revisionRow).SetPosition(0).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		for name, value := range settings {
+			if err := etx.Setting.Create().SetID(name).SetValue(value).OnConflictColumns(entsetting.FieldID).Ignore().Exec(ctx); err != nil {
+				return err
+			}
+		}
+		if token != nil {
+			return createToken(ctx, etx, *token)
+		}
+		return nil
+	})
+}
+
+// UsesPepper reports whether a key or token is stored under the pepper.
+func (s *Store) UsesPepper(ctx context.Context, id string) (bool, error) {
+	used, err := s.reader.OperatorToken.Query().Where(enttoken.PepperID(id)).Exist(ctx)
+	if err == nil && !used {
+		used, err = s.reader.ApiKey.Query().Where(entkey.Or(entkey.PepperID(id), entkey.PreviousPepperID(id))).Exist(ctx)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for rows under pepper %s: %w", id, err)
+	}
+	return used, nil
+}
+
+// OperatorToken is an access token of an operator, as it is stored.
+type OperatorToken struct {
+	ID        string
+	Hash      apikey.Hash
+	PepperID  string
+	CreatedAt time.Time
+}
+
+// OperatorTokens returns the tokens that are good now, ascending by id.
+func (s *Store) OperatorTokens(ctx context.Context) ([]OperatorToken, error) {
+	rows, err := s.reader.OperatorToken.Query().Order(enttoken.ByID()).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read operator tokens: %w", err)
+	}
+	tokens := make([]OperatorToken, len(rows))
+	for i, row := range rows {
+		hash, err := hashOf(row.Hash)
+		if err != nil {
+			return nil, fmt.Errorf("read operator token %s: %w", row.ID, err)
+		}
+		tokens[i] = OperatorToken{ID: row.ID, Hash: hash, PepperID: row.PepperID, CreatedAt: fromMicros(&row.CreatedAt)}
+	}
+	return tokens, nil
+}
+
+// ReplaceOperatorTokens makes token the only one.
+func (s *Store) ReplaceOperatorTokens(ctx context.Context, token OperatorToken) error {
+	return s.administer(ctx, "replace the operator tokens", func(ctx context.Context, etx *ent.Tx) error {
+		if _, err := etx.OperatorToken.Delete().Exec(ctx); err != nil {
+			return err
+		}
+		return createToken(ctx, etx, token)
+	})
+}
+
+func createToken(ctx context.Context, etx *ent.Tx, token OperatorToken) error {
+	return etx.OperatorToken.Create().SetID(token.ID).SetHash(token.Hash[:]).SetPepperID(token.PepperID).
+		SetCreatedAt(token.CreatedAt.UnixMicro()).Exec(ctx)
+}
+
+// administer runs a transaction that changes no key and appends no event.
+func (s *Store) administer(ctx context.Context, doing string, apply func(context.Context, *ent.Tx) error) error {
+	etx, err := s.writer.Tx(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	defer etx.Rollback() //nolint:errcheck // After the commit it has nothing to do.
+	if err := apply(ctx, etx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := etx.Commit(); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"entgo.io/ent/dialect"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// maxGroup bounds how many changes one transaction holds, and with it how long
+// the first of them waits for the last.
+const maxGroup = 128
+
+// eventChunk is how many events one statement appends; databases bound how many
+// values a statement has.
+const eventChunk = 128
+
+// group is the queue of changes that wait to be committed. There is no goroutine
+// of its own: the first who waits leads, commits everybody who has come by then,
+// and hands the lead to the first who came since.
+type group struct {
+	mu      sync.Mutex
+	leading bool
+	waiting []*change
+}
+
+// change is one caller's part of a group.
+type change struct {
+	ctx    context.Context
+	apply  func(context.Context, *tx) error
+	err    error
+	wakeup chan bool // true: lead; false: err is the answer
+}
+
+// write runs apply in a transaction and returns when it has been committed, or
+// refused. Changes that wait at the same time share one transaction, each in a
+// savepoint of its own, and are answered after its commit, refusals too, since
+// these may rest on a change of a sibling.
+//
+// The transaction runs under the writer's own context and apply must use the one
+// it is given: a statement cancelled inside a savepoint would make the driver
+// roll the whole transaction back and commit what follows on its own. The
+// caller's context counts until its savepoint begins, not after.
+func (s *Store) write(ctx context.Context, apply func(context.Context, *tx) error) error {
+	c := &change{ctx: ctx, apply: apply, wakeup: make(chan bool, 1)}
+	g := &s.group
+	g.mu.Lock()
+	g.waiting = append(g.waiting, c)
+	lead := !g.leading
+	g.leading = true
+	g.mu.Unlock()
+	if !lead && !<-c.wakeup {
+		return c.err
+	}
+
+	g.mu.Lock()
+	n := min(len(g.waiting), maxGroup)
+	members := g.waiting[:n:n]
+	g.waiting = g.waiting[n:]
+	g.mu.Unlock()
+
+	s.commit(members)
+
+	g.mu.Lock()
+	if len(g.waiting) > 0 {
+		g.waiting[0].wakeup <- true
+	} else {
+		g.leading, g.waiting = false, nil
+	}
+	g.mu.Unlock()
+	for _, m := range members {
+		if m != c {
+			m.wakeup <- false
+		}
+	}
+	return c.err
+}
+
+// commit runs members in one transaction and leaves each its answer. Its context
+// never ends: nothing but the disk holds a statement up here, and the driver
+// spends a goroutine on every statement that can be cancelled.
+func (s *Store) commit(members []*change) {
+	if err := s.commitGroup(context.Background(), members); err != nil {
+		s.log.Error("A transaction failed; its changes were not made.", "changes", len(members), "error", err)
+		for _, m := range members {
+			m.err = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
+				"The change could not be stored and was not made; try again.")
+		}
+	}
+}
+
+// commitGroup returns an error where the transaction itself died, and then
+// nothing of it is in the database.
+func (s *Store) commitGroup(ctx context.Context, members []*change) error {
+	etx, err := s.writer.Tx(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer etx.Rollback() //nolint:errcheck // After the commit it has nothing to do, before it there is nobody to tell.
+	g := &groupTx{}
+	if g.position, err = s.lockRevision(ctx, etx); err != nil {
+		return err
+	}
+	before := g.position
+	t := &tx{Tx: etx, store: s, now: s.timestamp(), group: g}
+	for _, m := range members {
+		if m.err = m.ctx.Err(); m.err != nil {
+			continue
+		}
+		if err := t.member(ctx, m, len(members) > 1); err != nil {
+			return err
+		}
+	}
+	if len(members) == 1 && members[0].err != nil {
+		if err := etx.Rollback(); err != nil {
+			return fmt.Errorf("roll back: %w after: %w", err, members[0].err)
+		}
+		return nil
+	}
+	if g.position > before {
+		for events := range slices.Chunk(g.events, eventChunk) {
+			if err := etx.Event.CreateBulk(events...).Exec(ctx); err != nil {
+				return fmt.Errorf("append events: %w", err)
+			}
+		}
+		if err := etx.Revision.Update().SetPosition(g.position).Exec(ctx); err != nil {
+			return fmt.Errorf("advance the revision: %w", err)
+		}
+	}
+	if err := etx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if g.position == before {
+		return nil
+	}
+	for _, f := range s.committed {
+		f(Commit{Position: g.position, Stale: g.stale})
+	}
+	return nil
+}
+
+// member runs one change. What it refuses is rolled back to its savepoint and is
+// its own answer; an error of the savepoint itself is the transaction's end. A
+// change that is alone needs no savepoint: the transaction is its own.
+func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
+	if !savepoint {
+		m.err = t.protect(ctx, m.apply)
+		return nil
+	}
+	kept := *t.group
+	if _, err := t.ExecContext(ctx, "SAVEPOINT member"); err != nil {
+		return fmt.Errorf("savepoint: %w", err)
+	}
+	if m.err = t.protect(ctx, m.apply); m.err != nil {
+		*t.group = kept
+		if _, err := t.ExecContext(ctx, "ROLLBACK TO SAVEPOINT member"); err != nil {
+			return fmt.Errorf("roll back to savepoint: %w", err)
+		}
+	}
+	if _, err := t.ExecContext(ctx, "RELEASE SAVEPOINT member"); err != nil {
+		return fmt.Errorf("release savepoint: %w", err)
+	}
+	return nil
+}
+
+// protect turns a panic of one change into its error, so that it cannot take its
+// siblings along.
+func (t *tx) protect(ctx context.Context, apply func(context.Context, *tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a change: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return apply(ctx, t)
+}
+
+// revisionRow is the id of the one row of revisions.
+const revisionRow = 1
+
+// lockRevision returns the newest position and, on PostgreSQL, holds its row
+// until the end of the transaction: without that, groups of two servers
+// deadlock. On SQLite the transaction holds the whole database.
+func (s *Store) lockRevision(ctx context.Context, etx *ent.Tx) (int64, error) {
+	query := etx.Revision.Query()
+	if s.dialect == dialect.Postgres {
+		query.ForUpdate()
+	}
+	row, err := query.Only(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the revision: %w", err)
+	}
+	return row.Position, nil
+}
+
+// unexpected wraps err unless it is an answer for the caller.
+func unexpected(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *apikey.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
