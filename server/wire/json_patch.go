@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+)
+
+// patch takes a merge patch of t's resource into m. See ReadRequest.
+func (r *reader) patch(t *table, m protoreflect.Message) error {
+	resource := m.NewField(t.resource.desc).Message()
+	if err := r.object(tableOf(resource.Descriptor()), resource, "", true); err != nil {
+		return err
+	}
+	if fd := resource.Descriptor().Fields().ByName("etag"); fd != nil && t.etag != nil {
+		m.Set(t.etag.desc, resource.Get(fd))
+		resource.Clear(fd)
+	}
+	m.Set(t.resource.desc, protoreflect.ValueOfMessage(resource))
+	m.Set(t.mask.desc, protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: r.mask}).ProtoReflect()))
+	return nil
+}
+
+// path puts a path into the mask. The two names that only say which version of
+// which resource is meant change nothing.
+func (r *reader) path(at, name string) {
+	if at == "" && (name == "id" || name == "etag") {
+		return
+	}
+	r.mask = append(r.mask, at+name)
+}
+
+// quotePath puts a map's key into the form that a field mask has for it.
+func quotePath(key string) string {
+	return "`" + strings.ReplaceAll(key, "`", "``") + "`"
+}
+
+// readMap takes an object into a map. Its keys are strings: no message of ours
+// has others.
+func (r *reader) readMap(f *field, m protoreflect.Message, at string, patch bool) error {
+	if r.next() != '{' {
+		r.add(at+f.name, "must be an object")
+		return r.skip()
+	}
+	if err := r.open(); err != nil {
+		return err
+	}
+	var seen names
+	for first := true; ; first = false {
+		more, err := r.more('}', first)
+		if !more || err != nil {
+			return err
+		}
+		name, err := r.name()
+		if err != nil {
+			return err
+		}
+		if !seen.add(name) {
+			return r.fail("a name that was there before")
+		}
+		key := string(name)
+		if patch {
+			r.path(at+f.name+".", quotePath(key))
+		}
+		if r.next() == 'n' {
+			if err := r.word("null"); err != nil {
+				return err
+			}
+			continue
+		}
+		entries := m.Mutable(f.desc).Map()
+		var v protoreflect.Value
+		var text string
+		if f.value.desc.Message() == nil || f.value.time {
+			v, text, err = r.value(f.value)
+		} else {
+			v = entries.NewValue()
+			text, err = r.nested(f.value, v.Message(), at+f.name+"."+key, false)
+		}
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			r.add(at+f.name+"."+key, text)
+			continue
+		}
+		entries.Set(protoreflect.ValueOfString(key).MapKey(), v)
+	}
+}

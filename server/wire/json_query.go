@@ -1,0 +1,85 @@
+package wire
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// ReadQuery fills m from the parameters of a query. They have the names and
+// the words that a body has; a list is given by repeating its parameter, by
+// commas, or both. A string that is given without a value is absent. bound are
+// the fields that the path has given already: as parameters they are unknown.
+//
+// Anything wrong is a *FieldsError that lists all of it, by name.
+func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
+	if len(query) == 0 {
+		return nil
+	}
+	msg := m.ProtoReflect()
+	t := tableOf(msg.Descriptor())
+	var p problems
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		f := t.byName[name]
+		if f == nil || f.marks || f.dict || f.message() || slices.Contains(bound, name) {
+			p.add(name, "is not a known parameter")
+			continue
+		}
+		if text := f.setText(msg, query[name]); text != "" {
+			p.add(name, text)
+		}
+	}
+	return p.err()
+}
+
+// setText sets the field to values that came as text. The answer is the
+// problem, "" if there is none.
+func (f *field) setText(m protoreflect.Message, values []string) string {
+	if f.list {
+		if f.kind == protoreflect.MessageKind && !f.time {
+			return "is not a known parameter"
+		}
+		values = strings.Split(strings.Join(values, ","), ",")
+		if len(values) == 1 && values[0] == "" {
+			return ""
+		}
+	} else if len(values) > 1 {
+		return "must be given once"
+	}
+	for _, s := range values {
+		v, text := f.parseText(s)
+		switch {
+		case text != "":
+			return text
+		case f.list && s == "":
+			return "must not have an empty element"
+		case f.list:
+			m.Mutable(f.desc).List().Append(v)
+		default:
+			m.Set(f.desc, v)
+		}
+	}
+	return ""
+}
+
+// parseText is parse for any field that a parameter can name.
+func (f *field) parseText(s string) (v protoreflect.Value, text string) {
+	switch {
+	case !utf8.ValidString(s):
+		return v, "must be UTF-8"
+	case f.textual():
+		return f.parse(s)
+	case f.kind == protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(s == "true"), problemIf(s != "true" && s != "false", f.want())
+	}
+	lit := scanner{data: []byte(s)}
+	if _, err := lit.number(); err != nil || lit.pos != len(s) {
+		return v, f.want()
+	}
+	return f.parseNumber(s)
+}
