@@ -1,0 +1,206 @@
+package authn
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/verify"
+)
+
+// The metadata, and over REST the headers, that authentication reads.
+const (
+	headerAuthorization = "authorization"
+	headerAPIKey        = "x-api-key"
+	headerOrganization  = "x-organization-id"
+)
+
+// DefaultOrganization is the one that an operator acts in who names none.
+const DefaultOrganization = "org_default"
+
+// allOrganizations is how an operator asks for all organizations at once.
+const allOrganizations = "*"
+
+// Caller is whoever made a call, and proved it.
+type Caller struct {
+	Actor apikey.Actor
+	// Organization is the one that the call acts in; empty means all, which only
+	// an operator can ask for, and only of methods that allow it.
+	Organization string
+	// Key is the key that the call was made with, as it was when the call began;
+	// nil for an operator, who has all rights.
+	Key *apikey.Key
+}
+
+// Config says what an Authenticator works with.
+type Config struct {
+	// Verifier judges the credentials that are keys. Required.
+	Verifier *verify.Verifier
+	// Operators knows the access tokens of operators. Required.
+	Operators *Operators
+	// TrustedProxies are the networks whose X-Forwarded-For is believed. Defaults
+	// to none.
+	TrustedProxies []netip.Prefix
+}
+
+// Authenticator turns the credential of a call into its Caller.
+type Authenticator struct {
+	verifier  *verify.Verifier
+	operators *Operators
+	trusted   []netip.Prefix
+}
+
+// New returns an Authenticator.
+func New(c Config) *Authenticator {
+	return &Authenticator{verifier: c.Verifier, operators: c.Operators, trusted: c.TrustedProxies}
+}
+
+// Need is what a method asks of its caller.
+type Need struct {
+	// Scopes must all be held; none for a method that every caller may call.
+	Scopes []string
+	// AnyOrganization allows an operator to act in all organizations at once.
+	AnyOrganization bool
+}
+
+// Authenticate returns the caller of a gRPC call, from the metadata and the peer
+// of ctx. Its errors are of the kinds Unauthenticated, PermissionDenied,
+// Exhausted and, for an organization that cannot be, Invalid.
+func (a *Authenticator) Authenticate(ctx context.Context, need Need) (Caller, error) {
+	credential, err := credentialOf(
+		metadata.ValueFromIncomingContext(ctx, headerAuthorization),
+		metadata.ValueFromIncomingContext(ctx, headerAPIKey))
+	if err != nil {
+		return Caller{}, err
+	}
+	organization, ok := single(metadata.ValueFromIncomingContext(ctx, headerOrganization))
+	if !ok {
+		return Caller{}, apikey.InvalidField(headerOrganization, "was sent twice with different values")
+	}
+	if looksLikeKey(credential) {
+		return a.key(ctx, credential, organization, need)
+	}
+	return a.operator(ctx, credential, organization, need)
+}
+
+// looksLikeKey tells the two kinds of credentials apart by the prefix that all
+// keys have and no access token may have.
+func looksLikeKey(credential string) bool { return strings.HasPrefix(credential, "sk_") }
+
+// credentialOf returns the one credential of a call.
+func credentialOf(authorization, apiKey []string) (string, error) {
+	var found string
+	take := func(credential string) bool {
+		same := found == "" || credential == "" || found == credential
+		if found == "" {
+			found = credential
+		}
+		return same
+	}
+	same := true
+	for _, value := range authorization {
+		value = strings.TrimSpace(value)
+		if scheme, rest, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			value = strings.TrimSpace(rest)
+		}
+		same = take(value) && same
+	}
+	for _, value := range apiKey {
+		same = take(strings.TrimSpace(value)) && same
+	}
+	switch {
+	case !same:
+		return "", apikey.Errorf(apikey.KindUnauthenticated, apikey.ReasonUnauthenticated,
+			"The request carries two different credentials; send one.")
+	case found == "":
+		return "", apikey.Errorf(apikey.KindUnauthenticated, apikey.ReasonUnauthenticated,
+			"The request carries no credential; send an access token or an API key as Authorization: Bearer.")
+	case len(found) > apikey.MaxSecretLength:
+		return "", errBadCredential()
+	}
+	return found, nil
+}
+
+// errBadCredential is the one answer for a credential that proves nothing,
+// whatever the cause is.
+func errBadCredential() *apikey.Error {
+	return apikey.Errorf(apikey.KindUnauthenticated, apikey.ReasonUnauthenticated,
+		"The credential is not valid.")
+}
+
+// single returns the value of a header that may have one, and whether it has no
+// more.
+func single(values []string) (value string, ok bool) {
+	for i, v := range values {
+		v = strings.TrimSpace(v)
+		if i > 0 && v != value {
+			return "", false
+		}
+		value = v
+	}
+	return value, true
+}
+
+// operator authenticates an access token.
+func (a *Authenticator) operator(ctx context.Context, credential, organization string, need Need) (Caller, error) {
+	id, err := a.operators.find(ctx, credential)
+	if err != nil {
+		return Caller{}, err
+	}
+	switch organization {
+	case "":
+		organization = DefaultOrganization
+	case allOrganizations:
+		if !need.AnyOrganization {
+			return Caller{}, apikey.InvalidField(headerOrganization, "must name one organization for this call")
+		}
+		organization = ""
+	default:
+		if err := apikey.ValidateOrganizationID(organization); err != nil {
+			return Caller{}, apikey.InvalidField(headerOrganization, "%v", err)
+		}
+	}
+	return Caller{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}, Organization: organization}, nil
+}
+
+// key authenticates an API key, which acts in its own organization only.
+func (a *Authenticator) key(ctx context.Context, credential, organization string, need Need) (Caller, error) {
+	v, err := a.verifier.Verify(ctx, verify.Request{
+		Secret:       credential,
+		Organization: organization,
+		Scopes:       need.Scopes,
+		Addr:         clientOf(ctx).address(a.trusted),
+		Cost:         1,
+		Caller:       true,
+	})
+	if err != nil {
+		return Caller{}, err
+	}
+	switch v.Code {
+	case apikey.CodeValid:
+		return Caller{
+			Actor:        apikey.Actor{Kind: apikey.ActorKey, ID: v.Key.ID},
+			Organization: v.Key.OrganizationID,
+			Key:          v.Key,
+		}, nil
+	case apikey.CodeWrongOrganization:
+		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonWrongOrganization,
+			"An API key acts in its own organization only; leave X-Organization-Id out.")
+	case apikey.CodeIPNotAllowed:
+		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonIPNotAllowed,
+			"The API key may not be used from this address.")
+	case apikey.CodeInsufficientScope:
+		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonInsufficientScope,
+			"The API key lacks the scope %s.", strings.Join(need.Scopes, ", "))
+	case apikey.CodeRateLimited:
+		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonRateLimited,
+			"The API key is over its rate limit of %d requests; wait before trying again.", v.Limit.Limit)
+		err.RetryAfter = v.RetryAfter
+		return Caller{}, err
+	default:
+		return Caller{}, errBadCredential()
+	}
+}

@@ -1,0 +1,91 @@
+package authn
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// OperatorTokenPrefix begins the access tokens that the server makes.
+const OperatorTokenPrefix = "root_"
+
+// RootID names the operator whose token is configured rather than stored.
+const RootID = "root"
+
+// OperatorToken is an access token as it is stored: the hash under one of the
+// peppers.
+type OperatorToken struct {
+	ID       string
+	Hash     apikey.Hash
+	PepperID string
+}
+
+// tokenTTL is how old the list of stored tokens may be: a token that was reset
+// stops working within it.
+const tokenTTL = time.Second
+
+// Operators knows the access tokens of operators. Its zero fields are explained
+// one by one; it must not be copied after first use.
+type Operators struct {
+	// Peppers hash tokens. Required.
+	Peppers *apikey.Peppers
+	// Root is the configured token. Where it is set, it is the only one.
+	Root string
+	// Stored reads the stored tokens. Required where Root is empty.
+	Stored func(ctx context.Context) ([]OperatorToken, error)
+	// Now is the clock. Required.
+	Now func() time.Time
+
+	mu     sync.Mutex
+	tokens []OperatorToken
+	read   time.Time
+}
+
+// find returns the id of the operator whose token credential is. Every stored
+// token is compared, each in constant time.
+func (o *Operators) find(ctx context.Context, credential string) (string, error) {
+	if o.Root != "" {
+		want, got := o.Peppers.Hash(0, o.Root), o.Peppers.Hash(0, credential)
+		if subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+			return "", errBadCredential()
+		}
+		return RootID, nil
+	}
+	tokens, err := o.current(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the operator tokens: %w", err)
+	}
+	var id string
+	for i := range o.Peppers.Len() {
+		got := o.Peppers.Hash(i, credential)
+		for _, t := range tokens {
+			if subtle.ConstantTimeCompare(t.Hash[:], got[:]) == 1 {
+				id = t.ID
+			}
+		}
+	}
+	if id == "" {
+		return "", errBadCredential()
+	}
+	return id, nil
+}
+
+// current returns the stored tokens, at most tokenTTL old.
+func (o *Operators) current(ctx context.Context) ([]OperatorToken, error) {
+	now := o.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tokens != nil && now.Sub(o.read) < tokenTTL && !now.Before(o.read) {
+		return o.tokens, nil
+	}
+	tokens, err := o.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.tokens, o.read = tokens, now
+	return tokens, nil
+}
