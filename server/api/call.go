@@ -1,0 +1,46 @@
+package api
+
+import (
+	"context"
+	"sync"
+
+	"github.com/gofrs/uuid/v5"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/authn"
+)
+
+// call is what the interceptors know of one call.
+type call struct {
+	caller authn.Caller
+
+	once sync.Once
+	uuid string
+}
+
+type callKey struct{}
+
+// callOf returns the call of a context that has passed the interceptors.
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// callerOf returns who makes the call.
+func callerOf(ctx context.Context) *authn.Caller { return &callOf(ctx).caller }
+
+// id returns the UUID that request id and support id share. It is made when it is
+// first asked for, since most calls neither fail nor change anything.
+func (c *call) id() string {
+	c.once.Do(func() { c.uuid = uuid.Must(uuid.NewV7()).String() })
+	return c.uuid
+}
+
+// requestID names the call in the events that it makes and in its failures.
+func (c *call) requestID() string { return "request_" + c.id() }
+
+// supportID names a failure, for whoever reads the log.
+func (c *call) supportID() string { return "support_" + c.id() }
+
+// originOf returns where the changes of a call come from.
+func originOf(ctx context.Context) apikey.Origin {
+	c := callOf(ctx)
+	return apikey.Origin{Actor: c.caller.Actor, RequestID: c.requestID()}
+}

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"maps"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// ErrorDomain is the domain of every google.rpc.ErrorInfo.
+const ErrorDomain = "apikeys"
+
+// unexpectedMessage is all that a caller is told of an unexpected error.
+const unexpectedMessage = "Something went wrong on our side; the support id names it."
+
+// codeOf is the one table of failures of this face.
+var codeOf = map[apikey.Kind]codes.Code{
+	apikey.KindInternal:           codes.Internal,
+	apikey.KindInvalid:            codes.InvalidArgument,
+	apikey.KindFailedPrecondition: codes.FailedPrecondition,
+	apikey.KindOutOfRange:         codes.OutOfRange,
+	apikey.KindUnauthenticated:    codes.Unauthenticated,
+	apikey.KindPermissionDenied:   codes.PermissionDenied,
+	apikey.KindNotFound:           codes.NotFound,
+	apikey.KindConflict:           codes.Aborted,
+	apikey.KindExhausted:          codes.ResourceExhausted,
+	apikey.KindUnavailable:        codes.Unavailable,
+	kindDeadline:                  codes.DeadlineExceeded,
+	kindCanceled:                  codes.Canceled,
+}
+
+// statusOf returns what the caller of c is told of err.
+func statusOf(err error, c *call) *status.Status {
+	known := knownError(err)
+	st := status.New(codeOf[known.Kind], known.Message)
+	info := &errdetails.ErrorInfo{Reason: string(known.Reason), Domain: ErrorDomain, Metadata: maps.Clone(known.Details)}
+	details := []protoadapt.MessageV1{
+		info,
+		&errdetails.RequestInfo{RequestId: c.requestID(), ServingData: c.supportID()},
+	}
+	if len(known.Fields) > 0 {
+		bad := &errdetails.BadRequest{}
+		for _, f := range known.Fields {
+			bad.FieldViolations = append(bad.FieldViolations,
+				&errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Problem})
+		}
+		details = append(details, bad)
+	}
+	if known.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(known.RetryAfter)})
+	}
+	if detailed, err := st.WithDetails(details...); err == nil {
+		return detailed
+	}
+	return st
+}
+
+// knownError returns the failure that err is, as far as the caller may know it.
+func knownError(err error) *apikey.Error {
+	if known := apikey.AsError(err); known != nil {
+		return known
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return deadlineError
+	case errors.Is(err, context.Canceled):
+		return canceledError
+	}
+	return internalError
+}
+
+// What has no error of the domain.
+var (
+	internalError = apikey.Errorf(apikey.KindInternal, apikey.ReasonInternal, unexpectedMessage)
+	deadlineError = apikey.Errorf(kindDeadline, "DEADLINE_EXCEEDED", "The call took longer than its deadline.")
+	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")
+)
+
+// The kinds that only a transport knows.
+const (
+	kindDeadline apikey.Kind = -1 - iota
+	kindCanceled
+)
