@@ -1,0 +1,146 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/wire"
+)
+
+// A call is one request on its way through the Handler. It travels in the
+// context and is never used again, because the gRPC face may still hold the
+// context when the answer is out.
+type call struct {
+	h     *Handler
+	w     http.ResponseWriter
+	r     *http.Request // as it came
+	verb  string        // its method; GET for HEAD
+	route *route        // once the router has found it, else nil
+	done  bool          // an answer was begun
+
+	*space
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// A space is the memory that a call reads into and writes from.
+type space struct {
+	in  bytes.Buffer
+	out []byte
+}
+
+// spaces keeps the memory of calls that ended for those that come.
+var spaces = sync.Pool{New: func() any { return new(space) }}
+
+// end answers what a panic left unanswered, and gives the memory back.
+func (c *call) end() {
+	const largest = 64 << 10 // one huge body must not stay in memory for good
+	if v := recover(); v != nil {
+		if v == http.ErrAbortHandler {
+			panic(v)
+		}
+		cause := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		if !c.done {
+			c.fail(&failure{status: http.StatusInternalServerError, cause: cause})
+		}
+		return // what panicked may hold the memory still
+	}
+	if c.in.Cap() <= largest && cap(c.out) <= largest {
+		spaces.Put(c.space)
+	}
+}
+
+// succeed answers 200. data is what the envelope holds, tail its rest.
+func (c *call) succeed(data, tail string) {
+	c.out = append(append(append(c.out[:0], head...), data...), tail...)
+	c.write(http.StatusOK)
+}
+
+// success builds the envelope of an answer and sets the headers that go with
+// it. The router writes it.
+func (c *call) success(m proto.Message) {
+	msg := m.ProtoReflect()
+	c.out = append(c.out[:0], head...)
+	data := msg
+	if fd := c.route.data; fd == nil {
+		c.out = wire.AppendJSON(c.out, m)
+	} else {
+		c.out = wire.AppendFieldJSON(c.out, msg, fd)
+	}
+	c.out = append(c.out, c.route.tail...)
+	if fd := c.route.etag; fd != nil {
+		if c.route.data != nil {
+			data = msg.Get(c.route.data).Message()
+		}
+		if etag := data.Get(fd).String(); etag != "" {
+			c.w.Header().Set("ETag", `"`+etag+`"`)
+		}
+	}
+	if fd := c.route.next; fd != nil {
+		if token := msg.Get(fd).String(); token != "" {
+			c.w.Header().Set("X-Next-Page-Token", token)
+			c.w.Header().Set("Link", nextLink(c.r.URL, token))
+		}
+	}
+	c.done = true
+}
+
+// write sends what out holds.
+func (c *call) write(status int) {
+	c.done = true
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(c.out)))
+	c.w.WriteHeader(status)
+	if c.r.Method != http.MethodHead {
+		_, _ = c.w.Write(c.out) // the client has gone; there is nobody to tell
+	}
+}
+
+// nextLink is the Link of the next page: the same query with another token.
+func nextLink(u *url.URL, token string) string {
+	query := u.Query()
+	query.Set("page_token", token)
+	return "<" + u.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
+}
+
+// plainPath reports whether a path is one that a route can have. An empty
+// segment, a dot or an escaped slash would mean another path to some proxy than
+// to us, so they mean none.
+func plainPath(u *url.URL) bool {
+	if !strings.HasPrefix(u.Path, "/") || !utf8.ValidString(u.Path) {
+		return false
+	}
+	if u.RawPath != "" && strings.Contains(strings.ToLower(u.RawPath), "%2f") {
+		return false
+	}
+	for segment := range strings.SplitSeq(u.Path[1:], "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// clientOf is where a request came from: the peer of the connection, and what
+// proxies say of whom they speak for. Which of it to believe is not decided
+// here.
+func clientOf(r *http.Request) authn.Client {
+	client := authn.Client{ForwardedFor: r.Header["X-Forwarded-For"]}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		client.Addr = peer.Addr().Unmap().WithZone("")
+	}
+	return client
+}

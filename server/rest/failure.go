@@ -1,0 +1,185 @@
+package rest
+
+import (
+	"log/slog"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/wire"
+)
+
+// The parts of an envelope that are the same in many.
+const (
+	head    = `{"status":200,"data":`
+	success = `,"error":null,"log":null,"validator":null,"support_id":null,"message":`
+)
+
+func quote(s string) string { return string(wire.AppendString(nil, s)) }
+
+// A failure is what the envelope says of a request that failed. It is an error
+// of the layers below, translated, or one that begins here.
+type failure struct {
+	status     int
+	reason     string
+	text       string            // a sentence a person can act on; "" for the fixed one of the status
+	fields     []wire.Problem    // the validator, nil for null
+	facts      map[string]string // further entries of the log
+	retryAfter time.Duration
+	cause      error // for our own log only
+
+	// requestID and supportID are set when the failure has been logged already.
+	requestID, supportID string
+}
+
+func (f *failure) Error() string { return f.reason + ": " + f.text }
+
+// The failures that HTTP alone can have.
+var (
+	errNoRoute = &failure{status: http.StatusNotFound, reason: "ROUTE_NOT_FOUND",
+		text: "There is nothing at this path. Check its spelling; a path has no slash at its end."}
+	errNotAcceptable = &failure{status: http.StatusNotAcceptable, reason: "NOT_ACCEPTABLE",
+		text: "Answers are application/json, which the header Accept excludes."}
+	errTooLarge = &failure{status: http.StatusRequestEntityTooLarge, reason: "REQUEST_TOO_LARGE",
+		text: "The body is larger than 1 MiB."}
+	errNotJSON = &failure{status: http.StatusUnsupportedMediaType, reason: "UNSUPPORTED_MEDIA_TYPE",
+		text: "Send the body as JSON in UTF-8, with the header Content-Type: application/json."}
+	errCompressed = &failure{status: http.StatusUnsupportedMediaType, reason: "UNSUPPORTED_MEDIA_TYPE",
+		text: "Send the body without Content-Encoding."}
+	errMalformedQuery = &failure{status: http.StatusBadRequest, reason: "MALFORMED_QUERY",
+		text: "The query is not valid: escape its values, and separate them with &."}
+)
+
+// sentences are what a caller reads of a failure that has no words of its own.
+var sentences = map[int]string{
+	http.StatusBadRequest:            "The request is not valid.",
+	http.StatusUnauthorized:          "The request needs a valid credential.",
+	http.StatusForbidden:             "The credential does not permit this.",
+	http.StatusNotFound:              "There is no such resource.",
+	http.StatusConflict:              "The resource has changed. Read it again and repeat the change.",
+	http.StatusRequestEntityTooLarge: "The request is too large.",
+	http.StatusTooManyRequests:       "Too many requests. Try again later.",
+	http.StatusServiceUnavailable:    "The server cannot answer now. Try again in a moment.",
+	http.StatusGatewayTimeout:        "The answer took too long. Try again.",
+	http.StatusInternalServerError:   "Something went wrong on our side. Quote the support_id when you report it.",
+}
+
+// fail answers with an error.
+func (c *call) fail(err error) {
+	f := *c.failureOf(err)
+	if f.text == "" {
+		f.text = sentences[f.status]
+	}
+	if f.supportID == "" {
+		f.requestID, f.supportID = "request_"+c.h.NewID(), "support_"+c.h.NewID()
+		c.log(&f)
+	}
+	header := c.w.Header()
+	if f.status == http.StatusUnauthorized {
+		header.Set("WWW-Authenticate", `Bearer realm="apikeys"`)
+	}
+	if f.retryAfter > 0 || f.status == http.StatusTooManyRequests {
+		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(f.retryAfter.Seconds())))))
+	}
+	c.out = f.append(c.out[:0], c.h.tail)
+	c.write(f.status)
+}
+
+// append appends the failure's envelope.
+func (f *failure) append(dst []byte, tail string) []byte {
+	dst = strconv.AppendInt(append(dst, `{"status":`...), int64(f.status), 10)
+	dst = wire.AppendString(append(dst, `,"data":null,"error":`...), f.text)
+	dst = wire.AppendString(append(dst, `,"log":{"reason":`...), f.reason)
+	dst = wire.AppendString(append(dst, `,"request_id":`...), f.requestID)
+	for _, name := range slices.Sorted(maps.Keys(f.facts)) {
+		if name != "reason" && name != "request_id" {
+			dst = append(wire.AppendString(append(dst, ','), name), ':')
+			dst = wire.AppendString(dst, f.facts[name])
+		}
+	}
+	dst = append(dst, `},"validator":`...)
+	dst = appendValidator(dst, f.fields)
+	dst = wire.AppendString(append(dst, `,"support_id":`...), f.supportID)
+	return append(append(dst, `,"message":null`...), tail...)
+}
+
+func appendValidator(dst []byte, fields []wire.Problem) []byte {
+	if len(fields) == 0 {
+		return append(dst, "null"...)
+	}
+	sep, seen := byte('{'), make(map[string]bool, len(fields))
+	for _, p := range fields {
+		if seen[p.Field] {
+			continue // an object has each name once; the first problem is it
+		}
+		seen[p.Field] = true
+		dst = append(wire.AppendString(append(dst, sep), p.Field), ':')
+		dst = wire.AppendString(dst, p.Text)
+		sep = ','
+	}
+	return append(dst, '}')
+}
+
+// log writes the line that the failure's support id is for. A query is not
+// logged, nor any part of a path that could be a secret.
+func (c *call) log(f *failure) {
+	level := slog.LevelInfo
+	if f.status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{
+		slog.String("support_id", f.supportID),
+		slog.String("request_id", f.requestID),
+		slog.String("reason", f.reason),
+		slog.Int("status", f.status),
+		slog.String("method", shortened(c.r.Method)),
+		slog.String("path", loggedPath(c.r.URL.Path)),
+	}
+	if f.cause != nil {
+		attrs = append(attrs, slog.String("error", f.cause.Error()))
+	}
+	c.h.Logger.LogAttrs(c.r.Context(), level, "rest: request failed", attrs...)
+}
+
+// loggedPath is a path with all its long segments cut that are not ids, since
+// a secret can end up in a path by mistake.
+func loggedPath(path string) string {
+	segments := strings.Split(path, "/")
+	if len(segments) > 8 {
+		segments = append(segments[:8], "...")
+	}
+	for i, segment := range segments {
+		if !isID(segment) {
+			segments[i] = shortened(segment)
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// isID reports whether s is the name of a type and a UUID.
+func isID(s string) bool {
+	i := strings.LastIndexByte(s, '_')
+	name, id := s[:i+1], s[i+1:]
+	if len(name) > 20 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" || len(id) != 36 {
+		return false
+	}
+	for at, part := range strings.Split(id, "-") {
+		if at > 4 || len(part) != [...]int{8, 4, 4, 4, 12}[at] || strings.Trim(part, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// shortened cuts a text that is longer than any word of a path.
+func shortened(s string) string {
+	const longest, left = 20, 8
+	if len(s) > longest {
+		s = s[:left] + "..."
+	}
+	return strings.ToValidUTF8(s, "")
+}

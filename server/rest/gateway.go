@@ -1,0 +1,49 @@
+package rest
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
+)
+
+// A codec is what the router reads and writes messages with: it reads nothing,
+// since the router has nothing to read, and writes envelopes that are there
+// already.
+type codec struct{}
+
+var _ runtime.Marshaler = codec{}
+
+func (codec) Marshal(v any) ([]byte, error) { return v.(*call).out, nil }
+func (codec) Unmarshal([]byte, any) error   { return nil }
+func (codec) NewDecoder(io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(any) error { return nil })
+}
+func (codec) NewEncoder(io.Writer) runtime.Encoder {
+	return runtime.EncoderFunc(func(any) error { return nil })
+}
+func (codec) ContentType(any) string { return "application/json" }
+
+// rewrite turns an answer into its envelope.
+func (h *Handler) rewrite(ctx context.Context, m proto.Message) (any, error) {
+	c := callOf(ctx)
+	c.success(m)
+	return c, nil
+}
+
+// failed answers a call that failed, in the router or behind it.
+func (h *Handler) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, err error) {
+	callOf(r.Context()).fail(err)
+}
+
+// unrouted answers a request that no route fits.
+func (h *Handler) unrouted(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
+	c := callOf(r.Context())
+	if status == http.StatusMethodNotAllowed {
+		c.refuseVerb()
+		return
+	}
+	c.fail(errNoRoute)
+}

@@ -1,0 +1,121 @@
+package rest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/gofrs/uuid/v5"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+
+	"github.com/apikeys-dev/apikeys/server/authn"
+)
+
+// Config is what a Handler is made of.
+type Config struct {
+	// Conn leads to the gRPC face in this process. Required.
+	Conn grpc.ClientConnInterface
+	// Env is what the envelope says of the server, development or production.
+	// Default: development.
+	Env string
+	// Logger takes a line for each failure that begins and ends here. Those of
+	// the gRPC face have been logged there. Default: slog.Default().
+	Logger *slog.Logger
+	// Ready reports why the server cannot serve yet, or nil. It is asked at
+	// every GET /readyz. Default: always ready.
+	Ready func(context.Context) error
+	// NewID makes the part of an id that follows its type: a UUID of version 7.
+	// It is called by many goroutines at once. Default: such a UUID.
+	NewID func() string
+}
+
+// A Handler is the REST face as an http.Handler. It sets no timeouts: those
+// belong to the http.Server.
+type Handler struct {
+	Config
+	mux    *runtime.ServeMux
+	routes routes
+	tail   string     // the end of an envelope: env and the closing brace
+	none   url.Values // what the router sees of a query; never written to
+}
+
+var _ http.Handler = (*Handler)(nil)
+
+// New makes a Handler. It fails when a service has an HTTP annotation of a kind
+// that is not handled here.
+func New(config Config) (*Handler, error) {
+	if config.Conn == nil {
+		return nil, errors.New("make the REST face: no connection")
+	}
+	config.Env = cmp.Or(config.Env, "development")
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if config.Ready == nil {
+		config.Ready = func(context.Context) error { return nil }
+	}
+	if config.NewID == nil {
+		config.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	h := &Handler{
+		Config: config,
+		routes: make(routes),
+		tail:   `,"env":` + quote(config.Env) + `}`,
+		none:   url.Values{},
+	}
+	nothing := func(string) (string, bool) { return "", false }
+	h.mux = runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, codec{}),
+		runtime.WithForwardResponseRewriter(h.rewrite),
+		runtime.WithErrorHandler(h.failed),
+		runtime.WithRoutingErrorHandler(h.unrouted),
+		runtime.WithWriteContentLength(),
+		runtime.WithIncomingHeaderMatcher(nothing),
+		runtime.WithOutgoingHeaderMatcher(nothing),
+		runtime.WithOutgoingTrailerMatcher(nothing),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisablePathLengthFallback(),
+	)
+	if err := h.register(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{h: h, w: w, r: r, verb: r.Method, space: spaces.Get().(*space)}
+	defer c.end()
+	if c.verb == http.MethodHead {
+		c.verb = http.MethodGet // net/http leaves the body out
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	switch {
+	case !plainPath(r.URL):
+		c.fail(errNoRoute)
+	case r.Method == http.MethodOptions:
+		c.options()
+	default:
+		h.mux.ServeHTTP(w, h.bare(c))
+	}
+}
+
+// bare is the request as the router may see it. Its context is the one that
+// reaches the gRPC face: see authn.WithClient.
+func (h *Handler) bare(c *call) *http.Request {
+	ctx := context.WithValue(authn.WithClient(c.r.Context(), clientOf(c.r)), callKey{}, c)
+	r := c.r.WithContext(ctx)
+	r.Method = c.verb
+	r.Header = nil
+	r.Body = http.NoBody
+	r.Host, r.RemoteAddr = "", ""
+	r.Form, r.PostForm = h.none, h.none
+	return r
+}

@@ -1,0 +1,126 @@
+package rest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server/authn"
+)
+
+func TestAcceptsJSON(t *testing.T) {
+	for header, want := range map[string]bool{
+		"": true, " , ": true, "*/*": true, "*": true, "application/json": true, "Application/JSON; charset=utf-8": true, "application/*": true,
+		"text/html": false, "text/html, */*;q=0.1": true, "application/json;q=0": false, "application/json; q=0.0, */*": false,
+		"application/json, */*;q=0": true, "application/*;q=0, */*": false, "application/*;q=0, application/json;q=0.5": true,
+		"application/json;q=0, application/json": true, "application/jsonx": false, "application/problem+json": false, "application/json;Q=0": false,
+		"*/*;q=": true, "nonsense": false,
+	} {
+		if got := acceptsJSON([]string{header}); got != want {
+			t.Errorf("%q: %v", header, got)
+		}
+	}
+	if !acceptsJSON(nil) || !acceptsJSON([]string{"text/html", "application/json"}) {
+		t.Error("lines")
+	}
+}
+
+func TestParseIfMatch(t *testing.T) {
+	for header, want := range map[string]string{
+		"*": "", ` "a-1" `: "a-1", `W/"a"`: `W/"a"`, `""`: `""`, `W/""`: `W/""`, `"a,b"`: "a,b", `"*"`: "*",
+	} {
+		if got, problem := parseIfMatch(header); got != want || problem != "" {
+			t.Errorf("%s: %q, %q", header, got, problem)
+		}
+	}
+	for _, header := range []string{"", "a", `"`, `W/`, `w/"a"`, `"a`, `a"`, `"a" "b"`, `"a","b"`, `*, "a"`, `"a b"`, "\"\xe9\"", "\"\x7f\""} {
+		if got, problem := parseIfMatch(header); problem == "" {
+			t.Errorf("%s: %q", header, got)
+		}
+	}
+}
+
+// What is taken is an etag that we could have given, or one that never
+// matches.
+func FuzzParseIfMatch(f *testing.F) {
+	for _, header := range []string{"*", `"a"`, `W/"a"`, `""`, `"a", "b"`, "a"} {
+		f.Add(header)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		etag, problem := parseIfMatch(header)
+		switch {
+		case problem != "" && etag != "":
+			t.Errorf("%q: %q and %q", header, etag, problem)
+		case problem != "" || strings.Trim(header, " \t") == "*":
+		case etag == "":
+			t.Errorf("%q: any etag", header)
+		case strings.Contains(etag, `"`): // never matches
+		default:
+			if again, problem := parseIfMatch(`"` + etag + `"`); again != etag || problem != "" {
+				t.Errorf("%q: %q, then %q, %q", header, etag, again, problem)
+			}
+		}
+	})
+}
+
+// The next page has the same query but for its token, and the header is one
+// well-formed link whatever the query and the token are.
+func FuzzNextLink(f *testing.F) {
+	f.Add("/developers/api_keys", "page_size=2&q=a%20b", "token")
+	f.Add("/a>b", "q=%3E%0d%0a", "\r\n>; rel=\"x\"")
+	f.Fuzz(func(t *testing.T, path, raw, token string) {
+		u := &url.URL{Scheme: "http", Host: "h", Path: "/" + path, RawQuery: raw}
+		query, err := url.ParseQuery(raw)
+		if err != nil || !plainPath(u) {
+			return
+		}
+		link := nextLink(u, token)
+		target, ok := strings.CutSuffix(link, `>; rel="next"`)
+		if !ok || strings.Count(link, ">") != 1 || strings.Count(link, "<") != 1 || strings.ContainsAny(link, "\r\n") {
+			t.Fatalf("%q", link)
+		}
+		ref, err := u.Parse(target[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		query.Set("page_token", token)
+		if diff := cmp.Diff(query, ref.Query()); diff != "" || ref.Path != u.Path || ref.Host != "h" {
+			t.Errorf("%s (-want +got)\n%s", ref, diff)
+		}
+	})
+}
+
+func TestClientOf(t *testing.T) {
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.Header = map[string][]string{"X-Forwarded-For": {"198.51.100.1", "203.0.113.9, 10.0.0.1"}}
+	for remote, want := range map[string]netip.Addr{
+		"192.0.2.1:1234": netip.MustParseAddr("192.0.2.1"), "[::ffff:192.0.2.1]:1": netip.MustParseAddr("192.0.2.1"),
+		"[fe80::1%eth0]:1": netip.MustParseAddr("fe80::1"), "@": {}, "": {},
+	} {
+		r.RemoteAddr = remote
+		got := clientOf(r)
+		if diff := cmp.Diff(authn.Client{Addr: want, ForwardedFor: r.Header["X-Forwarded-For"]}, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", remote, diff)
+		}
+	}
+}
+
+func TestLoggedPath(t *testing.T) {
+	const id = "api_key_0197c0ec-a197-719f-84a9-99270a79b42a"
+	for path, want := range map[string]string{
+		"/developers/api_keys/" + id + "/rotate": "/developers/api_keys/" + id + "/rotate",
+		"/a/" + strings.ToUpper(id):              "/a/API_KEY_...",
+		"/x_" + strings.Repeat("a", 36):          "/x_aaaaaa...",
+		"/a/b/c/d/e/f/g/h/i":                     "/a/b/c/d/e/f/g/...",
+		"/\xff\n":                                "/\n",
+	} {
+		if got := loggedPath(path); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
