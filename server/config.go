@@ -1,0 +1,232 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// The values of Config.Env. A production server is strict about what leaves the
+// machine unencrypted.
+const (
+	Development = "development"
+	Production  = "production"
+)
+
+// The values of Config.AbsentScopes.
+const (
+	AbsentScopesNone = "none"
+	AbsentScopesAll  = "all"
+)
+
+// Config is everything that a server can be told. Its zero value is a server
+// for development: SQLite and secrets below data, both listeners on loopback.
+// A fault in it is named by the key of the configuration file, which is the
+// flag's name with underscores.
+type Config struct {
+	// RESTAddr is the host:port of the REST listener. An empty host means every
+	// interface, port 0 a free port. Default: 127.0.0.1:8080.
+	RESTAddr string
+	// GRPCAddr is the host:port of the gRPC listener. Default: 127.0.0.1:9090.
+	GRPCAddr string
+
+	// DataDir is the directory of the files that are not placed by a setting of
+	// their own. It is made, for its owner alone, where it is missing.
+	// Default: data.
+	DataDir string
+	// Database is "sqlite:" and the path of a file. Default: apikeys.db in
+	// DataDir.
+	Database string
+	// SecretsFile is the path of the file with the peppers and encryption keys,
+	// without which the database is worthless. Default: secrets in DataDir.
+	SecretsFile string
+
+	// RootToken is the operator's token, of 24 characters or more. Where it is
+	// set, no other operator token is good; where neither it nor RootTokenFile
+	// is, the first start makes one and keeps only its hash. Default: none.
+	RootToken Token
+	// RootTokenFile is a file that holds the root token alone, white space
+	// around it aside. It cannot be set together with RootToken. Default: none.
+	RootTokenFile string
+
+	// Env is Development or Production. Default: Development.
+	Env string
+	// TLSCert and TLSKey are the PEM files of the certificate chain and its key,
+	// for both listeners. Both are set or neither. Default: no TLS.
+	TLSCert, TLSKey string
+	// Plaintext says that TLS ends in front of the server, which lets a
+	// production server listen off loopback without it. Default: false.
+	Plaintext bool
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed. Empty
+	// means that the client's address is always the connection's. Default: none.
+	TrustedProxies []netip.Prefix
+
+	// Scopes is the catalogue: the scopes that a key can be given. Empty means
+	// apikey.DefaultScopes.
+	Scopes []string
+	// AbsentScopes is what a key gets whose creation names no scopes:
+	// AbsentScopesNone or AbsentScopesAll. Default: AbsentScopesNone.
+	AbsentScopes string
+	// ExpiringNotice is how long before a key's expiry api_key.expiring is
+	// published. Zero means 7 days; a negative one publishes none.
+	ExpiringNotice time.Duration
+
+	// ShutdownTimeout is how long a stopping server waits for calls and
+	// deliveries under way before it cuts them off. Default: 20 seconds, so that
+	// a stop is over within 30.
+	ShutdownTimeout time.Duration
+
+	// Logger gets what an operator should know. Nil means slog.Default().
+	Logger *slog.Logger
+	// Notice is where a new root token, or the path of its file, is shown. Nil
+	// means nowhere; the token is in its file then.
+	Notice io.Writer
+	// NoticeIsTerminal says that a person reads Notice. Only then is the token
+	// itself written to it; else the token goes to a file and its path is told.
+	NoticeIsTerminal bool
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// withDefaults returns c with every unset field at its default.
+func (c Config) withDefaults() Config {
+	setDefault(&c.RESTAddr, "127.0.0.1:8080")
+	setDefault(&c.GRPCAddr, "127.0.0.1:9090")
+	setDefault(&c.DataDir, "data")
+	setDefault(&c.Database, sqliteScheme+filepath.Join(c.DataDir, "apikeys.db"))
+	setDefault(&c.SecretsFile, filepath.Join(c.DataDir, "secrets"))
+	setDefault(&c.Env, Development)
+	setDefault(&c.AbsentScopes, AbsentScopesNone)
+	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
+	setDefault(&c.ShutdownTimeout, 20*time.Second)
+	setDefault(&c.Logger, slog.Default())
+	setDefault(&c.Notice, io.Discard)
+	if len(c.Scopes) == 0 {
+		c.Scopes = apikey.DefaultScopes()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate returns what is wrong with c, a line for each fault, or nil. It is
+// asked after withDefaults and opens nothing.
+func (c Config) validate() error {
+	var faults []error
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
+	}
+	oneOf := func(setting, value string, words ...string) {
+		if !slices.Contains(words, value) {
+			fault(setting, "must be %s, not %q", strings.Join(words, " or "), value)
+		}
+	}
+	together := func(setting, value, other, otherValue string) {
+		if (value == "") != (otherValue == "") {
+			fault(setting, "must be set together with %s", other)
+		}
+	}
+	if err := checkAddr(c.RESTAddr); err != nil {
+		fault("rest_addr", "%w", err)
+	}
+	if err := checkAddr(c.GRPCAddr); err != nil {
+		fault("grpc_addr", "%w", err)
+	}
+	if c.RESTAddr == c.GRPCAddr && !strings.HasSuffix(c.RESTAddr, ":0") {
+		fault("grpc_addr", "must not be rest_addr, %s", c.RESTAddr)
+	}
+	if _, err := sqlitePath(c.Database); err != nil {
+		fault("database", "%w", err)
+	}
+	if c.RootToken != "" && c.RootTokenFile != "" {
+		fault("root_token", "must not be set together with root_token_file")
+	} else if c.RootToken != "" {
+		if err := c.RootToken.check(); err != nil {
+			fault("root_token", "%w", err)
+		}
+	}
+	oneOf("env", c.Env, Development, Production)
+	oneOf("absent_scopes", c.AbsentScopes, AbsentScopesNone, AbsentScopesAll)
+	together("tls_cert", c.TLSCert, "tls_key", c.TLSKey)
+	if c.Plaintext && c.TLSCert != "" {
+		fault("plaintext", "must not be set together with tls_cert: TLS ends either here or in front")
+	}
+	for _, p := range c.TrustedProxies {
+		if !p.IsValid() {
+			fault("trusted_proxies", "holds a range that is none")
+		}
+	}
+	if err := checkCatalogue(c.Scopes); err != nil {
+		fault("scopes", "%w", err)
+	}
+	if most := 366 * 24 * time.Hour; c.ExpiringNotice > most {
+		fault("expiring_notice", "must be at most 366 days")
+	}
+	if c.ShutdownTimeout < 0 {
+		fault("shutdown_timeout", "must not be negative")
+	}
+	return errors.Join(faults...)
+}
+
+// checkCatalogue reports the first scope that cannot be one.
+func checkCatalogue(scopes []string) error {
+	for i, s := range scopes {
+		switch {
+		case s == apikey.AllScopes:
+			return errors.New("must not name *, which stands for all of them")
+		case s == "" || len(s) > 128:
+			return fmt.Errorf("must have 1 to 128 characters each; number %d has %d", i+1, len(s))
+		case strings.ContainsFunc(s, notInScope):
+			return fmt.Errorf("may hold only letters, digits and _ . : - /, unlike %q", s)
+		case slices.Contains(scopes[:i], s):
+			return fmt.Errorf("names %s twice", s)
+		}
+	}
+	return nil
+}
+
+func notInScope(r rune) bool {
+	letterOrDigit := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+	return !letterOrDigit && !strings.ContainsRune("_.:-/", r)
+}
+
+const sqliteScheme = "sqlite:"
+
+// sqlitePath returns the file that database names.
+func sqlitePath(database string) (string, error) {
+	scheme, _, _ := strings.Cut(database, ":")
+	if scheme == "postgres" || scheme == "postgresql" {
+		// The URL holds a password and is not repeated.
+		return "", errors.New("this build has no PostgreSQL; use sqlite:<path>")
+	}
+	path, ok := strings.CutPrefix(database, sqliteScheme)
+	switch {
+	case !ok:
+		return "", errors.New("must be sqlite:<path>, such as sqlite:data/apikeys.db")
+	case path == "" || strings.HasPrefix(path, ":"):
+		return "", errors.New("must name a file after sqlite:; a database in memory would lose its keys")
+	case strings.HasPrefix(path, "//"):
+		// Other programs read sqlite:///x as x or as /x. Guessing would open,
+		// and so make, another database.
+		return "", errors.New("must be sqlite:<path> without //, such as sqlite:data/apikeys.db or sqlite:/var/lib/apikeys.db")
+	case strings.ContainsAny(path, "?\x00"):
+		return "", errors.New("must be sqlite:<path> without options")
+	}
+	return path, nil
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+// databaseIDSetting names the database's identity among its settings. A database
+// that has none has never been initialized: it is empty.
+const databaseIDSetting = "database_id"
+
+// checkSettings begins the names of the settings that keep the check values of
+// the secrets file.
+const checkSettings = "check/"
+
+// database is the open database with the secrets that its rows depend on.
+type database struct {
+	lock    *fileLock
+	store   *store.Store
+	secrets secrets
+	peppers *apikey.Peppers
+	// newToken is the operator token that was made with the database; empty
+	// where it was there before.
+	newToken Token
+	// tokenPath is the file that newToken was written to, if it was.
+	tokenPath string
+}
+
+// openDatabase locks and opens the database, and reads its secrets file. An empty
+// database is initialized: it gets its identity, the first operator token and,
+// where there is none yet, the secrets file. No other database ever gets a new
+// file, since its keys could not be verified under it.
+func openDatabase(ctx context.Context, c Config) (_ *database, err error) {
+	path, err := sqlitePath(c.Database)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	for _, dir := range []string{c.DataDir, filepath.Dir(path)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("data_dir: %w", err)
+		}
+	}
+	d := &database{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if d.lock, err = lockDatabase(path); err != nil {
+		return nil, err
+	}
+	if d.store, err = store.Open(ctx, store.Config{Path: path, Now: c.Now, Logger: c.Logger}); err != nil {
+		return nil, fmt.Errorf("database %s: %w", path, err)
+	}
+	settings, err := d.store.Settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	empty := settings[databaseIDSetting] == ""
+	if err := d.openSecrets(ctx, c, settings, empty); err != nil {
+		return nil, err
+	}
+	return d, d.initialize(ctx, c, empty)
+}
+
+// close releases what openDatabase has opened so far.
+func (d *database) close() error {
+	var faults []error
+	if d.store != nil {
+		faults = append(faults, d.store.Close())
+	}
+	if d.lock != nil {
+		faults = append(faults, d.lock.release())
+	}
+	return errors.Join(faults...)
+}
+
+// openSecrets reads the secrets file and holds it against the check values of the
+// database.
+func (d *database) openSecrets(ctx context.Context, c Config, settings map[string]string, empty bool) (err error) {
+	d.secrets, err = loadSecrets(c.SecretsFile, c.Logger)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !empty {
+			return fmt.Errorf("secrets_file: %s is missing, and without it no key of this database can be verified; restore it from the backup", c.SecretsFile)
+		}
+		d.secrets, err = createSecrets(c.SecretsFile)
+	}
+	if err != nil {
+		return fmt.Errorf("secrets_file: %w", err)
+	}
+	d.peppers = apikey.NewPeppers(d.secrets.peppers)
+
+	stored := make(map[string]string)
+	for name, value := range settings {
+		if id, ok := strings.CutPrefix(name, checkSettings); ok {
+			stored[id] = value
+		}
+	}
+	missing, err := d.secrets.verifyAgainst(stored)
+	if err != nil {
+		return fmt.Errorf("secrets_file: %s: %w", c.SecretsFile, err)
+	}
+	for _, name := range missing {
+		used := true
+		if id, ok := strings.CutPrefix(name, kindPepper+"/"); ok {
+			if used, err = d.store.UsesPepper(ctx, id); err != nil {
+				return err
+			}
+		}
+		if used {
+			return fmt.Errorf("secrets_file: %s lacks %s, which the database was written under; restore it from the backup", c.SecretsFile, name)
+		}
+	}
+	return nil
+}
+
+// initialize stores the check values that the database lacks and, in an empty
+// one, makes its identity and its first operator token.
+func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
+	settings := make(map[string]string)
+	for name, value := range d.secrets.checkValues() {
+		settings[checkSettings+name] = value
+	}
+	var first *store.OperatorToken
+	if empty {
+		settings[databaseIDSetting] = apikey.NewID("")
+		if root, err := c.rootToken(); err != nil {
+			return err
+		} else if root == "" {
+			token, stored, err := newToken(d.peppers, c)
+			if err != nil {
+				return err
+			}
+			// The file comes before the commit: a token that is stored and shown
+			// nowhere would be of no use.
+			if d.tokenPath, err = c.keepToken(token); err != nil {
+				return err
+			}
+			d.newToken, first = token, &stored
+		}
+	}
+	return d.store.Initialize(ctx, settings, first)
+}
+
+// newToken makes an operator token.
+func newToken(peppers *apikey.Peppers, c Config) (Token, store.OperatorToken, error) {
+	text, err := apikey.RandomToken(authn.OperatorTokenPrefix, rand.Reader)
+	if err != nil {
+		return "", store.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)
+	}
+	return Token(text), store.OperatorToken{
+		ID:        apikey.NewID("operator_"),
+		Hash:      peppers.Hash(0, text),
+		PepperID:  peppers.Newest(),
+		CreatedAt: c.Now(),
+	}, nil
+}
+
+// ResetToken makes a new operator token, the only one from then on: a running
+// server takes it, and no longer the ones before it, within a second. It is an
+// error where there is no database yet, or where root_token is configured, beside
+// which no stored token is good.
+func ResetToken(ctx context.Context, c Config) (_ Token, err error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return "", err
+	}
+	if c.RootToken != "" || c.RootTokenFile != "" {
+		return "", errors.New("root_token is configured, which is then the only operator token; change it there")
+	}
+	path, err := sqlitePath(c.Database)
+	if err != nil {
+		return "", fmt.Errorf("database: %w", err)
+	}
+	s, err := store.Open(ctx, store.Config{Path: path, Existing: true, Now: c.Now, Logger: c.Logger})
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("database: there is none at %s yet; apikeys serve makes it, with a token", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("database %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	settings, err := s.Settings(ctx)
+	if err != nil {
+		return "", err
+	}
+	d := &database{store: s}
+	if err := d.openSecrets(ctx, c, maps.Clone(settings), false); err != nil {
+		return "", err
+	}
+	token, stored, err := newToken(d.peppers, c)
+	if err != nil {
+		return "", err
+	}
+	return token, s.ReplaceOperatorTokens(ctx, stored)
+}

@@ -1,0 +1,60 @@
+package server_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/apikeys-dev/apikeys/"
+
+// floors lists which rooms each room may import. Imports point down only: a room
+// stands below all that import it. What is not listed here is not allowed.
+var floors = map[string][]string{
+	"gen/apikeys/v1":                   {},
+	"server/apikey":                    {},
+	"server/feed":                      {"server/apikey"},
+	"server/verify":                    {"server/apikey"},
+	"server/wire":                      {"server/apikey", "gen/apikeys/v1"},
+	"server/webhook":                   {"server/apikey", "server/wire", "gen/apikeys/v1"},
+	"server/authn":                     {"server/apikey", "server/verify"},
+	"server/store":                     {"server/apikey", "server/webhook", "server/store/migrations", "ent"},
+	"server/store/migrations":          {},
+	"server/store/migrations/generate": {"ent"},
+	"server/api":                       {"server/apikey", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},
+	"server/rest":                      {"server/authn", "server/wire", "gen/apikeys/v1"},
+	"server":                           {"server/apikey", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
+	"server/servertest":                {"server", "gen/apikeys/v1"},
+	"cmd/apikeys":                      {"server", "server/webhook", "gen/apikeys/v1"},
+}
+
+// TestFloors fails on an import that points up or sideways, and on a room that no
+// one has given a floor.
+func TestFloors(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		paths := strings.Fields(line)
+		room := strings.TrimPrefix(paths[0], module)
+		if room == "ent" || strings.HasPrefix(room, "ent/") || room == "proto" {
+			continue
+		}
+		allowed, ok := floors[room]
+		if !ok {
+			t.Errorf("%s stands on no floor; add it to floors", room)
+			continue
+		}
+		for _, path := range paths[1:] {
+			imported, ours := strings.CutPrefix(path, module)
+			if strings.HasPrefix(imported, "ent/") {
+				imported = "ent"
+			}
+			if ours && !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s, which its floor does not allow", room, imported)
+			}
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// listeners are the two doors of a server, open but not yet served.
+type listeners struct {
+	// rest speaks TLS already where TLS is set.
+	rest net.Listener
+	// grpc is bare: gRPC shakes hands itself, with grpcTLS where it is not nil.
+	grpc    net.Listener
+	grpcTLS *tls.Config
+	// restAddr is where REST listens, by the host name of the setting.
+	restAddr string
+	secure   bool
+}
+
+// listen opens both listeners of c, or neither. A production server that could
+// be heard by others without TLS is refused.
+func listen(ctx context.Context, c Config) (*listeners, error) {
+	restTLS, grpcTLS, err := tlsConfigs(c)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := listenOn(ctx, c, c.RESTAddr, "rest_addr")
+	if err != nil {
+		return nil, err
+	}
+	grpc, err := listenOn(ctx, c, c.GRPCAddr, "grpc_addr")
+	if err != nil {
+		return nil, errors.Join(err, rest.Close())
+	}
+	l := &listeners{rest: rest, grpc: grpc, grpcTLS: grpcTLS, secure: restTLS != nil}
+	l.restAddr = reachable(c.RESTAddr, rest.Addr())
+	if restTLS != nil {
+		l.rest = tls.NewListener(rest, restTLS)
+	}
+	return l, nil
+}
+
+// close closes both listeners. Those that a server has closed already are fine.
+func (l *listeners) close() error {
+	var faults []error
+	for _, door := range []net.Listener{l.rest, l.grpc} {
+		if err := door.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// onLoopback reports whether no other machine can reach either listener.
+func (l *listeners) onLoopback() bool {
+	return isLoopback(l.rest.Addr()) && isLoopback(l.grpc.Addr())
+}
+
+// listenOn opens one listener. The rule about TLS looks at the address that was
+// really bound: a name can stand for anything.
+func listenOn(ctx context.Context, c Config, addr, setting string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		flag := "--" + strings.ReplaceAll(setting, "_", "-")
+		return nil, fmt.Errorf("%s: %s is in use by another program; stop that or choose another address with %s", setting, addr, flag)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	if c.Env == Production && c.TLSCert == "" && !c.Plaintext && !isLoopback(l.Addr()) {
+		l.Close()
+		return nil, fmt.Errorf("%s: %s can be reached by other machines, and production needs TLS for that: set tls_cert and tls_key, or plaintext if TLS ends in front", setting, addr)
+	}
+	return l, nil
+}
+
+// tlsConfigs returns the TLS settings of the REST and the gRPC listener, both
+// nil where TLS is not set.
+func tlsConfigs(c Config) (rest, grpc *tls.Config, err error) {
+	if c.TLSCert == "" {
+		return nil, nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("tls_cert %s and tls_key %s: %w", c.TLSCert, c.TLSKey, err)
+	}
+	rest = &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{cert},
+		NextProtos:   []string{"h2", "http/1.1"},
+	}
+	grpc = rest.Clone()
+	grpc.NextProtos = []string{"h2"}
+	return rest, grpc, nil
+}
+
+// checkAddr reports why addr cannot be listened on.
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("must be host:port, such as 127.0.0.1:8080 or [::1]:8080, not %q", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("must end in a port of 0 to 65535, not %q", port)
+	}
+	return nil
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// reachable returns an address for a client on this machine: the host of the
+// setting, which a certificate may name, with the port that was really bound.
+func reachable(setting string, bound net.Addr) string {
+	tcp, ok := bound.(*net.TCPAddr)
+	if !ok {
+		return bound.String()
+	}
+	host, _, err := net.SplitHostPort(setting)
+	if err != nil || host == "" || tcp.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}

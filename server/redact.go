@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+
+	"github.com/apikeys-dev/apikeys/server/authn"
+)
+
+// redactor is a slog.Handler that masks whatever has the form of a credential. No
+// code here logs one, but people paste them where they do not belong: into a
+// path, a label, an id. It is the last line of defence, so it looks at all text.
+type redactor struct{ next slog.Handler }
+
+var _ slog.Handler = redactor{}
+
+// credentialForm matches the secrets of keys, access tokens that the server made,
+// and webhook secrets.
+var credentialForm = regexp.MustCompile(`\b(sk_live_|sk_test_|` + authn.OperatorTokenPrefix + `|whsec_)[0-9A-Za-z+/=]{16,}`)
+
+func redact(text string) string { return credentialForm.ReplaceAllString(text, "${1}[redacted]") }
+
+// Enabled asks the next handler.
+func (r redactor) Enabled(ctx context.Context, level slog.Level) bool {
+	return r.next.Enabled(ctx, level)
+}
+
+// Handle passes the record on with every text in it masked.
+func (r redactor) Handle(ctx context.Context, record slog.Record) error {
+	clean := slog.NewRecord(record.Time, record.Level, redact(record.Message), record.PC)
+	record.Attrs(func(a slog.Attr) bool {
+		clean.AddAttrs(redactAttr(a))
+		return true
+	})
+	return r.next.Handle(ctx, clean)
+}
+
+// WithAttrs masks the attributes and keeps them.
+func (r redactor) WithAttrs(attrs []slog.Attr) slog.Handler {
+	clean := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		clean[i] = redactAttr(a)
+	}
+	return redactor{r.next.WithAttrs(clean)}
+}
+
+// WithGroup opens a group in the next handler.
+func (r redactor) WithGroup(name string) slog.Handler { return redactor{r.next.WithGroup(name)} }
+
+func redactAttr(a slog.Attr) slog.Attr {
+	value := a.Value.Resolve()
+	switch value.Kind() {
+	case slog.KindString:
+		return slog.String(a.Key, redact(value.String()))
+	case slog.KindGroup:
+		members := value.Group()
+		clean := make([]any, len(members))
+		for i, m := range members {
+			clean[i] = redactAttr(m)
+		}
+		return slog.Group(a.Key, clean...)
+	case slog.KindAny:
+		// Errors and other values are logged as text anyway.
+		if err, ok := value.Any().(error); ok {
+			return slog.String(a.Key, redact(err.Error()))
+		}
+	}
+	return slog.Attr{Key: a.Key, Value: value}
+}

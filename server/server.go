@@ -1,0 +1,266 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/apikeys-dev/apikeys/server/api"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/rest"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/verify"
+)
+
+// maxMessage bounds a request over gRPC, in bytes, as REST bounds its bodies.
+const maxMessage = 1 << 20
+
+// Server is a server that has its database and its listeners, and serves nobody
+// until Run.
+type Server struct {
+	config    Config
+	rules     apikey.Rules
+	db        *database
+	listeners *listeners
+	verifier  *verify.Verifier
+	health    *health.Server
+	grpc      *grpc.Server
+	http      *http.Server
+}
+
+// New opens the database and the listeners of c, or says in one line why that
+// cannot be. Run serves and closes them; Close is for a server that is never run.
+func New(ctx context.Context, c Config) (_ *Server, err error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	root, err := c.rootToken()
+	if err != nil {
+		return nil, err
+	}
+	c.Logger = slog.New(redactor{c.Logger.Handler()})
+	s := &Server{config: c, rules: apikey.Rules{
+		Catalogue:           c.Scopes,
+		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
+		ExpiringNotice:      c.ExpiringNotice,
+	}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	// The listeners come first: a first start that fails for a port in use must
+	// not have shown a token yet.
+	if s.listeners, err = listen(ctx, c); err != nil {
+		return nil, err
+	}
+	if s.db, err = openDatabase(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := s.assemble(root); err != nil {
+		return nil, err
+	}
+	if s.db.newToken != "" {
+		if err := c.tellFirstStart(s.db.newToken, s.db.tokenPath, s.listeners); err != nil {
+			return nil, fmt.Errorf("show the first token: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// assemble puts the rooms together: storage, verification, the services with
+// their chain, and the two doors.
+func (s *Server) assemble(root Token) error {
+	c := s.config
+	var err error
+	s.verifier, err = verify.New(verify.Config{Keys: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	s.db.store.OnCommit(func(commit store.Commit) { s.verifier.Evict(commit.Stale, commit.Position) })
+
+	services, err := api.New(api.Config{
+		Store:    s.db.store,
+		Verifier: s.verifier,
+		Authn: authn.New(authn.Config{
+			Verifier:       s.verifier,
+			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: string(root), Stored: s.storedTokens, Now: c.Now},
+			TrustedProxies: c.TrustedProxies,
+		}),
+		Peppers: s.db.peppers,
+		Rules:   s.rules,
+		Logger:  c.Logger,
+		Now:     c.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.health = health.NewServer()
+	s.grpc = grpc.NewServer(s.grpcOptions(services)...)
+	services.Register(s.grpc)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+
+	// REST is a client like any other, only without a wire between.
+	local := new(inprocgrpc.Channel).WithServerUnaryInterceptor(chainUnary(services.Unary()))
+	services.Register(local)
+	handler, err := rest.New(rest.Config{Conn: local, Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
+	if err != nil {
+		return err
+	}
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		// The envelope is the answer to OPTIONS * too.
+		DisableGeneralOptionsHandler: true,
+	}
+	return nil
+}
+
+func (s *Server) grpcOptions(services *api.API) []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(services.Unary()...),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.ConnectionTimeout(10 * time.Second),
+		// Clients may ping to keep their way through a NAT open, and one that has
+		// gone without a word is found out.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+	}
+	if s.listeners.grpcTLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.listeners.grpcTLS)))
+	}
+	return options
+}
+
+// chainUnary composes interceptors, outermost first, for the connection inside
+// the process, which takes one.
+func chainUnary(interceptors []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		for i := len(interceptors) - 1; i >= 0; i-- {
+			next, intercept := handler, interceptors[i]
+			handler = func(ctx context.Context, req any) (any, error) { return intercept(ctx, req, info, next) }
+		}
+		return handler(ctx, req)
+	}
+}
+
+// storedTokens reads the operator tokens in the form that authentication knows.
+func (s *Server) storedTokens(ctx context.Context) ([]authn.OperatorToken, error) {
+	stored, err := s.db.store.OperatorTokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tokens := make([]authn.OperatorToken, len(stored))
+	for i, t := range stored {
+		tokens[i] = authn.OperatorToken{ID: t.ID, Hash: t.Hash, PepperID: t.PepperID}
+	}
+	return tokens, nil
+}
+
+// RESTAddr returns the address that REST listens on.
+func (s *Server) RESTAddr() net.Addr { return s.listeners.rest.Addr() }
+
+// GRPCAddr returns the address that gRPC listens on.
+func (s *Server) GRPCAddr() net.Addr { return s.listeners.grpc.Addr() }
+
+// Close closes the listeners and the database of a server that does not run.
+func (s *Server) Close() error {
+	var faults []error
+	if s.listeners != nil {
+		faults = append(faults, s.listeners.close())
+	}
+	if s.db != nil {
+		faults = append(faults, s.db.close())
+	}
+	return errors.Join(faults...)
+}
+
+// Run serves until ctx ends or something fails that cannot be gone on without.
+// Then it stops in order: no new calls, those under way finish within
+// ShutdownTimeout, the counters are stored, the database is closed. It returns
+// nil after a stop that was asked for.
+func (s *Server) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.Close()) }()
+
+	// What works in the background ends after the doors are closed, so that it
+	// sees the last call.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	workers, background := errgroup.WithContext(background)
+	workers.Go(func() error { return s.verifier.Run(background) })
+	workers.Go(func() error { return publishNotices(background, s.db.store, s.rules, s.config.Logger) })
+
+	doors, open := errgroup.WithContext(ctx)
+	doors.Go(func() error {
+		if err := s.grpc.Serve(s.listeners.grpc); !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil
+	})
+	doors.Go(func() error {
+		if err := s.http.Serve(s.listeners.rest); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	s.config.Logger.Info("serving", "rest", s.RESTAddr().String(), "grpc", s.GRPCAddr().String(), "env", s.config.Env)
+	select {
+	case <-open.Done():
+	case <-background.Done():
+	}
+	s.config.Logger.Info("stopping")
+	s.drain()
+	err = doors.Wait()
+	stopBackground()
+	err = errors.Join(err, workers.Wait())
+	s.config.Logger.Info("stopped")
+	return err
+}
+
+// drain closes both doors: no new calls, and those under way have
+// ShutdownTimeout to finish.
+func (s *Server) drain() {
+	s.health.Shutdown()
+	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
+	defer cancel()
+	var doors errgroup.Group
+	doors.Go(func() error {
+		if s.http.Shutdown(limit) != nil {
+			return s.http.Close()
+		}
+		return nil
+	})
+	doors.Go(func() error {
+		done := make(chan struct{})
+		go func() { s.grpc.GracefulStop(); close(done) }()
+		select {
+		case <-done:
+		case <-limit.Done():
+			s.grpc.Stop()
+			<-done
+		}
+		return nil
+	})
+	if err := doors.Wait(); err != nil {
+		s.config.Logger.Warn("calls were cut off", "error", err)
+	}
+}

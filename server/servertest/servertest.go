@@ -1,0 +1,205 @@
+// Package servertest runs a whole server for tests and examples, with a client
+// for each of its doors.
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server"
+)
+
+// RootToken is the operator's token of every server that this package starts.
+const RootToken = "servertest-root-token-of-enough-length"
+
+// Server is a running server.
+type Server struct {
+	// REST is the base URL of the REST door, without a slash at its end.
+	REST string
+	// Conn leads to the gRPC door.
+	Conn *grpc.ClientConn
+	// Keys is the service of keys, as an operator calls it through Context.
+	Keys apikeysv1.ApiKeysServiceClient
+	// Dir is the data directory.
+	Dir string
+	// Log is all that the server has logged so far, at debug level.
+	Log *Buffer
+
+	stop func()
+}
+
+// Start runs a server on free ports and a new data directory until the test ends.
+// Each of change may alter its configuration.
+func Start(t testing.TB, change ...func(*server.Config)) *Server {
+	t.Helper()
+	log := new(Buffer)
+	c := server.Config{
+		RESTAddr:  "127.0.0.1:0",
+		GRPCAddr:  "127.0.0.1:0",
+		DataDir:   t.TempDir(),
+		RootToken: RootToken,
+		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	s, err := server.New(t.Context(), c)
+	if err != nil {
+		t.Fatalf("start a server: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conn, err := grpc.NewClient(s.GRPCAddr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		cancel()
+		t.Fatalf("connect to the server: %v", err)
+	}
+	running := &Server{
+		REST: "http://" + s.RESTAddr().String(),
+		Conn: conn,
+		Keys: apikeysv1.NewApiKeysServiceClient(conn),
+		Dir:  c.DataDir,
+		Log:  log,
+		stop: sync.OnceFunc(func() {
+			if err := conn.Close(); err != nil {
+				t.Errorf("close the connection: %v", err)
+			}
+			cancel()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("the server ended with an error: %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("the server did not stop within 30 seconds")
+			}
+		}),
+	}
+	t.Cleanup(running.stop)
+	return running
+}
+
+// Stop stops the server as a signal would, and waits for its end.
+func (s *Server) Stop() { s.stop() }
+
+// Context returns a context whose calls carry the operator's token and further
+// pairs of metadata.
+func (s *Server) Context(ctx context.Context, pairs ...string) context.Context {
+	return As(ctx, RootToken, pairs...)
+}
+
+// As returns a context whose calls carry a credential and further pairs of
+// metadata.
+func As(ctx context.Context, credential string, pairs ...string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, append([]string{"authorization", "Bearer " + credential}, pairs...)...)
+}
+
+// Answer is an answer of the REST door.
+type Answer struct {
+	Status int
+	Header http.Header
+	// Body is what was sent, to the byte.
+	Body []byte
+	// Envelope is Body, decoded.
+	Envelope Envelope
+}
+
+// Envelope is the frame of every REST answer.
+type Envelope struct {
+	Status    int               `json:"status"`
+	Data      json.RawMessage   `json:"data"`
+	Error     *string           `json:"error"`
+	Log       map[string]string `json:"log"`
+	Validator map[string]string `json:"validator"`
+	SupportID *string           `json:"support_id"`
+	Message   *string           `json:"message"`
+	Env       string            `json:"env"`
+}
+
+// Call sends a request with the operator's token. Headers are `Name: value`; one
+// for Authorization replaces the token, and an empty value leaves it out.
+func (s *Server) Call(t testing.TB, method, path, body string, headers ...string) Answer {
+	t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, s.REST+path, reader)
+	if err != nil {
+		t.Fatalf("make the request: %v", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+RootToken)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ":")
+		if value = strings.TrimSpace(value); value == "" {
+			req.Header.Del(name)
+		} else {
+			req.Header.Set(name, value)
+		}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	a := Answer{Status: resp.StatusCode, Header: resp.Header}
+	if a.Body, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if err := json.Unmarshal(a.Body, &a.Envelope); err != nil {
+		t.Fatalf("%s %s answered outside the envelope: %v\n%s", method, path, err, a.Body)
+	}
+	return a
+}
+
+// Into decodes the answer's data into v, which is an error where the call failed.
+func (a Answer) Into(t testing.TB, v any) {
+	t.Helper()
+	if a.Status != http.StatusOK {
+		t.Fatalf("the call failed: %s", a.Body)
+	}
+	if err := json.Unmarshal(a.Envelope.Data, v); err != nil {
+		t.Fatalf("decode data: %v\n%s", err, a.Body)
+	}
+}
+
+// String returns the answer for a test's message.
+func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+
+// Buffer is a log that can be read while it is written.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write appends to the log.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String returns the log so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
