@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// fileValue is the value of a setting in the configuration file: a text or a
+// list of texts.
+type fileValue struct {
+	text string
+	list []string
+	// form tells what the YAML was.
+	form form
+}
+
+type form int
+
+const (
+	formText form = iota
+	formBool
+	formList
+)
+
+// as returns the value as a flag of this kind takes it.
+func (v fileValue) as(kind reflect.Kind) (any, error) {
+	switch {
+	case kind == reflect.Slice:
+		if v.form != formList {
+			return nil, errors.New("must be a list")
+		}
+		list := make([]any, len(v.list))
+		for i, text := range v.list {
+			list[i] = text
+		}
+		return list, nil
+	case v.form == formList:
+		return nil, errors.New("must be one value, not a list")
+	case kind == reflect.Bool && v.form != formBool:
+		return nil, errors.New("must be true or false")
+	}
+	return v.text, nil
+}
+
+// readFile reads a configuration file of settings with these names. It takes
+// nothing that it does not know: a mistyped setting would else be one that is
+// silently at its default.
+func readFile(path string, known []string) (map[string]fileValue, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		var pathErr *os.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return nil, err
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
+		return nil, nil
+	} else if err != nil {
+		return nil, notYAML(err)
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("must be one YAML document")
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		return nil, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, errors.New("must be settings such as rest_addr: 127.0.0.1:8080")
+	}
+	values := map[string]fileValue{}
+	for i := 0; i < len(root.Content); i += 2 {
+		name, node := root.Content[i], root.Content[i+1]
+		if !slices.Contains(known, name.Value) {
+			return nil, unknownSetting(name, known)
+		}
+		if _, ok := values[name.Value]; ok {
+			return nil, fmt.Errorf("setting %q stands on line %d a second time", name.Value, name.Line)
+		}
+		value, set, err := readValue(node)
+		if err != nil {
+			return nil, fmt.Errorf("%s %w", name.Value, err)
+		}
+		if set {
+			values[name.Value] = value
+		}
+	}
+	for _, name := range concealed {
+		if values[name].form == formList {
+			return nil, fmt.Errorf("%s must be one value, not a list", name)
+		}
+	}
+	return values, nil
+}
+
+func unknownSetting(name *yaml.Node, known []string) error {
+	hint := ""
+	if meant, ok := nearest(name.Value, known); ok {
+		hint = fmt.Sprintf("; did you mean %q?", meant)
+	}
+	return fmt.Errorf("unknown setting %q on line %d%s", name.Value, name.Line, hint)
+}
+
+// readValue reads one value. A null or empty one leaves its setting unset.
+func readValue(node *yaml.Node) (v fileValue, set bool, err error) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	switch node.Kind {
+	case yaml.ScalarNode:
+		if node.Tag == "!!bool" {
+			v.form = formBool
+		}
+		v.text = node.Value
+		return v, node.Tag != "!!null" && node.Value != "", nil
+	case yaml.SequenceNode:
+		v.form = formList
+		for _, item := range node.Content {
+			if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
+				return v, false, errors.New("must be a list of texts")
+			}
+			v.list = append(v.list, item.Value)
+		}
+		return v, true, nil
+	default:
+		return v, false, errors.New("must be one value or a list")
+	}
+}
+
+// notYAML keeps of a YAML error what a person can act on.
+func notYAML(err error) error {
+	return errors.New("not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/alecthomas/kong"
+)
+
+// examples end the help of the commands that have some, by the command's path.
+var examples = map[string]string{
+	"": `Examples:
+  apikeys serve                        a server for development, no settings needed
+  apikeys help serve                   all settings
+  apikeys token reset                  a new root token, if the first is lost
+
+Exit codes: 0 all went well, 1 the command failed, 2 it was not understood.
+`,
+	"serve": `Without a flag and in the file only, or as a variable:
+  root_token         (APIKEYS_ROOT_TOKEN)       the root token, 24 characters or more
+  root_token_file    (APIKEYS_ROOT_TOKEN_FILE)  a file that holds it
+
+A flag wins over the environment, the environment over the file. An empty variable is an unset one.
+
+Examples:
+  apikeys serve
+  apikeys serve --rest-addr :8080 --grpc-addr :9090 --env production --plaintext
+  apikeys serve --config /etc/apikeys.yaml
+  APIKEYS_ROOT_TOKEN_FILE=/run/secrets/root_token apikeys serve --data-dir /var/lib/apikeys
+
+A file:
+  rest_addr: 127.0.0.1:8080
+  env: production
+  trusted_proxies: [10.0.0.0/8, "fd00::/8"]
+`,
+	"token reset": `Examples:
+  apikeys token reset                  shows the token on a terminal
+  apikeys token reset > path           writes it to <data-dir>/root-token and tells that path
+`,
+}
+
+// printHelp writes the parser's help and the examples of the command.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
+		return err
+	}
+	path := ""
+	if node := ctx.Selected(); node != nil {
+		path = node.Path()
+	}
+	if text, ok := examples[path]; ok {
+		fmt.Fprintf(ctx.Stdout, "\n%s", text)
+	}
+	return nil
+}
+
+// describe adds to a setting's help its default and its environment variable.
+func describe(value *kong.Value) string {
+	if value.Flag == nil || value.Name == "help" {
+		return value.Help
+	}
+	text := value.Help
+	if value.HasDefault {
+		text += fmt.Sprintf(" Default: %s.", value.Default)
+	}
+	return text + " (" + envName(value.Name) + ")"
+}

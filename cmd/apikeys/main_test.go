@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+func TestHelp(t *testing.T) {
+	cases := []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--help"}, []string{"Usage: apikeys <command>", "serve ", "token ", "version ", "Exit codes:"}},
+		{[]string{"help"}, []string{"Usage: apikeys <command>", "Examples:"}},
+		{[]string{"help", "serve"}, []string{
+			"Usage: apikeys serve", "Network:", "--rest-addr=HOST:PORT", "127.0.0.1:8080", "APIKEYS_TRUSTED_PROXIES",
+			"APIKEYS_ROOT_TOKEN_FILE", "APIKEYS_CONFIG", "Examples:",
+		}},
+		{[]string{"serve", "-h"}, []string{"Usage: apikeys serve"}},
+		{[]string{"help", "token"}, []string{"token reset"}},
+		{[]string{"help", "token", "reset"}, []string{"Usage: apikeys token reset", "--data-dir=DIR"}},
+	}
+	for _, c := range cases {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if err := run(t.Context(), c.args, nil, streams{stdout: &stdout, stderr: &stderr}); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(stdout.String(), want) {
+					t.Errorf("%q is missing in:\n%s", want, stdout.String())
+				}
+			}
+			if stderr.Len() > 0 {
+				t.Errorf("standard error: %s", stderr.String())
+			}
+		})
+	}
+}
+
+// Every setting appears in the help with its variable, so that nobody has to
+// read the code for it.
+func TestHelpNamesEverySetting(t *testing.T) {
+	var stdout bytes.Buffer
+	if err := run(t.Context(), []string{"help", "serve"}, nil, streams{stdout: &stdout, stderr: &stdout}); err != nil {
+		t.Fatal(err)
+	}
+	var commands commandLine
+	parsed, err := commands.parse(t.Context(), []string{"serve"}, nil, streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, setting := range knownSettings(parsed.Model) {
+		if !strings.Contains(stdout.String(), envName(setting)) {
+			t.Errorf("%s is missing", envName(setting))
+		}
+	}
+}
+
+func TestNoCommandAndWrongOnes(t *testing.T) {
+	cases := []struct {
+		args   string
+		report string
+	}{
+		{"", ""},
+		{"serv", "apikeys: unexpected argument serv, did you mean \"serve\"?\n"},
+		{"token", "apikeys: expected \"reset\"\n"},
+		{"help nope", "apikeys: unexpected argument nope\n"},
+		{"token reset --rest-addr :1", "apikeys: unknown flag --rest-addr\n"},
+	}
+	for _, c := range cases {
+		t.Run(c.args, func(t *testing.T) {
+			var stdout, stderr, reported bytes.Buffer
+			err := run(t.Context(), strings.Fields(c.args), nil, streams{stdout: &stdout, stderr: &stderr})
+			if code := exitCode(err); code != 2 {
+				t.Errorf("exit code %d", code)
+			}
+			if report(&reported, err); reported.String() != c.report {
+				t.Errorf("reported %q, want %q", reported.String(), c.report)
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("standard output: %s", stdout.String())
+			}
+			if c.args == "" && !strings.Contains(stderr.String(), "Usage: apikeys") {
+				t.Errorf("no help: %s", stderr.String())
+			}
+		})
+	}
+}
+
+func TestReportIsALineForEachFault(t *testing.T) {
+	var b bytes.Buffer
+	report(&b, errors.Join(errors.New("env: one"), errors.New("scopes: two")))
+	if got, want := b.String(), "apikeys: env: one\napikeys: scopes: two\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	if code := exitCode(nil); code != 0 {
+		t.Errorf("success ends with %d", code)
+	}
+	if code := exitCode(errors.New("x")); code != 1 {
+		t.Errorf("a failure ends with %d", code)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var stdout bytes.Buffer
+	if err := run(t.Context(), []string{"version"}, nil, streams{stdout: &stdout}); err != nil {
+		t.Fatal(err)
+	}
+	if got := stdout.String(); !strings.HasPrefix(got, "apikeys ") || !strings.Contains(got, "go1.") {
+		t.Errorf("got %q", got)
+	}
+	line := versionLine(&debug.BuildInfo{
+		Main:     debug.Module{Version: "v1.2.3"},
+		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}},
+	})
+	if !strings.HasPrefix(line, "apikeys v1.2.3 (go1.") || !strings.HasSuffix(line, "revision abc, with changes)") {
+		t.Errorf("got %q", line)
+	}
+}

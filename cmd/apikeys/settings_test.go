@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server"
+)
+
+// parseServe returns what `apikeys serve` would tell the server.
+func parseServe(t *testing.T, args, env []string) (server.Config, error) {
+	t.Helper()
+	var commands commandLine
+	out := streams{stdout: io.Discard, stderr: io.Discard}
+	parsed, err := commands.parse(t.Context(), append([]string{"serve"}, args...), env, out)
+	if err != nil {
+		return server.Config{}, err
+	}
+	var config server.Config
+	var fault error
+	if _, err := parsed.Call(func(s *sources) {
+		config = commands.Serve.config(s, out)
+		fault = commands.Serve.apply(&config)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return config, fault
+}
+
+// writeConfig returns the path of a file with text.
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+	const token = "a-root-token-of-24-characters"
+	cases := []struct {
+		name string
+		args []string
+		env  []string
+		file string
+		get  func(server.Config) any
+		want any
+	}{
+		{name: "default", get: restAddr, want: "127.0.0.1:8080"},
+		{name: "file", file: "rest_addr: :1", get: restAddr, want: ":1"},
+		{name: "environment", file: "rest_addr: :1", env: []string{"APIKEYS_REST_ADDR=:2"}, get: restAddr, want: ":2"},
+		{name: "flag", file: "rest_addr: :1", env: []string{"APIKEYS_REST_ADDR=:2"}, args: []string{"--rest-addr", ":3"}, get: restAddr, want: ":3"},
+		{name: "a flag set to the default still wins", file: "rest_addr: :1", args: []string{"--rest-addr", "127.0.0.1:8080"}, get: restAddr, want: "127.0.0.1:8080"},
+		{name: "an empty variable is unset", file: "rest_addr: :1", env: []string{"APIKEYS_REST_ADDR="}, get: restAddr, want: ":1"},
+		{name: "a null in the file is unset", file: "rest_addr:", get: restAddr, want: "127.0.0.1:8080"},
+		{name: "an empty file", file: "# nothing yet\n", get: restAddr, want: "127.0.0.1:8080"},
+		{name: "a number where a text is due", file: "data_dir: 2026", get: func(c server.Config) any { return c.DataDir }, want: "2026"},
+
+		{name: "no list", get: scopes, want: []string(nil)},
+		{name: "list in the file", file: "scopes: [a, b]", get: scopes, want: []string{"a", "b"}},
+		{name: "list in the environment", file: "scopes: [a, b]", env: []string{"APIKEYS_SCOPES=c, d"}, get: scopes, want: []string{"c", "d"}},
+		{name: "list by flags", env: []string{"APIKEYS_SCOPES=c,d"}, args: []string{"--scopes=e", "--scopes=f,g"}, get: scopes, want: []string{"e", "f", "g"}},
+
+		{name: "switch in the file", file: "plaintext: true", get: plaintext, want: true},
+		{name: "switch in the environment", env: []string{"APIKEYS_PLAINTEXT=true"}, get: plaintext, want: true},
+		{name: "switch off in the environment", file: "plaintext: true", env: []string{"APIKEYS_PLAINTEXT=false"}, get: plaintext, want: false},
+		{name: "switch off by flag", file: "plaintext: true", args: []string{"--plaintext=false"}, get: plaintext, want: false},
+
+		{name: "days", get: notice, want: 7 * 24 * time.Hour},
+		{name: "hours", file: "expiring_notice: 12h", get: notice, want: 12 * time.Hour},
+		{name: "never", args: []string{"--expiring-notice=0"}, get: notice, want: time.Duration(-1)},
+
+		{
+			name: "proxies", file: "trusted_proxies: [10.0.0.0/8, '::1']",
+			get:  func(c server.Config) any { return c.TrustedProxies },
+			want: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		},
+
+		{name: "root token in the file", file: "root_token: " + token, get: rootToken, want: [2]string{token, ""}},
+		{name: "root token in the environment", file: "root_token: other", env: []string{"APIKEYS_ROOT_TOKEN=" + token}, get: rootToken, want: [2]string{token, ""}},
+		{name: "its file in the environment hides the token in the file", file: "root_token: other", env: []string{"APIKEYS_ROOT_TOKEN_FILE=f"}, get: rootToken, want: [2]string{"", "f"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			args := c.args
+			if c.file != "" {
+				args = append(args, "--config", writeConfig(t, c.file))
+			}
+			config, err := parseServe(t, args, c.env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+			if diff := cmp.Diff(c.want, c.get(config), same); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func restAddr(c server.Config) any  { return c.RESTAddr }
+func scopes(c server.Config) any    { return c.Scopes }
+func plaintext(c server.Config) any { return c.Plaintext }
+func notice(c server.Config) any    { return c.ExpiringNotice }
+func rootToken(c server.Config) any { return [2]string{string(c.RootToken), c.RootTokenFile} }
+
+func TestConfigFileByEnvironment(t *testing.T) {
+	byEnv, byFlag := writeConfig(t, "rest_addr: :1"), writeConfig(t, "rest_addr: :2")
+	config, err := parseServe(t, nil, []string{"APIKEYS_CONFIG=" + byEnv})
+	if err != nil || config.RESTAddr != ":1" {
+		t.Errorf("got %q, %v", config.RESTAddr, err)
+	}
+	config, err = parseServe(t, []string{"--config", byFlag}, []string{"APIKEYS_CONFIG=" + byEnv})
+	if err != nil || config.RESTAddr != ":2" {
+		t.Errorf("with a flag too: got %q, %v", config.RESTAddr, err)
+	}
+}
+
+// A faulty setting is one line that names where it stands.
+func TestFaultySettings(t *testing.T) {
+	cases := []struct {
+		name string
+		args []string
+		env  []string
+		file string
+		want string // FILE stands for the file's path
+	}{
+		{name: "unknown in the file", file: "env: production\nfoo: 1", want: `FILE: unknown setting "foo" on line 2`},
+		{name: "mistyped in the file", file: "rest_adr: :1", want: `FILE: unknown setting "rest_adr" on line 1; did you mean "rest_addr"?`},
+		{name: "a flag's spelling in the file", file: "rest-addr: :1", want: `FILE: unknown setting "rest-addr" on line 1; did you mean "rest_addr"?`},
+		{name: "the file in the file", file: "config: x", want: `FILE: unknown setting "config" on line 1`},
+		{name: "twice in the file", file: "env: a\nenv: b", want: `FILE: setting "env" stands on line 2 a second time`},
+		{name: "a list for a text", file: "env: [a]", want: `FILE: env must be one value, not a list`},
+		{name: "a list for the token", file: "root_token: [a]", want: `FILE: root_token must be one value, not a list`},
+		{name: "a text for a list", file: "scopes: a,b", want: `FILE: scopes must be a list`},
+		{name: "a mapping for a text", file: "env: {a: b}", want: `FILE: env must be one value or a list`},
+		{name: "a text for a switch", file: "plaintext: maybe", want: `FILE: plaintext must be true or false`},
+		{name: "a quoted switch", file: "plaintext: 'true'", want: `FILE: plaintext must be true or false`},
+		{name: "a time span", file: "expiring_notice: soon", want: `FILE: expiring_notice: must be a time span such as 7d, 12h or 30m, not "soon"`},
+		{name: "a list as the file", file: "- a", want: `FILE: must be settings such as rest_addr: 127.0.0.1:8080`},
+		{name: "two documents", file: "env: a\n---\nenv: b", want: `FILE: must be one YAML document`},
+		{name: "no file", args: []string{"--config", "/nowhere/c.yaml"}, want: `/nowhere/c.yaml: no such file or directory`},
+		{name: "a switch in the environment", env: []string{"APIKEYS_PLAINTEXT=maybe"}, want: `APIKEYS_PLAINTEXT: bool value must be true, 1, yes, false, 0 or no but got "maybe"`},
+		{name: "unknown flag", args: []string{"--rest-adr", ":1"}, want: `unknown flag --rest-adr, did you mean "--rest-addr"?`},
+		{name: "the token as a flag", args: []string{"--root-token", "x"}, want: `unknown flag --root-token`},
+		{name: "log format", args: []string{"--log-format", "xml"}, want: `--log-format: must be text or json, not "xml"`},
+		{name: "proxy", args: []string{"--trusted-proxies", "10.0.0.1/8"}, want: `trusted_proxies: "10.0.0.1/8" must not have bits set behind the prefix; the range is 10.0.0.0/8`},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			args, path := c.args, ""
+			if c.file != "" {
+				path = writeConfig(t, c.file)
+				args = append(args, "--config", path)
+			}
+			_, err := parseServe(t, args, c.env)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if diff := cmp.Diff(strings.ReplaceAll(c.want, "FILE", path), err.Error()); diff != "" {
+				t.Error(diff)
+			}
+			if code := exitCode(err); code != 2 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
+func TestUnknownVariablesAreWarnedOf(t *testing.T) {
+	var commands commandLine
+	var log bytes.Buffer
+	out := streams{stdout: io.Discard, stderr: &log}
+	env := []string{
+		"APIKEYS_REST_ADR=:1", "APIKEYS_PORT_8080_TCP=tcp://10.0.0.1:8080", "APIKEYS_ENV=development", "PATH=/bin",
+		"APIKEYS_TOKEN=t", "APIKEYS_CONFIG=", "APIKEYS_ROOT_TOKEN=a-secret-that-stays-out-of-it",
+	}
+	parsed, err := commands.parse(t.Context(), []string{"serve"}, env, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parsed.Call(func(s *sources) { s.warnUnknown(commands.Serve.logger(&log)) }); err != nil {
+		t.Fatal(err)
+	}
+	want := `variables="[APIKEYS_PORT_8080_TCP APIKEYS_REST_ADR (did you mean APIKEYS_REST_ADDR?)]"`
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
+		t.Errorf("log: %s", got)
+	}
+}
+
+func TestPeriod(t *testing.T) {
+	cases := map[string]time.Duration{"7d": 168 * time.Hour, "12h": 12 * time.Hour, "0": 0, "90s": 90 * time.Second}
+	for text, want := range cases {
+		var p period
+		if err := p.UnmarshalText([]byte(text)); err != nil || time.Duration(p) != want {
+			t.Errorf("%s: got %v, %v", text, time.Duration(p), err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "-1h", "1.5d", "7 d", "99999999999d", "1000000d", "x"} {
+		var p period
+		if err := p.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q was taken as %v", text, time.Duration(p))
+		}
+	}
+}

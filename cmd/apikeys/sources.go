@@ -1,0 +1,197 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+const envPrefix = "APIKEYS_"
+
+// otherVariables belong to this program's family but are no settings: those of
+// the tests and of the clients.
+var otherVariables = []string{"APIKEYS_TEST_POSTGRES", "APIKEYS_SERVER", "APIKEYS_TOKEN", "APIKEYS_CONFIG"}
+
+// sources are the places besides the command line that settings come from. They
+// resolve the flags that the command line leaves unset: the environment first,
+// then the file.
+type sources struct {
+	env  map[string]string // APIKEYS_* alone; an empty value is an unset one
+	file map[string]fileValue
+	// path is the file's, as it was given.
+	path string
+	// known are the settings by their names in the file, ascending.
+	known []string
+}
+
+var _ kong.Resolver = (*sources)(nil)
+
+// settingError is a setting that was not understood, in words that name it by
+// the place where it was set.
+type settingError struct{ error }
+
+func newSources(env []string) *sources {
+	s := &sources{env: map[string]string{}}
+	for _, entry := range env {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) && value != "" {
+			s.env[name] = value
+		}
+	}
+	return s
+}
+
+// load reads the configuration file, if the command takes one and one is named.
+func (s *sources) load(ctx *kong.Context) error {
+	s.known = knownSettings(ctx.Model)
+	var config *kong.Flag
+	for _, flag := range ctx.Flags() {
+		if flag.Name == "config" {
+			config = flag
+		}
+	}
+	if config == nil {
+		return nil
+	}
+	s.path = s.env[envName("config")]
+	for _, step := range ctx.Path {
+		if step.Flag == config {
+			s.path = ctx.FlagValue(config).(string)
+		}
+	}
+	if s.path == "" {
+		return nil
+	}
+	var err error
+	if s.file, err = readFile(s.path, s.known); err != nil {
+		return settingError{fmt.Errorf("%s: %w", s.path, err)}
+	}
+	return nil
+}
+
+// knownSettings returns the names that the file may hold: the settings of all
+// commands that read it, since they share one file.
+func knownSettings(app *kong.Application) []string {
+	known := slices.Clone(concealed)
+	for _, command := range app.Leaves(false) {
+		var names []string
+		for _, flag := range command.Flags {
+			names = append(names, fileName(flag.Name))
+		}
+		if !slices.Contains(names, "config") {
+			continue
+		}
+		for _, name := range names {
+			if name != "help" && name != "config" && !slices.Contains(known, name) {
+				known = append(known, name)
+			}
+		}
+	}
+	slices.Sort(known)
+	return known
+}
+
+// Resolve returns the value of a flag that the command line leaves unset, or nil.
+func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if text, ok := s.env[envName(flag.Name)]; ok {
+		return s.judged(flag, text, envName(flag.Name))
+	}
+	value, ok := s.file[fileName(flag.Name)]
+	if !ok {
+		return nil, nil
+	}
+	origin := fmt.Sprintf("%s: %s", s.path, fileName(flag.Name))
+	raw, err := value.as(flag.Target.Kind())
+	if err != nil {
+		return nil, settingError{fmt.Errorf("%s %w", origin, err)}
+	}
+	return s.judged(flag, raw, origin)
+}
+
+// judged returns value if the flag can take it. The parser would find out
+// itself, but blame the flag, which nobody gave.
+func (s *sources) judged(flag *kong.Flag, value any, origin string) (any, error) {
+	scratch := reflect.New(flag.Target.Type()).Elem()
+	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
+	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, scratch); err != nil {
+		return nil, settingError{fmt.Errorf("%s: %w", origin, err)}
+	}
+	return value, nil
+}
+
+// Validate has nothing left to do: load and Resolve judge what they read.
+func (s *sources) Validate(*kong.Application) error { return nil }
+
+// rootToken returns the root token and the path of its file. One that the
+// environment sets, in either way, hides both of the file's.
+func (s *sources) rootToken() (token, path string) {
+	token, path = s.env["APIKEYS_ROOT_TOKEN"], s.env["APIKEYS_ROOT_TOKEN_FILE"]
+	if token == "" && path == "" {
+		token, path = s.file["root_token"].text, s.file["root_token_file"].text
+	}
+	return token, path
+}
+
+// warnUnknown tells the log of variables that look like settings and are none.
+// They are no error: Kubernetes sets some for each service beside the server.
+func (s *sources) warnUnknown(logger *slog.Logger) {
+	var unknown []string
+	for name := range s.env {
+		setting := strings.ToLower(strings.TrimPrefix(name, envPrefix))
+		if slices.Contains(s.known, setting) || slices.Contains(otherVariables, name) {
+			continue
+		}
+		if meant, ok := nearest(setting, s.known); ok {
+			name += fmt.Sprintf(" (did you mean %s?)", envName(meant))
+		}
+		unknown = append(unknown, name)
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		logger.Warn("environment variables that are no settings are ignored", "variables", unknown)
+	}
+}
+
+// envName returns the environment variable of a flag or a setting.
+func envName(name string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// fileName returns the name in the file of a flag.
+func fileName(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
+
+// nearest returns the name that a mistyped one was probably meant to be.
+func nearest(text string, names []string) (string, bool) {
+	best, least := "", len(text)/3+1
+	for _, name := range names {
+		if d := distance(text, name); d < least {
+			best, least = name, d
+		}
+	}
+	return best, best != ""
+}
+
+// distance returns how many insertions, deletions and replacements of a
+// character make a into b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
