@@ -140,6 +140,9 @@ func (s *Server) grpcOptions(services *api.API) []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(services.Unary()...),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ConnectionTimeout(10 * time.Second),
+		// Goroutines that stay keep their grown stacks, which a new one for each call
+		// would grow again.
+		grpc.NumStreamWorkers(32),
 		// Clients may ping to keep their way through a NAT open, and one that has
 		// gone without a word is found out.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),

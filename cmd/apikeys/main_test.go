@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -41,21 +43,35 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Every setting appears in the help with its variable, so that nobody has to
-// read the code for it.
-func TestHelpNamesEverySetting(t *testing.T) {
-	var stdout bytes.Buffer
-	if err := run(t.Context(), []string{"help", "serve"}, nil, streams{stdout: &stdout, stderr: &stdout}); err != nil {
+// Every setting appears in the help and in the README, under all its names, so
+// that nobody has to read the code for it.
+func TestEverySettingIsDocumented(t *testing.T) {
+	var help bytes.Buffer
+	out := streams{stdout: &help, stderr: &help}
+	if err := run(t.Context(), []string{"help", "serve"}, nil, out); err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
 		t.Fatal(err)
 	}
 	var commands commandLine
-	parsed, err := commands.parse(t.Context(), []string{"serve"}, nil, streams{})
+	parsed, err := commands.parse(t.Context(), []string{"serve"}, nil, out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, setting := range knownSettings(parsed.Model) {
-		if !strings.Contains(stdout.String(), envName(setting)) {
-			t.Errorf("%s is missing", envName(setting))
+		if !strings.Contains(help.String(), envName(setting)) {
+			t.Errorf("the help lacks %s", envName(setting))
+		}
+		names := []string{setting, envName(setting)}
+		if !slices.Contains(concealed, setting) {
+			names = append(names, "--"+strings.ReplaceAll(setting, "_", "-"))
+		}
+		for _, name := range names {
+			if !strings.Contains(string(readme), "`"+name+"`") {
+				t.Errorf("README.md lacks %s", name)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package apikey
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,11 @@ const (
 	KeyExpiring EventType = "api_key.expiring"
 	KeyExpired  EventType = "api_key.expired"
 )
+
+// EventTypes lists every type.
+func EventTypes() []EventType {
+	return []EventType{KeyCreated, KeyUpdated, KeyRotated, KeyRevoked, KeyDeleted, KeyExpiring, KeyExpired}
+}
 
 // EventIDPrefix begins every event's id.
 const EventIDPrefix = "event_"
@@ -70,4 +76,42 @@ func (e *Event) Key() (Key, error) {
 		return Key{}, fmt.Errorf("decode the key of event %s: %w", e.ID, err)
 	}
 	return k, nil
+}
+
+// EventFilter says which events are wanted. A zero field wants all.
+type EventFilter struct {
+	// Organization is the one whose events are wanted; empty means all.
+	Organization string
+	Types        []EventType
+	ResourceIDs  []string
+}
+
+// Wants reports whether e passes the filter.
+func (f *EventFilter) Wants(e *Event) bool {
+	return (f.Organization == "" || f.Organization == e.OrganizationID) &&
+		(len(f.Types) == 0 || slices.Contains(f.Types, e.Type)) &&
+		(len(f.ResourceIDs) == 0 || slices.Contains(f.ResourceIDs, e.ResourceID))
+}
+
+// OldestKept stands for the position before the oldest event that is kept.
+const OldestKept int64 = -1
+
+// EventPage is what one read of the log found, at one moment.
+type EventPage struct {
+	Events []Event
+	// Next is how far the read has looked: of the wanted events after the position
+	// that was asked for, none at or before Next is missing.
+	Next int64
+	// More says that wanted events may follow Next; else it is Newest.
+	More bool
+	// Every event after Floor and up to Newest is kept.
+	Floor, Newest int64
+}
+
+// A TooOldError says that events after the position that was asked for are no
+// longer kept. What is kept begins after Floor.
+type TooOldError struct{ Floor int64 }
+
+func (e *TooOldError) Error() string {
+	return fmt.Sprintf("the log is kept from after position %d on", e.Floor)
 }

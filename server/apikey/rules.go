@@ -27,7 +27,8 @@ type Rules struct {
 	// AbsentScopesMeanAll makes a key that is created without a list of scopes
 	// hold [AllScopes].
 	AbsentScopesMeanAll bool
-	// ExpiringNotice is how long before its expiry a key is announced to expire.
+	// ExpiringNotice is how long before its expiry a key is announced to expire;
+	// where it is not positive, none is announced.
 	ExpiringNotice time.Duration
 }
 
@@ -151,7 +152,7 @@ func (r Rules) schedule(k *Key, now time.Time) {
 		return
 	}
 	k.NoticeAt = k.ExpiresAt
-	if early := k.ExpiresAt.Add(-r.ExpiringNotice); !early.Before(now) {
+	if early := k.ExpiresAt.Add(-r.ExpiringNotice); r.ExpiringNotice > 0 && !early.Before(now) {
 		k.NoticeAt = early
 	}
 }

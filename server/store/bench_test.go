@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"database/sql"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -50,7 +49,7 @@ func BenchmarkCreateKey(b *testing.B) {
 // benchmarkCreate alternates rounds of create and of its floor, so that both
 // meet the same machine.
 func benchmarkCreate(b *testing.B, together int, create func(*testing.B, *store.Store) int) {
-	s := openSQLite(b)
+	s := openSQLite(b, store.Config{})
 	raw := newFloor(b)
 	var created int
 	var spent, floor time.Duration
@@ -76,8 +75,8 @@ func benchmarkKey(now time.Time) (apikey.Key, error) {
 	if err != nil {
 		return apikey.Key{}, err
 	}
-	return apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}.Create(apikey.Key{
-		OrganizationID: "org_default", Label: "Benchmark", Enabled: true, OwnerID: "user_1",
+	return rules.Create(apikey.Key{
+		OrganizationID: org, Label: "Benchmark", Enabled: true, OwnerID: "user_1",
 		Scopes: apikey.Scopes{"invoices.read", "payments.read"}, ExpiresAt: now.Add(90 * 24 * time.Hour),
 		Metadata: map[string]string{"team": "billing"}, Secret: peppers.Stored(secret),
 	}, now)
@@ -95,15 +94,9 @@ type floor struct {
 
 func newFloor(b *testing.B) *floor {
 	path := filepath.Join(b.TempDir(), "floor.db")
-	s, err := store.Open(b.Context(), store.Config{Path: path})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := s.Initialize(b.Context(), nil, nil); err != nil {
-		b.Fatal(err)
-	}
-	s.Close()
+	openAndInitialize(b, store.Config{Path: path})
 	f := &floor{}
+	var err error
 	f.db, err = sql.Open("sqlite3", "file:"+path+"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_cache_size=-16000")
 	if err != nil {
 		b.Fatal(err)
@@ -139,15 +132,15 @@ func (f *floor) load(b *testing.B, db *sql.DB, n int) {
 	f.lastKey, f.lastEvent = f.keys[n-1][0].(string), f.events[n-1][0].(int64)
 }
 
-func readRows(b *testing.B, db *sql.DB, query string, args ...any) (all [][]any) {
-	rows, err := db.QueryContext(b.Context(), query, args...)
+func readRows(tb testing.TB, db *sql.DB, query string, args ...any) (all [][]any) {
+	rows, err := db.QueryContext(tb.Context(), query, args...)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	for rows.Next() {
 		row := make([]any, len(columns))
@@ -156,12 +149,12 @@ func readRows(b *testing.B, db *sql.DB, query string, args ...any) (all [][]any)
 			into[i] = &row[i]
 		}
 		if err := rows.Scan(into...); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, row)
 	}
 	if err := rows.Err(); err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return all
 }
@@ -198,12 +191,14 @@ func (f *floor) insert(b *testing.B, together int) {
 // first page.
 func BenchmarkListPage(b *testing.B) {
 	const depth = 100_000
-	s := openSQLite(b)
+	s := openSQLite(b, store.Config{})
 	template, err := s.CreateKey(b.Context(), operator, benchmarkKey)
 	if err != nil {
 		b.Fatal(err)
 	}
-	copyKeys(b, s, template, depth+200)
+	if err := s.CopyKeys(b.Context(), template, depth+200, copyID); err != nil {
+		b.Fatal(err)
+	}
 	for name, filter := range map[string]store.KeyFilter{
 		"organization":      {Organization: template.OrganizationID},
 		"owner":             {Organization: template.OrganizationID, OwnerID: template.OwnerID},
@@ -229,47 +224,18 @@ func BenchmarkListPage(b *testing.B) {
 	}
 }
 
-// BenchmarkKeyBySecret measures what the verification cache does on a miss
-// against a prepared read of the row by the same index.
-func BenchmarkKeyBySecret(b *testing.B) {
-	s := openSQLite(b)
-	k, err := s.CreateKey(b.Context(), operator, benchmarkKey)
-	if err != nil {
-		b.Fatal(err)
-	}
-	raw, err := s.Reader().PrepareContext(b.Context(), "SELECT *, (SELECT position FROM revisions) FROM api_keys WHERE secret_hash = ?")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer raw.Close()
-	var spent, floor time.Duration
-	for b.Loop() {
-		begin := time.Now()
-		if _, _, err := s.KeyBySecret(b.Context(), k.Hashes()); err != nil {
-			b.Fatal(err)
-		}
-		spent += time.Since(begin)
-		begin = time.Now()
-		rows, err := raw.QueryContext(b.Context(), k.Secret.Hash[:])
-		if err != nil || !rows.Next() {
-			b.Fatal(err)
-		}
-		rows.Close()
-		floor += time.Since(begin)
-	}
-	b.ReportMetric(float64(floor)/float64(spent), "x-of-floor")
-}
-
 // BenchmarkAddUsage measures a flush of 10,000 counters, which a second must
 // hold with room to spare.
 func BenchmarkAddUsage(b *testing.B) {
 	const keys = 10_000
-	s := openSQLite(b)
+	s := openSQLite(b, store.Config{})
 	template, err := s.CreateKey(b.Context(), operator, benchmarkKey)
 	if err != nil {
 		b.Fatal(err)
 	}
-	copyKeys(b, s, template, keys)
+	if err := s.CopyKeys(b.Context(), template, keys, copyID); err != nil {
+		b.Fatal(err)
+	}
 	counts := make([]apikey.UsageCount, keys)
 	for i := range counts {
 		counts[i] = apikey.UsageCount{KeyID: copyID(i), Count: 1, LastUsedAt: time.Now()}
@@ -280,32 +246,4 @@ func BenchmarkAddUsage(b *testing.B) {
 		}
 	}
 	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/(keys/store.UsageChunk)*1e3, "ms/chunk")
-}
-
-// copyID is the id of one of copyKeys.
-func copyID(i int) string { return fmt.Sprintf("api_key_%08d", i) }
-
-// copyKeys adds n copies of template with ids before its own, without events.
-func copyKeys(tb testing.TB, s *store.Store, template apikey.Key, n int) {
-	tb.Helper()
-	columns := readRowsOf(tb, s)
-	columns = strings.Replace(columns, "id,", "printf('api_key_%08d', i),", 1)
-	columns = strings.Replace(columns, "secret_hash,", "randomblob(32),", 1)
-	_, err := s.Writer().ExecContext(tb.Context(), `
-		WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?)
-		INSERT INTO api_keys SELECT `+columns+` FROM n, api_keys WHERE api_keys.id = ?`, n, template.ID)
-	if err != nil {
-		tb.Fatal(err)
-	}
-}
-
-// readRowsOf returns the columns of keys, separated by commas.
-func readRowsOf(tb testing.TB, s *store.Store) string {
-	tb.Helper()
-	var columns string
-	err := s.Reader().QueryRowContext(tb.Context(), "SELECT group_concat(name) FROM pragma_table_info('api_keys')").Scan(&columns)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return columns
 }

@@ -109,6 +109,15 @@ var _ migrate.RevisionReadWriter = revisions{}
 
 const revisionTable = "schema_revisions"
 
+// storedRevision is a revision in JSON. Atlas writes the type as a word that it
+// does not read, and leaves the hashes out.
+type storedRevision struct {
+	migrate.Revision
+	Type          uint
+	Hash          string
+	PartialHashes []string `json:",omitempty"`
+}
+
 func (r revisions) create(ctx context.Context) error {
 	_, err := r.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+revisionTable+" (version text PRIMARY KEY, revision text NOT NULL)")
 	if err != nil {
@@ -157,11 +166,13 @@ func (r revisions) ReadRevisions(ctx context.Context) ([]*migrate.Revision, erro
 		if err := rows.Scan(&text); err != nil {
 			return nil, fmt.Errorf("read the schema's revisions: %w", err)
 		}
-		revision := new(migrate.Revision)
-		if err := json.Unmarshal([]byte(text), revision); err != nil {
+		var stored storedRevision
+		if err := json.Unmarshal([]byte(text), &stored); err != nil {
 			return nil, fmt.Errorf("read the schema's revisions: %w", err)
 		}
-		all = append(all, revision)
+		revision := stored.Revision
+		revision.Type, revision.Hash, revision.PartialHashes = migrate.RevisionType(stored.Type), stored.Hash, stored.PartialHashes
+		all = append(all, &revision)
 	}
 	return all, rows.Err()
 }
@@ -182,7 +193,7 @@ func (r revisions) ReadRevision(ctx context.Context, version string) (*migrate.R
 
 // WriteRevision adds the revision or replaces it.
 func (r revisions) WriteRevision(ctx context.Context, revision *migrate.Revision) error {
-	text, err := json.Marshal(revision)
+	text, err := json.Marshal(storedRevision{*revision, uint(revision.Type), revision.Hash, revision.PartialHashes})
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func checkExists(path string) error {
 // openSQLite returns a pool of connections that are kept open.
 func openSQLite(path string, connections int, options url.Values) (*sql.DB, error) {
 	options.Set("_busy_timeout", "5000")
-	options.Set("_cache_size", "-16000") // KiB: 16 MB a connection
+	options.Set("_cache_size", "-16000")  // KiB: 16 MB a connection
 	options.Set("_stmt_cache_size", "64") // ent prepares nothing, and preparing took a fifth of a write
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: options.Encode()}
 	db, err := sql.Open(dialect.SQLite, dsn.String())

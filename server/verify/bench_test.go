@@ -24,15 +24,15 @@ func BenchmarkVerify(b *testing.B) {
 			v := newVerifier(b, keys, time.Now)
 			secrets := make([]string, 10_000)
 			for i := range secrets {
-				k, secret := keys.addKey(b, apikey.Key{
+				k := apikey.Key{
 					OrganizationID: "org_a",
 					Scopes:         apikey.Scopes{"invoices.read", "invoices.create"},
 					IPAllowList:    apikey.AllowList{netip.MustParsePrefix("192.0.2.0/24")},
-				}, 0)
+				}
 				if limited {
 					k.RateLimit = apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}
 				}
-				secrets[i] = secret
+				_, secrets[i] = keys.create(b, k, 0)
 			}
 			request := Request{
 				Organization: "org_a", Scopes: []string{"invoices.read"}, Addr: netip.MustParseAddr("192.0.2.7"), Cost: 1,

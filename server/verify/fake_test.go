@@ -2,8 +2,11 @@ package verify
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -12,12 +15,26 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// peppers are those of every test: the first hashes new secrets.
-func peppers() *apikey.Peppers {
+var (
+	noon      = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	errBroken = errors.New("the disk is gone")
+)
+
+// testPeppers hash in every test; the first is for new secrets.
+func testPeppers() *apikey.Peppers {
 	return apikey.NewPeppers([]apikey.NamedKey{
 		{ID: "new", Key: []byte("the newest pepper of these tests")},
 		{ID: "old", Key: []byte("an older pepper of these tests..")},
 	})
+}
+
+func newSecret(t testing.TB) string {
+	t.Helper()
+	s, err := apikey.NewSecret(apikey.ModeLive, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Reveal()
 }
 
 // fakeKeys is a store in memory whose reads and writes tests can hold up.
@@ -25,36 +42,164 @@ type fakeKeys struct {
 	peppers *apikey.Peppers
 
 	mu       sync.Mutex
-	keys     []*apikey.Key
-	byHash   map[apikey.Hash]*apikey.Key
+	byID     map[string]apikey.Key
+	idOf     map[apikey.Hash]string // of all secrets there ever were
 	position int64
 	reads    int
 	running  int // reads under way
 	most     int // of running, ever
-	totals   map[string]int64
-	// read, where it is set, is called in the middle of a read, after the row was
-	// read and before it is returned.
-	read func(ctx context.Context) error
-	// add, where it is set, decides how many of the counts are stored.
-	add func(counts []apikey.UsageCount) (int, error)
+	totals   map[string]apikey.Usage
+	// onRead, where it is set, is called at the end of a read, after the row was
+	// read and before it is returned; onAdd in place of storing counts.
+	onRead func(ctx context.Context) error
+	onAdd  func(ctx context.Context, counts []apikey.UsageCount) (int, error)
 }
 
 var _ Keys = (*fakeKeys)(nil)
 
 func newFakeKeys() *fakeKeys {
-	return &fakeKeys{peppers: peppers(), byHash: make(map[apikey.Hash]*apikey.Key), totals: make(map[string]int64)}
+	return &fakeKeys{
+		peppers: testPeppers(), byID: make(map[string]apikey.Key), idOf: make(map[apikey.Hash]string),
+		totals: make(map[string]apikey.Usage),
+	}
 }
 
-// add completes k, stores it and returns it with its secret.
-func (f *fakeKeys) addKey(t testing.TB, k apikey.Key, pepper int) (*apikey.Key, string) {
+func newVerifier(t testing.TB, keys *fakeKeys, now func() time.Time) *Verifier {
+	t.Helper()
+	v, err := New(Config{Keys: keys, Peppers: keys.peppers, Now: now, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// create completes k as an enabled key, stores it under the pepper and returns
+// it with its secret.
+func (f *fakeKeys) create(t testing.TB, k apikey.Key, pepper int) (apikey.Key, string) {
 	t.Helper()
 	secret := newSecret(t)
 	k.ID = apikey.NewID(apikey.IDPrefix)
 	k.Enabled = true
 	k.Secret = apikey.StoredSecret{Hash: f.peppers.Hash(pepper, secret), Mask: "mask"}
+	f.put(k)
+	return k, secret
+}
+
+// put commits k as it is now and returns the position.
+func (f *fakeKeys) put(k apikey.Key) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.keys = append(f.keys, &k)
-	f.byHash[k.Secret.Hash] = &k
-	return &k, secret
+	f.byID[k.ID] = k
+	for _, h := range k.Hashes() {
+		f.idOf[h] = k.ID
+	}
+	f.position++
+	return f.position
+}
+
+// change commits k and evicts it, as a store does before it answers.
+func (f *fakeKeys) change(v *Verifier, k apikey.Key) { v.Evict(k.Hashes(), f.put(k)) }
+
+func (f *fakeKeys) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+	f.mu.Lock()
+	f.reads++
+	f.running++
+	f.most = max(f.most, f.running)
+	var found *apikey.Key
+	for _, h := range hashes {
+		if k := f.byID[f.idOf[h]]; k.ID != "" && (k.Secret.Hash == h || k.Previous.Hash == h) {
+			k.Usage = f.totals[k.ID]
+			found = &k
+		}
+	}
+	position, hook := f.position, f.onRead
+	f.mu.Unlock()
+	var err error
+	if hook != nil {
+		err = hook(ctx)
+	}
+	f.mu.Lock()
+	f.running--
+	f.mu.Unlock()
+	switch {
+	case err != nil:
+		return apikey.Key{}, 0, err
+	case found == nil:
+		return apikey.Key{}, 0, apikey.ErrNotFound
+	}
+	return *found, position, nil
+}
+
+func (f *fakeKeys) AddUsage(ctx context.Context, counts []apikey.UsageCount) (int, error) {
+	f.mu.Lock()
+	hook := f.onAdd
+	f.mu.Unlock()
+	if hook != nil {
+		return hook(ctx, counts)
+	}
+	return f.store(counts), nil
+}
+
+// setOnAdd sets onAdd while others may be adding.
+func (f *fakeKeys) setOnAdd(hook func(context.Context, []apikey.UsageCount) (int, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onAdd = hook
+}
+
+func (f *fakeKeys) store(counts []apikey.UsageCount) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range counts {
+		u := f.totals[c.KeyID]
+		u.TotalRequests += c.Count
+		if c.LastUsedAt.After(u.LastUsedAt) {
+			u.LastUsedAt = c.LastUsedAt
+		}
+		f.totals[c.KeyID] = u
+	}
+	return len(counts)
+}
+
+func (f *fakeKeys) readCount() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reads
+}
+
+// A clock is set by hand.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: noon} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) step(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// ask verifies a secret and fails on errors.
+func ask(t testing.TB, v *Verifier, r Request) apikey.Verification {
+	t.Helper()
+	result, err := v.Verify(context.Background(), r)
+	if err != nil {
+		t.Fatalf("Verify: %v", err)
+	}
+	return result
+}
+
+func wantCode(t testing.TB, v *Verifier, r Request, want apikey.Code) {
+	t.Helper()
+	if got := ask(t, v, r).Code; got != want {
+		t.Errorf("code %s, want %s", got, want)
+	}
 }

@@ -1,0 +1,179 @@
+package apikey
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestState(t *testing.T) {
+	past, now, future := noon.Add(-1), noon, noon.Add(1)
+	for _, c := range []struct {
+		revoked, expires time.Time
+		enabled          bool
+		want             State
+	}{
+		{time.Time{}, time.Time{}, true, StateActive},
+		{time.Time{}, future, true, StateActive},
+		{time.Time{}, now, true, StateExpired},
+		{time.Time{}, past, true, StateExpired},
+		{time.Time{}, past, false, StateDisabled},
+		{time.Time{}, future, false, StateDisabled},
+		{past, past, false, StateRevoked},
+		{past, time.Time{}, true, StateRevoked},
+	} {
+		k := Key{RevokedAt: c.revoked, ExpiresAt: c.expires, Enabled: c.enabled}
+		if got := k.State(now); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// Every field of the resource that a change can move is named by Changes, in the
+// resource's order, and nothing else is.
+func TestChanges(t *testing.T) {
+	base := testKey()
+	for _, c := range []struct {
+		want   string
+		change func(k *Key)
+	}{
+		{"label", func(k *Key) { k.Label += "x" }},
+		{"description", func(k *Key) { k.Description = "" }},
+		{"secret", func(k *Key) { k.Secret.Hash[0]++ }},
+		{"scopes", func(k *Key) { k.Scopes = nil }},
+		{"ip_allow_list", func(k *Key) { k.IPAllowList = allowList(t, "::1") }},
+		{"expires_at", func(k *Key) { k.ExpiresAt = time.Time{} }},
+		{"expires_at state", func(k *Key) { k.ExpiresAt = noon }},
+		{"enabled state", func(k *Key) { k.Enabled = false }},
+		{"owner_id", func(k *Key) { k.OwnerID = "" }},
+		{"metadata", func(k *Key) { k.Metadata = nil }},
+		{"rate_limit", func(k *Key) { k.RateLimit.Requests++ }},
+		{"state revoked_at revoke_reason", func(k *Key) { testRules().Revoke(k, RevokeSuperseded, noon) }},
+		{"previous_secret_expires_at", func(k *Key) { k.PreviousExpiresAt = noon }},
+		{"", func(k *Key) { k.UpdatedAt, k.Version, k.Usage = noon, 7, Usage{1, noon} }},
+		{"", func(k *Key) { k.ExpiresAt = k.ExpiresAt.In(time.FixedZone("", 3600)) }},
+		{"", func(k *Key) { k.IPAllowList = AllowList{} }},
+	} {
+		k := testKey()
+		c.change(&k)
+		if got := strings.Join(Changes(&base, &k, noon), " "); got != c.want {
+			t.Errorf("changes = %q, want %q", got, c.want)
+		}
+	}
+}
+
+// The snapshot of an event reads back as the key, without what only rows hold.
+func TestEventKey(t *testing.T) {
+	k := testKey()
+	k.IPAllowList = allowList(t, "10.0.0.0/8", "2001:db8::1")
+	k.UpdatedAt, k.Usage = noon, Usage{5, noon}
+	payload, err := json.Marshal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := (&Event{ID: "event_1", Payload: payload}).Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := k
+	want.NoticeAt, want.Secret = time.Time{}, StoredSecret{Mask: k.Secret.Mask}
+	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := (&Event{ID: "event_2"}).Key(); err == nil || !strings.Contains(err.Error(), "event_2") {
+		t.Errorf("an event without payload: %v", err)
+	}
+}
+
+func TestScopes(t *testing.T) {
+	for _, c := range []struct {
+		held, asked string
+		want        bool
+	}{
+		{"", "", true},
+		{"", "events.read", false},
+		{"events.read", "", true},
+		{"events.read", "events.read", true},
+		{"events.read", "events.read events.read", true},
+		{"events.read", "events", false},
+		{"events", "events.read", false},
+		{"events.read", "EVENTS.READ", false},
+		{"events.read", "events.read users.update", false},
+		{"*", "anything.at.all *", true},
+		{"events.read", "*", false},
+		{strings.Join(DefaultScopes(), " "), "*", false}, // all of today are not those of tomorrow
+	} {
+		if got := Scopes(strings.Fields(c.held)).HasAll(strings.Fields(c.asked)); got != c.want {
+			t.Errorf("[%.40s] has [%s] = %t", c.held, c.asked, got)
+		}
+	}
+	if got := unique(DefaultScopes()); len(got) != 34 || len(DefaultScopes()) != 34 {
+		t.Errorf("%d default scopes, %d different ones", len(DefaultScopes()), len(got))
+	}
+}
+
+func TestIDs(t *testing.T) {
+	last := ""
+	for range 10_000 {
+		id := NewID(IDPrefix)
+		if !IsID(IDPrefix, id) || id <= last {
+			t.Fatalf("NewID = %q after %q", id, last)
+		}
+		last = id
+	}
+	for _, wrong := range []string{
+		"", IDPrefix, last[len(IDPrefix):], strings.ToUpper(last), IDPrefix + strings.ToUpper(last[len(IDPrefix):]),
+		EventIDPrefix + last[len(IDPrefix):], last + "0", last[:len(last)-1], " " + last,
+		IDPrefix + strings.ReplaceAll(last[len(IDPrefix):], "-", "") + "0000", IDPrefix + strings.Repeat("g", 36),
+	} {
+		if IsID(IDPrefix, wrong) {
+			t.Errorf("IsID(%q)", wrong)
+		}
+	}
+}
+
+func TestValidateOrganizationID(t *testing.T) {
+	for _, good := range []string{"a", "org_default", "A.b:c-d_9", strings.Repeat("x", 128)} {
+		if err := ValidateOrganizationID(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "*", "a b", "a/b", "ü", "a\n", "a\x00", strings.Repeat("x", 129)} {
+		if ValidateOrganizationID(bad) == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// The vector is the second of RFC 4231.
+func TestPeppersHash(t *testing.T) {
+	p := NewPeppers([]NamedKey{{"new", []byte("Jefe")}, {"old", []byte("other")}})
+	const text, want = "what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 100 {
+				h := p.Hash(0, text)
+				if hex.EncodeToString(h[:]) != want || p.Hash(1, text) == h {
+					t.Errorf("Hash = %x", h)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if diff := cmp.Diff([]Hash{p.Hash(0, text), p.Hash(1, text)}, p.Hashes(text)); diff != "" || p.Len() != 2 {
+		t.Error(diff)
+	}
+	secret, _ := ParseSecret(vectors[0])
+	want0 := StoredSecret{Hash: p.Hash(0, vectors[0]), PepperID: "new", Mask: secret.Mask()}
+	if diff := cmp.Diff(want0, p.Stored(secret)); diff != "" {
+		t.Error(diff)
+	}
+	p.Hash(0, strings.Repeat("x", 10*MaxSecretLength)) // longer than its buffer
+}

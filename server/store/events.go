@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entevent "github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
+	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// Events reads up to limit events that f wants after the position after, or
+// after apikey.OldestKept, in their order and as of one moment. It looks at
+// 10,000 rows at most, so a page of a filter can be short, even empty, and have
+// more behind it. Where events after the position are no longer kept it is an
+// *apikey.TooOldError: a page never has a hole.
+func (s *Store) Events(ctx context.Context, f apikey.EventFilter, after int64, limit int) (apikey.EventPage, error) {
+	// One snapshot for the bounds and the rows, or the floor could rise between.
+	etx, err := s.reader.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return apikey.EventPage{}, fmt.Errorf("read events: %w", err)
+	}
+	defer etx.Rollback() //nolint:errcheck // Nothing was written.
+	page, err := eventPage(ctx, etx.Client(), f, after, limit)
+	return page, wrapRead("read events", err)
+}
+
+func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, after int64, limit int) (page apikey.EventPage, err error) {
+	if page.Floor, page.Newest, err = eventBounds(ctx, from); err != nil {
+		return page, err
+	}
+	switch {
+	case after == apikey.OldestKept:
+		after = page.Floor
+	case after < page.Floor:
+		return page, &apikey.TooOldError{Floor: page.Floor}
+	}
+	page.Next = max(after, page.Newest)
+	if after >= page.Newest {
+		return page, nil
+	}
+	indexed, filtered := eventPredicates(&f)
+	indexed = append(indexed, entevent.IDGT(after))
+	where := append(indexed, filtered...)
+	if len(filtered) > 0 {
+		// The last row that this call may look at, by the index alone.
+		last, err := from.Event.Query().Where(indexed...).Order(entevent.ByID()).
+			Offset(maxExamined - 1).Limit(1).IDs(ctx)
+		if err != nil {
+			return page, err
+		}
+		if len(last) == 1 && last[0] < page.Newest {
+			page.Next, page.More = last[0], true
+			where = append(where, entevent.IDLTE(page.Next))
+		}
+	}
+	rows, err := from.Event.Query().Where(where...).Order(entevent.ByID()).Limit(limit + 1).All(ctx)
+	if err != nil {
+		return page, err
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		page.Next, page.More = rows[limit-1].ID, true
+	}
+	page.Events = make([]apikey.Event, len(rows))
+	for i, row := range rows {
+		page.Events[i] = eventOf(row)
+	}
+	return page, nil
+}
+
+// eventPredicates returns the part of the filter that an index answers in the
+// order of positions, and those for which rows must be looked at.
+func eventPredicates(f *apikey.EventFilter) (indexed, filtered []predicate.Event) {
+	if f.Organization != "" {
+		indexed = append(indexed, entevent.OrganizationID(f.Organization))
+	}
+	if len(f.Types) > 0 {
+		types := make([]string, len(f.Types))
+		for i, t := range f.Types {
+			types[i] = string(t)
+		}
+		filtered = append(filtered, entevent.TypeIn(types...))
+	}
+	if len(f.ResourceIDs) > 0 {
+		filtered = append(filtered, entevent.ResourceIDIn(f.ResourceIDs...))
+	}
+	return indexed, filtered
+}
+
+func eventOf(row *ent.Event) apikey.Event {
+	return apikey.Event{
+		Position:       row.ID,
+		ID:             row.EventID,
+		Type:           apikey.EventType(row.Type),
+		OrganizationID: row.OrganizationID,
+		ResourceID:     row.ResourceID,
+		Changes:        row.Changes,
+		Origin: apikey.Origin{
+			Actor:     apikey.Actor{Kind: apikey.ActorKind(row.ActorKind), ID: row.ActorID},
+			RequestID: row.RequestID,
+		},
+		CreatedAt: fromMicros(&row.CreatedAt),
+		Payload:   row.Payload,
+	}
+}
+
+// EventBounds returns the position after which every event is kept, and that of
+// the newest event.
+func (s *Store) EventBounds(ctx context.Context) (floor, newest int64, err error) {
+	floor, newest, err = eventBounds(ctx, s.reader)
+	return floor, newest, wrapRead("read the bounds of the log", err)
+}
+
+// eventBounds reads both bounds in one statement: read one after the other they
+// could be of two different logs.
+func eventBounds(ctx context.Context, from *ent.Client) (floor, newest int64, err error) {
+	const oldestColumn = "oldest_event"
+	rows, err := from.Revision.Query().Where(entrevision.ID(revisionRow)).Modify(func(sel *entsql.Selector) {
+		oldest := entsql.Dialect(sel.Dialect()).Select(entsql.Min(entevent.FieldID)).From(entsql.Table(entevent.Table))
+		sel.AppendSelectExprAs(oldest, oldestColumn)
+	}).All(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(rows) != 1 {
+		return 0, 0, fmt.Errorf("the log has %d counters", len(rows))
+	}
+	floor, newest = rows[0].Position, rows[0].Position
+	if value, err := rows[0].Value(oldestColumn); err == nil && value != nil {
+		oldest, ok := value.(int64)
+		if !ok {
+			return 0, 0, fmt.Errorf("the oldest event is %v", value)
+		}
+		floor = oldest - 1
+	}
+	return floor, newest, nil
+}
+
+// DeleteEventsBefore deletes up to limit of the oldest events, as far as they
+// were made before the time given, and returns how many. Positions ascend with
+// time, so nothing is looked for: an event that a clock gone wrong dated later
+// keeps those behind it until its own time has come. The counter of positions
+// stays.
+func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	const doing = "delete old events"
+	rows, err := s.reader.Event.Query().Order(entevent.ByID()).Limit(limit).
+		Select(entevent.FieldID, entevent.FieldCreatedAt).All(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	for deleted < len(rows) && rows[deleted].CreatedAt < before.UnixMicro() {
+		deleted++
+	}
+	if deleted == 0 {
+		return 0, nil
+	}
+	return deleted, s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		_, err := etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
+		return err
+	})
+}
+
+func wrapRead(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

@@ -1,0 +1,242 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+// oddNames are names that mean something to a URI, to SQLite or to a shell.
+var oddNames = []string{
+	"apikeys.db", "a b.db", "a?mode=memory", "a#b", "100%", "a%20b", "a%3Fb", "a&b=c", "a+b", "é鍵", ":memory:", "file:x", "a;b'\"", "~", "*",
+}
+
+func TestOddPaths(t *testing.T) {
+	for _, name := range oddNames {
+		t.Run(name, func(t *testing.T) {
+			for _, relative := range []bool{false, true} {
+				root := t.TempDir()
+				path := filepath.Join(root, "in a #folder? of 100%", name)
+				if relative {
+					t.Chdir(root)
+					path = filepath.Join("in a #folder? of 100%", name)
+				}
+				s := openAndInitialize(t, store.Config{Path: path})
+				if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+					t.Fatal(err)
+				}
+				keys, _, err := s.Keys(t.Context(), store.KeyFilter{}, "", 10)
+				if err != nil || len(keys) != 1 {
+					t.Errorf("%d keys, %v", len(keys), err)
+				}
+				// The file and its companions are where they were asked for, and
+				// nothing is anywhere else.
+				var found []string
+				filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+					if err == nil && !d.IsDir() {
+						found = append(found, filepath.Base(path))
+					}
+					return err
+				})
+				wantSame(t, "files", []string{name, name + "-shm", name + "-wal"}, found)
+			}
+		})
+	}
+	s := openAndInitialize(t, store.Config{Path: "//" + filepath.Join(t.TempDir(), "apikeys.db")})
+	if err := s.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFileModes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	path := filepath.Join(dir, "apikeys.db")
+	s := openAndInitialize(t, store.Config{Path: path})
+	if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]fs.FileMode{dir: 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600} {
+		info, err := os.Stat(name)
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	dir := t.TempDir()
+	junk := filepath.Join(dir, "junk.db")
+	if err := os.WriteFile(junk, []byte(strings.Repeat("not a database ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"no path": "", "a folder": dir, "below a file": filepath.Join(junk, "a.db"), "not a database": junk, "NUL": "a\x00b",
+	} {
+		if s, err := store.Open(t.Context(), store.Config{Path: path}); err == nil {
+			s.Close()
+			t.Errorf("%s was opened", name)
+		}
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := store.Open(cancelled, store.Config{Path: filepath.Join(dir, "late.db")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestSettingsOfConnections holds what the promises of durability rest on.
+func TestSettingsOfConnections(t *testing.T) {
+	s := openSQLite(t, store.Config{})
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000"} {
+		var got string
+		if err := s.Writer().QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %s, %v", pragma, got, err)
+		}
+	}
+	if _, err := s.Reader().ExecContext(t.Context(), "DELETE FROM settings"); err == nil {
+		t.Error("a reader wrote")
+	}
+	if n := s.Writer().Stats().MaxOpenConnections; n != 1 {
+		t.Errorf("%d writers", n)
+	}
+}
+
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	open := func() *store.Store { return openAndInitialize(t, store.Config{Path: path}) }
+	s := open()
+	k, err := s.CreateKey(t.Context(), operator, benchmarkKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(path + "-*"); left != nil {
+		t.Errorf("closing left %v", left)
+	}
+	s = open()
+	got, position, err := s.KeyBySecret(t.Context(), k.Hashes())
+	if err != nil || position != 1 {
+		t.Errorf("at %d, %v", position, err)
+	}
+	wantSame(t, "key", k, got)
+
+	// A second process may look on and change tokens while the first is open.
+	beside, err := store.Open(t.Context(), store.Config{Path: path, Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	if err := beside.ReplaceOperatorTokens(t.Context(), store.OperatorToken{ID: "operator_1", PepperID: "p_1"}); err != nil {
+		t.Error(err)
+	}
+	if tokens, err := s.OperatorTokens(t.Context()); err != nil || len(tokens) != 1 {
+		t.Errorf("%d tokens, %v", len(tokens), err)
+	}
+}
+
+func TestOpenExisting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	existing := store.Config{Path: path, Existing: true}
+	if _, err := store.Open(t.Context(), existing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing one: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(t.Context(), existing); err == nil || !strings.Contains(err.Error(), "earlier version") {
+		t.Errorf("an empty one: %v", err)
+	}
+	openAndInitialize(t, store.Config{Path: path})
+	s, err := store.Open(t.Context(), existing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
+// TestOpenTogether opens one new database many times at once: one migrates, the
+// others find it done.
+func TestOpenTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			s, err := store.Open(t.Context(), store.Config{Path: path})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
+
+func TestNewerDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	s := openAndInitialize(t, store.Config{Path: path})
+	_, err := s.Writer().ExecContext(t.Context(),
+		"INSERT INTO schema_revisions SELECT '29990101000000', replace(revision, version, '29990101000000') FROM schema_revisions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, existing := range []bool{false, true} {
+		_, err := store.Open(t.Context(), store.Config{Path: path, Existing: existing})
+		if err == nil || !strings.Contains(err.Error(), "later version of apikeys (schema 29990101000000)") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestMigrationIsWhole fails after the last statement of the migrations: nothing
+// of them is left, and the next start makes all of it.
+func TestMigrationIsWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	s := openAndInitialize(t, store.Config{Path: path})
+	for _, table := range []string{"api_keys", "api_key_usage", "events", "operator_tokens", "revisions", "settings", "schema_revisions"} {
+		if _, err := s.Writer().ExecContext(t.Context(), "DROP TABLE "+table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tables := func() (n int) {
+		t.Helper()
+		if err := s.Writer().QueryRowContext(t.Context(), "SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := tables(); n != 0 {
+		t.Fatalf("%d objects are left to drop", n)
+	}
+	if err := store.MigrateAndDie(t.Context(), s.Writer()); err == nil || err.Error() != "died" {
+		t.Fatal(err)
+	}
+	if n := tables(); n != 0 {
+		t.Errorf("a migration that died left %d objects", n)
+	}
+	again := openAndInitialize(t, store.Config{Path: path})
+	if _, err := again.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDefaults opens a store with nothing but a path.
+func TestDefaults(t *testing.T) {
+	s := openSQLite(t, store.Config{})
+	begin := time.Now().Add(-time.Second)
+	k, err := s.CreateKey(t.Context(), operator, benchmarkKey)
+	if err != nil || k.CreatedAt.Before(begin) || !apikey.IsID(apikey.IDPrefix, k.ID) {
+		t.Errorf("created %+v, %v", k, err)
+	}
+}

@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+// TestQueryPlans runs each read whose cost must not grow with the database, takes
+// the queries that it made, and asks SQLite how it goes about them: by the index
+// named, without a scan and without sorting.
+func TestQueryPlans(t *testing.T) {
+	const (
+		primary      = "api_keys USING INDEX sqlite_autoindex_api_keys_1"
+		organization = "INDEX apikey_organization_id_id (organization_id=? AND id>?"
+		owner        = "INDEX apikey_organization_id_owner_id_id (organization_id=? AND owner_id=? AND id>?"
+		notice       = "INDEX apikey_notice_at_id (notice_at"
+		usage        = "INDEX sqlite_autoindex_api_key_usage_1 (id=?)"
+	)
+	c := newClock()
+	s := openSQLite(t, store.Config{Now: c.Now})
+	f := &fixture{Store: s, clock: c}
+	var last apikey.Key
+	for range 3 {
+		last = f.create(t, func(k *apikey.Key) { k.ExpiresAt = c.stored().Add(time.Hour) })
+	}
+	c.advance(time.Hour)
+	trace := s.Trace()
+	list := func(filter store.KeyFilter) func() error {
+		return func() error {
+			_, _, err := s.Keys(t.Context(), filter, "api_key_", 100)
+			return err
+		}
+	}
+	for name, q := range map[string]struct {
+		run  func() error
+		want []string // each is in the plan of some query
+	}{
+		"list":           {list(store.KeyFilter{Organization: org}), []string{organization + ")", usage}},
+		"list of owner":  {list(store.KeyFilter{Organization: org, OwnerID: "a"}), []string{owner + ")", usage}},
+		"list of all":    {list(store.KeyFilter{}), []string{primary + " (id>?)", usage}},
+		"list of states": {list(store.KeyFilter{Organization: org, State: apikey.StateActive}), []string{"COVERING " + organization + ")", organization + ")"}},
+		"list of labels": {list(store.KeyFilter{Organization: org, OwnerID: "a", Label: "x"}), []string{"COVERING " + owner + ")", owner + ")"}},
+		"list by times": {list(store.KeyFilter{Organization: org, ExpiresBefore: c.Now(), UnusedSince: c.Now()}),
+			[]string{organization + ")", usage}},
+		"list of an owner in all": {list(store.KeyFilter{OwnerID: "a"}), []string{primary + " (id>?)"}},
+		"key": {func() error {
+			_, err := s.Key(t.Context(), org, last.ID)
+			return err
+		}, []string{usage}},
+		"key by secret": {func() error {
+			_, _, err := s.KeyBySecret(t.Context(), last.Hashes())
+			return err
+		}, []string{"MULTI-INDEX OR", "INDEX api_keys_secret_hash_key (secret_hash=?)", "INDEX apikey_previous_hash (previous_hash=?)", usage}},
+		"key by secret of peppers": {func() error {
+			_, _, err := s.KeyBySecret(t.Context(), []apikey.Hash{{1}, last.Secret.Hash, {2}})
+			return err
+		}, []string{"INDEX api_keys_secret_hash_key (secret_hash=?)", "INDEX apikey_previous_hash (previous_hash=?)"}},
+		"notices": {func() error {
+			_, _, err := s.PublishNotices(t.Context(), 10, rules.Notice)
+			return err
+		}, []string{notice + ">?)", notice + "<?)"}},
+		"usage": {func() error {
+			_, err := s.AddUsage(t.Context(), []apikey.UsageCount{{KeyID: last.ID}, {KeyID: "b"}})
+			return err
+		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
+		"update": {func() error {
+			_, err := f.update(t.Context(), last.ID, func(k *apikey.Key) { k.Label += "x" })
+			return err
+		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
+		"delete": {func() error {
+			defer func() { last.ID = "" }()
+			return s.DeleteKey(t.Context(), operator, org, f.create(t, nil).ID)
+		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)", "api_key_usage USING INDEX sqlite_autoindex_api_key_usage_1 (id=?)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trace.Take()
+			if err := q.run(); err != nil {
+				t.Fatal(err)
+			}
+			var plans []string
+			for _, query := range trace.Take() {
+				plan := explain(t, s, query)
+				for _, line := range plan {
+					// The revision is one row; nothing else that is stored is read from
+					// end to end.
+					scan := strings.HasPrefix(line, "SCAN ") && line != "SCAN revisions" && !strings.HasSuffix(line, "VALUES CLAUSE")
+					if scan || strings.Contains(line, "TEMP B-TREE") || strings.Contains(line, "AUTOMATIC") {
+						t.Errorf("%s\n%s", query.Text, strings.Join(plan, "\n"))
+					}
+				}
+				plans = append(plans, plan...)
+			}
+			for _, want := range q.want {
+				if !slices.ContainsFunc(plans, func(line string) bool { return strings.Contains(line, want) }) {
+					t.Errorf("%q is not in\n%s", want, strings.Join(plans, "\n"))
+				}
+			}
+		})
+	}
+}
+
+// explain returns the lines of SQLite's plan of a query.
+func explain(t *testing.T, s *store.Store, q store.Query) (lines []string) {
+	t.Helper()
+	if strings.HasPrefix(q.Text, "SAVEPOINT") {
+		return nil
+	}
+	for _, row := range readRows(t, s.Reader(), "EXPLAIN QUERY PLAN "+q.Text, q.Args...) {
+		lines = append(lines, row[3].(string))
+	}
+	return lines
+}

@@ -1,0 +1,560 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+var groupTests = map[string]func(*testing.T, *fixture){
+	"GroupCommitsTogether":  testGroupCommitsTogether,
+	"GroupSavepoints":       testGroupSavepoints,
+	"GroupSeesSiblings":     testGroupSeesSiblings,
+	"GroupAnswersAfter":     testGroupAnswersAfter,
+	"GroupCancelled":        testGroupCancelled,
+	"GroupDies":             testGroupDies,
+	"LoneChangeDies":        testLoneChangeDies,
+	"GroupIsBounded":        testGroupIsBounded,
+	"ManyWriters":           testManyWriters,
+	"ManyChangesOfOneKey":   testManyChangesOfOneKey,
+	"CommitsInOrder":        testCommitsInOrder,
+	"ReadsWhileWriting":     testReadsWhileWriting,
+	"EventsPastAStatement":  testEventsPastAStatement,
+	"RefusedGroupIsSilent":  testRefusedGroupIsSilent,
+	"CreatedInOrderOfIDs":   testCreatedInOrderOfIDs,
+	"UsageBesideTheWriters": testUsageBesideTheWriters,
+}
+
+// together makes changes in one transaction, in their order, and returns their
+// answers: it holds the writer until all of them wait.
+func (f *fixture) together(tb testing.TB, changes ...func() error) []error {
+	tb.Helper()
+	holding, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := f.Write(context.Background(), func(func(string) error) error {
+			close(holding)
+			<-release
+			return nil
+		})
+		if err != nil {
+			tb.Error(err)
+		}
+	})
+	<-holding
+	answers := make([]error, len(changes))
+	for i, change := range changes {
+		wg.Go(func() { answers[i] = change() })
+		for f.Waiting() <= i {
+			runtime.Gosched()
+		}
+	}
+	close(release)
+	wg.Wait()
+	return answers
+}
+
+// creating is a change that makes a key.
+func (f *fixture) creating(tb testing.TB, with func(*apikey.Key)) func() error {
+	return func() error {
+		_, err := f.tryCreate(tb, context.Background(), with)
+		return err
+	}
+}
+
+// panicking is a change whose rule panics.
+func (f *fixture) panicking() error {
+	_, err := f.CreateKey(context.Background(), operator, func(time.Time) (apikey.Key, error) { panic("a rule") })
+	return err
+}
+
+var errRefused = apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonExceedsCaller, "No.")
+
+// refused is a change whose rule refuses.
+func (f *fixture) refused() error {
+	_, err := f.CreateKey(context.Background(), operator, func(time.Time) (apikey.Key, error) { return apikey.Key{}, errRefused })
+	return err
+}
+
+// wantLabels compares the labels of all keys and asks for one event each.
+func (f *fixture) wantLabels(tb testing.TB, want ...string) {
+	tb.Helper()
+	wantSame(tb, "labels", want, slices.Concat(f.list(tb, store.KeyFilter{}, 1000)...))
+	var told []string
+	for _, e := range f.events(tb, 0) {
+		k, err := e.Key()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		told = append(told, k.Label)
+	}
+	wantSame(tb, "labels of the events", want, told)
+}
+
+func testGroupCommitsTogether(t *testing.T, f *fixture) {
+	var commits []int64
+	f.OnCommit(func(c store.Commit) { commits = append(commits, c.Position) })
+	answers := f.together(t,
+		f.creating(t, label(1)), f.refused, f.creating(t, label(2)), f.panicking, f.creating(t, label(3)))
+	for i, err := range answers {
+		switch i {
+		case 1:
+			if err != errRefused { //nolint:errorlint // As it is, not wrapped.
+				t.Errorf("refused: %v", err)
+			}
+		case 3:
+			if err == nil || apikey.AsError(err) != nil || !strings.Contains(err.Error(), "a rule") {
+				t.Errorf("panicked: %v", err)
+			}
+		default:
+			if err != nil {
+				t.Errorf("member %d: %v", i, err)
+			}
+		}
+	}
+	f.wantLabels(t, "key 1", "key 2", "key 3")
+	wantSame(t, "commits", []int64{3}, commits)
+	if f.log.Len() > 0 {
+		t.Errorf("logged %s", f.log)
+	}
+}
+
+// testGroupSavepoints has members that fail after they wrote.
+func testGroupSavepoints(t *testing.T, f *fixture) {
+	writing := func(name string, end func() error) func() error {
+		return func() error {
+			return f.Write(context.Background(), func(exec func(string) error) error {
+				if err := exec("INSERT INTO settings (id, value) VALUES ('" + name + "', '')"); err != nil {
+					return err
+				}
+				return end()
+			})
+		}
+	}
+	answers := f.together(t,
+		f.creating(t, label(1)),
+		writing("refused", func() error { return errRefused }),
+		writing("kept", func() error { return nil }),
+		writing("panicked", func() error { panic("later") }),
+		writing("kept", func() error { return nil }), // a statement fails
+		writing("refused", func() error { return errRefused }),
+		f.creating(t, label(2)),
+	)
+	for i, wantErr := range []bool{false, true, false, true, true, true, false} {
+		if (answers[i] != nil) != wantErr {
+			t.Errorf("member %d: %v", i, answers[i])
+		}
+	}
+	settings, err := f.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "settings", map[string]string{"database_id": "1", "kept": ""}, settings)
+	f.wantLabels(t, "key 1", "key 2")
+}
+
+// testGroupSeesSiblings changes and deletes in one transaction what a sibling
+// made in it.
+func testGroupSeesSiblings(t *testing.T, f *fixture) {
+	k, doomed := f.create(t, label(0)), f.create(t, nil)
+	var last apikey.Key
+	rename := func(to string) func() error {
+		return func() error {
+			renamed, err := f.update(context.Background(), k.ID, func(k *apikey.Key) { k.Label += to })
+			if to == "c" {
+				last = renamed
+			}
+			return err
+		}
+	}
+	deleting := func() error { return f.DeleteKey(context.Background(), operator, org, doomed.ID) }
+	answers := f.together(t, rename("a"), deleting, rename("b"), deleting, rename("c"))
+	wantSame(t, "not found", []bool{false, false, false, true, false}, []bool{
+		answers[0] != nil, answers[1] != nil, answers[2] != nil, errors.Is(answers[3], apikey.ErrNotFound), answers[4] != nil,
+	})
+	if last.Label != "key 0abc" || last.Version != 4 {
+		t.Errorf("got %+v", last)
+	}
+	f.wantKey(t, last)
+	f.wantNotFound(t, &doomed)
+	f.wantEvents(t, 2, apikey.KeyUpdated, apikey.KeyDeleted, apikey.KeyUpdated, apikey.KeyUpdated)
+}
+
+// testGroupAnswersAfter says that nobody, refused or not, is answered before the
+// commit is told of.
+func testGroupAnswersAfter(t *testing.T, f *fixture) {
+	var answered, told atomic.Int64
+	f.OnCommit(func(c store.Commit) {
+		if n := answered.Load(); n != 0 {
+			t.Errorf("%d answers came before the commit", n)
+		}
+		// What is told of is there to be read.
+		if position, err := f.Position(context.Background()); position != c.Position || err != nil {
+			t.Errorf("told of %d, read %d, %v", c.Position, position, err)
+		}
+		told.Add(1)
+	})
+	then := func(change func() error) func() error {
+		return func() error {
+			err := change()
+			if told.Load() != 1 {
+				t.Error("answered before the commit")
+			}
+			answered.Add(1)
+			return err
+		}
+	}
+	f.together(t, then(f.refused), then(f.creating(t, nil)), then(f.panicking), then(f.refused))
+	if told.Load() != 1 || answered.Load() != 4 {
+		t.Errorf("told %d times, answered %d", told.Load(), answered.Load())
+	}
+}
+
+// testGroupCancelled cancels callers before and while their change is made.
+func testGroupCancelled(t *testing.T, f *fixture) {
+	before, cancelBefore := context.WithCancel(t.Context())
+	during, cancelDuring := context.WithCancel(t.Context())
+	defer cancelDuring()
+	answers := f.together(t,
+		f.creating(t, label(1)),
+		func() error {
+			cancelBefore() // while it waits
+			_, err := f.tryCreate(t, before, label(2))
+			return err
+		},
+		func() error {
+			_, err := f.tryCreate(t, during, func(k *apikey.Key) {
+				k.Label = "key 3"
+				cancelDuring()
+			})
+			return err
+		},
+		f.creating(t, label(4)),
+	)
+	for i, err := range answers {
+		if want := i == 1; errors.Is(err, context.Canceled) != want || !want && err != nil {
+			t.Errorf("member %d: %v", i, err)
+		}
+	}
+	if _, err := f.tryCreate(t, before, label(5)); !errors.Is(err, context.Canceled) {
+		t.Errorf("alone: %v", err)
+	}
+	f.wantLabels(t, "key 1", "key 3", "key 4")
+}
+
+// testGroupDies ends the transaction under its members.
+func testGroupDies(t *testing.T, f *fixture) {
+	k := f.create(t, label(0))
+	f.OnCommit(func(c store.Commit) { t.Errorf("told of a commit at %d", c.Position) })
+	ran := false
+	answers := f.together(t,
+		f.creating(t, label(1)),
+		f.refused,
+		func() error {
+			_, err := f.update(context.Background(), k.ID, func(k *apikey.Key) { k.Label = "changed" })
+			return err
+		},
+		func() error {
+			return f.Write(context.Background(), func(exec func(string) error) error { return exec("ROLLBACK") })
+		},
+		func() error {
+			return f.Write(context.Background(), func(func(string) error) error {
+				ran = true
+				return nil
+			})
+		},
+		f.creating(t, label(2)),
+	)
+	for _, err := range answers {
+		wantUnavailable(t, err)
+	}
+	if ran {
+		t.Error("a change ran after its transaction had died")
+	}
+	f.wantLabels(t, "key 0")
+	if !strings.Contains(f.log.String(), "changes=6") {
+		t.Errorf("logged %s", f.log)
+	}
+}
+
+// testLoneChangeDies is the same for a change that is alone in its transaction,
+// whether it noticed or not.
+func testLoneChangeDies(t *testing.T, f *fixture) {
+	for _, noticed := range []error{nil, errors.New("the disk is full")} {
+		err := f.Write(t.Context(), func(exec func(string) error) error {
+			if err := exec("INSERT INTO settings (id, value) VALUES ('lost', '')"); err != nil {
+				t.Error(err)
+			}
+			if err := exec("ROLLBACK"); err != nil {
+				t.Error(err)
+			}
+			return noticed
+		})
+		wantUnavailable(t, err)
+	}
+	if settings, err := f.Settings(t.Context()); err != nil || len(settings) != 1 {
+		t.Errorf("settings %v, %v", settings, err)
+	}
+	f.create(t, label(1))
+	f.wantLabels(t, "key 1")
+}
+
+func testGroupIsBounded(t *testing.T, f *fixture) {
+	const n = 2*store.MaxGroup + 3
+	var commits []int64
+	f.OnCommit(func(c store.Commit) { commits = append(commits, c.Position) })
+	changes := make([]func() error, n)
+	want := make([]string, n)
+	for i := range changes {
+		changes[i], want[i] = f.creating(t, label(i)), fmt.Sprintf("key %d", i)
+	}
+	for _, err := range f.together(t, changes...) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantSame(t, "commits", []int64{store.MaxGroup, 2 * store.MaxGroup, n}, commits)
+	f.wantLabels(t, want...)
+}
+
+// testManyWriters mixes changes that succeed, that are refused and that panic.
+func testManyWriters(t *testing.T, f *fixture) {
+	const writers, each = 32, 12
+	var made sync.Map // label -> struct{}
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				switch i % 4 {
+				case 0:
+					f.refused()
+				case 1:
+					f.panicking()
+				default:
+					name := fmt.Sprintf("%d/%d", w, i)
+					k, err := f.tryCreate(t, t.Context(), func(k *apikey.Key) { k.Label = name })
+					if err != nil {
+						t.Error(err)
+					}
+					made.Store(k.ID, name)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	events := f.events(t, 0)
+	if len(events) != writers*each/2 {
+		t.Errorf("%d events", len(events))
+	}
+	ids := map[string]bool{}
+	for _, e := range events {
+		k, err := e.Key()
+		if name, ok := made.LoadAndDelete(e.ResourceID); !ok || err != nil || name != k.Label || ids[e.ID] {
+			t.Errorf("event of %s (%s): %v", e.ResourceID, k.Label, err)
+		}
+		ids[e.ID] = true
+	}
+	made.Range(func(id, _ any) bool {
+		t.Errorf("no event of %s", id)
+		return true
+	})
+}
+
+// testManyChangesOfOneKey counts in a label: no change may be lost.
+func testManyChangesOfOneKey(t *testing.T, f *fixture) {
+	const writers, each = 16, 10
+	k := f.create(t, func(k *apikey.Key) { k.Label = "0" })
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				_, err := f.update(t.Context(), k.ID, func(k *apikey.Key) {
+					n, _ := strconv.Atoi(k.Label)
+					k.Label = strconv.Itoa(n + 1)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, err := f.Key(t.Context(), org, k.ID)
+	if err != nil || got.Label != strconv.Itoa(writers*each) || got.Version != writers*each+1 {
+		t.Errorf("label %s, version %d, %v", got.Label, got.Version, err)
+	}
+	for i, e := range f.events(t, 0) {
+		if told, err := e.Key(); err != nil || told.Label != strconv.Itoa(i) || told.Version != int64(i)+1 {
+			t.Errorf("event %d tells of %s at version %d, %v", e.Position, told.Label, told.Version, err)
+		}
+	}
+}
+
+// testCommitsInOrder says that commits are told of in their order, without a
+// gap, and before the change that they hold is answered.
+func testCommitsInOrder(t *testing.T, f *fixture) {
+	const writers, each = 16, 8
+	var position int64
+	stale := map[apikey.Hash]bool{}
+	var mu sync.Mutex
+	f.OnCommit(func(c store.Commit) {
+		mu.Lock()
+		defer mu.Unlock()
+		// Each change here makes one hash stale.
+		if len(c.Stale) == 0 || c.Position != position+int64(len(c.Stale)) {
+			t.Errorf("at %d after %d with %d hashes", c.Position, position, len(c.Stale))
+		}
+		position = c.Position
+		for _, h := range c.Stale {
+			stale[h] = true
+		}
+	})
+	f.OnCommit(func(c store.Commit) {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Position != position {
+			t.Errorf("the second hears of %d, the first heard of %d", c.Position, position)
+		}
+	})
+	f.copies(t, apikey.Key{OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1}, writers*each)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				k, err := f.update(t.Context(), copyID(w*each+i), func(k *apikey.Key) { k.Enabled = false })
+				mu.Lock()
+				if err != nil || !stale[k.Secret.Hash] {
+					t.Errorf("answered before its commit was told of: %v", err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if position != writers*each {
+		t.Errorf("ended at %d", position)
+	}
+}
+
+// testReadsWhileWriting reads a key with its position while it is changed: what
+// is read is what the log tells of at that position.
+func testReadsWhileWriting(t *testing.T, f *fixture) {
+	const changes = 100
+	k := f.create(t, func(k *apikey.Key) { k.Label = "1" })
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range changes {
+			if _, err := f.update(t.Context(), k.ID, func(k *apikey.Key) { k.Label = strconv.Itoa(i + 2) }); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for last := int64(0); last <= changes; {
+		read, position, err := f.KeyBySecret(t.Context(), k.Hashes())
+		if err != nil || position < last || read.Label != strconv.FormatInt(position, 10) {
+			t.Fatalf("label %s at %d after %d, %v", read.Label, position, last, err)
+		}
+		last = position
+	}
+	wg.Wait()
+}
+
+// testEventsPastAStatement publishes more events in one transaction than one
+// statement can hold.
+func testEventsPastAStatement(t *testing.T, f *fixture) {
+	const n = 2*store.EventChunk + 1
+	f.copies(t, apikey.Key{
+		OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1,
+		ExpiresAt: f.clock.stored(), NoticeAt: f.clock.stored(),
+	}, n)
+	f.publish(t, 2*n, n, 0)
+	for i, e := range f.events(t, 0) {
+		if e.ResourceID != copyID(i) || e.Type != apikey.KeyExpired {
+			t.Fatalf("event %d is %s of %s", e.Position, e.Type, e.ResourceID)
+		}
+	}
+}
+
+func testRefusedGroupIsSilent(t *testing.T, f *fixture) {
+	f.OnCommit(func(c store.Commit) { t.Errorf("told of a commit at %d", c.Position) })
+	f.together(t, f.refused, f.panicking, f.refused)
+	f.wantEvents(t, 0)
+}
+
+// testCreatedInOrderOfIDs says that ids ascend with positions: whoever pages by
+// id never misses a key that is committed later.
+func testCreatedInOrderOfIDs(t *testing.T, f *fixture) {
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 8 {
+				if err := f.creating(t, nil)(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var keys, events []string
+	for _, e := range f.events(t, 0) {
+		keys, events = append(keys, e.ResourceID), append(events, e.ID)
+	}
+	if !slices.IsSorted(keys) || !slices.IsSorted(events) {
+		t.Error("ids do not ascend")
+	}
+}
+
+// testUsageBesideTheWriters flushes counters while keys are changed and deleted.
+func testUsageBesideTheWriters(t *testing.T, f *fixture) {
+	const n, flushes = store.UsageChunk + 50, 5
+	f.copies(t, apikey.Key{OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1}, n)
+	counts := make([]apikey.UsageCount, n)
+	for i := range counts {
+		counts[i] = apikey.UsageCount{KeyID: copyID(i), Count: 2, LastUsedAt: f.clock.Now()}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range flushes {
+			if stored, err := f.AddUsage(t.Context(), counts); stored != n || err != nil {
+				t.Errorf("stored %d, %v", stored, err)
+			}
+		}
+	})
+	wg.Go(func() {
+		for i := range n {
+			var err error
+			if i%2 == 0 {
+				_, err = f.update(t.Context(), copyID(i), func(k *apikey.Key) { k.Enabled = false })
+			} else {
+				err = f.DeleteKey(t.Context(), operator, org, copyID(i))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	keys, _, err := f.Keys(t.Context(), store.KeyFilter{}, "", n)
+	if err != nil || len(keys) != n/2 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	for _, k := range keys {
+		if k.Usage.TotalRequests != 2*flushes || k.Enabled {
+			t.Errorf("%s was used %d times", k.ID, k.Usage.TotalRequests)
+		}
+	}
+	if got, err := f.Counters(t.Context()); got != n/2 || err != nil {
+		t.Errorf("%d counters, %v", got, err)
+	}
+}

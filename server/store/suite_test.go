@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// opener opens a new, initialized database of one dialect.
+type opener func(tb testing.TB, c store.Config) *store.Store
+
+// suite is what a store promises whatever database is below. Each dialect runs
+// it, and tests of its own only for what it alone has.
+func suite(t *testing.T, open opener) {
+	for _, group := range []map[string]func(*testing.T, *fixture){
+		keyTests, listTests, noticeTests, usageTests, settingTests, groupTests,
+	} {
+		for name, test := range group {
+			t.Run(name, func(t *testing.T) {
+				f := &fixture{clock: newClock(), log: new(bytes.Buffer)}
+				f.Store = open(t, store.Config{Now: f.clock.Now, Logger: slog.New(slog.NewTextHandler(f.log, nil))})
+				test(t, f)
+			})
+		}
+	}
+}
+
+// fixture is a store with its clock and its log.
+type fixture struct {
+	*store.Store
+	clock *clock
+	log   *bytes.Buffer
+}
+
+func openAndInitialize(tb testing.TB, c store.Config) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	if err := s.Initialize(tb.Context(), map[string]string{"database_id": "1"}, nil); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// clock stands still until it is moved. Its time is local and finer than a
+// column holds.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock {
+	return &clock{now: time.Date(2026, 3, 1, 1, 30, 0, 123456789, time.FixedZone("", 2*60*60))}
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// stored is the clock's time as a column holds it.
+func (c *clock) stored() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }
+
+const org = "org_default"
+
+var (
+	operator = apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: "operator_1"}, RequestID: "request_1"}
+	peppers  = apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}})
+	rules    = apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
+)
+
+// newSecret returns a secret and what is kept of it.
+func newSecret(tb testing.TB) (apikey.Secret, apikey.StoredSecret) {
+	tb.Helper()
+	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return secret, peppers.Stored(secret)
+}
+
+// create makes a key of the default organization, completed by with.
+func (f *fixture) create(tb testing.TB, with func(k *apikey.Key)) apikey.Key {
+	tb.Helper()
+	k, err := f.tryCreate(tb, tb.Context(), with)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+func (f *fixture) tryCreate(tb testing.TB, ctx context.Context, with func(k *apikey.Key)) (apikey.Key, error) {
+	_, secret := newSecret(tb)
+	return f.CreateKey(ctx, operator, func(now time.Time) (apikey.Key, error) {
+		k := apikey.Key{OrganizationID: org, Label: "A key", Enabled: true, Secret: secret}
+		if with != nil {
+			with(&k)
+		}
+		return rules.Create(k, now)
+	})
+}
+
+// update changes a key of the default organization.
+func (f *fixture) update(ctx context.Context, id string, rule func(k *apikey.Key)) (apikey.Key, error) {
+	return f.ChangeKey(ctx, operator, org, id, apikey.KeyUpdated, func(k *apikey.Key, _ time.Time) error {
+		rule(k)
+		return nil
+	}, nil)
+}
+
+// events returns the log from position on, which must be without gaps and as
+// long as the revision says.
+func (f *fixture) events(tb testing.TB, from int64) []apikey.Event {
+	tb.Helper()
+	events, err := f.Log(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	position, err := f.Position(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if int64(len(events)) != position {
+		tb.Fatalf("%d events, and the revision says %d", len(events), position)
+	}
+	for i, e := range events {
+		if e.Position != int64(i)+1 {
+			tb.Fatalf("event %d has position %d", i+1, e.Position)
+		}
+	}
+	return events[from:]
+}
+
+// wantEvents compares the types of all events but the first from.
+func (f *fixture) wantEvents(tb testing.TB, from int64, types ...apikey.EventType) {
+	tb.Helper()
+	var got []apikey.EventType
+	for _, e := range f.events(tb, from) {
+		got = append(got, e.Type)
+	}
+	wantSame(tb, "events", types, got)
+}
+
+// wantKey compares the stored key.
+func (f *fixture) wantKey(tb testing.TB, want apikey.Key) {
+	tb.Helper()
+	got, err := f.Key(tb.Context(), want.OrganizationID, want.ID)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	wantSame(tb, "stored key", want, got)
+}
+
+// wantNotFound says that a key is in no read.
+func (f *fixture) wantNotFound(tb testing.TB, k *apikey.Key) {
+	tb.Helper()
+	if got, err := f.Key(tb.Context(), k.OrganizationID, k.ID); !errors.Is(err, apikey.ErrNotFound) {
+		tb.Errorf("by id: %+v, %v", got, err)
+	}
+	if got, _, err := f.KeyBySecret(tb.Context(), k.Hashes()); !errors.Is(err, apikey.ErrNotFound) {
+		tb.Errorf("by secret: %+v, %v", got, err)
+	}
+}
+
+// wantSame compares two values; an empty list is an absent one, as everywhere.
+func wantSame(tb testing.TB, what string, want, got any) {
+	tb.Helper()
+	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}))
+	if diff != "" {
+		tb.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// wantUnavailable says that err is the answer of a transaction that died.
+func wantUnavailable(tb testing.TB, err error) {
+	tb.Helper()
+	if e := apikey.AsError(err); e == nil || e.Kind != apikey.KindUnavailable || e.Reason != apikey.ReasonUnavailable {
+		tb.Errorf("got %v, want UNAVAILABLE", err)
+	}
+}
+
+// label names a key by a number.
+func label(i int) func(*apikey.Key) {
+	return func(k *apikey.Key) { k.Label = fmt.Sprintf("key %d", i) }
+}

@@ -1,0 +1,235 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+var usageTests = map[string]func(*testing.T, *fixture){
+	"AddUsage":            testAddUsage,
+	"AddUsageInChunks":    testAddUsageInChunks,
+	"AddUsageOfNoKey":     testAddUsageOfNoKey,
+	"AddUsageCancelled":   testAddUsageCancelled,
+	"AddUsageTouchesNone": testAddUsageTouchesNone,
+}
+
+func (f *fixture) addUsage(t *testing.T, counts ...apikey.UsageCount) {
+	t.Helper()
+	if n, err := f.AddUsage(t.Context(), counts); n != len(counts) || err != nil {
+		t.Fatalf("stored %d of %d, %v", n, len(counts), err)
+	}
+}
+
+func testAddUsage(t *testing.T, f *fixture) {
+	k, other := f.create(t, nil), f.create(t, nil)
+	now := f.clock.Now()
+	f.addUsage(t)
+	wantSame(t, "usage at first", apikey.Usage{}, k.Usage)
+	for _, c := range []struct {
+		count    int64
+		at       time.Time
+		total    int64
+		lastUsed time.Time
+	}{
+		{3, now, 3, now},
+		{1, now.Add(-time.Hour), 4, now}, // an earlier use comes late
+		{1 << 40, now.Add(time.Hour), 1<<40 + 4, now.Add(time.Hour)},
+		{0, now.Add(time.Hour), 1<<40 + 4, now.Add(time.Hour)},
+	} {
+		f.addUsage(t, apikey.UsageCount{KeyID: k.ID, Count: c.count, LastUsedAt: c.at})
+		k.Usage = apikey.Usage{TotalRequests: c.total, LastUsedAt: c.lastUsed.UTC().Truncate(time.Microsecond)}
+		f.wantKey(t, k)
+		bySecret, _, err := f.KeyBySecret(t.Context(), k.Hashes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, "key by secret", k, bySecret)
+		if got := bySecret.Usage.LastUsedAt; got != k.Usage.LastUsedAt {
+			t.Errorf("last used at %v", got)
+		}
+	}
+	f.wantKey(t, other)
+}
+
+func testAddUsageInChunks(t *testing.T, f *fixture) {
+	const n = 2*store.UsageChunk + 1
+	f.copies(t, f.create(t, nil), n)
+	counts := make([]apikey.UsageCount, n)
+	for i := range counts { // in no order
+		counts[i] = apikey.UsageCount{KeyID: copyID((i * 7) % n), Count: int64((i*7)%n) + 1, LastUsedAt: f.clock.Now()}
+	}
+	f.addUsage(t, counts...)
+	for _, i := range []int{0, store.UsageChunk - 1, store.UsageChunk, n - 1} {
+		k, err := f.Key(t.Context(), org, copyID(i))
+		if err != nil || k.Usage.TotalRequests != int64(i)+1 {
+			t.Errorf("key %d was used %d times, %v", i, k.Usage.TotalRequests, err)
+		}
+	}
+	if got, err := f.Counters(t.Context()); got != n || err != nil {
+		t.Errorf("%d counters, %v", got, err)
+	}
+}
+
+// testAddUsageOfNoKey counts uses of keys that are gone: nothing is left behind.
+func testAddUsageOfNoKey(t *testing.T, f *fixture) {
+	k, gone := f.create(t, nil), f.create(t, nil)
+	if err := f.DeleteKey(t.Context(), operator, org, gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	use := func(id string) apikey.UsageCount {
+		return apikey.UsageCount{KeyID: id, Count: 1, LastUsedAt: f.clock.Now()}
+	}
+	f.addUsage(t, use(gone.ID))
+	f.addUsage(t, use("never"), use(gone.ID), use(k.ID), use(""))
+	if n, err := f.Counters(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d counters, %v", n, err)
+	}
+	if k, err := f.Key(t.Context(), org, k.ID); err != nil || k.Usage.TotalRequests != 1 {
+		t.Errorf("used %d times, %v", k.Usage.TotalRequests, err)
+	}
+}
+
+// testAddUsageCancelled ends a flush between two chunks: what it says is stored
+// is, and the rest can be given again.
+func testAddUsageCancelled(t *testing.T, f *fixture) {
+	const n = store.UsageChunk + 5
+	f.copies(t, f.create(t, nil), n)
+	counts := make([]apikey.UsageCount, n)
+	for i := range counts {
+		counts[i] = apikey.UsageCount{KeyID: copyID(i), Count: 1, LastUsedAt: f.clock.Now()}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	stored, err := f.AddUsage(ctx, counts)
+	if stored != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("stored %d, %v", stored, err)
+	}
+	if got, err := f.Counters(t.Context()); got != 0 || err != nil {
+		t.Errorf("%d counters, %v", got, err)
+	}
+	f.addUsage(t, counts[stored:]...)
+	if got, err := f.Counters(t.Context()); got != n || err != nil {
+		t.Errorf("%d counters, %v", got, err)
+	}
+}
+
+// testAddUsageTouchesNone says that counting is no change of a key.
+func testAddUsageTouchesNone(t *testing.T, f *fixture) {
+	var commits int
+	f.OnCommit(func(store.Commit) { commits++ })
+	k := f.create(t, nil)
+	f.addUsage(t, apikey.UsageCount{KeyID: k.ID, Count: 1, LastUsedAt: f.clock.Now()})
+	f.wantEvents(t, 0, apikey.KeyCreated)
+	if commits != 1 {
+		t.Errorf("told of %d commits", commits)
+	}
+	used, err := f.Key(t.Context(), org, k.ID)
+	if err != nil || used.Version != 1 || !used.UpdatedAt.IsZero() {
+		t.Errorf("got %+v, %v", used, err)
+	}
+	wantSame(t, "changes", []string(nil), apikey.Changes(&k, &used, f.clock.Now()))
+}
+
+var settingTests = map[string]func(*testing.T, *fixture){
+	"Ready":      testReady,
+	"Settings":   testSettings,
+	"Tokens":     testTokens,
+	"UsesPepper": testUsesPepper,
+}
+
+func testReady(t *testing.T, f *fixture) {
+	if err := f.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := f.Ready(t.Context()); err == nil {
+		t.Error("a closed store is ready")
+	}
+	_, err := f.tryCreate(t, t.Context(), nil)
+	wantUnavailable(t, err)
+}
+
+func testSettings(t *testing.T, f *fixture) {
+	f.create(t, nil)
+	settings := map[string]string{"database_id": "2", "check/pepper/p_1": "é'"}
+	if err := f.Initialize(t.Context(), settings, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Settings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "settings", map[string]string{"database_id": "1", "check/pepper/p_1": "é'"}, got)
+	f.create(t, nil)
+	f.wantEvents(t, 0, apikey.KeyCreated, apikey.KeyCreated) // the revision went on
+}
+
+// token makes an operator token of a number.
+func (f *fixture) token(i byte, pepper string) store.OperatorToken {
+	return store.OperatorToken{
+		ID: fmt.Sprintf("operator_%d", i), Hash: apikey.Hash{i}, PepperID: pepper, CreatedAt: f.clock.stored(),
+	}
+}
+
+func testTokens(t *testing.T, f *fixture) {
+	want := func(what string, want ...store.OperatorToken) {
+		t.Helper()
+		got, err := f.OperatorTokens(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, what, want, got)
+	}
+	want("none at first")
+	first, second := f.token(1, "p_1"), f.token(2, "p_1")
+	if err := f.Initialize(t.Context(), map[string]string{"a": "b"}, &first); err != nil {
+		t.Fatal(err)
+	}
+	want("the first", first)
+	// A token that cannot be stored keeps the settings out, too.
+	if err := f.Initialize(t.Context(), map[string]string{"c": "d"}, &first); err == nil {
+		t.Error("the same token twice")
+	}
+	if settings, err := f.Settings(t.Context()); err != nil || settings["a"] != "b" || settings["c"] != "" {
+		t.Errorf("settings %v, %v", settings, err)
+	}
+	if err := f.ReplaceOperatorTokens(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	want("replaced", second)
+	f.wantEvents(t, 0)
+}
+
+func testUsesPepper(t *testing.T, f *fixture) {
+	used := func(id string, want bool) {
+		t.Helper()
+		if got, err := f.UsesPepper(t.Context(), id); got != want || err != nil {
+			t.Errorf("%s: %v, %v", id, got, err)
+		}
+	}
+	used("p_1", false)
+	k := f.create(t, nil)
+	used("p_1", true)
+	used("p_2", false)
+	if _, err := f.rotate(t, k.ID, apikey.StoredSecret{Hash: apikey.Hash{1}, PepperID: "p_2", Mask: "m"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	used("p_1", true) // its secret works still
+	used("p_2", true)
+	if _, err := f.rotate(t, k.ID, apikey.StoredSecret{Hash: apikey.Hash{2}, PepperID: "p_2", Mask: "m"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	used("p_1", false)
+	if err := f.ReplaceOperatorTokens(t.Context(), f.token(1, "p_3")); err != nil {
+		t.Fatal(err)
+	}
+	used("p_3", true)
+}

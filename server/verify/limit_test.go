@@ -1,0 +1,229 @@
+package verify
+
+import (
+	"math/big"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// spend takes n of a bucket at a time in microseconds.
+func (b *bucket) spend(limit apikey.RateLimit, n int, now int64) time.Duration {
+	b.drain(limit, now)
+	return b.take(n, now)
+}
+
+func drawLimit() *rapid.Generator[apikey.RateLimit] {
+	return rapid.Custom(func(t *rapid.T) apikey.RateLimit {
+		return apikey.RateLimit{
+			Requests:      rapid.OneOf(rapid.IntRange(1, 9), rapid.IntRange(1, 1_000_000), rapid.Just(1_000_000)).Draw(t, "requests"),
+			WindowSeconds: rapid.OneOf(rapid.IntRange(1, 9), rapid.IntRange(1, 86_400), rapid.Just(86_400)).Draw(t, "window"),
+		}
+	})
+}
+
+// The bucket does exactly what the algorithm does in rational numbers, and says
+// exactly when a refused call can be made.
+func TestBucketIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := drawLimit().Draw(t, "limit")
+		var b bucket
+		var now, last int64
+		spent := new(big.Rat) // in requests
+		perMicro := big.NewRat(int64(limit.Requests), int64(limit.WindowSeconds)*1_000_000)
+		for range rapid.IntRange(1, 20).Draw(t, "calls") {
+			now += rapid.OneOf(rapid.Int64Range(0, 3), rapid.Int64Range(0, int64(limit.WindowSeconds)*2_000_000),
+				rapid.Int64Range(0, 1<<50)).Draw(t, "pause")
+			n := rapid.IntRange(0, limit.Requests).Draw(t, "cost")
+
+			refilled := new(big.Rat).Mul(perMicro, new(big.Rat).SetInt64(now-last))
+			if spent.Sub(spent, refilled); spent.Sign() < 0 {
+				spent.SetInt64(0)
+			}
+			last = now
+			after := new(big.Rat).Add(spent, new(big.Rat).SetInt64(int64(n)))
+			want := after.Cmp(new(big.Rat).SetInt64(int64(limit.Requests))) <= 0
+
+			wait := b.spend(limit, n, now)
+			if (wait == 0) != want {
+				t.Fatalf("cost %d with %s spent: wait %v", n, spent.FloatString(3), wait)
+			}
+			if want {
+				spent = after
+			} else {
+				early, late := b, b
+				micros := wait.Microseconds()
+				if late.spend(limit, n, now+micros) != 0 || early.spend(limit, n, now+micros-1) == 0 {
+					t.Fatalf("a call after exactly %v does not tell the two apart", wait)
+				}
+			}
+			remaining, full := b.left(now)
+			left := new(big.Rat).Sub(new(big.Rat).SetInt64(int64(limit.Requests)), spent)
+			if floor := new(big.Int).Quo(left.Num(), left.Denom()); floor.Int64() != int64(remaining) {
+				t.Fatalf("remaining %d, want %s", remaining, left.FloatString(3))
+			}
+			if c := b; full < 0 || full > time.Duration(limit.WindowSeconds)*time.Second {
+				t.Fatalf("full in %v", full)
+			} else if c.drain(limit, now+full.Microseconds()); c.debt != 0 {
+				t.Fatalf("not full after %v", full)
+			}
+		}
+	})
+}
+
+// In any stretch of time at most the burst and the refill of that stretch pass,
+// however the readings of the clock come out of order.
+func TestBucketNeverOverspends(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := apikey.RateLimit{Requests: rapid.IntRange(1, 20).Draw(t, "requests"), WindowSeconds: rapid.IntRange(1, 5).Draw(t, "window")}
+		var b bucket
+		var now, first, latest int64
+		passed := 0
+		for range rapid.IntRange(1, 300).Draw(t, "calls") {
+			now += rapid.Int64Range(0, 200_000).Draw(t, "pause")
+			latest = max(latest, now)
+			read := now - rapid.SampledFrom([]int64{0, 0, 1, 1000, 500_000}).Draw(t, "read before")
+			if b.spend(limit, 1, read) == 0 {
+				passed++
+			}
+		}
+		most := int64(limit.Requests) + (latest-first)*int64(limit.Requests)/(int64(limit.WindowSeconds)*1_000_000)
+		if int64(passed) > most {
+			t.Fatalf("%d passed, at most %d may", passed, most)
+		}
+	})
+}
+
+func TestBucketSteadyTraffic(t *testing.T) {
+	// Ten a minute against a call every second: the burst, then one in six.
+	limit := apikey.RateLimit{Requests: 10, WindowSeconds: 60}
+	var b bucket
+	passed := 0
+	for second := range int64(3600) {
+		if b.spend(limit, 1, second*1_000_000) == 0 {
+			passed++
+		}
+	}
+	if want := 10 + 3599/6; passed != want {
+		t.Errorf("%d passed in an hour, want %d", passed, want)
+	}
+}
+
+func TestBucketClockStepsBack(t *testing.T) {
+	limit := apikey.RateLimit{Requests: 60, WindowSeconds: 60}
+	const second = 1_000_000
+	var b bucket
+	if b.spend(limit, 60, 1000*second) != 0 {
+		t.Fatal("no burst")
+	}
+	// A little: nothing is refilled until the clock is where it was, and the wait
+	// that is told counts that in.
+	if wait := b.spend(limit, 1, 990*second); wait != 11*time.Second {
+		t.Errorf("10 s back: wait %v", wait)
+	}
+	if b.spend(limit, 1, 1000*second) == 0 || b.spend(limit, 1, 1001*second) != 0 {
+		t.Error("a clock that went back and forth refilled, or the right one did not")
+	}
+	// A lot: the clock was set. It goes on from there, with the debt as it was.
+	if wait := b.spend(limit, 1, -5000*second); wait != time.Second {
+		t.Errorf("6,001 s back: wait %v", wait)
+	}
+	if b.spend(limit, 1, -4999*second) != 0 || b.spend(limit, 1, -4999*second) == 0 {
+		t.Error("the limit is shut, or forgot its debt")
+	}
+}
+
+func TestBucketChangesLimit(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		from, to  apikey.RateLimit
+		spent     int
+		remaining int
+	}{
+		{"narrower", apikey.RateLimit{Requests: 100, WindowSeconds: 60}, apikey.RateLimit{Requests: 10, WindowSeconds: 60}, 50, 0},
+		{"narrower with some left", apikey.RateLimit{Requests: 100, WindowSeconds: 60}, apikey.RateLimit{Requests: 10, WindowSeconds: 60}, 4, 6},
+		{"wider", apikey.RateLimit{Requests: 10, WindowSeconds: 60}, apikey.RateLimit{Requests: 100, WindowSeconds: 60}, 10, 90},
+		{"longer window", apikey.RateLimit{Requests: 100, WindowSeconds: 60}, apikey.RateLimit{Requests: 100, WindowSeconds: 86_400}, 50, 50},
+		{"shorter window", apikey.RateLimit{Requests: 100, WindowSeconds: 86_400}, apikey.RateLimit{Requests: 100, WindowSeconds: 1}, 50, 50},
+		{"largest to least", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, apikey.RateLimit{Requests: 1, WindowSeconds: 1}, 1_000_000, 0},
+		{"least to largest", apikey.RateLimit{Requests: 1, WindowSeconds: 1}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, 1, 999_999},
+		{"largest window to least", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}, 1_000_000, 0},
+		{"least window to largest", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, 1_000_000, 0},
+	} {
+		var b bucket
+		if b.spend(c.from, c.spent, 5) != 0 {
+			t.Fatalf("%s: not spent", c.name)
+		}
+		b.drain(c.to, 5)
+		remaining, full := b.left(5)
+		if remaining != c.remaining || full > time.Duration(c.to.WindowSeconds)*time.Second {
+			t.Errorf("%s: %d remain, full in %v; want %d", c.name, remaining, full, c.remaining)
+		}
+	}
+}
+
+// Changing a limit never gives back what was spent.
+func TestBucketChangesProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		from, to := drawLimit().Draw(t, "from"), drawLimit().Draw(t, "to")
+		spent := rapid.IntRange(0, from.Requests).Draw(t, "spent")
+		var b bucket
+		b.spend(from, spent, 0)
+		b.drain(to, 0)
+		if remaining, _ := b.left(0); remaining != max(to.Requests-spent, 0) {
+			t.Fatalf("%d remain after %d were spent", remaining, spent)
+		}
+	})
+}
+
+func TestBucketAtMaxima(t *testing.T) {
+	limit := apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}
+	b := bucket{}
+	const far = int64(1) << 62
+	if b.spend(limit, 1_000_000, far) != 0 {
+		t.Fatal("no burst")
+	}
+	if wait := b.spend(limit, 1_000_000, far); wait != 24*time.Hour {
+		t.Errorf("wait %v", wait)
+	}
+	if remaining, full := b.left(far); remaining != 0 || full != 24*time.Hour {
+		t.Errorf("%d remain, full in %v", remaining, full)
+	}
+	if b.drain(limit, far+(far-1)); b.debt != 0 {
+		t.Errorf("debt %d after an age", b.debt)
+	}
+}
+
+// N callers at once on a budget of M: min(N, M) pass, whatever they cost.
+func TestConcurrentBudget(t *testing.T) {
+	for _, c := range []struct{ callers, budget, cost, want int }{
+		{64, 10, 1, 10}, {10, 64, 1, 10}, {64, 64, 1, 64}, {64, 100, 7, 14}, {64, 3, 0, 64},
+	} {
+		keys, clock := newFakeKeys(), newClock()
+		v := newVerifier(t, keys, clock.Now)
+		_, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: c.budget, WindowSeconds: 3600}}, 0)
+		var passed, refused atomic.Int64
+		var group sync.WaitGroup
+		for range c.callers {
+			group.Go(func() {
+				switch r := ask(t, v, Request{Secret: secret, Cost: c.cost}); r.Code {
+				case apikey.CodeValid:
+					passed.Add(1)
+				case apikey.CodeRateLimited:
+					refused.Add(1)
+				default:
+					t.Errorf("code %s", r.Code)
+				}
+			})
+		}
+		group.Wait()
+		if int(passed.Load()) != c.want || int(refused.Load()) != c.callers-c.want {
+			t.Errorf("%+v: %d passed, %d refused", c, passed.Load(), refused.Load())
+		}
+	}
+}

@@ -1,0 +1,314 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+func TestCounting(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{Scopes: apikey.Scopes{"events.read"}}, 0)
+	for i := range 3 {
+		clock.step(time.Second)
+		want := apikey.Usage{TotalRequests: int64(i + 1), LastUsedAt: clock.Now()}
+		if diff := cmp.Diff(want, ask(t, v, Request{Secret: secret}).Usage); diff != "" {
+			t.Error(diff)
+		}
+	}
+	// A refusal is not counted, and a clock that steps back does not take the last
+	// use back.
+	last := clock.Now()
+	clock.step(time.Second)
+	if got := ask(t, v, Request{Secret: secret, Scopes: []string{"x"}}); got.Usage.TotalRequests != 3 || got.Code == apikey.CodeValid {
+		t.Errorf("%s, %+v", got.Code, got.Usage)
+	}
+	clock.step(-time.Hour)
+	ask(t, v, Request{Secret: secret})
+	for range 2 { // the second has nothing to store
+		if err := v.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(apikey.Usage{TotalRequests: 4, LastUsedAt: last}, keys.totals[k.ID]); diff != "" {
+			t.Error(diff)
+		}
+	}
+	// What an eviction drops is read again with what is counted meanwhile.
+	keys.change(v, k)
+	if got := ask(t, v, Request{Secret: secret}).Usage.TotalRequests; got != 5 {
+		t.Errorf("%d in all", got)
+	}
+}
+
+// What a flush could not store is kept, what it stored is not stored again, and
+// what is counted meanwhile is lost to neither.
+func TestFlushPartialFailure(t *testing.T) {
+	keys := newFakeKeys()
+	v := newVerifier(t, keys, nil)
+	secrets := make([]string, 10)
+	for i := range secrets {
+		_, secrets[i] = keys.create(t, apikey.Key{}, 0)
+	}
+	use := func() {
+		for i, secret := range secrets {
+			for range i + 1 {
+				wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+			}
+		}
+	}
+	use()
+	for stored := range len(secrets) {
+		keys.onAdd = func(_ context.Context, counts []apikey.UsageCount) (int, error) {
+			seen := make(map[string]bool)
+			for _, c := range counts {
+				if c.Count < 1 || seen[c.KeyID] {
+					t.Errorf("%d to add to %s, seen before: %t", c.Count, c.KeyID, seen[c.KeyID])
+				}
+				seen[c.KeyID] = true
+			}
+			use()
+			stored := min(stored, len(counts))
+			return keys.store(counts[:stored]), errBroken
+		}
+		if err := v.Flush(t.Context()); !errors.Is(err, errBroken) {
+			t.Errorf("Flush = %v", err)
+		}
+	}
+	keys.onAdd = nil
+	if err := v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, want := keys.sum(), int64((len(secrets)+1)*len(secrets)*(len(secrets)+1)/2)
+	if got != want || len(v.states.dirty) != 0 {
+		t.Errorf("%d stored of %d; %d left", got, want, len(v.states.dirty))
+	}
+}
+
+func (f *fakeKeys) sum() (total int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, u := range f.totals {
+		total += u.TotalRequests
+	}
+	return total
+}
+
+// A state whose counts are in a flush under way is not forgotten: if the flush
+// fails, they are needed, and a second state of the key would be in the batch
+// beside it.
+func TestSweepDuringFlush(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{}, 0)
+	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+	keys.change(v, k)
+	keys.onAdd = func(context.Context, []apikey.UsageCount) (int, error) {
+		v.states.sweep(v.micros(clock.Now()))
+		if got := ask(t, v, Request{Secret: secret}).Usage.TotalRequests; got != 2 {
+			t.Errorf("%d in all", got)
+		}
+		return 0, errBroken
+	}
+	if err := v.Flush(t.Context()); err == nil {
+		t.Error("Flush succeeded")
+	}
+	keys.onAdd = nil
+	if err := v.Flush(t.Context()); err != nil || keys.sum() != 2 {
+		t.Errorf("Flush = %v, %d stored", err, keys.sum())
+	}
+}
+
+func TestSweep(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 2, WindowSeconds: 60}}, 0)
+	kept := func(step string, want bool) {
+		t.Helper()
+		v.states.sweep(v.micros(clock.Now()))
+		if _, ok := v.states.byID[k.ID]; ok != want {
+			t.Errorf("%s: state kept = %t", step, ok)
+		}
+	}
+	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+	clock.step(time.Hour)
+	kept("cached", true)
+	keys.change(v, k)
+	kept("not stored", true)
+	if err := v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, v, Request{Secret: secret, Cost: 2}, apikey.CodeValid)
+	if err := v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keys.change(v, k)
+	kept("half of the burst", true)
+	// An eviction is no way to a second budget.
+	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeRateLimited)
+	keys.change(v, k)
+	clock.step(time.Minute - time.Microsecond)
+	kept("all but a little", true)
+	clock.step(time.Microsecond)
+	kept("all of it", false)
+}
+
+// A call that found its entry before the sweep goes on with the state that took
+// the place of its own, from the count where that one was.
+func TestGoneState(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{}, 0)
+	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+	e := v.cached(secret)
+	keys.change(v, k)
+	if err := v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v.states.sweep(v.micros(clock.Now()))
+	for i := range 2 {
+		got, err := v.judge(e, &Request{Secret: secret}, false, clock.Now())
+		if err != nil || got.Usage.TotalRequests != int64(i+3) {
+			t.Errorf("%+v, %v", got.Usage, err)
+		}
+	}
+	if err := v.Flush(t.Context()); err != nil || keys.sum() != 4 {
+		t.Errorf("Flush = %v, %d stored", err, keys.sum())
+	}
+}
+
+// Calls, evictions, flushes that fail and sweeps, all at once: every valid call
+// is counted once, and never is there more than one budget.
+func TestEverythingAtOnce(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	const budget = 1500
+	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: budget, WindowSeconds: 86_400}}, 0)
+	free, unlimited := keys.create(t, apikey.Key{}, 0)
+	turn := 0
+	keys.onAdd = func(_ context.Context, counts []apikey.UsageCount) (int, error) {
+		if turn++; turn%2 == 0 {
+			return keys.store(counts[:len(counts)/2]), fmt.Errorf("flush %d: %w", turn, errBroken)
+		}
+		return keys.store(counts), nil
+	}
+	var mu sync.Mutex
+	var passed, unlimitedPassed int
+	stop := make(chan struct{})
+	var callers, others sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range budget / 2 {
+				r := ask(t, v, Request{Secret: secret, Cost: 1})
+				u := ask(t, v, Request{Secret: unlimited, Cost: 1})
+				mu.Lock()
+				if r.Code == apikey.CodeValid {
+					passed++
+				}
+				if u.Code == apikey.CodeValid {
+					unlimitedPassed++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	loop := func(f func()) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					f()
+				}
+			}
+		})
+	}
+	loop(func() { keys.change(v, k); keys.change(v, free) })
+	loop(func() { v.states.sweep(v.micros(clock.Now())) })
+	loop(func() { _ = v.Flush(context.Background()) })
+	callers.Wait()
+	close(stop)
+	others.Wait()
+	keys.onAdd = nil
+	if err := v.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if passed != budget || keys.totals[k.ID].TotalRequests != budget {
+		t.Errorf("%d passed and %d are counted, on a budget of %d", passed, keys.totals[k.ID].TotalRequests, budget)
+	}
+	if got := keys.totals[free.ID].TotalRequests; got != int64(unlimitedPassed) || unlimitedPassed != 2*budget {
+		t.Errorf("%d passed without a limit, %d are counted", unlimitedPassed, got)
+	}
+}
+
+// Run stores once a second, goes on after a failure, and once more at the end,
+// which does not break off a flush under way.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newFakeKeys()
+		v := newVerifier(t, keys, time.Now)
+		_, secret := keys.create(t, apikey.Key{}, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- v.Run(ctx) }()
+		use := func() { wantCode(t, v, Request{Secret: secret}, apikey.CodeValid) }
+		wait := func(d time.Duration, want int64) {
+			t.Helper()
+			<-time.After(d)
+			synctest.Wait()
+			if got := keys.sum(); got != want {
+				t.Errorf("%d stored, want %d", got, want)
+			}
+		}
+		use()
+		wait(999*time.Millisecond, 0)
+		wait(time.Millisecond, 1)
+		keys.setOnAdd(func(context.Context, []apikey.UsageCount) (int, error) { return 0, errBroken })
+		use()
+		wait(time.Second, 1)
+		keys.setOnAdd(nil)
+		wait(time.Second, 2)
+
+		// The end comes in the middle of a flush.
+		keys.setOnAdd(func(ctx context.Context, counts []apikey.UsageCount) (int, error) {
+			cancel()
+			<-time.After(time.Millisecond)
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			return keys.store(counts), nil
+		})
+		use()
+		wait(time.Second+time.Millisecond, 3)
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+func TestRunStoresAtTheEnd(t *testing.T) {
+	for _, broken := range []error{nil, errBroken} {
+		keys := newFakeKeys()
+		v := newVerifier(t, keys, nil)
+		_, secret := keys.create(t, apikey.Key{}, 0)
+		wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+		if broken != nil {
+			keys.onAdd = func(context.Context, []apikey.UsageCount) (int, error) { return 0, broken }
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := v.Run(ctx); !errors.Is(err, broken) || broken == nil && keys.sum() != 1 {
+			t.Errorf("Run = %v, %d stored", err, keys.sum())
+		}
+	}
+}
