@@ -135,6 +135,7 @@ func TestUpdateExpiryTwice(t *testing.T) {
 		if diff := cmp.Diff(want, Changes(&before, &k, noon)); diff != "" {
 			t.Errorf("update %d: %s", i, diff)
 		}
+		k.ExpiresAt = time.UnixMicro(k.ExpiresAt.UnixMicro()) // as a row keeps it
 	}
 }
 

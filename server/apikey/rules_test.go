@@ -1,7 +1,6 @@
 package apikey
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -290,24 +289,5 @@ func TestNotices(t *testing.T) {
 	// A server that slept through both gives the last only.
 	if event, _ := r.Notice(&k, at(20*week)); event != KeyExpired {
 		t.Errorf("notice %s", event)
-	}
-}
-
-func TestErrors(t *testing.T) {
-	wrapped := fmt.Errorf("read: %w", ErrNotFound)
-	if !errors.Is(wrapped, ErrNotFound) || AsError(wrapped) != ErrNotFound {
-		t.Error("ErrNotFound is lost in wrapping")
-	}
-	if AsError(errors.New("other")) != nil || AsError(nil) != nil {
-		t.Error("other errors pass for an Error")
-	}
-	if InvalidFields(nil) != nil {
-		t.Error("no problem is an error")
-	}
-	err := InvalidFields([]FieldProblem{{"a", "is odd"}, {"b", "is even"}})
-	for _, part := range []string{"a is odd", "b is even"} {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q does not say %q", err, part)
-		}
 	}
 }

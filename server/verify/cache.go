@@ -119,6 +119,10 @@ func (c *cache) read(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
+		// Of two cases that are ready, select takes either.
+		if ctx.Err() != nil {
+			return apikey.Key{}, 0, ctx.Err()
+		}
 		return c.keys.KeyBySecret(ctx, hashes)
 	case <-ctx.Done():
 		return apikey.Key{}, 0, ctx.Err()

@@ -130,6 +130,25 @@ func TestCost(t *testing.T) {
 	wantCode(t, v, r, apikey.CodeValid)
 }
 
+// A credential that is judged again spends and counts nothing, and is refused for
+// its state only.
+func TestAgain(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 1, WindowSeconds: 60}}, 0)
+	again := Request{Secret: secret, Cost: 1, Again: true}
+	for range 3 {
+		wantCode(t, v, again, apikey.CodeValid)
+	}
+	if got := ask(t, v, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeValid || got.Usage.TotalRequests != 1 {
+		t.Errorf("%s, %+v", got.Code, got.Usage)
+	}
+	wantCode(t, v, again, apikey.CodeValid)
+	k.Enabled = false
+	keys.change(v, k)
+	wantCode(t, v, again, apikey.CodeDisabled)
+}
+
 // Both secrets of a rotation work for the overlap, on one budget and one count.
 func TestRotationOverlap(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
