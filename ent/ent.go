@@ -14,10 +14,13 @@ import (
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
+	"github.com/apikeys-dev/apikeys/ent/delivery"
+	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
 	"github.com/apikeys-dev/apikeys/ent/event"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
+	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
 
 // ent aliases to avoid import conflicts in user's code.
@@ -78,12 +81,15 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apikey.Table:        apikey.ValidColumn,
-			apikeyusage.Table:   apikeyusage.ValidColumn,
-			event.Table:         event.ValidColumn,
-			operatortoken.Table: operatortoken.ValidColumn,
-			revision.Table:      revision.ValidColumn,
-			setting.Table:       setting.ValidColumn,
+			apikey.Table:          apikey.ValidColumn,
+			apikeyusage.Table:     apikeyusage.ValidColumn,
+			delivery.Table:        delivery.ValidColumn,
+			deliveryattempt.Table: deliveryattempt.ValidColumn,
+			event.Table:           event.ValidColumn,
+			operatortoken.Table:   operatortoken.ValidColumn,
+			revision.Table:        revision.ValidColumn,
+			setting.Table:         setting.ValidColumn,
+			webhook.Table:         webhook.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

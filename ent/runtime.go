@@ -4,7 +4,9 @@ package ent
 
 import (
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/schema"
+	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
 
 // The init function reads all schema descriptors with runtime code
@@ -41,4 +43,52 @@ func init() {
 	apikeyDescPreviousMask := apikeyFields[22].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
+	deliveryFields := schema.Delivery{}.Fields()
+	_ = deliveryFields
+	// deliveryDescTrigger is the schema descriptor for trigger field.
+	deliveryDescTrigger := deliveryFields[10].Descriptor()
+	// delivery.DefaultTrigger holds the default value on creation for the trigger field.
+	delivery.DefaultTrigger = deliveryDescTrigger.Default.(string)
+	// deliveryDescAttempts is the schema descriptor for attempts field.
+	deliveryDescAttempts := deliveryFields[11].Descriptor()
+	// delivery.DefaultAttempts holds the default value on creation for the attempts field.
+	delivery.DefaultAttempts = deliveryDescAttempts.Default.(int)
+	// deliveryDescFailures is the schema descriptor for failures field.
+	deliveryDescFailures := deliveryFields[12].Descriptor()
+	// delivery.DefaultFailures holds the default value on creation for the failures field.
+	delivery.DefaultFailures = deliveryDescFailures.Default.(int)
+	// deliveryDescResponseStatus is the schema descriptor for response_status field.
+	deliveryDescResponseStatus := deliveryFields[13].Descriptor()
+	// delivery.DefaultResponseStatus holds the default value on creation for the response_status field.
+	delivery.DefaultResponseStatus = deliveryDescResponseStatus.Default.(int)
+	// deliveryDescErrorClass is the schema descriptor for error_class field.
+	deliveryDescErrorClass := deliveryFields[15].Descriptor()
+	// delivery.DefaultErrorClass holds the default value on creation for the error_class field.
+	delivery.DefaultErrorClass = deliveryDescErrorClass.Default.(string)
+	// deliveryDescErrorMessage is the schema descriptor for error_message field.
+	deliveryDescErrorMessage := deliveryFields[16].Descriptor()
+	// delivery.DefaultErrorMessage holds the default value on creation for the error_message field.
+	delivery.DefaultErrorMessage = deliveryDescErrorMessage.Default.(string)
+	// deliveryDescDelay is the schema descriptor for delay field.
+	deliveryDescDelay := deliveryFields[18].Descriptor()
+	// delivery.DefaultDelay holds the default value on creation for the delay field.
+	delivery.DefaultDelay = deliveryDescDelay.Default.(int64)
+	// deliveryDescLease is the schema descriptor for lease field.
+	deliveryDescLease := deliveryFields[23].Descriptor()
+	// delivery.DefaultLease holds the default value on creation for the lease field.
+	delivery.DefaultLease = deliveryDescLease.Default.(string)
+	webhookFields := schema.Webhook{}.Fields()
+	_ = webhookFields
+	// webhookDescDescription is the schema descriptor for description field.
+	webhookDescDescription := webhookFields[3].Descriptor()
+	// webhook.DefaultDescription holds the default value on creation for the description field.
+	webhook.DefaultDescription = webhookDescDescription.Default.(string)
+	// webhookDescDisabledReason is the schema descriptor for disabled_reason field.
+	webhookDescDisabledReason := webhookFields[8].Descriptor()
+	// webhook.DefaultDisabledReason holds the default value on creation for the disabled_reason field.
+	webhook.DefaultDisabledReason = webhookDescDisabledReason.Default.(string)
+	// webhookDescFailingWarned is the schema descriptor for failing_warned field.
+	webhookDescFailingWarned := webhookFields[15].Descriptor()
+	// webhook.DefaultFailingWarned holds the default value on creation for the failing_warned field.
+	webhook.DefaultFailingWarned = webhookDescFailingWarned.Default.(bool)
 }

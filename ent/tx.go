@@ -18,6 +18,10 @@ type Tx struct {
 	ApiKey *ApiKeyClient
 	// ApiKeyUsage is the client for interacting with the ApiKeyUsage builders.
 	ApiKeyUsage *ApiKeyUsageClient
+	// Delivery is the client for interacting with the Delivery builders.
+	Delivery *DeliveryClient
+	// DeliveryAttempt is the client for interacting with the DeliveryAttempt builders.
+	DeliveryAttempt *DeliveryAttemptClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
 	// OperatorToken is the client for interacting with the OperatorToken builders.
@@ -26,6 +30,8 @@ type Tx struct {
 	Revision *RevisionClient
 	// Setting is the client for interacting with the Setting builders.
 	Setting *SettingClient
+	// Webhook is the client for interacting with the Webhook builders.
+	Webhook *WebhookClient
 
 	// lazily loaded.
 	client     *Client
@@ -159,10 +165,13 @@ func (tx *Tx) Client() *Client {
 func (tx *Tx) init() {
 	tx.ApiKey = NewApiKeyClient(tx.config)
 	tx.ApiKeyUsage = NewApiKeyUsageClient(tx.config)
+	tx.Delivery = NewDeliveryClient(tx.config)
+	tx.DeliveryAttempt = NewDeliveryAttemptClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
 	tx.OperatorToken = NewOperatorTokenClient(tx.config)
 	tx.Revision = NewRevisionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
+	tx.Webhook = NewWebhookClient(tx.config)
 }
 
 // txDriver wraps the given dialect.Tx with a nop dialect.Driver implementation.

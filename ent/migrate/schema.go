@@ -84,6 +84,82 @@ var (
 		Columns:    APIKeyUsageColumns,
 		PrimaryKey: []*schema.Column{APIKeyUsageColumns[0]},
 	}
+	// DeliveriesColumns holds the columns for the "deliveries" table.
+	DeliveriesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "webhook_id", Type: field.TypeString},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "event_position", Type: field.TypeInt64},
+		{Name: "event_id", Type: field.TypeString},
+		{Name: "event", Type: field.TypeString},
+		{Name: "resource_id", Type: field.TypeString},
+		{Name: "url", Type: field.TypeString},
+		{Name: "format", Type: field.TypeString},
+		{Name: "state", Type: field.TypeString},
+		{Name: "trigger", Type: field.TypeString, Default: ""},
+		{Name: "attempts", Type: field.TypeInt, Default: 0},
+		{Name: "failures", Type: field.TypeInt, Default: 0},
+		{Name: "response_status", Type: field.TypeInt, Default: 0},
+		{Name: "response_body", Type: field.TypeBytes, Nullable: true},
+		{Name: "error_class", Type: field.TypeString, Default: ""},
+		{Name: "error_message", Type: field.TypeString, Default: ""},
+		{Name: "next_attempt_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "delay", Type: field.TypeInt64, Default: 0},
+		{Name: "created_at", Type: field.TypeInt64},
+		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "first_sent_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "due_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "lease", Type: field.TypeString, Default: ""},
+	}
+	// DeliveriesTable holds the schema information for the "deliveries" table.
+	DeliveriesTable = &schema.Table{
+		Name:       "deliveries",
+		Columns:    DeliveriesColumns,
+		PrimaryKey: []*schema.Column{DeliveriesColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "delivery_webhook_id_event_position",
+				Unique:  true,
+				Columns: []*schema.Column{DeliveriesColumns[1], DeliveriesColumns[3]},
+			},
+			{
+				Name:    "delivery_webhook_id_due_at",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveriesColumns[1], DeliveriesColumns[22]},
+			},
+			{
+				Name:    "delivery_organization_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveriesColumns[2], DeliveriesColumns[0]},
+			},
+		},
+	}
+	// DeliveryAttemptsColumns holds the columns for the "delivery_attempts" table.
+	DeliveryAttemptsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt, Increment: true},
+		{Name: "delivery_id", Type: field.TypeString},
+		{Name: "number", Type: field.TypeInt},
+		{Name: "trigger", Type: field.TypeString},
+		{Name: "started_at", Type: field.TypeInt64},
+		{Name: "duration", Type: field.TypeInt64},
+		{Name: "response_status", Type: field.TypeInt},
+		{Name: "response_body", Type: field.TypeBytes, Nullable: true},
+		{Name: "error_class", Type: field.TypeString},
+		{Name: "error_message", Type: field.TypeString},
+	}
+	// DeliveryAttemptsTable holds the schema information for the "delivery_attempts" table.
+	DeliveryAttemptsTable = &schema.Table{
+		Name:       "delivery_attempts",
+		Columns:    DeliveryAttemptsColumns,
+		PrimaryKey: []*schema.Column{DeliveryAttemptsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "deliveryattempt_delivery_id_number",
+				Unique:  true,
+				Columns: []*schema.Column{DeliveryAttemptsColumns[1], DeliveryAttemptsColumns[2]},
+			},
+		},
+	}
 	// EventsColumns holds the columns for the "events" table.
 	EventsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeInt64},
@@ -146,14 +222,50 @@ var (
 		Columns:    SettingsColumns,
 		PrimaryKey: []*schema.Column{SettingsColumns[0]},
 	}
+	// WebhooksColumns holds the columns for the "webhooks" table.
+	WebhooksColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "label", Type: field.TypeString},
+		{Name: "description", Type: field.TypeString, Default: ""},
+		{Name: "url", Type: field.TypeString},
+		{Name: "events", Type: field.TypeJSON},
+		{Name: "format", Type: field.TypeString},
+		{Name: "enabled", Type: field.TypeBool},
+		{Name: "disabled_reason", Type: field.TypeString, Default: ""},
+		{Name: "sealed_key_id", Type: field.TypeString},
+		{Name: "sealed", Type: field.TypeBytes},
+		{Name: "secret_mask", Type: field.TypeString},
+		{Name: "created_at", Type: field.TypeInt64},
+		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "failing_since", Type: field.TypeInt64, Nullable: true},
+		{Name: "failing_warned", Type: field.TypeBool, Default: false},
+		{Name: "version", Type: field.TypeInt64},
+	}
+	// WebhooksTable holds the schema information for the "webhooks" table.
+	WebhooksTable = &schema.Table{
+		Name:       "webhooks",
+		Columns:    WebhooksColumns,
+		PrimaryKey: []*schema.Column{WebhooksColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "webhook_organization_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{WebhooksColumns[1], WebhooksColumns[0]},
+			},
+		},
+	}
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APIKeysTable,
 		APIKeyUsageTable,
+		DeliveriesTable,
+		DeliveryAttemptsTable,
 		EventsTable,
 		OperatorTokensTable,
 		RevisionsTable,
 		SettingsTable,
+		WebhooksTable,
 	}
 )
 

@@ -64,6 +64,9 @@ type Need struct {
 	Scopes []string
 	// AnyOrganization allows an operator to act in all organizations at once.
 	AnyOrganization bool
+	// Again asks about a call that is still under way: whether its credential is
+	// good for it now. That spends and counts nothing.
+	Again bool
 }
 
 // Authenticate returns the caller of a gRPC call, from the metadata and the peer
@@ -175,6 +178,7 @@ func (a *Authenticator) key(ctx context.Context, credential, organization string
 		Addr:         clientOf(ctx).address(a.trusted),
 		Cost:         1,
 		Caller:       true,
+		Again:        need.Again,
 	})
 	if err != nil {
 		return Caller{}, err

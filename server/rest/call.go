@@ -46,17 +46,20 @@ type space struct {
 // spaces keeps the memory of calls that ended for those that come.
 var spaces = sync.Pool{New: func() any { return new(space) }}
 
-// end answers what a panic left unanswered, and gives the memory back.
+// end answers what a panic left unanswered, or cuts off the answer that it
+// broke into, and gives the memory back.
 func (c *call) end() {
 	const largest = 64 << 10 // one huge body must not stay in memory for good
 	if v := recover(); v != nil {
 		if v == http.ErrAbortHandler {
 			panic(v)
 		}
-		cause := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
-		if !c.done {
-			c.fail(&failure{status: http.StatusInternalServerError, cause: cause})
+		f := &failure{status: http.StatusInternalServerError, cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
+		if c.done {
+			c.settle(f)
+			panic(http.ErrAbortHandler)
 		}
+		c.fail(f)
 		return // what panicked may hold the memory still
 	}
 	if c.in.Cap() <= largest && cap(c.out) <= largest {

@@ -44,6 +44,8 @@ var (
 		text: "There is nothing at this path. Check its spelling; a path has no slash at its end."}
 	errNotAcceptable = &failure{status: http.StatusNotAcceptable, reason: "NOT_ACCEPTABLE",
 		text: "Answers are application/json, which the header Accept excludes."}
+	errNoStream = &failure{status: http.StatusNotAcceptable, reason: "NOT_ACCEPTABLE",
+		text: "Events come as application/x-ndjson or text/event-stream; the header Accept excludes both."}
 	errTooLarge = &failure{status: http.StatusRequestEntityTooLarge, reason: "REQUEST_TOO_LARGE",
 		text: "The body is larger than 1 MiB."}
 	errNotJSON = &failure{status: http.StatusUnsupportedMediaType, reason: "UNSUPPORTED_MEDIA_TYPE",
@@ -70,14 +72,7 @@ var sentences = map[int]string{
 
 // fail answers with an error.
 func (c *call) fail(err error) {
-	f := *c.failureOf(err)
-	if f.text == "" {
-		f.text = sentences[f.status]
-	}
-	if f.supportID == "" {
-		f.requestID, f.supportID = "request_"+c.h.NewID(), "support_"+c.h.NewID()
-		c.log(&f)
-	}
+	f := c.settle(err)
 	header := c.w.Header()
 	if f.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", `Bearer realm="apikeys"`)
@@ -87,6 +82,20 @@ func (c *call) fail(err error) {
 	}
 	c.out = f.append(c.out[:0], c.h.tail)
 	c.write(f.status)
+}
+
+// settle is the failure of an error as the client will see it, its line in the
+// log written.
+func (c *call) settle(err error) *failure {
+	f := *c.failureOf(err)
+	if f.text == "" {
+		f.text = sentences[f.status]
+	}
+	if f.supportID == "" {
+		f.requestID, f.supportID = "request_"+c.h.NewID(), "support_"+c.h.NewID()
+		c.log(&f)
+	}
+	return &f
 }
 
 // append appends the failure's envelope.

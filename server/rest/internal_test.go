@@ -30,6 +30,23 @@ func TestAcceptsJSON(t *testing.T) {
 	}
 }
 
+func TestFormatOf(t *testing.T) {
+	for header, want := range map[string]*format{
+		"": ndjson, "*/*": ndjson, "application/json": ndjson, "application/*": ndjson, "application/x-ndjson": ndjson,
+		"text/event-stream": sse, "text/*": sse, "Text/Event-Stream; charset=utf-8": sse, "text/event-stream, */*": sse,
+		"text/event-stream;q=0.5, */*": ndjson, "text/event-stream, application/x-ndjson": ndjson, "text/event-stream, application/json;q=0.9": sse,
+		"*/*, text/event-stream;q=0": ndjson, "application/x-ndjson;q=0, */*": sse, "application/json, application/x-ndjson;q=0": nil,
+		"text/html": nil, "text/event-stream;q=0": nil, "application/json;q=0": nil,
+	} {
+		if got := formatOf([]string{header}); got != want {
+			t.Errorf("%q: %v", header, got)
+		}
+	}
+	if formatOf(nil) != ndjson || formatOf([]string{"text/html", "text/event-stream"}) != sse {
+		t.Error("lines")
+	}
+}
+
 func TestParseIfMatch(t *testing.T) {
 	for header, want := range map[string]string{
 		"*": "", ` "a-1" `: "a-1", `W/"a"`: `W/"a"`, `""`: `""`, `W/""`: `W/""`, `"a,b"`: "a,b", `"*"`: "*",

@@ -8,23 +8,31 @@ import (
 )
 
 // acceptsJSON reports whether an Accept header leaves room for
-// application/json. Of the ranges that name it the most exact one counts, and
-// no header at all is room for everything.
+// application/json.
 func acceptsJSON(values []string) bool {
+	_, quality := acceptance(values, "application/json")
+	return quality > 0
+}
+
+// acceptance is how welcome a media type is to an Accept header: the quality of
+// the ranges that it fits, and how exactly they name it, from 3 for the type
+// itself to 1 for everything. Of ranges the most exact ones count. No header at
+// all is room for everything, but names nothing.
+func acceptance(values []string, mediaType string) (level int, quality float64) {
 	if len(values) == 0 {
-		return true
+		return 0, 1
 	}
-	level, quality, given := 0, 0.0, false
+	kind, given := mediaType[:strings.IndexByte(mediaType, '/')+1], false
 	for _, line := range values {
 		for element := range strings.SplitSeq(line, ",") {
 			name, params, _ := strings.Cut(element, ";")
-			name = strings.TrimSpace(name)
+			name = strings.ToLower(strings.TrimSpace(name))
 			given = given || name != ""
 			l := 0
-			switch strings.ToLower(name) {
-			case "application/json":
+			switch name {
+			case mediaType:
 				l = 3
-			case "application/*":
+			case kind + "*":
 				l = 2
 			case "*/*", "*":
 				l = 1
@@ -37,7 +45,10 @@ func acceptsJSON(values []string) bool {
 			}
 		}
 	}
-	return !given || quality > 0
+	if !given {
+		return 0, 1
+	}
+	return level, quality
 }
 
 // qualityOf is the q of a media range's parameters; one that cannot be read is

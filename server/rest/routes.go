@@ -28,6 +28,9 @@ func (h *Handler) register() error {
 		{apikeysv1.File_apikeys_v1_api_keys_proto, "ApiKeysService", func() error {
 			return apikeysv1.RegisterApiKeysServiceHandlerClient(ctx, h.mux, apikeysv1.NewApiKeysServiceClient(cc))
 		}},
+		{apikeysv1.File_apikeys_v1_events_proto, "EventsService", func() error {
+			return apikeysv1.RegisterEventsServiceHandlerClient(ctx, h.mux, apikeysv1.NewEventsServiceClient(cc))
+		}},
 	}
 	plain := []struct {
 		verb, path string
@@ -35,6 +38,7 @@ func (h *Handler) register() error {
 	}{
 		{http.MethodGet, "/healthz", (*call).health},
 		{http.MethodGet, "/readyz", (*call).readiness},
+		{http.MethodGet, watchPath, (*call).watch}, // in place of the router's own
 	}
 	for _, s := range services {
 		if err := h.routes.addService(s.file.Services().ByName(s.name), h.tail); err != nil {

@@ -168,7 +168,7 @@ func (f *floor) insert(b *testing.B, together int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		key, event := tx.StmtContext(ctx, f.key), tx.StmtContext(ctx, f.event)
+		key, event := tx.StmtContext(ctx, f.key), tx.StmtContext(ctx, f.event) //nolint:sqlclosecheck // The end of tx closes them.
 		for j := i; j < min(i+together, len(f.keys)); j++ {
 			if _, err := key.ExecContext(ctx, f.keys[j]...); err != nil {
 				b.Fatal(err)

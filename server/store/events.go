@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	entsql "entgo.io/ent/dialect/sql"
@@ -28,7 +29,7 @@ func (s *Store) Events(ctx context.Context, f apikey.EventFilter, after int64, l
 	}
 	defer etx.Rollback() //nolint:errcheck // Nothing was written.
 	page, err := eventPage(ctx, etx.Client(), f, after, limit)
-	return page, wrapRead("read events", err)
+	return page, unexpected("read events", err)
 }
 
 func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, after int64, limit int) (page apikey.EventPage, err error) {
@@ -47,7 +48,7 @@ func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, afte
 	}
 	indexed, filtered := eventPredicates(&f)
 	indexed = append(indexed, entevent.IDGT(after))
-	where := append(indexed, filtered...)
+	where := slices.Concat(indexed, filtered)
 	if len(filtered) > 0 {
 		// The last row that this call may look at, by the index alone.
 		last, err := from.Event.Query().Where(indexed...).Order(entevent.ByID()).
@@ -115,7 +116,7 @@ func eventOf(row *ent.Event) apikey.Event {
 // the newest event.
 func (s *Store) EventBounds(ctx context.Context) (floor, newest int64, err error) {
 	floor, newest, err = eventBounds(ctx, s.reader)
-	return floor, newest, wrapRead("read the bounds of the log", err)
+	return floor, newest, unexpected("read the bounds of the log", err)
 }
 
 // eventBounds reads both bounds in one statement: read one after the other they
@@ -165,11 +166,4 @@ func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit 
 		_, err := etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
 		return err
 	})
-}
-
-func wrapRead(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -22,7 +22,6 @@ const (
 	MaxExamined = maxExamined
 	MaxGroup    = maxGroup
 	UsageChunk  = usageChunk
-	EventChunk  = eventChunk
 )
 
 // Writer and Reader are the pools below the store.
@@ -60,15 +59,7 @@ func (s *Store) Log(ctx context.Context) ([]apikey.Event, error) {
 	rows, err := s.reader.Event.Query().Order(entevent.ByID()).All(ctx)
 	events := make([]apikey.Event, len(rows))
 	for i, row := range rows {
-		events[i] = apikey.Event{
-			Position: row.ID, ID: row.EventID, Type: apikey.EventType(row.Type),
-			OrganizationID: row.OrganizationID, ResourceID: row.ResourceID, Changes: row.Changes,
-			Origin: apikey.Origin{
-				Actor:     apikey.Actor{Kind: apikey.ActorKind(row.ActorKind), ID: row.ActorID},
-				RequestID: row.RequestID,
-			},
-			CreatedAt: fromMicros(&row.CreatedAt), Payload: row.Payload,
-		}
+		events[i] = eventOf(row)
 	}
 	return events, err
 }

@@ -204,8 +204,8 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 func TestMigrationIsWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apikeys.db")
 	s := openAndInitialize(t, store.Config{Path: path})
-	for _, table := range []string{"api_keys", "api_key_usage", "events", "operator_tokens", "revisions", "settings", "schema_revisions"} {
-		if _, err := s.Writer().ExecContext(t.Context(), "DROP TABLE "+table); err != nil {
+	for _, row := range readRows(t, s.Reader(), "SELECT name FROM sqlite_schema WHERE type = 'table'") {
+		if _, err := s.Writer().ExecContext(t.Context(), "DROP TABLE "+row[0].(string)); err != nil {
 			t.Fatal(err)
 		}
 	}

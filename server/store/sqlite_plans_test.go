@@ -73,7 +73,6 @@ func TestQueryPlans(t *testing.T) {
 			return err
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
 		"delete": {func() error {
-			defer func() { last.ID = "" }()
 			return s.DeleteKey(t.Context(), operator, org, f.create(t, nil).ID)
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)", "api_key_usage USING INDEX sqlite_autoindex_api_key_usage_1 (id=?)"}},
 	} {

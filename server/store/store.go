@@ -61,8 +61,8 @@ type Commit struct {
 }
 
 // OnCommit calls f after each commit that appended events and before anyone is
-// told of it, in the order of commits. f must neither block nor panic, and
-// OnCommit is to be called before the first write.
+// told of it, in the order of commits. f must not block, and OnCommit is to be
+// called before the first write.
 func (s *Store) OnCommit(f func(Commit)) { s.committed = append(s.committed, f) }
 
 // Open opens the database and brings its schema up to date. It starts nothing;

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,22 +17,16 @@ import (
 )
 
 var groupTests = map[string]func(*testing.T, *fixture){
-	"GroupCommitsTogether":  testGroupCommitsTogether,
-	"GroupSavepoints":       testGroupSavepoints,
-	"GroupSeesSiblings":     testGroupSeesSiblings,
-	"GroupAnswersAfter":     testGroupAnswersAfter,
-	"GroupCancelled":        testGroupCancelled,
-	"GroupDies":             testGroupDies,
-	"LoneChangeDies":        testLoneChangeDies,
-	"GroupIsBounded":        testGroupIsBounded,
-	"ManyWriters":           testManyWriters,
-	"ManyChangesOfOneKey":   testManyChangesOfOneKey,
-	"CommitsInOrder":        testCommitsInOrder,
-	"ReadsWhileWriting":     testReadsWhileWriting,
-	"EventsPastAStatement":  testEventsPastAStatement,
-	"RefusedGroupIsSilent":  testRefusedGroupIsSilent,
-	"CreatedInOrderOfIDs":   testCreatedInOrderOfIDs,
-	"UsageBesideTheWriters": testUsageBesideTheWriters,
+	"GroupCommitsTogether": testGroupCommitsTogether,
+	"GroupSavepoints":      testGroupSavepoints,
+	"GroupSeesSiblings":    testGroupSeesSiblings,
+	"GroupAnswersAfter":    testGroupAnswersAfter,
+	"GroupCancelled":       testGroupCancelled,
+	"GroupDies":            testGroupDies,
+	"LoneChangeDies":       testLoneChangeDies,
+	"CommitPanics":         testCommitPanics,
+	"GroupIsBounded":       testGroupIsBounded,
+	"RefusedGroupIsSilent": testRefusedGroupIsSilent,
 }
 
 // together makes changes in one transaction, in their order, and returns their
@@ -310,6 +303,24 @@ func testLoneChangeDies(t *testing.T, f *fixture) {
 	f.wantLabels(t, "key 1")
 }
 
+// testCommitPanics breaks where no change is to blame: nobody waits for ever.
+func testCommitPanics(t *testing.T, f *fixture) {
+	broken := true
+	f.OnCommit(func(store.Commit) {
+		if broken {
+			panic("a listener")
+		}
+	})
+	for i, err := range f.together(t, f.creating(t, label(1)), f.refused, f.creating(t, label(2))) {
+		if err == nil || apikey.AsError(err) != nil || !strings.Contains(err.Error(), "a listener") {
+			t.Errorf("member %d: %v", i, err)
+		}
+	}
+	broken = false
+	f.create(t, label(3))
+	f.wantLabels(t, "key 1", "key 2", "key 3") // committed they were
+}
+
 func testGroupIsBounded(t *testing.T, f *fixture) {
 	const n = 2*store.MaxGroup + 3
 	var commits []int64
@@ -328,233 +339,8 @@ func testGroupIsBounded(t *testing.T, f *fixture) {
 	f.wantLabels(t, want...)
 }
 
-// testManyWriters mixes changes that succeed, that are refused and that panic.
-func testManyWriters(t *testing.T, f *fixture) {
-	const writers, each = 32, 12
-	var made sync.Map // label -> struct{}
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				switch i % 4 {
-				case 0:
-					f.refused()
-				case 1:
-					f.panicking()
-				default:
-					name := fmt.Sprintf("%d/%d", w, i)
-					k, err := f.tryCreate(t, t.Context(), func(k *apikey.Key) { k.Label = name })
-					if err != nil {
-						t.Error(err)
-					}
-					made.Store(k.ID, name)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	events := f.events(t, 0)
-	if len(events) != writers*each/2 {
-		t.Errorf("%d events", len(events))
-	}
-	ids := map[string]bool{}
-	for _, e := range events {
-		k, err := e.Key()
-		if name, ok := made.LoadAndDelete(e.ResourceID); !ok || err != nil || name != k.Label || ids[e.ID] {
-			t.Errorf("event of %s (%s): %v", e.ResourceID, k.Label, err)
-		}
-		ids[e.ID] = true
-	}
-	made.Range(func(id, _ any) bool {
-		t.Errorf("no event of %s", id)
-		return true
-	})
-}
-
-// testManyChangesOfOneKey counts in a label: no change may be lost.
-func testManyChangesOfOneKey(t *testing.T, f *fixture) {
-	const writers, each = 16, 10
-	k := f.create(t, func(k *apikey.Key) { k.Label = "0" })
-	var wg sync.WaitGroup
-	for range writers {
-		wg.Go(func() {
-			for range each {
-				_, err := f.update(t.Context(), k.ID, func(k *apikey.Key) {
-					n, _ := strconv.Atoi(k.Label)
-					k.Label = strconv.Itoa(n + 1)
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	got, err := f.Key(t.Context(), org, k.ID)
-	if err != nil || got.Label != strconv.Itoa(writers*each) || got.Version != writers*each+1 {
-		t.Errorf("label %s, version %d, %v", got.Label, got.Version, err)
-	}
-	for i, e := range f.events(t, 0) {
-		if told, err := e.Key(); err != nil || told.Label != strconv.Itoa(i) || told.Version != int64(i)+1 {
-			t.Errorf("event %d tells of %s at version %d, %v", e.Position, told.Label, told.Version, err)
-		}
-	}
-}
-
-// testCommitsInOrder says that commits are told of in their order, without a
-// gap, and before the change that they hold is answered.
-func testCommitsInOrder(t *testing.T, f *fixture) {
-	const writers, each = 16, 8
-	var position int64
-	stale := map[apikey.Hash]bool{}
-	var mu sync.Mutex
-	f.OnCommit(func(c store.Commit) {
-		mu.Lock()
-		defer mu.Unlock()
-		// Each change here makes one hash stale.
-		if len(c.Stale) == 0 || c.Position != position+int64(len(c.Stale)) {
-			t.Errorf("at %d after %d with %d hashes", c.Position, position, len(c.Stale))
-		}
-		position = c.Position
-		for _, h := range c.Stale {
-			stale[h] = true
-		}
-	})
-	f.OnCommit(func(c store.Commit) {
-		mu.Lock()
-		defer mu.Unlock()
-		if c.Position != position {
-			t.Errorf("the second hears of %d, the first heard of %d", c.Position, position)
-		}
-	})
-	f.copies(t, apikey.Key{OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1}, writers*each)
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				k, err := f.update(t.Context(), copyID(w*each+i), func(k *apikey.Key) { k.Enabled = false })
-				mu.Lock()
-				if err != nil || !stale[k.Secret.Hash] {
-					t.Errorf("answered before its commit was told of: %v", err)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	if position != writers*each {
-		t.Errorf("ended at %d", position)
-	}
-}
-
-// testReadsWhileWriting reads a key with its position while it is changed: what
-// is read is what the log tells of at that position.
-func testReadsWhileWriting(t *testing.T, f *fixture) {
-	const changes = 100
-	k := f.create(t, func(k *apikey.Key) { k.Label = "1" })
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := range changes {
-			if _, err := f.update(t.Context(), k.ID, func(k *apikey.Key) { k.Label = strconv.Itoa(i + 2) }); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for last := int64(0); last <= changes; {
-		read, position, err := f.KeyBySecret(t.Context(), k.Hashes())
-		if err != nil || position < last || read.Label != strconv.FormatInt(position, 10) {
-			t.Fatalf("label %s at %d after %d, %v", read.Label, position, last, err)
-		}
-		last = position
-	}
-	wg.Wait()
-}
-
-// testEventsPastAStatement publishes more events in one transaction than one
-// statement can hold.
-func testEventsPastAStatement(t *testing.T, f *fixture) {
-	const n = 2*store.EventChunk + 1
-	f.copies(t, apikey.Key{
-		OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1,
-		ExpiresAt: f.clock.stored(), NoticeAt: f.clock.stored(),
-	}, n)
-	f.publish(t, 2*n, n, 0)
-	for i, e := range f.events(t, 0) {
-		if e.ResourceID != copyID(i) || e.Type != apikey.KeyExpired {
-			t.Fatalf("event %d is %s of %s", e.Position, e.Type, e.ResourceID)
-		}
-	}
-}
-
 func testRefusedGroupIsSilent(t *testing.T, f *fixture) {
 	f.OnCommit(func(c store.Commit) { t.Errorf("told of a commit at %d", c.Position) })
 	f.together(t, f.refused, f.panicking, f.refused)
 	f.wantEvents(t, 0)
-}
-
-// testCreatedInOrderOfIDs says that ids ascend with positions: whoever pages by
-// id never misses a key that is committed later.
-func testCreatedInOrderOfIDs(t *testing.T, f *fixture) {
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			for range 8 {
-				if err := f.creating(t, nil)(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	var keys, events []string
-	for _, e := range f.events(t, 0) {
-		keys, events = append(keys, e.ResourceID), append(events, e.ID)
-	}
-	if !slices.IsSorted(keys) || !slices.IsSorted(events) {
-		t.Error("ids do not ascend")
-	}
-}
-
-// testUsageBesideTheWriters flushes counters while keys are changed and deleted.
-func testUsageBesideTheWriters(t *testing.T, f *fixture) {
-	const n, flushes = store.UsageChunk + 50, 5
-	f.copies(t, apikey.Key{OrganizationID: org, Label: "copy", Mode: apikey.ModeLive, Enabled: true, Version: 1}, n)
-	counts := make([]apikey.UsageCount, n)
-	for i := range counts {
-		counts[i] = apikey.UsageCount{KeyID: copyID(i), Count: 2, LastUsedAt: f.clock.Now()}
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range flushes {
-			if stored, err := f.AddUsage(t.Context(), counts); stored != n || err != nil {
-				t.Errorf("stored %d, %v", stored, err)
-			}
-		}
-	})
-	wg.Go(func() {
-		for i := range n {
-			var err error
-			if i%2 == 0 {
-				_, err = f.update(t.Context(), copyID(i), func(k *apikey.Key) { k.Enabled = false })
-			} else {
-				err = f.DeleteKey(t.Context(), operator, org, copyID(i))
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	wg.Wait()
-	keys, _, err := f.Keys(t.Context(), store.KeyFilter{}, "", n)
-	if err != nil || len(keys) != n/2 {
-		t.Fatalf("%d keys, %v", len(keys), err)
-	}
-	for _, k := range keys {
-		if k.Usage.TotalRequests != 2*flushes || k.Enabled {
-			t.Errorf("%s was used %d times", k.ID, k.Usage.TotalRequests)
-		}
-	}
-	if got, err := f.Counters(t.Context()); got != n/2 || err != nil {
-		t.Errorf("%d counters, %v", got, err)
-	}
 }

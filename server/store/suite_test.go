@@ -28,7 +28,7 @@ type opener func(tb testing.TB, c store.Config) *store.Store
 // it, and tests of its own only for what it alone has.
 func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
-		keyTests, listTests, noticeTests, usageTests, settingTests, groupTests,
+		keyTests, changeTests, listTests, noticeTests, usageTests, settingTests, groupTests, writerTests,
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func (s *Store) write(ctx context.Context, apply func(context.Context, *tx) erro
 	g.waiting = g.waiting[n:]
 	g.mu.Unlock()
 
-	s.commit(members)
+	s.commit(members) //nolint:contextcheck // A group outlives each of its callers.
 
 	g.mu.Lock()
 	if len(g.waiting) > 0 {
@@ -87,6 +87,15 @@ func (s *Store) write(ctx context.Context, apply func(context.Context, *tx) erro
 // never ends: nothing but the disk holds a statement up here, and the driver
 // spends a goroutine on every statement that can be cancelled.
 func (s *Store) commit(members []*change) {
+	// Whatever breaks here, those who wait behind must get their turn. Whether the
+	// changes were made nobody knows.
+	defer func() {
+		if p := recover(); p != nil {
+			for _, m := range members {
+				m.err = fmt.Errorf("panic in a commit: %v\n%s", p, debug.Stack())
+			}
+		}
+	}()
 	if err := s.commitGroup(context.Background(), members); err != nil {
 		s.log.Error("A transaction failed; its changes were not made.", "changes", len(members), "error", err)
 		for _, m := range members {
