@@ -45,6 +45,12 @@ type ApiKey struct {
 	RateLimitRequests int `json:"rate_limit_requests,omitempty"`
 	// seconds
 	RateLimitWindow int `json:"rate_limit_window,omitempty"`
+	// QuotaLimit holds the value of the "quota_limit" field.
+	QuotaLimit int64 `json:"quota_limit,omitempty"`
+	// QuotaRefill holds the value of the "quota_refill" field.
+	QuotaRefill string `json:"quota_refill,omitempty"`
+	// QuotaRefillDay holds the value of the "quota_refill_day" field.
+	QuotaRefillDay int `json:"quota_refill_day,omitempty"`
 	// RevokedAt holds the value of the "revoked_at" field.
 	RevokedAt *int64 `json:"revoked_at,omitempty"`
 	// RevokeReason holds the value of the "revoke_reason" field.
@@ -79,9 +85,9 @@ func (*ApiKey) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case apikey.FieldEnabled:
 			values[i] = new(sql.NullBool)
-		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldNoticeAt, apikey.FieldVersion:
+		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldNoticeAt, apikey.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
+		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -195,6 +201,24 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field rate_limit_window", values[i])
 			} else if value.Valid {
 				_m.RateLimitWindow = int(value.Int64)
+			}
+		case apikey.FieldQuotaLimit:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field quota_limit", values[i])
+			} else if value.Valid {
+				_m.QuotaLimit = value.Int64
+			}
+		case apikey.FieldQuotaRefill:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field quota_refill", values[i])
+			} else if value.Valid {
+				_m.QuotaRefill = value.String
+			}
+		case apikey.FieldQuotaRefillDay:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field quota_refill_day", values[i])
+			} else if value.Valid {
+				_m.QuotaRefillDay = int(value.Int64)
 			}
 		case apikey.FieldRevokedAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -346,6 +370,15 @@ func (_m *ApiKey) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("rate_limit_window=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RateLimitWindow))
+	builder.WriteString(", ")
+	builder.WriteString("quota_limit=")
+	builder.WriteString(fmt.Sprintf("%v", _m.QuotaLimit))
+	builder.WriteString(", ")
+	builder.WriteString("quota_refill=")
+	builder.WriteString(_m.QuotaRefill)
+	builder.WriteString(", ")
+	builder.WriteString("quota_refill_day=")
+	builder.WriteString(fmt.Sprintf("%v", _m.QuotaRefillDay))
 	builder.WriteString(", ")
 	if v := _m.RevokedAt; v != nil {
 		builder.WriteString("revoked_at=")

@@ -154,6 +154,48 @@ func (_c *ApiKeyCreate) SetNillableRateLimitWindow(v *int) *ApiKeyCreate {
 	return _c
 }
 
+// SetQuotaLimit sets the "quota_limit" field.
+func (_c *ApiKeyCreate) SetQuotaLimit(v int64) *ApiKeyCreate {
+	_c.mutation.SetQuotaLimit(v)
+	return _c
+}
+
+// SetNillableQuotaLimit sets the "quota_limit" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableQuotaLimit(v *int64) *ApiKeyCreate {
+	if v != nil {
+		_c.SetQuotaLimit(*v)
+	}
+	return _c
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (_c *ApiKeyCreate) SetQuotaRefill(v string) *ApiKeyCreate {
+	_c.mutation.SetQuotaRefill(v)
+	return _c
+}
+
+// SetNillableQuotaRefill sets the "quota_refill" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableQuotaRefill(v *string) *ApiKeyCreate {
+	if v != nil {
+		_c.SetQuotaRefill(*v)
+	}
+	return _c
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (_c *ApiKeyCreate) SetQuotaRefillDay(v int) *ApiKeyCreate {
+	_c.mutation.SetQuotaRefillDay(v)
+	return _c
+}
+
+// SetNillableQuotaRefillDay sets the "quota_refill_day" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableQuotaRefillDay(v *int) *ApiKeyCreate {
+	if v != nil {
+		_c.SetQuotaRefillDay(*v)
+	}
+	return _c
+}
+
 // SetRevokedAt sets the "revoked_at" field.
 func (_c *ApiKeyCreate) SetRevokedAt(v int64) *ApiKeyCreate {
 	_c.mutation.SetRevokedAt(v)
@@ -325,6 +367,18 @@ func (_c *ApiKeyCreate) defaults() {
 		v := apikey.DefaultRateLimitWindow
 		_c.mutation.SetRateLimitWindow(v)
 	}
+	if _, ok := _c.mutation.QuotaLimit(); !ok {
+		v := apikey.DefaultQuotaLimit
+		_c.mutation.SetQuotaLimit(v)
+	}
+	if _, ok := _c.mutation.QuotaRefill(); !ok {
+		v := apikey.DefaultQuotaRefill
+		_c.mutation.SetQuotaRefill(v)
+	}
+	if _, ok := _c.mutation.QuotaRefillDay(); !ok {
+		v := apikey.DefaultQuotaRefillDay
+		_c.mutation.SetQuotaRefillDay(v)
+	}
 	if _, ok := _c.mutation.RevokeReason(); !ok {
 		v := apikey.DefaultRevokeReason
 		_c.mutation.SetRevokeReason(v)
@@ -367,6 +421,15 @@ func (_c *ApiKeyCreate) check() error {
 	}
 	if _, ok := _c.mutation.RateLimitWindow(); !ok {
 		return &ValidationError{Name: "rate_limit_window", err: errors.New(`ent: missing required field "ApiKey.rate_limit_window"`)}
+	}
+	if _, ok := _c.mutation.QuotaLimit(); !ok {
+		return &ValidationError{Name: "quota_limit", err: errors.New(`ent: missing required field "ApiKey.quota_limit"`)}
+	}
+	if _, ok := _c.mutation.QuotaRefill(); !ok {
+		return &ValidationError{Name: "quota_refill", err: errors.New(`ent: missing required field "ApiKey.quota_refill"`)}
+	}
+	if _, ok := _c.mutation.QuotaRefillDay(); !ok {
+		return &ValidationError{Name: "quota_refill_day", err: errors.New(`ent: missing required field "ApiKey.quota_refill_day"`)}
 	}
 	if _, ok := _c.mutation.RevokeReason(); !ok {
 		return &ValidationError{Name: "revoke_reason", err: errors.New(`ent: missing required field "ApiKey.revoke_reason"`)}
@@ -480,6 +543,18 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.RateLimitWindow(); ok {
 		_spec.SetField(apikey.FieldRateLimitWindow, field.TypeInt, value)
 		_node.RateLimitWindow = value
+	}
+	if value, ok := _c.mutation.QuotaLimit(); ok {
+		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)
+		_node.QuotaLimit = value
+	}
+	if value, ok := _c.mutation.QuotaRefill(); ok {
+		_spec.SetField(apikey.FieldQuotaRefill, field.TypeString, value)
+		_node.QuotaRefill = value
+	}
+	if value, ok := _c.mutation.QuotaRefillDay(); ok {
+		_spec.SetField(apikey.FieldQuotaRefillDay, field.TypeInt, value)
+		_node.QuotaRefillDay = value
 	}
 	if value, ok := _c.mutation.RevokedAt(); ok {
 		_spec.SetField(apikey.FieldRevokedAt, field.TypeInt64, value)
@@ -760,6 +835,54 @@ func (u *ApiKeyUpsert) UpdateRateLimitWindow() *ApiKeyUpsert {
 // AddRateLimitWindow adds v to the "rate_limit_window" field.
 func (u *ApiKeyUpsert) AddRateLimitWindow(v int) *ApiKeyUpsert {
 	u.Add(apikey.FieldRateLimitWindow, v)
+	return u
+}
+
+// SetQuotaLimit sets the "quota_limit" field.
+func (u *ApiKeyUpsert) SetQuotaLimit(v int64) *ApiKeyUpsert {
+	u.Set(apikey.FieldQuotaLimit, v)
+	return u
+}
+
+// UpdateQuotaLimit sets the "quota_limit" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateQuotaLimit() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldQuotaLimit)
+	return u
+}
+
+// AddQuotaLimit adds v to the "quota_limit" field.
+func (u *ApiKeyUpsert) AddQuotaLimit(v int64) *ApiKeyUpsert {
+	u.Add(apikey.FieldQuotaLimit, v)
+	return u
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (u *ApiKeyUpsert) SetQuotaRefill(v string) *ApiKeyUpsert {
+	u.Set(apikey.FieldQuotaRefill, v)
+	return u
+}
+
+// UpdateQuotaRefill sets the "quota_refill" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateQuotaRefill() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldQuotaRefill)
+	return u
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (u *ApiKeyUpsert) SetQuotaRefillDay(v int) *ApiKeyUpsert {
+	u.Set(apikey.FieldQuotaRefillDay, v)
+	return u
+}
+
+// UpdateQuotaRefillDay sets the "quota_refill_day" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateQuotaRefillDay() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldQuotaRefillDay)
+	return u
+}
+
+// AddQuotaRefillDay adds v to the "quota_refill_day" field.
+func (u *ApiKeyUpsert) AddQuotaRefillDay(v int) *ApiKeyUpsert {
+	u.Add(apikey.FieldQuotaRefillDay, v)
 	return u
 }
 
@@ -1214,6 +1337,62 @@ func (u *ApiKeyUpsertOne) AddRateLimitWindow(v int) *ApiKeyUpsertOne {
 func (u *ApiKeyUpsertOne) UpdateRateLimitWindow() *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateRateLimitWindow()
+	})
+}
+
+// SetQuotaLimit sets the "quota_limit" field.
+func (u *ApiKeyUpsertOne) SetQuotaLimit(v int64) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaLimit(v)
+	})
+}
+
+// AddQuotaLimit adds v to the "quota_limit" field.
+func (u *ApiKeyUpsertOne) AddQuotaLimit(v int64) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddQuotaLimit(v)
+	})
+}
+
+// UpdateQuotaLimit sets the "quota_limit" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateQuotaLimit() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaLimit()
+	})
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (u *ApiKeyUpsertOne) SetQuotaRefill(v string) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaRefill(v)
+	})
+}
+
+// UpdateQuotaRefill sets the "quota_refill" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateQuotaRefill() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaRefill()
+	})
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (u *ApiKeyUpsertOne) SetQuotaRefillDay(v int) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaRefillDay(v)
+	})
+}
+
+// AddQuotaRefillDay adds v to the "quota_refill_day" field.
+func (u *ApiKeyUpsertOne) AddQuotaRefillDay(v int) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddQuotaRefillDay(v)
+	})
+}
+
+// UpdateQuotaRefillDay sets the "quota_refill_day" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateQuotaRefillDay() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaRefillDay()
 	})
 }
 
@@ -1865,6 +2044,62 @@ func (u *ApiKeyUpsertBulk) AddRateLimitWindow(v int) *ApiKeyUpsertBulk {
 func (u *ApiKeyUpsertBulk) UpdateRateLimitWindow() *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateRateLimitWindow()
+	})
+}
+
+// SetQuotaLimit sets the "quota_limit" field.
+func (u *ApiKeyUpsertBulk) SetQuotaLimit(v int64) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaLimit(v)
+	})
+}
+
+// AddQuotaLimit adds v to the "quota_limit" field.
+func (u *ApiKeyUpsertBulk) AddQuotaLimit(v int64) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddQuotaLimit(v)
+	})
+}
+
+// UpdateQuotaLimit sets the "quota_limit" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateQuotaLimit() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaLimit()
+	})
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (u *ApiKeyUpsertBulk) SetQuotaRefill(v string) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaRefill(v)
+	})
+}
+
+// UpdateQuotaRefill sets the "quota_refill" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateQuotaRefill() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaRefill()
+	})
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (u *ApiKeyUpsertBulk) SetQuotaRefillDay(v int) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetQuotaRefillDay(v)
+	})
+}
+
+// AddQuotaRefillDay adds v to the "quota_refill_day" field.
+func (u *ApiKeyUpsertBulk) AddQuotaRefillDay(v int) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddQuotaRefillDay(v)
+	})
+}
+
+// UpdateQuotaRefillDay sets the "quota_refill_day" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateQuotaRefillDay() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateQuotaRefillDay()
 	})
 }
 

@@ -229,6 +229,62 @@ func (_u *ApiKeyUpdate) AddRateLimitWindow(v int) *ApiKeyUpdate {
 	return _u
 }
 
+// SetQuotaLimit sets the "quota_limit" field.
+func (_u *ApiKeyUpdate) SetQuotaLimit(v int64) *ApiKeyUpdate {
+	_u.mutation.ResetQuotaLimit()
+	_u.mutation.SetQuotaLimit(v)
+	return _u
+}
+
+// SetNillableQuotaLimit sets the "quota_limit" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableQuotaLimit(v *int64) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetQuotaLimit(*v)
+	}
+	return _u
+}
+
+// AddQuotaLimit adds value to the "quota_limit" field.
+func (_u *ApiKeyUpdate) AddQuotaLimit(v int64) *ApiKeyUpdate {
+	_u.mutation.AddQuotaLimit(v)
+	return _u
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (_u *ApiKeyUpdate) SetQuotaRefill(v string) *ApiKeyUpdate {
+	_u.mutation.SetQuotaRefill(v)
+	return _u
+}
+
+// SetNillableQuotaRefill sets the "quota_refill" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableQuotaRefill(v *string) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetQuotaRefill(*v)
+	}
+	return _u
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (_u *ApiKeyUpdate) SetQuotaRefillDay(v int) *ApiKeyUpdate {
+	_u.mutation.ResetQuotaRefillDay()
+	_u.mutation.SetQuotaRefillDay(v)
+	return _u
+}
+
+// SetNillableQuotaRefillDay sets the "quota_refill_day" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableQuotaRefillDay(v *int) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetQuotaRefillDay(*v)
+	}
+	return _u
+}
+
+// AddQuotaRefillDay adds value to the "quota_refill_day" field.
+func (_u *ApiKeyUpdate) AddQuotaRefillDay(v int) *ApiKeyUpdate {
+	_u.mutation.AddQuotaRefillDay(v)
+	return _u
+}
+
 // SetRevokedAt sets the "revoked_at" field.
 func (_u *ApiKeyUpdate) SetRevokedAt(v int64) *ApiKeyUpdate {
 	_u.mutation.ResetRevokedAt()
@@ -536,6 +592,21 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.AddedRateLimitWindow(); ok {
 		_spec.AddField(apikey.FieldRateLimitWindow, field.TypeInt, value)
 	}
+	if value, ok := _u.mutation.QuotaLimit(); ok {
+		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedQuotaLimit(); ok {
+		_spec.AddField(apikey.FieldQuotaLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.QuotaRefill(); ok {
+		_spec.SetField(apikey.FieldQuotaRefill, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.QuotaRefillDay(); ok {
+		_spec.SetField(apikey.FieldQuotaRefillDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedQuotaRefillDay(); ok {
+		_spec.AddField(apikey.FieldQuotaRefillDay, field.TypeInt, value)
+	}
 	if value, ok := _u.mutation.RevokedAt(); ok {
 		_spec.SetField(apikey.FieldRevokedAt, field.TypeInt64, value)
 	}
@@ -812,6 +883,62 @@ func (_u *ApiKeyUpdateOne) SetNillableRateLimitWindow(v *int) *ApiKeyUpdateOne {
 // AddRateLimitWindow adds value to the "rate_limit_window" field.
 func (_u *ApiKeyUpdateOne) AddRateLimitWindow(v int) *ApiKeyUpdateOne {
 	_u.mutation.AddRateLimitWindow(v)
+	return _u
+}
+
+// SetQuotaLimit sets the "quota_limit" field.
+func (_u *ApiKeyUpdateOne) SetQuotaLimit(v int64) *ApiKeyUpdateOne {
+	_u.mutation.ResetQuotaLimit()
+	_u.mutation.SetQuotaLimit(v)
+	return _u
+}
+
+// SetNillableQuotaLimit sets the "quota_limit" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableQuotaLimit(v *int64) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetQuotaLimit(*v)
+	}
+	return _u
+}
+
+// AddQuotaLimit adds value to the "quota_limit" field.
+func (_u *ApiKeyUpdateOne) AddQuotaLimit(v int64) *ApiKeyUpdateOne {
+	_u.mutation.AddQuotaLimit(v)
+	return _u
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (_u *ApiKeyUpdateOne) SetQuotaRefill(v string) *ApiKeyUpdateOne {
+	_u.mutation.SetQuotaRefill(v)
+	return _u
+}
+
+// SetNillableQuotaRefill sets the "quota_refill" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableQuotaRefill(v *string) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetQuotaRefill(*v)
+	}
+	return _u
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (_u *ApiKeyUpdateOne) SetQuotaRefillDay(v int) *ApiKeyUpdateOne {
+	_u.mutation.ResetQuotaRefillDay()
+	_u.mutation.SetQuotaRefillDay(v)
+	return _u
+}
+
+// SetNillableQuotaRefillDay sets the "quota_refill_day" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableQuotaRefillDay(v *int) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetQuotaRefillDay(*v)
+	}
+	return _u
+}
+
+// AddQuotaRefillDay adds value to the "quota_refill_day" field.
+func (_u *ApiKeyUpdateOne) AddQuotaRefillDay(v int) *ApiKeyUpdateOne {
+	_u.mutation.AddQuotaRefillDay(v)
 	return _u
 }
 
@@ -1151,6 +1278,21 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	}
 	if value, ok := _u.mutation.AddedRateLimitWindow(); ok {
 		_spec.AddField(apikey.FieldRateLimitWindow, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.QuotaLimit(); ok {
+		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedQuotaLimit(); ok {
+		_spec.AddField(apikey.FieldQuotaLimit, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.QuotaRefill(); ok {
+		_spec.SetField(apikey.FieldQuotaRefill, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.QuotaRefillDay(); ok {
+		_spec.SetField(apikey.FieldQuotaRefillDay, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.AddedQuotaRefillDay(); ok {
+		_spec.AddField(apikey.FieldQuotaRefillDay, field.TypeInt, value)
 	}
 	if value, ok := _u.mutation.RevokedAt(); ok {
 		_spec.SetField(apikey.FieldRevokedAt, field.TypeInt64, value)

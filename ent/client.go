@@ -15,6 +15,7 @@ import (
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
@@ -22,6 +23,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
+	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 
 	stdsql "database/sql"
@@ -34,6 +36,8 @@ type Client struct {
 	Schema *migrate.Schema
 	// ApiKey is the client for interacting with the ApiKey builders.
 	ApiKey *ApiKeyClient
+	// ApiKeyQuota is the client for interacting with the ApiKeyQuota builders.
+	ApiKeyQuota *ApiKeyQuotaClient
 	// ApiKeyUsage is the client for interacting with the ApiKeyUsage builders.
 	ApiKeyUsage *ApiKeyUsageClient
 	// Delivery is the client for interacting with the Delivery builders.
@@ -48,6 +52,8 @@ type Client struct {
 	Revision *RevisionClient
 	// Setting is the client for interacting with the Setting builders.
 	Setting *SettingClient
+	// UsageBucket is the client for interacting with the UsageBucket builders.
+	UsageBucket *UsageBucketClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
 }
@@ -62,6 +68,7 @@ func NewClient(opts ...Option) *Client {
 func (c *Client) init() {
 	c.Schema = migrate.NewSchema(c.driver)
 	c.ApiKey = NewApiKeyClient(c.config)
+	c.ApiKeyQuota = NewApiKeyQuotaClient(c.config)
 	c.ApiKeyUsage = NewApiKeyUsageClient(c.config)
 	c.Delivery = NewDeliveryClient(c.config)
 	c.DeliveryAttempt = NewDeliveryAttemptClient(c.config)
@@ -69,6 +76,7 @@ func (c *Client) init() {
 	c.OperatorToken = NewOperatorTokenClient(c.config)
 	c.Revision = NewRevisionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
+	c.UsageBucket = NewUsageBucketClient(c.config)
 	c.Webhook = NewWebhookClient(c.config)
 }
 
@@ -163,6 +171,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		ctx:             ctx,
 		config:          cfg,
 		ApiKey:          NewApiKeyClient(cfg),
+		ApiKeyQuota:     NewApiKeyQuotaClient(cfg),
 		ApiKeyUsage:     NewApiKeyUsageClient(cfg),
 		Delivery:        NewDeliveryClient(cfg),
 		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
@@ -170,6 +179,7 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		OperatorToken:   NewOperatorTokenClient(cfg),
 		Revision:        NewRevisionClient(cfg),
 		Setting:         NewSettingClient(cfg),
+		UsageBucket:     NewUsageBucketClient(cfg),
 		Webhook:         NewWebhookClient(cfg),
 	}, nil
 }
@@ -191,6 +201,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		ctx:             ctx,
 		config:          cfg,
 		ApiKey:          NewApiKeyClient(cfg),
+		ApiKeyQuota:     NewApiKeyQuotaClient(cfg),
 		ApiKeyUsage:     NewApiKeyUsageClient(cfg),
 		Delivery:        NewDeliveryClient(cfg),
 		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
@@ -198,6 +209,7 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		OperatorToken:   NewOperatorTokenClient(cfg),
 		Revision:        NewRevisionClient(cfg),
 		Setting:         NewSettingClient(cfg),
+		UsageBucket:     NewUsageBucketClient(cfg),
 		Webhook:         NewWebhookClient(cfg),
 	}, nil
 }
@@ -228,8 +240,8 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.ApiKey, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.OperatorToken, c.Revision, c.Setting, c.Webhook,
+		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
+		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.Webhook,
 	} {
 		n.Use(hooks...)
 	}
@@ -239,8 +251,8 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.ApiKey, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.OperatorToken, c.Revision, c.Setting, c.Webhook,
+		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
+		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.Webhook,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -251,6 +263,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 	switch m := m.(type) {
 	case *ApiKeyMutation:
 		return c.ApiKey.mutate(ctx, m)
+	case *ApiKeyQuotaMutation:
+		return c.ApiKeyQuota.mutate(ctx, m)
 	case *ApiKeyUsageMutation:
 		return c.ApiKeyUsage.mutate(ctx, m)
 	case *DeliveryMutation:
@@ -265,6 +279,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Revision.mutate(ctx, m)
 	case *SettingMutation:
 		return c.Setting.mutate(ctx, m)
+	case *UsageBucketMutation:
+		return c.UsageBucket.mutate(ctx, m)
 	case *WebhookMutation:
 		return c.Webhook.mutate(ctx, m)
 	default:
@@ -402,6 +418,139 @@ func (c *ApiKeyClient) mutate(ctx context.Context, m *ApiKeyMutation) (Value, er
 		return (&ApiKeyDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown ApiKey mutation op: %q", m.Op())
+	}
+}
+
+// ApiKeyQuotaClient is a client for the ApiKeyQuota schema.
+type ApiKeyQuotaClient struct {
+	config
+}
+
+// NewApiKeyQuotaClient returns a client for the ApiKeyQuota from the given config.
+func NewApiKeyQuotaClient(c config) *ApiKeyQuotaClient {
+	return &ApiKeyQuotaClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `apikeyquota.Hooks(f(g(h())))`.
+func (c *ApiKeyQuotaClient) Use(hooks ...Hook) {
+	c.hooks.ApiKeyQuota = append(c.hooks.ApiKeyQuota, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `apikeyquota.Intercept(f(g(h())))`.
+func (c *ApiKeyQuotaClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApiKeyQuota = append(c.inters.ApiKeyQuota, interceptors...)
+}
+
+// Create returns a builder for creating a ApiKeyQuota entity.
+func (c *ApiKeyQuotaClient) Create() *ApiKeyQuotaCreate {
+	mutation := newApiKeyQuotaMutation(c.config, OpCreate)
+	return &ApiKeyQuotaCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApiKeyQuota entities.
+func (c *ApiKeyQuotaClient) CreateBulk(builders ...*ApiKeyQuotaCreate) *ApiKeyQuotaCreateBulk {
+	return &ApiKeyQuotaCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApiKeyQuotaClient) MapCreateBulk(slice any, setFunc func(*ApiKeyQuotaCreate, int)) *ApiKeyQuotaCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApiKeyQuotaCreateBulk{err: fmt.Errorf("calling to ApiKeyQuotaClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApiKeyQuotaCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApiKeyQuotaCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApiKeyQuota.
+func (c *ApiKeyQuotaClient) Update() *ApiKeyQuotaUpdate {
+	mutation := newApiKeyQuotaMutation(c.config, OpUpdate)
+	return &ApiKeyQuotaUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApiKeyQuotaClient) UpdateOne(_m *ApiKeyQuota) *ApiKeyQuotaUpdateOne {
+	mutation := newApiKeyQuotaMutation(c.config, OpUpdateOne, withApiKeyQuota(_m))
+	return &ApiKeyQuotaUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApiKeyQuotaClient) UpdateOneID(id string) *ApiKeyQuotaUpdateOne {
+	mutation := newApiKeyQuotaMutation(c.config, OpUpdateOne, withApiKeyQuotaID(id))
+	return &ApiKeyQuotaUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApiKeyQuota.
+func (c *ApiKeyQuotaClient) Delete() *ApiKeyQuotaDelete {
+	mutation := newApiKeyQuotaMutation(c.config, OpDelete)
+	return &ApiKeyQuotaDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApiKeyQuotaClient) DeleteOne(_m *ApiKeyQuota) *ApiKeyQuotaDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApiKeyQuotaClient) DeleteOneID(id string) *ApiKeyQuotaDeleteOne {
+	builder := c.Delete().Where(apikeyquota.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApiKeyQuotaDeleteOne{builder}
+}
+
+// Query returns a query builder for ApiKeyQuota.
+func (c *ApiKeyQuotaClient) Query() *ApiKeyQuotaQuery {
+	return &ApiKeyQuotaQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApiKeyQuota},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApiKeyQuota entity by its id.
+func (c *ApiKeyQuotaClient) Get(ctx context.Context, id string) (*ApiKeyQuota, error) {
+	return c.Query().Where(apikeyquota.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApiKeyQuotaClient) GetX(ctx context.Context, id string) *ApiKeyQuota {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApiKeyQuotaClient) Hooks() []Hook {
+	return c.hooks.ApiKeyQuota
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApiKeyQuotaClient) Interceptors() []Interceptor {
+	return c.inters.ApiKeyQuota
+}
+
+func (c *ApiKeyQuotaClient) mutate(ctx context.Context, m *ApiKeyQuotaMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApiKeyQuotaCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApiKeyQuotaUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApiKeyQuotaUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApiKeyQuotaDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApiKeyQuota mutation op: %q", m.Op())
 	}
 }
 
@@ -1336,6 +1485,139 @@ func (c *SettingClient) mutate(ctx context.Context, m *SettingMutation) (Value, 
 	}
 }
 
+// UsageBucketClient is a client for the UsageBucket schema.
+type UsageBucketClient struct {
+	config
+}
+
+// NewUsageBucketClient returns a client for the UsageBucket from the given config.
+func NewUsageBucketClient(c config) *UsageBucketClient {
+	return &UsageBucketClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `usagebucket.Hooks(f(g(h())))`.
+func (c *UsageBucketClient) Use(hooks ...Hook) {
+	c.hooks.UsageBucket = append(c.hooks.UsageBucket, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `usagebucket.Intercept(f(g(h())))`.
+func (c *UsageBucketClient) Intercept(interceptors ...Interceptor) {
+	c.inters.UsageBucket = append(c.inters.UsageBucket, interceptors...)
+}
+
+// Create returns a builder for creating a UsageBucket entity.
+func (c *UsageBucketClient) Create() *UsageBucketCreate {
+	mutation := newUsageBucketMutation(c.config, OpCreate)
+	return &UsageBucketCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of UsageBucket entities.
+func (c *UsageBucketClient) CreateBulk(builders ...*UsageBucketCreate) *UsageBucketCreateBulk {
+	return &UsageBucketCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *UsageBucketClient) MapCreateBulk(slice any, setFunc func(*UsageBucketCreate, int)) *UsageBucketCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &UsageBucketCreateBulk{err: fmt.Errorf("calling to UsageBucketClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*UsageBucketCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &UsageBucketCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for UsageBucket.
+func (c *UsageBucketClient) Update() *UsageBucketUpdate {
+	mutation := newUsageBucketMutation(c.config, OpUpdate)
+	return &UsageBucketUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *UsageBucketClient) UpdateOne(_m *UsageBucket) *UsageBucketUpdateOne {
+	mutation := newUsageBucketMutation(c.config, OpUpdateOne, withUsageBucket(_m))
+	return &UsageBucketUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *UsageBucketClient) UpdateOneID(id int64) *UsageBucketUpdateOne {
+	mutation := newUsageBucketMutation(c.config, OpUpdateOne, withUsageBucketID(id))
+	return &UsageBucketUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for UsageBucket.
+func (c *UsageBucketClient) Delete() *UsageBucketDelete {
+	mutation := newUsageBucketMutation(c.config, OpDelete)
+	return &UsageBucketDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *UsageBucketClient) DeleteOne(_m *UsageBucket) *UsageBucketDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *UsageBucketClient) DeleteOneID(id int64) *UsageBucketDeleteOne {
+	builder := c.Delete().Where(usagebucket.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &UsageBucketDeleteOne{builder}
+}
+
+// Query returns a query builder for UsageBucket.
+func (c *UsageBucketClient) Query() *UsageBucketQuery {
+	return &UsageBucketQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeUsageBucket},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a UsageBucket entity by its id.
+func (c *UsageBucketClient) Get(ctx context.Context, id int64) (*UsageBucket, error) {
+	return c.Query().Where(usagebucket.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *UsageBucketClient) GetX(ctx context.Context, id int64) *UsageBucket {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *UsageBucketClient) Hooks() []Hook {
+	return c.hooks.UsageBucket
+}
+
+// Interceptors returns the client interceptors.
+func (c *UsageBucketClient) Interceptors() []Interceptor {
+	return c.inters.UsageBucket
+}
+
+func (c *UsageBucketClient) mutate(ctx context.Context, m *UsageBucketMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&UsageBucketCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&UsageBucketUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&UsageBucketUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&UsageBucketDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown UsageBucket mutation op: %q", m.Op())
+	}
+}
+
 // WebhookClient is a client for the Webhook schema.
 type WebhookClient struct {
 	config
@@ -1472,12 +1754,12 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		ApiKey, ApiKeyUsage, Delivery, DeliveryAttempt, Event, OperatorToken, Revision,
-		Setting, Webhook []ent.Hook
+		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
+		OperatorToken, Revision, Setting, UsageBucket, Webhook []ent.Hook
 	}
 	inters struct {
-		ApiKey, ApiKeyUsage, Delivery, DeliveryAttempt, Event, OperatorToken, Revision,
-		Setting, Webhook []ent.Interceptor
+		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
+		OperatorToken, Revision, Setting, UsageBucket, Webhook []ent.Interceptor
 	}
 )
 

@@ -13,6 +13,7 @@ import (
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
@@ -20,6 +21,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
+	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
 
@@ -82,6 +84,7 @@ func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
 			apikey.Table:          apikey.ValidColumn,
+			apikeyquota.Table:     apikeyquota.ValidColumn,
 			apikeyusage.Table:     apikeyusage.ValidColumn,
 			delivery.Table:        delivery.ValidColumn,
 			deliveryattempt.Table: deliveryattempt.ValidColumn,
@@ -89,6 +92,7 @@ func checkColumn(t, c string) error {
 			operatortoken.Table:   operatortoken.ValidColumn,
 			revision.Table:        revision.ValidColumn,
 			setting.Table:         setting.ValidColumn,
+			usagebucket.Table:     usagebucket.ValidColumn,
 			webhook.Table:         webhook.ValidColumn,
 		})
 	})

@@ -11,6 +11,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
@@ -19,6 +20,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/predicate"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
+	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
 
@@ -32,6 +34,7 @@ const (
 
 	// Node types.
 	TypeApiKey          = "ApiKey"
+	TypeApiKeyQuota     = "ApiKeyQuota"
 	TypeApiKeyUsage     = "ApiKeyUsage"
 	TypeDelivery        = "Delivery"
 	TypeDeliveryAttempt = "DeliveryAttempt"
@@ -39,6 +42,7 @@ const (
 	TypeOperatorToken   = "OperatorToken"
 	TypeRevision        = "Revision"
 	TypeSetting         = "Setting"
+	TypeUsageBucket     = "UsageBucket"
 	TypeWebhook         = "Webhook"
 )
 
@@ -69,6 +73,11 @@ type ApiKeyMutation struct {
 	addrate_limit_requests *int
 	rate_limit_window      *int
 	addrate_limit_window   *int
+	quota_limit            *int64
+	addquota_limit         *int64
+	quota_refill           *string
+	quota_refill_day       *int
+	addquota_refill_day    *int
 	revoked_at             *int64
 	addrevoked_at          *int64
 	revoke_reason          *string
@@ -897,6 +906,154 @@ func (m *ApiKeyMutation) ResetRateLimitWindow() {
 	m.addrate_limit_window = nil
 }
 
+// SetQuotaLimit sets the "quota_limit" field.
+func (m *ApiKeyMutation) SetQuotaLimit(i int64) {
+	m.quota_limit = &i
+	m.addquota_limit = nil
+}
+
+// QuotaLimit returns the value of the "quota_limit" field in the mutation.
+func (m *ApiKeyMutation) QuotaLimit() (r int64, exists bool) {
+	v := m.quota_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldQuotaLimit returns the old "quota_limit" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldQuotaLimit(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldQuotaLimit is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldQuotaLimit requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldQuotaLimit: %w", err)
+	}
+	return oldValue.QuotaLimit, nil
+}
+
+// AddQuotaLimit adds i to the "quota_limit" field.
+func (m *ApiKeyMutation) AddQuotaLimit(i int64) {
+	if m.addquota_limit != nil {
+		*m.addquota_limit += i
+	} else {
+		m.addquota_limit = &i
+	}
+}
+
+// AddedQuotaLimit returns the value that was added to the "quota_limit" field in this mutation.
+func (m *ApiKeyMutation) AddedQuotaLimit() (r int64, exists bool) {
+	v := m.addquota_limit
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetQuotaLimit resets all changes to the "quota_limit" field.
+func (m *ApiKeyMutation) ResetQuotaLimit() {
+	m.quota_limit = nil
+	m.addquota_limit = nil
+}
+
+// SetQuotaRefill sets the "quota_refill" field.
+func (m *ApiKeyMutation) SetQuotaRefill(s string) {
+	m.quota_refill = &s
+}
+
+// QuotaRefill returns the value of the "quota_refill" field in the mutation.
+func (m *ApiKeyMutation) QuotaRefill() (r string, exists bool) {
+	v := m.quota_refill
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldQuotaRefill returns the old "quota_refill" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldQuotaRefill(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldQuotaRefill is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldQuotaRefill requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldQuotaRefill: %w", err)
+	}
+	return oldValue.QuotaRefill, nil
+}
+
+// ResetQuotaRefill resets all changes to the "quota_refill" field.
+func (m *ApiKeyMutation) ResetQuotaRefill() {
+	m.quota_refill = nil
+}
+
+// SetQuotaRefillDay sets the "quota_refill_day" field.
+func (m *ApiKeyMutation) SetQuotaRefillDay(i int) {
+	m.quota_refill_day = &i
+	m.addquota_refill_day = nil
+}
+
+// QuotaRefillDay returns the value of the "quota_refill_day" field in the mutation.
+func (m *ApiKeyMutation) QuotaRefillDay() (r int, exists bool) {
+	v := m.quota_refill_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldQuotaRefillDay returns the old "quota_refill_day" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldQuotaRefillDay(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldQuotaRefillDay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldQuotaRefillDay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldQuotaRefillDay: %w", err)
+	}
+	return oldValue.QuotaRefillDay, nil
+}
+
+// AddQuotaRefillDay adds i to the "quota_refill_day" field.
+func (m *ApiKeyMutation) AddQuotaRefillDay(i int) {
+	if m.addquota_refill_day != nil {
+		*m.addquota_refill_day += i
+	} else {
+		m.addquota_refill_day = &i
+	}
+}
+
+// AddedQuotaRefillDay returns the value that was added to the "quota_refill_day" field in this mutation.
+func (m *ApiKeyMutation) AddedQuotaRefillDay() (r int, exists bool) {
+	v := m.addquota_refill_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetQuotaRefillDay resets all changes to the "quota_refill_day" field.
+func (m *ApiKeyMutation) ResetQuotaRefillDay() {
+	m.quota_refill_day = nil
+	m.addquota_refill_day = nil
+}
+
 // SetRevokedAt sets the "revoked_at" field.
 func (m *ApiKeyMutation) SetRevokedAt(i int64) {
 	m.revoked_at = &i
@@ -1462,7 +1619,7 @@ func (m *ApiKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyMutation) Fields() []string {
-	fields := make([]string, 0, 25)
+	fields := make([]string, 0, 28)
 	if m.organization_id != nil {
 		fields = append(fields, apikey.FieldOrganizationID)
 	}
@@ -1504,6 +1661,15 @@ func (m *ApiKeyMutation) Fields() []string {
 	}
 	if m.rate_limit_window != nil {
 		fields = append(fields, apikey.FieldRateLimitWindow)
+	}
+	if m.quota_limit != nil {
+		fields = append(fields, apikey.FieldQuotaLimit)
+	}
+	if m.quota_refill != nil {
+		fields = append(fields, apikey.FieldQuotaRefill)
+	}
+	if m.quota_refill_day != nil {
+		fields = append(fields, apikey.FieldQuotaRefillDay)
 	}
 	if m.revoked_at != nil {
 		fields = append(fields, apikey.FieldRevokedAt)
@@ -1574,6 +1740,12 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.RateLimitRequests()
 	case apikey.FieldRateLimitWindow:
 		return m.RateLimitWindow()
+	case apikey.FieldQuotaLimit:
+		return m.QuotaLimit()
+	case apikey.FieldQuotaRefill:
+		return m.QuotaRefill()
+	case apikey.FieldQuotaRefillDay:
+		return m.QuotaRefillDay()
 	case apikey.FieldRevokedAt:
 		return m.RevokedAt()
 	case apikey.FieldRevokeReason:
@@ -1633,6 +1805,12 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldRateLimitRequests(ctx)
 	case apikey.FieldRateLimitWindow:
 		return m.OldRateLimitWindow(ctx)
+	case apikey.FieldQuotaLimit:
+		return m.OldQuotaLimit(ctx)
+	case apikey.FieldQuotaRefill:
+		return m.OldQuotaRefill(ctx)
+	case apikey.FieldQuotaRefillDay:
+		return m.OldQuotaRefillDay(ctx)
 	case apikey.FieldRevokedAt:
 		return m.OldRevokedAt(ctx)
 	case apikey.FieldRevokeReason:
@@ -1762,6 +1940,27 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetRateLimitWindow(v)
 		return nil
+	case apikey.FieldQuotaLimit:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetQuotaLimit(v)
+		return nil
+	case apikey.FieldQuotaRefill:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetQuotaRefill(v)
+		return nil
+	case apikey.FieldQuotaRefillDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetQuotaRefillDay(v)
+		return nil
 	case apikey.FieldRevokedAt:
 		v, ok := value.(int64)
 		if !ok {
@@ -1862,6 +2061,12 @@ func (m *ApiKeyMutation) AddedFields() []string {
 	if m.addrate_limit_window != nil {
 		fields = append(fields, apikey.FieldRateLimitWindow)
 	}
+	if m.addquota_limit != nil {
+		fields = append(fields, apikey.FieldQuotaLimit)
+	}
+	if m.addquota_refill_day != nil {
+		fields = append(fields, apikey.FieldQuotaRefillDay)
+	}
 	if m.addrevoked_at != nil {
 		fields = append(fields, apikey.FieldRevokedAt)
 	}
@@ -1892,6 +2097,10 @@ func (m *ApiKeyMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedRateLimitRequests()
 	case apikey.FieldRateLimitWindow:
 		return m.AddedRateLimitWindow()
+	case apikey.FieldQuotaLimit:
+		return m.AddedQuotaLimit()
+	case apikey.FieldQuotaRefillDay:
+		return m.AddedQuotaRefillDay()
 	case apikey.FieldRevokedAt:
 		return m.AddedRevokedAt()
 	case apikey.FieldPreviousExpiresAt:
@@ -1943,6 +2152,20 @@ func (m *ApiKeyMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddRateLimitWindow(v)
+		return nil
+	case apikey.FieldQuotaLimit:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddQuotaLimit(v)
+		return nil
+	case apikey.FieldQuotaRefillDay:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddQuotaRefillDay(v)
 		return nil
 	case apikey.FieldRevokedAt:
 		v, ok := value.(int64)
@@ -2098,6 +2321,15 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 	case apikey.FieldRateLimitWindow:
 		m.ResetRateLimitWindow()
 		return nil
+	case apikey.FieldQuotaLimit:
+		m.ResetQuotaLimit()
+		return nil
+	case apikey.FieldQuotaRefill:
+		m.ResetQuotaRefill()
+		return nil
+	case apikey.FieldQuotaRefillDay:
+		m.ResetQuotaRefillDay()
+		return nil
 	case apikey.FieldRevokedAt:
 		m.ResetRevokedAt()
 		return nil
@@ -2181,6 +2413,571 @@ func (m *ApiKeyMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *ApiKeyMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown ApiKey edge %s", name)
+}
+
+// ApiKeyQuotaMutation represents an operation that mutates the ApiKeyQuota nodes in the graph.
+type ApiKeyQuotaMutation struct {
+	config
+	op             Op
+	typ            string
+	id             *string
+	remaining      *int64
+	addremaining   *int64
+	refilled_at    *int64
+	addrefilled_at *int64
+	epoch          *int64
+	addepoch       *int64
+	clearedFields  map[string]struct{}
+	done           bool
+	oldValue       func(context.Context) (*ApiKeyQuota, error)
+	predicates     []predicate.ApiKeyQuota
+}
+
+var _ ent.Mutation = (*ApiKeyQuotaMutation)(nil)
+
+// apikeyquotaOption allows management of the mutation configuration using functional options.
+type apikeyquotaOption func(*ApiKeyQuotaMutation)
+
+// newApiKeyQuotaMutation creates new mutation for the ApiKeyQuota entity.
+func newApiKeyQuotaMutation(c config, op Op, opts ...apikeyquotaOption) *ApiKeyQuotaMutation {
+	m := &ApiKeyQuotaMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApiKeyQuota,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApiKeyQuotaID sets the ID field of the mutation.
+func withApiKeyQuotaID(id string) apikeyquotaOption {
+	return func(m *ApiKeyQuotaMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApiKeyQuota
+		)
+		m.oldValue = func(ctx context.Context) (*ApiKeyQuota, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApiKeyQuota.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApiKeyQuota sets the old ApiKeyQuota of the mutation.
+func withApiKeyQuota(node *ApiKeyQuota) apikeyquotaOption {
+	return func(m *ApiKeyQuotaMutation) {
+		m.oldValue = func(context.Context) (*ApiKeyQuota, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApiKeyQuotaMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApiKeyQuotaMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of ApiKeyQuota entities.
+func (m *ApiKeyQuotaMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApiKeyQuotaMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApiKeyQuotaMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApiKeyQuota.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetRemaining sets the "remaining" field.
+func (m *ApiKeyQuotaMutation) SetRemaining(i int64) {
+	m.remaining = &i
+	m.addremaining = nil
+}
+
+// Remaining returns the value of the "remaining" field in the mutation.
+func (m *ApiKeyQuotaMutation) Remaining() (r int64, exists bool) {
+	v := m.remaining
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRemaining returns the old "remaining" field's value of the ApiKeyQuota entity.
+// If the ApiKeyQuota object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyQuotaMutation) OldRemaining(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRemaining is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRemaining requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRemaining: %w", err)
+	}
+	return oldValue.Remaining, nil
+}
+
+// AddRemaining adds i to the "remaining" field.
+func (m *ApiKeyQuotaMutation) AddRemaining(i int64) {
+	if m.addremaining != nil {
+		*m.addremaining += i
+	} else {
+		m.addremaining = &i
+	}
+}
+
+// AddedRemaining returns the value that was added to the "remaining" field in this mutation.
+func (m *ApiKeyQuotaMutation) AddedRemaining() (r int64, exists bool) {
+	v := m.addremaining
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRemaining resets all changes to the "remaining" field.
+func (m *ApiKeyQuotaMutation) ResetRemaining() {
+	m.remaining = nil
+	m.addremaining = nil
+}
+
+// SetRefilledAt sets the "refilled_at" field.
+func (m *ApiKeyQuotaMutation) SetRefilledAt(i int64) {
+	m.refilled_at = &i
+	m.addrefilled_at = nil
+}
+
+// RefilledAt returns the value of the "refilled_at" field in the mutation.
+func (m *ApiKeyQuotaMutation) RefilledAt() (r int64, exists bool) {
+	v := m.refilled_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRefilledAt returns the old "refilled_at" field's value of the ApiKeyQuota entity.
+// If the ApiKeyQuota object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyQuotaMutation) OldRefilledAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRefilledAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRefilledAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRefilledAt: %w", err)
+	}
+	return oldValue.RefilledAt, nil
+}
+
+// AddRefilledAt adds i to the "refilled_at" field.
+func (m *ApiKeyQuotaMutation) AddRefilledAt(i int64) {
+	if m.addrefilled_at != nil {
+		*m.addrefilled_at += i
+	} else {
+		m.addrefilled_at = &i
+	}
+}
+
+// AddedRefilledAt returns the value that was added to the "refilled_at" field in this mutation.
+func (m *ApiKeyQuotaMutation) AddedRefilledAt() (r int64, exists bool) {
+	v := m.addrefilled_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearRefilledAt clears the value of the "refilled_at" field.
+func (m *ApiKeyQuotaMutation) ClearRefilledAt() {
+	m.refilled_at = nil
+	m.addrefilled_at = nil
+	m.clearedFields[apikeyquota.FieldRefilledAt] = struct{}{}
+}
+
+// RefilledAtCleared returns if the "refilled_at" field was cleared in this mutation.
+func (m *ApiKeyQuotaMutation) RefilledAtCleared() bool {
+	_, ok := m.clearedFields[apikeyquota.FieldRefilledAt]
+	return ok
+}
+
+// ResetRefilledAt resets all changes to the "refilled_at" field.
+func (m *ApiKeyQuotaMutation) ResetRefilledAt() {
+	m.refilled_at = nil
+	m.addrefilled_at = nil
+	delete(m.clearedFields, apikeyquota.FieldRefilledAt)
+}
+
+// SetEpoch sets the "epoch" field.
+func (m *ApiKeyQuotaMutation) SetEpoch(i int64) {
+	m.epoch = &i
+	m.addepoch = nil
+}
+
+// Epoch returns the value of the "epoch" field in the mutation.
+func (m *ApiKeyQuotaMutation) Epoch() (r int64, exists bool) {
+	v := m.epoch
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEpoch returns the old "epoch" field's value of the ApiKeyQuota entity.
+// If the ApiKeyQuota object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyQuotaMutation) OldEpoch(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEpoch is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEpoch requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEpoch: %w", err)
+	}
+	return oldValue.Epoch, nil
+}
+
+// AddEpoch adds i to the "epoch" field.
+func (m *ApiKeyQuotaMutation) AddEpoch(i int64) {
+	if m.addepoch != nil {
+		*m.addepoch += i
+	} else {
+		m.addepoch = &i
+	}
+}
+
+// AddedEpoch returns the value that was added to the "epoch" field in this mutation.
+func (m *ApiKeyQuotaMutation) AddedEpoch() (r int64, exists bool) {
+	v := m.addepoch
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetEpoch resets all changes to the "epoch" field.
+func (m *ApiKeyQuotaMutation) ResetEpoch() {
+	m.epoch = nil
+	m.addepoch = nil
+}
+
+// Where appends a list predicates to the ApiKeyQuotaMutation builder.
+func (m *ApiKeyQuotaMutation) Where(ps ...predicate.ApiKeyQuota) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApiKeyQuotaMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApiKeyQuotaMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApiKeyQuota, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApiKeyQuotaMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApiKeyQuotaMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApiKeyQuota).
+func (m *ApiKeyQuotaMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApiKeyQuotaMutation) Fields() []string {
+	fields := make([]string, 0, 3)
+	if m.remaining != nil {
+		fields = append(fields, apikeyquota.FieldRemaining)
+	}
+	if m.refilled_at != nil {
+		fields = append(fields, apikeyquota.FieldRefilledAt)
+	}
+	if m.epoch != nil {
+		fields = append(fields, apikeyquota.FieldEpoch)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApiKeyQuotaMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		return m.Remaining()
+	case apikeyquota.FieldRefilledAt:
+		return m.RefilledAt()
+	case apikeyquota.FieldEpoch:
+		return m.Epoch()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApiKeyQuotaMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		return m.OldRemaining(ctx)
+	case apikeyquota.FieldRefilledAt:
+		return m.OldRefilledAt(ctx)
+	case apikeyquota.FieldEpoch:
+		return m.OldEpoch(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApiKeyQuota field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyQuotaMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRemaining(v)
+		return nil
+	case apikeyquota.FieldRefilledAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRefilledAt(v)
+		return nil
+	case apikeyquota.FieldEpoch:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEpoch(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyQuota field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApiKeyQuotaMutation) AddedFields() []string {
+	var fields []string
+	if m.addremaining != nil {
+		fields = append(fields, apikeyquota.FieldRemaining)
+	}
+	if m.addrefilled_at != nil {
+		fields = append(fields, apikeyquota.FieldRefilledAt)
+	}
+	if m.addepoch != nil {
+		fields = append(fields, apikeyquota.FieldEpoch)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApiKeyQuotaMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		return m.AddedRemaining()
+	case apikeyquota.FieldRefilledAt:
+		return m.AddedRefilledAt()
+	case apikeyquota.FieldEpoch:
+		return m.AddedEpoch()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyQuotaMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRemaining(v)
+		return nil
+	case apikeyquota.FieldRefilledAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRefilledAt(v)
+		return nil
+	case apikeyquota.FieldEpoch:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddEpoch(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyQuota numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApiKeyQuotaMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(apikeyquota.FieldRefilledAt) {
+		fields = append(fields, apikeyquota.FieldRefilledAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApiKeyQuotaMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApiKeyQuotaMutation) ClearField(name string) error {
+	switch name {
+	case apikeyquota.FieldRefilledAt:
+		m.ClearRefilledAt()
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyQuota nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApiKeyQuotaMutation) ResetField(name string) error {
+	switch name {
+	case apikeyquota.FieldRemaining:
+		m.ResetRemaining()
+		return nil
+	case apikeyquota.FieldRefilledAt:
+		m.ResetRefilledAt()
+		return nil
+	case apikeyquota.FieldEpoch:
+		m.ResetEpoch()
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyQuota field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApiKeyQuotaMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApiKeyQuotaMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApiKeyQuotaMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApiKeyQuotaMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApiKeyQuotaMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApiKeyQuotaMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApiKeyQuotaMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyQuota unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApiKeyQuotaMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyQuota edge %s", name)
 }
 
 // ApiKeyUsageMutation represents an operation that mutates the ApiKeyUsage nodes in the graph.
@@ -7575,6 +8372,710 @@ func (m *SettingMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *SettingMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Setting edge %s", name)
+}
+
+// UsageBucketMutation represents an operation that mutates the UsageBucket nodes in the graph.
+type UsageBucketMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int64
+	organization_id *string
+	key_id          *string
+	width           *int
+	addwidth        *int
+	start           *int64
+	addstart        *int64
+	code            *string
+	count           *int64
+	addcount        *int64
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*UsageBucket, error)
+	predicates      []predicate.UsageBucket
+}
+
+var _ ent.Mutation = (*UsageBucketMutation)(nil)
+
+// usagebucketOption allows management of the mutation configuration using functional options.
+type usagebucketOption func(*UsageBucketMutation)
+
+// newUsageBucketMutation creates new mutation for the UsageBucket entity.
+func newUsageBucketMutation(c config, op Op, opts ...usagebucketOption) *UsageBucketMutation {
+	m := &UsageBucketMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeUsageBucket,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withUsageBucketID sets the ID field of the mutation.
+func withUsageBucketID(id int64) usagebucketOption {
+	return func(m *UsageBucketMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *UsageBucket
+		)
+		m.oldValue = func(ctx context.Context) (*UsageBucket, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().UsageBucket.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withUsageBucket sets the old UsageBucket of the mutation.
+func withUsageBucket(node *UsageBucket) usagebucketOption {
+	return func(m *UsageBucketMutation) {
+		m.oldValue = func(context.Context) (*UsageBucket, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m UsageBucketMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m UsageBucketMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of UsageBucket entities.
+func (m *UsageBucketMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *UsageBucketMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *UsageBucketMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().UsageBucket.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *UsageBucketMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *UsageBucketMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *UsageBucketMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetKeyID sets the "key_id" field.
+func (m *UsageBucketMutation) SetKeyID(s string) {
+	m.key_id = &s
+}
+
+// KeyID returns the value of the "key_id" field in the mutation.
+func (m *UsageBucketMutation) KeyID() (r string, exists bool) {
+	v := m.key_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeyID returns the old "key_id" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldKeyID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeyID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeyID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeyID: %w", err)
+	}
+	return oldValue.KeyID, nil
+}
+
+// ResetKeyID resets all changes to the "key_id" field.
+func (m *UsageBucketMutation) ResetKeyID() {
+	m.key_id = nil
+}
+
+// SetWidth sets the "width" field.
+func (m *UsageBucketMutation) SetWidth(i int) {
+	m.width = &i
+	m.addwidth = nil
+}
+
+// Width returns the value of the "width" field in the mutation.
+func (m *UsageBucketMutation) Width() (r int, exists bool) {
+	v := m.width
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWidth returns the old "width" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldWidth(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWidth is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWidth requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWidth: %w", err)
+	}
+	return oldValue.Width, nil
+}
+
+// AddWidth adds i to the "width" field.
+func (m *UsageBucketMutation) AddWidth(i int) {
+	if m.addwidth != nil {
+		*m.addwidth += i
+	} else {
+		m.addwidth = &i
+	}
+}
+
+// AddedWidth returns the value that was added to the "width" field in this mutation.
+func (m *UsageBucketMutation) AddedWidth() (r int, exists bool) {
+	v := m.addwidth
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetWidth resets all changes to the "width" field.
+func (m *UsageBucketMutation) ResetWidth() {
+	m.width = nil
+	m.addwidth = nil
+}
+
+// SetStart sets the "start" field.
+func (m *UsageBucketMutation) SetStart(i int64) {
+	m.start = &i
+	m.addstart = nil
+}
+
+// Start returns the value of the "start" field in the mutation.
+func (m *UsageBucketMutation) Start() (r int64, exists bool) {
+	v := m.start
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStart returns the old "start" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldStart(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStart is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStart requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStart: %w", err)
+	}
+	return oldValue.Start, nil
+}
+
+// AddStart adds i to the "start" field.
+func (m *UsageBucketMutation) AddStart(i int64) {
+	if m.addstart != nil {
+		*m.addstart += i
+	} else {
+		m.addstart = &i
+	}
+}
+
+// AddedStart returns the value that was added to the "start" field in this mutation.
+func (m *UsageBucketMutation) AddedStart() (r int64, exists bool) {
+	v := m.addstart
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetStart resets all changes to the "start" field.
+func (m *UsageBucketMutation) ResetStart() {
+	m.start = nil
+	m.addstart = nil
+}
+
+// SetCode sets the "code" field.
+func (m *UsageBucketMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *UsageBucketMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldCode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *UsageBucketMutation) ResetCode() {
+	m.code = nil
+}
+
+// SetCount sets the "count" field.
+func (m *UsageBucketMutation) SetCount(i int64) {
+	m.count = &i
+	m.addcount = nil
+}
+
+// Count returns the value of the "count" field in the mutation.
+func (m *UsageBucketMutation) Count() (r int64, exists bool) {
+	v := m.count
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCount returns the old "count" field's value of the UsageBucket entity.
+// If the UsageBucket object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageBucketMutation) OldCount(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCount is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCount requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCount: %w", err)
+	}
+	return oldValue.Count, nil
+}
+
+// AddCount adds i to the "count" field.
+func (m *UsageBucketMutation) AddCount(i int64) {
+	if m.addcount != nil {
+		*m.addcount += i
+	} else {
+		m.addcount = &i
+	}
+}
+
+// AddedCount returns the value that was added to the "count" field in this mutation.
+func (m *UsageBucketMutation) AddedCount() (r int64, exists bool) {
+	v := m.addcount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCount resets all changes to the "count" field.
+func (m *UsageBucketMutation) ResetCount() {
+	m.count = nil
+	m.addcount = nil
+}
+
+// Where appends a list predicates to the UsageBucketMutation builder.
+func (m *UsageBucketMutation) Where(ps ...predicate.UsageBucket) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the UsageBucketMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *UsageBucketMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.UsageBucket, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *UsageBucketMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *UsageBucketMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (UsageBucket).
+func (m *UsageBucketMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *UsageBucketMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.organization_id != nil {
+		fields = append(fields, usagebucket.FieldOrganizationID)
+	}
+	if m.key_id != nil {
+		fields = append(fields, usagebucket.FieldKeyID)
+	}
+	if m.width != nil {
+		fields = append(fields, usagebucket.FieldWidth)
+	}
+	if m.start != nil {
+		fields = append(fields, usagebucket.FieldStart)
+	}
+	if m.code != nil {
+		fields = append(fields, usagebucket.FieldCode)
+	}
+	if m.count != nil {
+		fields = append(fields, usagebucket.FieldCount)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *UsageBucketMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case usagebucket.FieldOrganizationID:
+		return m.OrganizationID()
+	case usagebucket.FieldKeyID:
+		return m.KeyID()
+	case usagebucket.FieldWidth:
+		return m.Width()
+	case usagebucket.FieldStart:
+		return m.Start()
+	case usagebucket.FieldCode:
+		return m.Code()
+	case usagebucket.FieldCount:
+		return m.Count()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *UsageBucketMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case usagebucket.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case usagebucket.FieldKeyID:
+		return m.OldKeyID(ctx)
+	case usagebucket.FieldWidth:
+		return m.OldWidth(ctx)
+	case usagebucket.FieldStart:
+		return m.OldStart(ctx)
+	case usagebucket.FieldCode:
+		return m.OldCode(ctx)
+	case usagebucket.FieldCount:
+		return m.OldCount(ctx)
+	}
+	return nil, fmt.Errorf("unknown UsageBucket field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *UsageBucketMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case usagebucket.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case usagebucket.FieldKeyID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeyID(v)
+		return nil
+	case usagebucket.FieldWidth:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWidth(v)
+		return nil
+	case usagebucket.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStart(v)
+		return nil
+	case usagebucket.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case usagebucket.FieldCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCount(v)
+		return nil
+	}
+	return fmt.Errorf("unknown UsageBucket field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *UsageBucketMutation) AddedFields() []string {
+	var fields []string
+	if m.addwidth != nil {
+		fields = append(fields, usagebucket.FieldWidth)
+	}
+	if m.addstart != nil {
+		fields = append(fields, usagebucket.FieldStart)
+	}
+	if m.addcount != nil {
+		fields = append(fields, usagebucket.FieldCount)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *UsageBucketMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case usagebucket.FieldWidth:
+		return m.AddedWidth()
+	case usagebucket.FieldStart:
+		return m.AddedStart()
+	case usagebucket.FieldCount:
+		return m.AddedCount()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *UsageBucketMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case usagebucket.FieldWidth:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddWidth(v)
+		return nil
+	case usagebucket.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddStart(v)
+		return nil
+	case usagebucket.FieldCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCount(v)
+		return nil
+	}
+	return fmt.Errorf("unknown UsageBucket numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *UsageBucketMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *UsageBucketMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *UsageBucketMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown UsageBucket nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *UsageBucketMutation) ResetField(name string) error {
+	switch name {
+	case usagebucket.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case usagebucket.FieldKeyID:
+		m.ResetKeyID()
+		return nil
+	case usagebucket.FieldWidth:
+		m.ResetWidth()
+		return nil
+	case usagebucket.FieldStart:
+		m.ResetStart()
+		return nil
+	case usagebucket.FieldCode:
+		m.ResetCode()
+		return nil
+	case usagebucket.FieldCount:
+		m.ResetCount()
+		return nil
+	}
+	return fmt.Errorf("unknown UsageBucket field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *UsageBucketMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *UsageBucketMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *UsageBucketMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *UsageBucketMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *UsageBucketMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *UsageBucketMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *UsageBucketMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown UsageBucket unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *UsageBucketMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown UsageBucket edge %s", name)
 }
 
 // WebhookMutation represents an operation that mutates the Webhook nodes in the graph.

@@ -31,16 +31,28 @@ func init() {
 	apikeyDescRateLimitWindow := apikeyFields[14].Descriptor()
 	// apikey.DefaultRateLimitWindow holds the default value on creation for the rate_limit_window field.
 	apikey.DefaultRateLimitWindow = apikeyDescRateLimitWindow.Default.(int)
+	// apikeyDescQuotaLimit is the schema descriptor for quota_limit field.
+	apikeyDescQuotaLimit := apikeyFields[15].Descriptor()
+	// apikey.DefaultQuotaLimit holds the default value on creation for the quota_limit field.
+	apikey.DefaultQuotaLimit = apikeyDescQuotaLimit.Default.(int64)
+	// apikeyDescQuotaRefill is the schema descriptor for quota_refill field.
+	apikeyDescQuotaRefill := apikeyFields[16].Descriptor()
+	// apikey.DefaultQuotaRefill holds the default value on creation for the quota_refill field.
+	apikey.DefaultQuotaRefill = apikeyDescQuotaRefill.Default.(string)
+	// apikeyDescQuotaRefillDay is the schema descriptor for quota_refill_day field.
+	apikeyDescQuotaRefillDay := apikeyFields[17].Descriptor()
+	// apikey.DefaultQuotaRefillDay holds the default value on creation for the quota_refill_day field.
+	apikey.DefaultQuotaRefillDay = apikeyDescQuotaRefillDay.Default.(int)
 	// apikeyDescRevokeReason is the schema descriptor for revoke_reason field.
-	apikeyDescRevokeReason := apikeyFields[16].Descriptor()
+	apikeyDescRevokeReason := apikeyFields[19].Descriptor()
 	// apikey.DefaultRevokeReason holds the default value on creation for the revoke_reason field.
 	apikey.DefaultRevokeReason = apikeyDescRevokeReason.Default.(string)
 	// apikeyDescPreviousPepperID is the schema descriptor for previous_pepper_id field.
-	apikeyDescPreviousPepperID := apikeyFields[21].Descriptor()
+	apikeyDescPreviousPepperID := apikeyFields[24].Descriptor()
 	// apikey.DefaultPreviousPepperID holds the default value on creation for the previous_pepper_id field.
 	apikey.DefaultPreviousPepperID = apikeyDescPreviousPepperID.Default.(string)
 	// apikeyDescPreviousMask is the schema descriptor for previous_mask field.
-	apikeyDescPreviousMask := apikeyFields[22].Descriptor()
+	apikeyDescPreviousMask := apikeyFields[25].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
 	deliveryFields := schema.Delivery{}.Fields()

@@ -16,6 +16,8 @@ type Tx struct {
 	config
 	// ApiKey is the client for interacting with the ApiKey builders.
 	ApiKey *ApiKeyClient
+	// ApiKeyQuota is the client for interacting with the ApiKeyQuota builders.
+	ApiKeyQuota *ApiKeyQuotaClient
 	// ApiKeyUsage is the client for interacting with the ApiKeyUsage builders.
 	ApiKeyUsage *ApiKeyUsageClient
 	// Delivery is the client for interacting with the Delivery builders.
@@ -30,6 +32,8 @@ type Tx struct {
 	Revision *RevisionClient
 	// Setting is the client for interacting with the Setting builders.
 	Setting *SettingClient
+	// UsageBucket is the client for interacting with the UsageBucket builders.
+	UsageBucket *UsageBucketClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
 
@@ -164,6 +168,7 @@ func (tx *Tx) Client() *Client {
 
 func (tx *Tx) init() {
 	tx.ApiKey = NewApiKeyClient(tx.config)
+	tx.ApiKeyQuota = NewApiKeyQuotaClient(tx.config)
 	tx.ApiKeyUsage = NewApiKeyUsageClient(tx.config)
 	tx.Delivery = NewDeliveryClient(tx.config)
 	tx.DeliveryAttempt = NewDeliveryAttemptClient(tx.config)
@@ -171,6 +176,7 @@ func (tx *Tx) init() {
 	tx.OperatorToken = NewOperatorTokenClient(tx.config)
 	tx.Revision = NewRevisionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
+	tx.UsageBucket = NewUsageBucketClient(tx.config)
 	tx.Webhook = NewWebhookClient(tx.config)
 }
 

@@ -78,6 +78,26 @@ type Config struct {
 	// ExpiringNotice is how long before a key's expiry api_key.expiring is
 	// published. Zero means 7 days; a negative one publishes none.
 	ExpiringNotice time.Duration
+	// EventRetention is how long events are kept. Zero means 30 days; at least a
+	// minute.
+	EventRetention time.Duration
+
+	// WebhooksAllowNetworks are networks besides the public ones that deliveries
+	// may go to. Default: none.
+	WebhooksAllowNetworks []netip.Prefix
+	// WebhooksDelays is the schedule of attempts after a first that failed. Empty
+	// means webhook.DefaultDelays.
+	WebhooksDelays []time.Duration
+	// WebhooksDisableAfter is how long a webhook may fail without a success before
+	// it is disabled. Zero means 5 days.
+	WebhooksDisableAfter time.Duration
+	// WebhooksMax is how many webhooks an organization may have. Zero means 100.
+	WebhooksMax int
+	// WebhooksInFlight bounds the attempts under way to one webhook. Zero means 8.
+	WebhooksInFlight int
+	// DeliveryRetention is how long deliveries are kept. Zero means 30 days; at
+	// least a minute.
+	DeliveryRetention time.Duration
 
 	// ShutdownTimeout is how long a stopping server waits for calls and
 	// deliveries under way before it cuts them off. Default: 20 seconds, so that
@@ -106,6 +126,11 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Env, Development)
 	setDefault(&c.AbsentScopes, AbsentScopesNone)
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
+	setDefault(&c.EventRetention, 30*24*time.Hour)
+	setDefault(&c.DeliveryRetention, 30*24*time.Hour)
+	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)
+	setDefault(&c.WebhooksMax, 100)
+	setDefault(&c.WebhooksInFlight, 8)
 	setDefault(&c.ShutdownTimeout, 20*time.Second)
 	setDefault(&c.Logger, slog.Default())
 	setDefault(&c.Notice, io.Discard)
@@ -177,6 +202,31 @@ func (c Config) validate() error {
 	}
 	if most := 366 * 24 * time.Hour; c.ExpiringNotice > most {
 		fault("expiring_notice", "must be at most 366 days")
+	}
+	if c.EventRetention < time.Minute {
+		fault("event_retention", "must be at least a minute")
+	}
+	if c.DeliveryRetention < time.Minute {
+		fault("delivery_retention", "must be at least a minute")
+	}
+	for _, p := range c.WebhooksAllowNetworks {
+		if !p.IsValid() {
+			fault("webhooks_allow_networks", "holds a range that is none")
+		}
+	}
+	for _, d := range c.WebhooksDelays {
+		if d <= 0 || d > 7*24*time.Hour {
+			fault("webhooks_delays", "must be times of up to 7 days")
+		}
+	}
+	if c.WebhooksDisableAfter < time.Minute {
+		fault("webhooks_disable_after", "must be at least a minute")
+	}
+	if c.WebhooksMax < 1 || c.WebhooksMax > 10_000 {
+		fault("webhooks_max", "must be 1 to 10,000")
+	}
+	if c.WebhooksInFlight < 1 || c.WebhooksInFlight > 256 {
+		fault("webhooks_in_flight", "must be 1 to 256")
 	}
 	if c.ShutdownTimeout < 0 {
 		fault("shutdown_timeout", "must not be negative")

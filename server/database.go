@@ -13,7 +13,9 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // databaseIDSetting names the database's identity among its settings. A database
@@ -30,6 +32,7 @@ type database struct {
 	store   *store.Store
 	secrets secrets
 	peppers *apikey.Peppers
+	cursors *feed.Cursors
 	// newToken is the operator token that was made with the database; empty
 	// where it was there before.
 	newToken Token
@@ -71,7 +74,22 @@ func openDatabase(ctx context.Context, c Config) (_ *database, err error) {
 	if err := d.openSecrets(ctx, c, settings, empty); err != nil {
 		return nil, err
 	}
-	return d, d.initialize(ctx, c, empty)
+	if err := d.initialize(ctx, c, empty); err != nil {
+		return nil, err
+	}
+	if settings, err = d.store.Settings(ctx); err != nil {
+		return nil, err
+	}
+	if d.cursors, err = feed.NewCursors(settings[databaseIDSetting], d.secrets.cursorKeys); err != nil {
+		return nil, err
+	}
+	sealer, err := webhook.NewSealer(d.secrets.encryptionKeys)
+	if err != nil {
+		return nil, err
+	}
+	d.store.SealWith(sealer)
+	// The lock says that no other server has anything under way.
+	return d, d.store.VoidLeases(ctx)
 }
 
 // close releases what openDatabase has opened so far.

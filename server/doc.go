@@ -3,6 +3,7 @@
 //
 //	apikey    what a key is, and what happened to it
 //	wire      what the outside sees
+//	feed      following the event log
 //	verify    is this key good?
 //	store     the database
 //	authn     who is calling

@@ -17,7 +17,7 @@ var _ slog.Handler = redactor{}
 
 // credentialForm matches the secrets of keys, access tokens that the server made,
 // and webhook secrets.
-var credentialForm = regexp.MustCompile(`\b(sk_live_|sk_test_|` + authn.OperatorTokenPrefix + `|whsec_)[0-9A-Za-z+/=]{16,}`)
+var credentialForm = regexp.MustCompile(`(sk_live_|sk_test_|` + authn.OperatorTokenPrefix + `|whsec_)[0-9A-Za-z+/=]{16,}`)
 
 func redact(text string) string { return credentialForm.ReplaceAllString(text, "${1}[redacted]") }
 

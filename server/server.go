@@ -21,9 +21,11 @@ import (
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // maxMessage bounds a request over gRPC, in bytes, as REST bounds its bodies.
@@ -37,6 +39,9 @@ type Server struct {
 	db        *database
 	listeners *listeners
 	verifier  *verify.Verifier
+	feed      *feed.Feed
+	worker    *webhook.Worker
+	services  *api.API
 	health    *health.Server
 	grpc      *grpc.Server
 	http      *http.Server
@@ -72,7 +77,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.db, err = openDatabase(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := s.assemble(root); err != nil {
+	if err := s.assemble(ctx, root); err != nil {
 		return nil, err
 	}
 	if s.db.newToken != "" {
@@ -85,16 +90,43 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 
 // assemble puts the rooms together: storage, verification, the services with
 // their chain, and the two doors.
-func (s *Server) assemble(root Token) error {
+func (s *Server) assemble(ctx context.Context, root Token) error {
 	c := s.config
 	var err error
 	s.verifier, err = verify.New(verify.Config{Keys: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
 	if err != nil {
 		return err
 	}
-	s.db.store.OnCommit(func(commit store.Commit) { s.verifier.Evict(commit.Stale, commit.Position) })
+	if s.feed, err = feed.New(ctx, feed.Config{Log: s.db.store, Logger: c.Logger}); err != nil {
+		return err
+	}
+	hooks := webhook.Rules{
+		Guard: webhook.Guard{
+			AllowNetworks: c.WebhooksAllowNetworks,
+			Loopback:      c.Env == Development && s.listeners.onLoopback(),
+		},
+		DisableAfter: c.WebhooksDisableAfter,
+		MaxWebhooks:  c.WebhooksMax,
+	}
+	s.worker = webhook.NewWorker(webhook.WorkerConfig{
+		Queue:      s.db.store,
+		Client:     webhook.NewClient(webhook.ClientConfig{Guard: hooks.Guard, Now: c.Now}),
+		Rules:      hooks,
+		Backoff:    webhook.Backoff{Delays: c.WebhooksDelays},
+		PerWebhook: c.WebhooksInFlight,
+		Grace:      c.ShutdownTimeout,
+		Now:        c.Now,
+		Logger:     c.Logger,
+	})
+	s.db.store.OnCommit(func(commit store.Commit) {
+		// Whoever hears of a change may ask about its key at once, so the cache
+		// comes first.
+		s.verifier.Evict(commit.Stale, commit.Position)
+		s.feed.Ring(commit.Position)
+		s.worker.Wake(commit.Due)
+	})
 
-	services, err := api.New(api.Config{
+	s.services, err = api.New(api.Config{
 		Store:    s.db.store,
 		Verifier: s.verifier,
 		Authn: authn.New(authn.Config{
@@ -102,23 +134,28 @@ func (s *Server) assemble(root Token) error {
 			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: string(root), Stored: s.storedTokens, Now: c.Now},
 			TrustedProxies: c.TrustedProxies,
 		}),
-		Peppers: s.db.peppers,
-		Rules:   s.rules,
-		Logger:  c.Logger,
-		Now:     c.Now,
+		Peppers:  s.db.peppers,
+		Rules:    s.rules,
+		Feed:     s.feed,
+		Cursors:  s.db.cursors,
+		Webhooks: hooks,
+		Logger:   c.Logger,
+		Now:      c.Now,
 	})
 	if err != nil {
 		return err
 	}
 	s.health = health.NewServer()
-	s.grpc = grpc.NewServer(s.grpcOptions(services)...)
-	services.Register(s.grpc)
+	s.grpc = grpc.NewServer(s.grpcOptions()...)
+	s.services.Register(s.grpc)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
 	// REST is a client like any other, only without a wire between.
-	local := new(inprocgrpc.Channel).WithServerUnaryInterceptor(chainUnary(services.Unary()))
-	services.Register(local)
+	local := new(inprocgrpc.Channel).
+		WithServerUnaryInterceptor(chainUnary(s.services.Unary())).
+		WithServerStreamInterceptor(chainStream(s.services.Stream()))
+	s.services.Register(local)
 	handler, err := rest.New(rest.Config{Conn: local, Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
 	if err != nil {
 		return err
@@ -135,9 +172,11 @@ func (s *Server) assemble(root Token) error {
 	return nil
 }
 
-func (s *Server) grpcOptions(services *api.API) []grpc.ServerOption {
+func (s *Server) grpcOptions() []grpc.ServerOption {
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(services.Unary()...),
+		grpc.ChainUnaryInterceptor(s.services.Unary()...),
+		grpc.ChainStreamInterceptor(s.services.Stream()...),
+		grpc.ForceServerCodecV2(api.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ConnectionTimeout(10 * time.Second),
 		// Goroutines that stay keep their grown stacks, which a new one for each call
@@ -163,6 +202,17 @@ func chainUnary(interceptors []grpc.UnaryServerInterceptor) grpc.UnaryServerInte
 			handler = func(ctx context.Context, req any) (any, error) { return intercept(ctx, req, info, next) }
 		}
 		return handler(ctx, req)
+	}
+}
+
+// chainStream is chainUnary for streams.
+func chainStream(interceptors []grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		for i := len(interceptors) - 1; i >= 0; i-- {
+			next, intercept := handler, interceptors[i]
+			handler = func(srv any, stream grpc.ServerStream) error { return intercept(srv, stream, info, next) }
+		}
+		return handler(srv, stream)
 	}
 }
 
@@ -198,7 +248,7 @@ func (s *Server) Close() error {
 }
 
 // Run serves until ctx ends or something fails that cannot be gone on without.
-// Then it stops in order: no new calls, those under way finish within
+// Then it stops in order: streams end, no new calls, those under way finish within
 // ShutdownTimeout, the counters are stored, the database is closed. It returns
 // nil after a stop that was asked for.
 func (s *Server) Run(ctx context.Context) (err error) {
@@ -210,7 +260,15 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	defer stopBackground()
 	workers, background := errgroup.WithContext(background)
 	workers.Go(func() error { return s.verifier.Run(background) })
+	workers.Go(func() error { return s.feed.Run(background) })
 	workers.Go(func() error { return publishNotices(background, s.db.store, s.rules, s.config.Logger) })
+	workers.Go(func() error { return s.worker.Run(background) })
+	workers.Go(func() error {
+		return deleteOld(background, "events", s.config.EventRetention, s.config.Now, s.config.Logger, s.db.store.DeleteEventsBefore)
+	})
+	workers.Go(func() error {
+		return deleteOld(background, "deliveries", s.config.DeliveryRetention, s.config.Now, s.config.Logger, s.db.store.DeleteDeliveriesBefore)
+	})
 
 	doors, open := errgroup.WithContext(ctx)
 	doors.Go(func() error {
@@ -240,9 +298,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 }
 
 // drain closes both doors: no new calls, and those under way have
-// ShutdownTimeout to finish.
+// ShutdownTimeout to finish. Streams would never finish, so they are ended first.
 func (s *Server) drain() {
 	s.health.Shutdown()
+	s.services.EndStreams()
 	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 	defer cancel()
 	var doors errgroup.Group

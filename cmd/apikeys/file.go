@@ -50,10 +50,20 @@ func (v fileValue) as(kind reflect.Kind) (any, error) {
 	return v.text, nil
 }
 
-// readFile reads a configuration file of settings with these names. It takes
-// nothing that it does not know: a mistyped setting would else be one that is
-// silently at its default.
+// readFile reads a configuration file of settings with these names.
 func readFile(path string, known []string) (map[string]fileValue, error) {
+	root, err := readYAML(path)
+	if err != nil || root == nil {
+		return nil, err
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, errors.New("must be settings such as rest_addr: 127.0.0.1:8080")
+	}
+	return readSettings(root, known)
+}
+
+// readYAML returns the document of a YAML file, nil if it is empty.
+func readYAML(path string) (*yaml.Node, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		var pathErr *os.PathError
@@ -76,9 +86,13 @@ func readFile(path string, known []string) (map[string]fileValue, error) {
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}
-	if root.Kind != yaml.MappingNode {
-		return nil, errors.New("must be settings such as rest_addr: 127.0.0.1:8080")
-	}
+	return root, nil
+}
+
+// readSettings reads a mapping of settings with these names. It takes nothing
+// that it does not know: a mistyped setting would else be one that is silently
+// at its default.
+func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error) {
 	values := map[string]fileValue{}
 	for i := 0; i < len(root.Content); i += 2 {
 		name, node := root.Content[i], root.Content[i+1]

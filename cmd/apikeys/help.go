@@ -12,6 +12,7 @@ var examples = map[string]string{
   apikeys serve                        a server for development, no settings needed
   apikeys help serve                   all settings
   apikeys token reset                  a new root token, if the first is lost
+  apikeys events watch                 all changes as they happen
 
 Exit codes: 0 all went well, 1 the command failed, 2 it was not understood.
 `,
@@ -36,7 +37,30 @@ A file:
   apikeys token reset                  shows the token on a terminal
   apikeys token reset > path           writes it to <data-dir>/root-token and tells that path
 `,
+	"events list": `Examples:
+  apikeys events list --after=start --limit 20
+  apikeys events list --type api_key.revoked,api_key.deleted --limit 0 -o json
+` + profileHelp,
+	"events watch": `It connects again by itself and goes on where it was. When it ends it tells where to
+resume. In JSON the lines are those of GET /developers/events/watch: {"cursor": "...", "event": {...}},
+and {"cursor": "..."} every 15 seconds without an event.
+
+Examples:
+  apikeys events watch
+  apikeys events watch --after=start --type api_key.created -o json
+  APIKEYS_TOKEN_FILE=data/root-token apikeys events watch --organization '*'
+` + profileHelp,
 }
+
+const profileHelp = `
+Profiles are kept in ~/.config/apikeys/profiles.yaml (or under XDG_CONFIG_HOME), with mode 0600:
+  default:
+    server: grpcs://keys.example.com
+    token_file: ~/.config/apikeys/token
+  local:
+    server: 127.0.0.1:9090
+    token: ...
+`
 
 // printHelp writes the parser's help and the examples of the command.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
@@ -53,7 +77,8 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	return nil
 }
 
-// describe adds to a setting's help its default and its environment variable.
+// describe adds to a flag's help its default and, if it is a setting, its
+// environment variable.
 func describe(value *kong.Value) string {
 	if value.Flag == nil || value.Name == "help" {
 		return value.Help
@@ -61,6 +86,9 @@ func describe(value *kong.Value) string {
 	text := value.Help
 	if value.HasDefault {
 		text += fmt.Sprintf(" Default: %s.", value.Default)
+	}
+	if isArgument(value.Flag) {
+		return text
 	}
 	return text + " (" + envName(value.Name) + ")"
 }

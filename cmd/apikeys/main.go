@@ -1,9 +1,10 @@
 // Command apikeys is the server: it issues and verifies API keys over gRPC and
 // REST. `apikeys serve` needs no settings; `apikeys help serve` lists those
-// that there are.
+// that there are. Its other commands are clients of a server.
 //
 // A setting is looked for on the command line, then in the environment, then in
-// the configuration file, then it has its default. All commands share this
+// the configuration file, or for clients the connection profile, then it has its
+// default. All commands share this
 // order, and one struct of settings where they share the settings.
 //
 // It ends with 0 when all went well, 1 when the command failed, and 2 when it
@@ -51,6 +52,7 @@ type streams struct {
 type commandLine struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
 	Token   tokenCommands  `cmd:"" help:"Manage the root token, the operator's credential."`
+	Events  eventsCommands `cmd:"" help:"Read and follow the log of changes."`
 	Version versionCommand `cmd:"" help:"Show the version of this program."`
 	Help    helpCommand    `cmd:"" help:"Show help about a command."`
 }

@@ -48,6 +48,8 @@ var settingGroups = []kong.Group{
 	{Key: "files", Title: "Files:"},
 	{Key: "keys", Title: "Keys:"},
 	{Key: "log", Title: "Log (to standard error):"},
+	{Key: "events", Title: "Events:"},
+	{Key: "connection", Title: "Connection:"},
 }
 
 // concealed are the settings that have no flag, since the arguments of a

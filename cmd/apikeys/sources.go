@@ -14,7 +14,10 @@ const envPrefix = "APIKEYS_"
 
 // otherVariables belong to this program's family but are no settings: those of
 // the tests and of the clients.
-var otherVariables = []string{"APIKEYS_TEST_POSTGRES", "APIKEYS_SERVER", "APIKEYS_TOKEN", "APIKEYS_CONFIG"}
+var otherVariables = []string{
+	"APIKEYS_TEST_POSTGRES", "APIKEYS_CONFIG",
+	"APIKEYS_PROFILE", "APIKEYS_SERVER", "APIKEYS_TOKEN", "APIKEYS_TOKEN_FILE", "APIKEYS_ORGANIZATION", "APIKEYS_TLS", "APIKEYS_CA_FILE",
+}
 
 // sources are the places besides the command line that settings come from. They
 // resolve the flags that the command line leaves unset: the environment first,
@@ -24,6 +27,8 @@ type sources struct {
 	file map[string]fileValue
 	// path is the file's, as it was given.
 	path string
+	// configDir is where the user's settings are kept, "" if that is unknown.
+	configDir string
 	// known are the settings by their names in the file, ascending.
 	known []string
 }
@@ -35,22 +40,29 @@ var _ kong.Resolver = (*sources)(nil)
 type settingError struct{ error }
 
 func newSources(env []string) *sources {
-	s := &sources{env: map[string]string{}}
+	s, others := &sources{env: map[string]string{}}, map[string]string{}
 	for _, entry := range env {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) && value != "" {
+		if name, value, _ := strings.Cut(entry, "="); !strings.HasPrefix(name, envPrefix) {
+			others[name] = value
+		} else if value != "" {
 			s.env[name] = value
 		}
 	}
+	s.configDir = configDirOf(others)
 	return s
 }
 
-// load reads the configuration file, if the command takes one and one is named.
+// load reads the configuration file, if the command takes one and one is named,
+// or the connection profile.
 func (s *sources) load(ctx *kong.Context) error {
 	s.known = knownSettings(ctx.Model)
 	var config *kong.Flag
 	for _, flag := range ctx.Flags() {
-		if flag.Name == "config" {
+		switch flag.Name {
+		case "config":
 			config = flag
+		case "profile":
+			return s.loadProfile(ctx)
 		}
 	}
 	if config == nil {
@@ -95,7 +107,10 @@ func knownSettings(app *kong.Application) []string {
 }
 
 // Resolve returns the value of a flag that the command line leaves unset, or nil.
-func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if isArgument(flag) || s.hidden(ctx, flag) {
+		return nil, nil
+	}
 	if text, ok := s.env[envName(flag.Name)]; ok {
 		return s.judged(flag, text, envName(flag.Name))
 	}
@@ -109,6 +124,22 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 		return nil, settingError{fmt.Errorf("%s %w", origin, err)}
 	}
 	return s.judged(flag, raw, origin)
+}
+
+// isArgument reports whether a flag is about this one call, as the tag argument
+// says, and not a setting.
+func isArgument(flag *kong.Flag) bool { return flag.Tag.Has("argument") }
+
+// hidden reports whether a flag is one of two ways to say the same, and the
+// other one was used at a place that goes first.
+func (s *sources) hidden(ctx *kong.Context, flag *kong.Flag) bool {
+	other := map[string]string{"token": "token-file", "token-file": "token"}[flag.Name]
+	if other == "" {
+		return false
+	}
+	_, here := s.env[envName(flag.Name)]
+	_, there := s.env[envName(other)]
+	return onCommandLine(ctx, other) || there && !here
 }
 
 // judged returns value if the flag can take it. The parser would find out

@@ -39,6 +39,12 @@ const (
 	FieldRateLimitRequests = "rate_limit_requests"
 	// FieldRateLimitWindow holds the string denoting the rate_limit_window field in the database.
 	FieldRateLimitWindow = "rate_limit_window"
+	// FieldQuotaLimit holds the string denoting the quota_limit field in the database.
+	FieldQuotaLimit = "quota_limit"
+	// FieldQuotaRefill holds the string denoting the quota_refill field in the database.
+	FieldQuotaRefill = "quota_refill"
+	// FieldQuotaRefillDay holds the string denoting the quota_refill_day field in the database.
+	FieldQuotaRefillDay = "quota_refill_day"
 	// FieldRevokedAt holds the string denoting the revoked_at field in the database.
 	FieldRevokedAt = "revoked_at"
 	// FieldRevokeReason holds the string denoting the revoke_reason field in the database.
@@ -82,6 +88,9 @@ var Columns = []string{
 	FieldMetadata,
 	FieldRateLimitRequests,
 	FieldRateLimitWindow,
+	FieldQuotaLimit,
+	FieldQuotaRefill,
+	FieldQuotaRefillDay,
 	FieldRevokedAt,
 	FieldRevokeReason,
 	FieldSecretHash,
@@ -114,6 +123,12 @@ var (
 	DefaultRateLimitRequests int
 	// DefaultRateLimitWindow holds the default value on creation for the "rate_limit_window" field.
 	DefaultRateLimitWindow int
+	// DefaultQuotaLimit holds the default value on creation for the "quota_limit" field.
+	DefaultQuotaLimit int64
+	// DefaultQuotaRefill holds the default value on creation for the "quota_refill" field.
+	DefaultQuotaRefill string
+	// DefaultQuotaRefillDay holds the default value on creation for the "quota_refill_day" field.
+	DefaultQuotaRefillDay int
 	// DefaultRevokeReason holds the default value on creation for the "revoke_reason" field.
 	DefaultRevokeReason string
 	// DefaultPreviousPepperID holds the default value on creation for the "previous_pepper_id" field.
@@ -183,6 +198,21 @@ func ByRateLimitRequests(opts ...sql.OrderTermOption) OrderOption {
 // ByRateLimitWindow orders the results by the rate_limit_window field.
 func ByRateLimitWindow(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRateLimitWindow, opts...).ToFunc()
+}
+
+// ByQuotaLimit orders the results by the quota_limit field.
+func ByQuotaLimit(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldQuotaLimit, opts...).ToFunc()
+}
+
+// ByQuotaRefill orders the results by the quota_refill field.
+func ByQuotaRefill(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldQuotaRefill, opts...).ToFunc()
+}
+
+// ByQuotaRefillDay orders the results by the quota_refill_day field.
+func ByQuotaRefillDay(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldQuotaRefillDay, opts...).ToFunc()
 }
 
 // ByRevokedAt orders the results by the revoked_at field.

@@ -112,6 +112,21 @@ func RateLimitWindow(v int) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldRateLimitWindow, v))
 }
 
+// QuotaLimit applies equality check predicate on the "quota_limit" field. It's identical to QuotaLimitEQ.
+func QuotaLimit(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaLimit, v))
+}
+
+// QuotaRefill applies equality check predicate on the "quota_refill" field. It's identical to QuotaRefillEQ.
+func QuotaRefill(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaRefill, v))
+}
+
+// QuotaRefillDay applies equality check predicate on the "quota_refill_day" field. It's identical to QuotaRefillDayEQ.
+func QuotaRefillDay(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaRefillDay, v))
+}
+
 // RevokedAt applies equality check predicate on the "revoked_at" field. It's identical to RevokedAtEQ.
 func RevokedAt(v int64) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldRevokedAt, v))
@@ -750,6 +765,151 @@ func RateLimitWindowLT(v int) predicate.ApiKey {
 // RateLimitWindowLTE applies the LTE predicate on the "rate_limit_window" field.
 func RateLimitWindowLTE(v int) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldLTE(FieldRateLimitWindow, v))
+}
+
+// QuotaLimitEQ applies the EQ predicate on the "quota_limit" field.
+func QuotaLimitEQ(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaLimit, v))
+}
+
+// QuotaLimitNEQ applies the NEQ predicate on the "quota_limit" field.
+func QuotaLimitNEQ(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldQuotaLimit, v))
+}
+
+// QuotaLimitIn applies the In predicate on the "quota_limit" field.
+func QuotaLimitIn(vs ...int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldQuotaLimit, vs...))
+}
+
+// QuotaLimitNotIn applies the NotIn predicate on the "quota_limit" field.
+func QuotaLimitNotIn(vs ...int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldQuotaLimit, vs...))
+}
+
+// QuotaLimitGT applies the GT predicate on the "quota_limit" field.
+func QuotaLimitGT(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldQuotaLimit, v))
+}
+
+// QuotaLimitGTE applies the GTE predicate on the "quota_limit" field.
+func QuotaLimitGTE(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldQuotaLimit, v))
+}
+
+// QuotaLimitLT applies the LT predicate on the "quota_limit" field.
+func QuotaLimitLT(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldQuotaLimit, v))
+}
+
+// QuotaLimitLTE applies the LTE predicate on the "quota_limit" field.
+func QuotaLimitLTE(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldQuotaLimit, v))
+}
+
+// QuotaRefillEQ applies the EQ predicate on the "quota_refill" field.
+func QuotaRefillEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaRefill, v))
+}
+
+// QuotaRefillNEQ applies the NEQ predicate on the "quota_refill" field.
+func QuotaRefillNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldQuotaRefill, v))
+}
+
+// QuotaRefillIn applies the In predicate on the "quota_refill" field.
+func QuotaRefillIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldQuotaRefill, vs...))
+}
+
+// QuotaRefillNotIn applies the NotIn predicate on the "quota_refill" field.
+func QuotaRefillNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldQuotaRefill, vs...))
+}
+
+// QuotaRefillGT applies the GT predicate on the "quota_refill" field.
+func QuotaRefillGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldQuotaRefill, v))
+}
+
+// QuotaRefillGTE applies the GTE predicate on the "quota_refill" field.
+func QuotaRefillGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldQuotaRefill, v))
+}
+
+// QuotaRefillLT applies the LT predicate on the "quota_refill" field.
+func QuotaRefillLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldQuotaRefill, v))
+}
+
+// QuotaRefillLTE applies the LTE predicate on the "quota_refill" field.
+func QuotaRefillLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldQuotaRefill, v))
+}
+
+// QuotaRefillContains applies the Contains predicate on the "quota_refill" field.
+func QuotaRefillContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldQuotaRefill, v))
+}
+
+// QuotaRefillHasPrefix applies the HasPrefix predicate on the "quota_refill" field.
+func QuotaRefillHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldQuotaRefill, v))
+}
+
+// QuotaRefillHasSuffix applies the HasSuffix predicate on the "quota_refill" field.
+func QuotaRefillHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldQuotaRefill, v))
+}
+
+// QuotaRefillEqualFold applies the EqualFold predicate on the "quota_refill" field.
+func QuotaRefillEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldQuotaRefill, v))
+}
+
+// QuotaRefillContainsFold applies the ContainsFold predicate on the "quota_refill" field.
+func QuotaRefillContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldQuotaRefill, v))
+}
+
+// QuotaRefillDayEQ applies the EQ predicate on the "quota_refill_day" field.
+func QuotaRefillDayEQ(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldQuotaRefillDay, v))
+}
+
+// QuotaRefillDayNEQ applies the NEQ predicate on the "quota_refill_day" field.
+func QuotaRefillDayNEQ(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldQuotaRefillDay, v))
+}
+
+// QuotaRefillDayIn applies the In predicate on the "quota_refill_day" field.
+func QuotaRefillDayIn(vs ...int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldQuotaRefillDay, vs...))
+}
+
+// QuotaRefillDayNotIn applies the NotIn predicate on the "quota_refill_day" field.
+func QuotaRefillDayNotIn(vs ...int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldQuotaRefillDay, vs...))
+}
+
+// QuotaRefillDayGT applies the GT predicate on the "quota_refill_day" field.
+func QuotaRefillDayGT(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldQuotaRefillDay, v))
+}
+
+// QuotaRefillDayGTE applies the GTE predicate on the "quota_refill_day" field.
+func QuotaRefillDayGTE(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldQuotaRefillDay, v))
+}
+
+// QuotaRefillDayLT applies the LT predicate on the "quota_refill_day" field.
+func QuotaRefillDayLT(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldQuotaRefillDay, v))
+}
+
+// QuotaRefillDayLTE applies the LTE predicate on the "quota_refill_day" field.
+func QuotaRefillDayLTE(v int) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldQuotaRefillDay, v))
 }
 
 // RevokedAtEQ applies the EQ predicate on the "revoked_at" field.

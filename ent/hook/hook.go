@@ -21,6 +21,18 @@ func (f ApiKeyFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, erro
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyMutation", m)
 }
 
+// The ApiKeyQuotaFunc type is an adapter to allow the use of ordinary
+// function as ApiKeyQuota mutator.
+type ApiKeyQuotaFunc func(context.Context, *ent.ApiKeyQuotaMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ApiKeyQuotaFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ApiKeyQuotaMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyQuotaMutation", m)
+}
+
 // The ApiKeyUsageFunc type is an adapter to allow the use of ordinary
 // function as ApiKeyUsage mutator.
 type ApiKeyUsageFunc func(context.Context, *ent.ApiKeyUsageMutation) (ent.Value, error)
@@ -103,6 +115,18 @@ func (f SettingFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, err
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.SettingMutation", m)
+}
+
+// The UsageBucketFunc type is an adapter to allow the use of ordinary
+// function as UsageBucket mutator.
+type UsageBucketFunc func(context.Context, *ent.UsageBucketMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f UsageBucketFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.UsageBucketMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.UsageBucketMutation", m)
 }
 
 // The WebhookFunc type is an adapter to allow the use of ordinary

@@ -26,6 +26,9 @@ var (
 		{Name: "metadata", Type: field.TypeJSON, Nullable: true},
 		{Name: "rate_limit_requests", Type: field.TypeInt, Default: 0},
 		{Name: "rate_limit_window", Type: field.TypeInt, Default: 0},
+		{Name: "quota_limit", Type: field.TypeInt64, Default: 0},
+		{Name: "quota_refill", Type: field.TypeString, Default: ""},
+		{Name: "quota_refill_day", Type: field.TypeInt, Default: 0},
 		{Name: "revoked_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "revoke_reason", Type: field.TypeString, Default: ""},
 		{Name: "secret_hash", Type: field.TypeBytes, Unique: true},
@@ -57,7 +60,7 @@ var (
 			{
 				Name:    "apikey_previous_hash",
 				Unique:  true,
-				Columns: []*schema.Column{APIKeysColumns[20]},
+				Columns: []*schema.Column{APIKeysColumns[23]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "previous_hash IS NOT NULL",
 				},
@@ -65,12 +68,25 @@ var (
 			{
 				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[24], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[27], APIKeysColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "notice_at IS NOT NULL",
 				},
 			},
 		},
+	}
+	// APIKeyQuotasColumns holds the columns for the "api_key_quotas" table.
+	APIKeyQuotasColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "remaining", Type: field.TypeInt64},
+		{Name: "refilled_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "epoch", Type: field.TypeInt64},
+	}
+	// APIKeyQuotasTable holds the schema information for the "api_key_quotas" table.
+	APIKeyQuotasTable = &schema.Table{
+		Name:       "api_key_quotas",
+		Columns:    APIKeyQuotasColumns,
+		PrimaryKey: []*schema.Column{APIKeyQuotasColumns[0]},
 	}
 	// APIKeyUsageColumns holds the columns for the "api_key_usage" table.
 	APIKeyUsageColumns = []*schema.Column{
@@ -222,6 +238,39 @@ var (
 		Columns:    SettingsColumns,
 		PrimaryKey: []*schema.Column{SettingsColumns[0]},
 	}
+	// UsageBucketsColumns holds the columns for the "usage_buckets" table.
+	UsageBucketsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "key_id", Type: field.TypeString},
+		{Name: "width", Type: field.TypeInt},
+		{Name: "start", Type: field.TypeInt64},
+		{Name: "code", Type: field.TypeString},
+		{Name: "count", Type: field.TypeInt64},
+	}
+	// UsageBucketsTable holds the schema information for the "usage_buckets" table.
+	UsageBucketsTable = &schema.Table{
+		Name:       "usage_buckets",
+		Columns:    UsageBucketsColumns,
+		PrimaryKey: []*schema.Column{UsageBucketsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "usagebucket_organization_id_key_id_width_start_code",
+				Unique:  true,
+				Columns: []*schema.Column{UsageBucketsColumns[1], UsageBucketsColumns[2], UsageBucketsColumns[3], UsageBucketsColumns[4], UsageBucketsColumns[5]},
+			},
+			{
+				Name:    "usagebucket_organization_id_width_start",
+				Unique:  false,
+				Columns: []*schema.Column{UsageBucketsColumns[1], UsageBucketsColumns[3], UsageBucketsColumns[4]},
+			},
+			{
+				Name:    "usagebucket_width_start",
+				Unique:  false,
+				Columns: []*schema.Column{UsageBucketsColumns[3], UsageBucketsColumns[4]},
+			},
+		},
+	}
 	// WebhooksColumns holds the columns for the "webhooks" table.
 	WebhooksColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -258,6 +307,7 @@ var (
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APIKeysTable,
+		APIKeyQuotasTable,
 		APIKeyUsageTable,
 		DeliveriesTable,
 		DeliveryAttemptsTable,
@@ -265,11 +315,15 @@ var (
 		OperatorTokensTable,
 		RevisionsTable,
 		SettingsTable,
+		UsageBucketsTable,
 		WebhooksTable,
 	}
 )
 
 func init() {
+	APIKeyQuotasTable.Annotation = &entsql.Annotation{
+		Table: "api_key_quotas",
+	}
 	APIKeyUsageTable.Annotation = &entsql.Annotation{
 		Table: "api_key_usage",
 	}

@@ -9,6 +9,9 @@ import (
 // ApiKey is the predicate function for apikey builders.
 type ApiKey func(*sql.Selector)
 
+// ApiKeyQuota is the predicate function for apikeyquota builders.
+type ApiKeyQuota func(*sql.Selector)
+
 // ApiKeyUsage is the predicate function for apikeyusage builders.
 type ApiKeyUsage func(*sql.Selector)
 
@@ -29,6 +32,9 @@ type Revision func(*sql.Selector)
 
 // Setting is the predicate function for setting builders.
 type Setting func(*sql.Selector)
+
+// UsageBucket is the predicate function for usagebucket builders.
+type UsageBucket func(*sql.Selector)
 
 // Webhook is the predicate function for webhook builders.
 type Webhook func(*sql.Selector)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"time"
@@ -10,8 +11,10 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // Config says what the services work with. All fields are required but those
@@ -22,16 +25,27 @@ type Config struct {
 	Authn    *authn.Authenticator
 	Peppers  *apikey.Peppers
 	Rules    apikey.Rules
+	Feed     *feed.Feed
+	Cursors  *feed.Cursors
+	Webhooks webhook.Rules
 	Logger   *slog.Logger
 	Now      func() time.Time
 	// Random makes secrets. Defaults to crypto/rand.
 	Random io.Reader
+	// Streams is how many streams a caller may have at a time. Defaults to 100.
+	Streams int
+	// Patience is how long a stream waits for a client that takes nothing.
+	// Defaults to 60 seconds.
+	Patience time.Duration
 }
 
 // API is the services with the chain that guards them.
 type API struct {
-	chain *chain
-	keys  *apiKeys
+	chain  *chain
+	keys   *apiKeys
+	events *events
+	hooks  *webhooks
+	stop   context.CancelCauseFunc
 }
 
 // New returns the services. A method whose proto does not say who may call it is
@@ -45,25 +59,52 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Streams == 0 {
+		c.Streams = 100
+	}
+	if c.Patience == 0 {
+		c.Patience = time.Minute
+	}
+	running, stop := context.WithCancelCause(context.Background())
 	return &API{
-		chain: &chain{methods: methods, authn: c.Authn, validator: validator, log: c.Logger},
+		chain: &chain{methods: methods, authn: c.Authn, validator: validator, log: c.Logger, running: running},
 		keys: &apiKeys{
 			store: c.Store, verifier: c.Verifier, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
 		},
+		events: &events{
+			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, patience: c.Patience,
+			streams: streams{most: c.Streams, open: make(map[apikey.Actor]int)},
+		},
+		hooks: &webhooks{store: c.Store, rules: c.Webhooks, random: c.Random},
+		stop:  stop,
 	}, nil
 }
 
 // Services lists the services of this face.
 func Services() []*grpc.ServiceDesc {
-	return []*grpc.ServiceDesc{&apikeysv1.ApiKeysService_ServiceDesc}
+	return []*grpc.ServiceDesc{
+		&apikeysv1.ApiKeysService_ServiceDesc,
+		&apikeysv1.EventsService_ServiceDesc,
+		&apikeysv1.WebhooksService_ServiceDesc,
+	}
 }
 
 // Unary returns the interceptors that every unary call has to pass, outermost
 // first.
 func (a *API) Unary() []grpc.UnaryServerInterceptor { return a.chain.unary() }
 
+// Stream returns those that every stream has to pass: the same, for streams.
+func (a *API) Stream() []grpc.StreamServerInterceptor { return a.chain.stream() }
+
+// EndStreams ends all streams, those to come too, and tells their clients to go
+// on elsewhere. A server that stops calls it first: streams end of themselves
+// only when their clients go.
+func (a *API) EndStreams() { a.stop(errStopping) }
+
 // Register registers the services with a server: the one that listens, and the
 // one inside the process.
 func (a *API) Register(r grpc.ServiceRegistrar) {
 	apikeysv1.RegisterApiKeysServiceServer(r, a.keys)
+	apikeysv1.RegisterEventsServiceServer(r, a.events)
+	apikeysv1.RegisterWebhooksServiceServer(r, a.hooks)
 }

@@ -1,8 +1,8 @@
 package api
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,9 +16,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
-
-// defaultPageSize is how many keys a page holds where the request names no size.
-const defaultPageSize = 100
 
 // apiKeys is the service of keys.
 type apiKeys struct {
@@ -87,7 +84,7 @@ func (s *apiKeys) revealed(k *apikey.Key, secret apikey.Secret) *apikeysv1.ApiKe
 
 // ListApiKeys lists keys.
 func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysRequest) (*apikeysv1.ListApiKeysResponse, error) {
-	after, err := decodePageToken(req.GetPageToken())
+	after, err := decodePageToken(apikey.IDPrefix, req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +96,6 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 	if err != nil {
 		return nil, err
 	}
-	size := int(req.GetPageSize())
-	if size == 0 {
-		size = defaultPageSize
-	}
 	keys, next, err := s.store.Keys(ctx, store.KeyFilter{
 		Organization:  callerOf(ctx).Organization,
 		State:         wire.State(req.GetState()),
@@ -110,7 +103,7 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 		Label:         req.GetQ(),
 		ExpiresBefore: expiresBefore,
 		UnusedSince:   unusedSince,
-	}, after, size)
+	}, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}
@@ -120,20 +113,6 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 		resp.ApiKeys = append(resp.ApiKeys, wire.Key(&keys[i], now))
 	}
 	return resp, nil
-}
-
-// A page token is the id of the last key that was looked at, encoded so that
-// nobody takes it for one to build.
-func encodePageToken(last string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(last))
-}
-
-func decodePageToken(token string) (last string, err error) {
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(text) > 0 && !apikey.IsID(apikey.IDPrefix, string(text)) {
-		return "", apikey.InvalidField("page_token", "must be the next_page_token of another page")
-	}
-	return string(text), nil
 }
 
 // GetApiKey returns one key.
@@ -154,10 +133,11 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	if err != nil {
 		return nil, err
 	}
+	etag := cmp.Or(req.GetEtag(), req.GetApiKey().GetEtag())
 	caller := callerOf(ctx)
 	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated,
 		func(k *apikey.Key, now time.Time) error {
-			if req.GetEtag() != "" && req.GetEtag() != k.ETag() {
+			if etag != "" && etag != k.ETag() {
 				return apikey.Errorf(apikey.KindConflict, apikey.ReasonStaleETag,
 					"The key has changed since this etag; read it again. Its etag is now %s.", k.ETag())
 			}
@@ -181,8 +161,11 @@ func patchOf(req *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, error) {
 	if values.GetId() != "" && values.GetId() != req.GetId() {
 		return apikey.Patch{}, apikey.InvalidField("id", "must be the id of the key that is updated")
 	}
+	if etag := values.GetEtag(); etag != "" && req.GetEtag() != "" && etag != req.GetEtag() {
+		return apikey.Patch{}, apikey.InvalidField("etag", "is not the one of the key that is sent")
+	}
 	if req.GetUpdateMask() == nil {
-		return apikey.Patch{}, apikey.InvalidField("update_mask", "is required; it names the fields to change")
+		return apikey.Patch{}, errNoMask()
 	}
 	ranges, err := allowList(values.GetIpAllowList())
 	if err != nil {

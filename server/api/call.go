@@ -13,12 +13,19 @@ import (
 // call is what the interceptors know of one call.
 type call struct {
 	caller authn.Caller
+	// again authenticates the caller anew, for a stream.
+	again func(context.Context) (authn.Caller, error)
 
 	once sync.Once
 	uuid string
 }
 
 type callKey struct{}
+
+// withCall returns the context of a new call.
+func withCall(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callKey{}, new(call))
+}
 
 // callOf returns the call of a context that has passed the interceptors.
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }

@@ -80,6 +80,9 @@ func knownError(err error) *apikey.Error {
 var (
 	internalError = apikey.Errorf(apikey.KindInternal, apikey.ReasonInternal, unexpectedMessage)
 	deadlineError = apikey.Errorf(kindDeadline, "DEADLINE_EXCEEDED", "The call took longer than its deadline.")
+	// errStopping ends the streams of a server that stops.
+	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
+		"The server is stopping; go on after the last cursor, here or elsewhere.")
 	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")
 )
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -20,6 +21,8 @@ type chain struct {
 	authn     *authn.Authenticator
 	validator *validator
 	log       *slog.Logger
+	// running ends when the server stops, with errStopping; streams end with it.
+	running context.Context
 }
 
 // unary returns the interceptors of calls, outermost first.
@@ -29,7 +32,7 @@ func (c *chain) unary() []grpc.UnaryServerInterceptor {
 
 // identify gives the call the place where the others keep what they learn of it.
 func (c *chain) identify(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	return next(context.WithValue(ctx, callKey{}, new(call)), req)
+	return next(withCall(ctx), req)
 }
 
 // report turns an error into the status that the caller sees, and logs what the
@@ -51,41 +54,61 @@ func (c *chain) failure(ctx context.Context, method string, err error) error {
 	}
 	call := callOf(ctx)
 	st := statusOf(err, call)
-	level := slog.LevelInfo
-	if code := st.Code(); code == codes.Internal || code == codes.Unavailable {
-		level = slog.LevelError
-	}
-	c.log.Log(ctx, level, "call failed",
+	c.log.Log(ctx, levelOf(st.Code(), err), "call failed",
 		"method", method, "code", st.Code().String(), "support_id", call.supportID(),
 		"actor", string(call.caller.Actor.Kind), "actor_id", call.caller.Actor.ID, "error", err)
 	return st.Err()
 }
 
+// levelOf returns how loudly a failure is told. A client that goes away, and a
+// stream that ends with the server, are how things go.
+func levelOf(code codes.Code, err error) slog.Level {
+	switch {
+	case code == codes.Canceled || errors.Is(err, errStopping):
+		return slog.LevelDebug
+	case code == codes.Internal || code == codes.Unavailable:
+		return slog.LevelError
+	default:
+		return slog.LevelInfo
+	}
+}
+
 // recover turns a panic into an unexpected error.
 func (c *chain) recover(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (_ any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer func() { catch(recover(), &err) }()
 	return next(ctx, req)
+}
+
+// catch makes the panic p, if there was one, the error of whoever panicked.
+func catch(p any, err *error) {
+	if p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
 }
 
 // authenticate finds out who calls and whether the method's rule lets them.
 func (c *chain) authenticate(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	need, ours := c.methods[info.FullMethod]
+	if err := c.admit(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+// admit keeps who makes the call, or says why it is refused.
+func (c *chain) admit(ctx context.Context, method string) error {
+	need, ours := c.methods[method]
 	if !ours {
-		if !open(info.FullMethod) {
-			return nil, status.Error(codes.Unimplemented, "unknown method")
+		if !open(method) {
+			return status.Error(codes.Unimplemented, "unknown method")
 		}
-		return next(ctx, req)
+		return nil
 	}
 	caller, err := c.authn.Authenticate(ctx, need)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	callOf(ctx).caller = caller
-	return next(ctx, req)
+	return nil
 }
 
 // open reports whether a method needs no credential: health and reflection.

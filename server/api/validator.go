@@ -44,17 +44,34 @@ func (v *validator) check(req any) error {
 	problems := make([]apikey.FieldProblem, len(invalid.Violations))
 	for i, violation := range invalid.Violations {
 		problems[i] = apikey.FieldProblem{
-			Field: resourceField(protovalidate.FieldPathString(violation.Proto.GetField())),
-			// Some rules begin with the value, which the field's name stands for.
-			Problem: strings.TrimPrefix(violation.Proto.GetMessage(), "value "),
+			Field:   resourceField(protovalidate.FieldPathString(violation.Proto.GetField())),
+			Problem: problem(violation.Proto.GetRuleId(), violation.Proto.GetMessage()),
 		}
 	}
 	return apikey.InvalidFields(problems)
 }
 
+// problem returns what a broken rule says as the end of a sentence that begins
+// with the field. Some rules name what they judge, which the field stands for, and
+// a pattern is nothing that a person can act on.
+func problem(rule, message string) string {
+	switch rule {
+	case "string.pattern":
+		return "must not contain control characters" // what all of our patterns refuse
+	case "string.min_len":
+		return "must not be empty" // no bound of ours is above 1
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(message, "value "), "map ")
+}
+
 // resourceField returns path as a field of the resource: an update carries the
-// resource in a field of its own, which is of no interest to whoever sent it.
-func resourceField(path string) string { return strings.TrimPrefix(path, "api_key.") }
+// resource in a field of its own, which is of no interest to whoever sent it. An
+// entry of a map is not named, since its key is text that anything can stand in, a
+// secret too.
+func resourceField(path string) string {
+	path, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimPrefix(path, "api_key."), "webhook."), `["`)
+	return path
+}
 
 // plain reports whether a request is well inside all bounds of its proto. One
 // that is not goes through the rules, which find the words.

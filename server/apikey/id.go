@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -28,7 +29,7 @@ func IsID(prefix, id string) bool {
 }
 
 // ValidateOrganizationID reports whether id can name an organization: 1 to 128
-// characters of [A-Za-z0-9_.:-].
+// characters of [A-Za-z0-9_.:-], no secret among them.
 func ValidateOrganizationID(id string) error {
 	if id == "" || len(id) > 128 {
 		return fmt.Errorf("must have 1 to 128 characters")
@@ -40,6 +41,9 @@ func ValidateOrganizationID(id string) error {
 		default:
 			return fmt.Errorf("may hold only letters, digits and _ . : -")
 		}
+	}
+	if HoldsSecret(id) {
+		return errors.New(pasted)
 	}
 	return nil
 }

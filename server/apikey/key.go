@@ -82,6 +82,7 @@ type Key struct {
 	OwnerID        string            `json:"owner_id,omitzero"`
 	Metadata       map[string]string `json:"metadata,omitempty"`
 	RateLimit      RateLimit         `json:"rate_limit,omitzero"`
+	Quota          Quota             `json:"quota,omitzero"`
 	RevokedAt      time.Time         `json:"revoked_at,omitzero"`
 	RevokeReason   RevokeReason      `json:"revoke_reason,omitzero"`
 	// Secret is the current one; Previous is the one before the last rotation,
@@ -156,15 +157,9 @@ func Changes(before, after *Key, now time.Time) []string {
 	differs("owner_id", before.OwnerID != after.OwnerID)
 	differs("metadata", !maps.Equal(before.Metadata, after.Metadata))
 	differs("rate_limit", before.RateLimit != after.RateLimit)
+	differs("quota", before.Quota.At(now) != after.Quota.At(now))
 	differs("revoked_at", !before.RevokedAt.Equal(after.RevokedAt))
 	differs("revoke_reason", before.RevokeReason != after.RevokeReason)
 	differs("previous_secret_expires_at", !before.PreviousExpiresAt.Equal(after.PreviousExpiresAt))
 	return names
-}
-
-// UsageCount is what is to be added to one key's usage.
-type UsageCount struct {
-	KeyID      string
-	Count      int64
-	LastUsedAt time.Time
 }

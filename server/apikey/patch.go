@@ -10,8 +10,8 @@ import (
 
 // Patch is a change of some fields of a key.
 type Patch struct {
-	// Paths names what changes: a mutable field, one of the two parts of
-	// rate_limit, or one entry of metadata as metadata.`key`, where a backtick in
+	// Paths names what changes: a mutable field, one of the parts of rate_limit or
+	// quota, or one entry of metadata as metadata.`key`, where a backtick in
 	// the key is doubled (AIP-161).
 	Paths []string
 	// Values holds the new values; one that is zero clears its field.
@@ -27,6 +27,7 @@ func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 		return errRevoked()
 	}
 	after := *k
+	after.Quota = k.Quota.At(now)
 	judged := make(map[string]bool)
 	for _, path := range p.Paths {
 		field, err := after.set(path, &p.Values)
@@ -34,6 +35,11 @@ func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 			return err
 		}
 		judged[field] = true
+	}
+	if judged["quota"] && after.Quota != (Quota{}) {
+		after.Quota.amend(k.Quota.At(now), func(part string) bool {
+			return slices.Contains(p.Paths, "quota."+part) || slices.Contains(p.Paths, "quota")
+		}, now)
 	}
 	// An expiry that stays is not judged: sending a key's past expires_at back
 	// with another change must not fail.
@@ -97,10 +103,39 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 	case "rate_limit.window_seconds":
 		k.RateLimit.WindowSeconds = values.RateLimit.WindowSeconds
 		return "rate_limit", nil
+	case "quota":
+		k.Quota = values.Quota
+	case "quota.limit", "quota.remaining", "quota.refill", "quota.refill_day":
+		k.setQuota(strings.TrimPrefix(path, "quota."), &values.Quota)
+		return "quota", nil
 	default:
 		return "", InvalidField("update_mask", "names a field that does not exist or cannot be changed")
 	}
 	return path, nil
+}
+
+// setQuota copies one part of a quota. A key that had none gets a full one.
+func (k *Key) setQuota(part string, values *Quota) {
+	if k.Quota == (Quota{}) {
+		k.Quota.Remaining = FullQuota
+	}
+	switch part {
+	case "limit":
+		k.Quota.Limit = values.Limit
+	case "remaining":
+		k.Quota.Remaining = values.Remaining
+	case "refill":
+		k.Quota.Refill = values.Refill
+	case "refill_day":
+		k.Quota.RefillDay = values.RefillDay
+	}
+}
+
+// Names reports whether p changes field, wholly or in part.
+func (p *Patch) Names(field string) bool {
+	return slices.ContainsFunc(p.Paths, func(path string) bool {
+		return path == field || strings.HasPrefix(path, field+".")
+	})
 }
 
 // unquote reads a map key of a field mask: a plain word, or any text between

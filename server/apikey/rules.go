@@ -17,8 +17,13 @@ const (
 	maxMetadataBytes   = 8 << 10
 	maxRequests        = 1_000_000
 	maxWindowSeconds   = 86_400
+	maxQuota           = 1_000_000_000_000
 	maxYear            = 9999 // the last that RFC 3339, and so the event log, can write
 )
+
+// pasted is what is wrong with a text that holds a secret. The text is kept as
+// it is, and a secret never is.
+const pasted = "must not hold the secret of a key"
 
 // Rules is what a server configures about keys.
 type Rules struct {
@@ -42,6 +47,7 @@ func (r Rules) Create(k Key, now time.Time) (Key, error) {
 	k.ExpiresAt = stored(k.ExpiresAt)
 	k.Scopes = unique(k.Scopes)
 	k.IPAllowList = uniquePrefixes(k.IPAllowList)
+	k.Quota.begin(now)
 	if err := InvalidFields(r.problems(&k, now, everyField)); err != nil {
 		return Key{}, err
 	}
@@ -66,6 +72,11 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 	if judged("label") && k.Label == "" {
 		report("label", "is required and must not be empty")
 	}
+	for _, f := range []struct{ name, text string }{{"label", k.Label}, {"description", k.Description}, {"owner_id", k.OwnerID}} {
+		if judged(f.name) && HoldsSecret(f.text) {
+			report(f.name, pasted)
+		}
+	}
 	if judged("scopes") {
 		for i, s := range k.Scopes {
 			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
@@ -80,13 +91,16 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 		report("expires_at", "must not be after the year %d", maxYear)
 	}
 	if judged("metadata") {
-		total, badKeys := 0, false
+		total, badKeys, secret := 0, false, false
 		for key, value := range k.Metadata {
 			total += len(key) + len(value)
 			badKeys = badKeys || key == "" || utf8.RuneCountInString(key) > maxMetadataKey
+			secret = secret || HoldsSecret(key) || HoldsSecret(value)
 		}
-		// One problem of the three: a field has one line in an answer.
+		// One problem of the four: a field has one line in an answer.
 		switch {
+		case secret:
+			report("metadata", pasted)
 		case badKeys:
 			report("metadata", "must have keys of 1 to %d characters", maxMetadataKey)
 		case len(k.Metadata) > maxMetadataEntries:
@@ -102,6 +116,9 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 		if n := k.RateLimit.WindowSeconds; n < 1 || n > maxWindowSeconds {
 			report("rate_limit.window_seconds", "must be 1 to %d", maxWindowSeconds)
 		}
+	}
+	if judged("quota") && k.Quota != (Quota{}) {
+		k.Quota.problems(report)
 	}
 	return found
 }

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 // The form of a secret: a prefix by mode, 43 base62 characters of randomness
@@ -125,6 +126,22 @@ func wellFormed(text string) bool {
 	}
 	var want [SecretLength]byte
 	return string(appendChecksum(append(want[:0], text[:checksumStart]...))) == text
+}
+
+// HoldsSecret reports whether a whole secret stands anywhere in text. People paste
+// secrets where they do not belong, and what is kept of a text is kept in the
+// database and in every event.
+func HoldsSecret(text string) bool {
+	for {
+		at := strings.Index(text, "sk_")
+		if at < 0 || len(text)-at < SecretLength {
+			return false
+		}
+		if wellFormed(text[at : at+SecretLength]) {
+			return true
+		}
+		text = text[at+1:]
+	}
 }
 
 // Reveal returns the whole secret. The callers are the answers of create and

@@ -17,6 +17,7 @@ const (
 	CodeIPNotAllowed      Code = "ip_not_allowed"
 	CodeInsufficientScope Code = "insufficient_scope"
 	CodeRateLimited       Code = "rate_limited"
+	CodeQuotaExceeded     Code = "quota_exceeded"
 	CodeValid             Code = "valid"
 )
 
@@ -31,12 +32,23 @@ type Verification struct {
 	// Limit is what is left of the key's rate limit; its zero value means that the
 	// key has none.
 	Limit LimitStatus
+	// Quota is what is left of the key's quota; its zero value means that the key
+	// has none.
+	Quota QuotaStatus
 	// Previous reports that the secret is the one before the last rotation.
 	Previous bool
-	// RetryAfter is how long to wait after CodeRateLimited.
+	// RetryAfter is how long to wait after CodeRateLimited, and after
+	// CodeQuotaExceeded where the quota is refilled.
 	RetryAfter time.Duration
 	// At is when the key was judged; the zero time where none was found.
 	At time.Time
+}
+
+// QuotaStatus is what is left of a quota.
+type QuotaStatus struct {
+	Limit, Remaining int64
+	// RefillAt is when it is full again; the zero time for never of itself.
+	RefillAt time.Time
 }
 
 // LimitStatus is what is left of a rate limit.

@@ -33,7 +33,7 @@ func (k *Key) Within(caller *Key) error {
 // judges those, and all four where the update enabled the key or moved its
 // expiry, since either hands out again all that the key holds.
 func (k *Key) UpdateWithin(caller *Key, changes []string) error {
-	if k.ID == caller.ID && slices.Contains(changes, "rate_limit") {
+	if k.ID == caller.ID && (slices.Contains(changes, "rate_limit") || slices.Contains(changes, "quota")) {
 		return Errorf(KindPermissionDenied, ReasonOwnLimits, "A key cannot change its own limits.")
 	}
 	if slices.Contains(changes, "expires_at") || slices.Contains(changes, "enabled") && k.Enabled {

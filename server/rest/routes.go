@@ -31,6 +31,9 @@ func (h *Handler) register() error {
 		{apikeysv1.File_apikeys_v1_events_proto, "EventsService", func() error {
 			return apikeysv1.RegisterEventsServiceHandlerClient(ctx, h.mux, apikeysv1.NewEventsServiceClient(cc))
 		}},
+		{apikeysv1.File_apikeys_v1_webhooks_proto, "WebhooksService", func() error {
+			return apikeysv1.RegisterWebhooksServiceHandlerClient(ctx, h.mux, apikeysv1.NewWebhooksServiceClient(cc))
+		}},
 	}
 	plain := []struct {
 		verb, path string

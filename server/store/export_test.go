@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -168,4 +169,13 @@ func (s *Store) CopyKeys(ctx context.Context, template apikey.Key, n int, id fun
 		}
 		return nil
 	})
+}
+
+// KeyBySecret returns the key that has one of hashes, or apikey.ErrNotFound.
+func (s *Store) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+	keys, position, err := s.KeysBySecret(ctx, hashes)
+	if err != nil || len(keys) == 0 {
+		return apikey.Key{}, 0, cmp.Or(err, error(apikey.ErrNotFound))
+	}
+	return keys[0], position, nil
 }

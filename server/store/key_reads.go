@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -36,10 +37,28 @@ func findKey(ctx context.Context, keys *ent.ApiKeyClient, organization, id strin
 	return keyOf(rows[0])
 }
 
-// KeyBySecret returns the key that has one of hashes as its current or previous
-// secret, and the position of the log at which it was read, in one statement. A
-// key that is not there is apikey.ErrNotFound.
-func (s *Store) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+// secretsTogether is how many hashes one statement of KeysBySecret looks up.
+const secretsTogether = 250
+
+// KeysBySecret returns the keys that have one of hashes as their current or
+// previous secret, in no order, and the position of the log at which the first of
+// them was read, in the same statement. Hashes that belong to no key are passed
+// over.
+func (s *Store) KeysBySecret(ctx context.Context, hashes []apikey.Hash) (keys []apikey.Key, position int64, err error) {
+	for chunk := range slices.Chunk(hashes, secretsTogether) {
+		found, at, err := s.keysBySecret(ctx, chunk)
+		if err != nil {
+			return nil, 0, fmt.Errorf("look up secrets: %w", err)
+		}
+		if len(keys) == 0 {
+			position = at
+		}
+		keys = append(keys, found...)
+	}
+	return keys, position, nil
+}
+
+func (s *Store) keysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error) {
 	values := make([][]byte, len(hashes))
 	for i := range hashes {
 		values[i] = hashes[i][:]
@@ -50,19 +69,20 @@ func (s *Store) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.K
 			position := entsql.Dialect(sel.Dialect()).Select(entrevision.FieldPosition).From(entsql.Table(entrevision.Table))
 			sel.AppendSelectExprAs(position, positionColumn)
 		}).All(ctx)
-	if err != nil {
-		return apikey.Key{}, 0, fmt.Errorf("look up secret: %w", err)
+	if err != nil || len(rows) == 0 {
+		return nil, 0, err
 	}
-	if len(rows) == 0 {
-		return apikey.Key{}, 0, apikey.ErrNotFound
+	position, ok := besideOf(rows[0], positionColumn)
+	if !ok {
+		return nil, 0, errors.New("the log has no position")
 	}
-	value, err := rows[0].Value(positionColumn)
-	position, ok := value.(int64)
-	if err != nil || !ok {
-		return apikey.Key{}, 0, fmt.Errorf("look up secret: position %v: %w", value, err)
+	keys := make([]apikey.Key, len(rows))
+	for i, row := range rows {
+		if keys[i], err = keyOf(row); err != nil {
+			return nil, 0, err
+		}
 	}
-	k, err := keyOf(rows[0])
-	return k, position, err
+	return keys, position, nil
 }
 
 // KeyFilter says which keys a list holds. Zero fields filter nothing.

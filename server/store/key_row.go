@@ -9,27 +9,46 @@ import (
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	entquota "github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// The extra columns of a key's row: its counters, and the position of the log at
-// which it was read.
+// The extra columns of a key's row: its counters, what is left of its quota, and
+// the position of the log at which it was read.
 const (
-	totalColumn    = "usage_total"
-	lastUsedColumn = "usage_last"
-	positionColumn = "log_position"
+	totalColumn     = "usage_total"
+	lastUsedColumn  = "usage_last"
+	remainingColumn = "quota_remaining"
+	refilledColumn  = "quota_refilled_at"
+	epochColumn     = "quota_epoch"
+	positionColumn  = "log_position"
 )
 
-// withUsage selects the key's counters beside the key.
+// withUsage selects the key's counters and the balance of its quota beside the
+// key.
 func withUsage(s *entsql.Selector) {
-	usage := func(column string) entsql.Querier {
-		u := entsql.Dialect(s.Dialect()).Table(entusage.Table).As("u")
-		return entsql.Dialect(s.Dialect()).Select(u.C(column)).From(u).
-			Where(entsql.ColumnsEQ(u.C(entusage.FieldID), s.C(entkey.FieldID)))
+	beside := func(table, id, column, as string) {
+		u := entsql.Dialect(s.Dialect()).Table(table).As("u")
+		s.AppendSelectExprAs(entsql.Dialect(s.Dialect()).Select(u.C(column)).From(u).
+			Where(entsql.ColumnsEQ(u.C(id), s.C(entkey.FieldID))), as)
 	}
-	s.AppendSelectExprAs(usage(entusage.FieldTotalRequests), totalColumn)
-	s.AppendSelectExprAs(usage(entusage.FieldLastUsedAt), lastUsedColumn)
+	beside(entusage.Table, entusage.FieldID, entusage.FieldTotalRequests, totalColumn)
+	beside(entusage.Table, entusage.FieldID, entusage.FieldLastUsedAt, lastUsedColumn)
+	beside(entquota.Table, entquota.FieldID, entquota.FieldRemaining, remainingColumn)
+	beside(entquota.Table, entquota.FieldID, entquota.FieldRefilledAt, refilledColumn)
+	beside(entquota.Table, entquota.FieldID, entquota.FieldEpoch, epochColumn)
+}
+
+// besideOf returns the number that withUsage selected as column; false where
+// there is no such row, or the query did not select it.
+func besideOf(row *ent.ApiKey, column string) (int64, bool) {
+	value, err := row.Value(column)
+	if err != nil {
+		return 0, false
+	}
+	n, ok := value.(int64)
+	return n, ok
 }
 
 // keyOf returns the key that a row holds. A row that does not decode is an error
@@ -74,12 +93,16 @@ func keyOf(row *ent.ApiKey) (apikey.Key, error) {
 		k.IPAllowList = append(k.IPAllowList, p)
 	}
 	// A key that was never used has no counters, and its query none to select.
-	if total, err := row.Value(totalColumn); err == nil && total != nil {
-		k.Usage.TotalRequests, _ = total.(int64)
+	k.Usage.TotalRequests, _ = besideOf(row, totalColumn)
+	if last, ok := besideOf(row, lastUsedColumn); ok {
+		k.Usage.LastUsedAt = fromMicros(&last)
 	}
-	if last, err := row.Value(lastUsedColumn); err == nil && last != nil {
-		if n, ok := last.(int64); ok {
-			k.Usage.LastUsedAt = time.UnixMicro(n).UTC()
+	if row.QuotaLimit > 0 {
+		k.Quota = apikey.Quota{Limit: row.QuotaLimit, Refill: apikey.Refill(row.QuotaRefill), RefillDay: row.QuotaRefillDay}
+		k.Quota.Remaining, _ = besideOf(row, remainingColumn)
+		k.Quota.Epoch, _ = besideOf(row, epochColumn)
+		if at, ok := besideOf(row, refilledColumn); ok {
+			k.Quota.RefilledAt = fromMicros(&at)
 		}
 	}
 	return k, nil
@@ -117,6 +140,9 @@ type setter[B any] interface {
 	SetMetadata(map[string]string) B
 	SetRateLimitRequests(int) B
 	SetRateLimitWindow(int) B
+	SetQuotaLimit(int64) B
+	SetQuotaRefill(string) B
+	SetQuotaRefillDay(int) B
 	SetNillableRevokedAt(*int64) B
 	SetRevokeReason(string) B
 	SetSecretHash([]byte) B
@@ -141,6 +167,7 @@ func setKey[B setter[B]](b B, k *apikey.Key) B {
 		SetNillableExpiresAt(micros(k.ExpiresAt)).SetNillableUpdatedAt(micros(k.UpdatedAt)).
 		SetEnabled(k.Enabled).SetOwnerID(k.OwnerID).SetMetadata(k.Metadata).
 		SetRateLimitRequests(k.RateLimit.Requests).SetRateLimitWindow(k.RateLimit.WindowSeconds).
+		SetQuotaLimit(k.Quota.Limit).SetQuotaRefill(string(k.Quota.Refill)).SetQuotaRefillDay(k.Quota.RefillDay).
 		SetNillableRevokedAt(micros(k.RevokedAt)).SetRevokeReason(string(k.RevokeReason)).
 		SetSecretHash(k.Secret.Hash[:]).SetPepperID(k.Secret.PepperID).SetSecretMask(k.Secret.Mask).
 		SetPreviousPepperID(k.Previous.PepperID).SetPreviousMask(k.Previous.Mask).

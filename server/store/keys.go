@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/ent"
@@ -27,8 +28,14 @@ func (s *Store) CreateKey(ctx context.Context, by apikey.Origin, rule func(now t
 		if err := setKey(create, &k).Exec(ctx); err != nil {
 			return fmt.Errorf("insert key: %w", err)
 		}
+		if k.Quota != (apikey.Quota{}) {
+			k.Quota.Epoch = k.Version
+			if err := t.setQuota(ctx, &k); err != nil {
+				return err
+			}
+		}
 		created = k
-		return t.append(apikey.KeyCreated, by, &k, nil)
+		return t.appendKey(ctx, apikey.KeyCreated, by, &k, nil)
 	})
 	return created, unexpected("create key", err)
 }
@@ -68,9 +75,15 @@ func (s *Store) ChangeKey(
 		if err := t.updateKey(ctx, &after); err != nil {
 			return err
 		}
+		if slices.Contains(changes, "quota") {
+			after.Quota.Epoch = after.Version
+			if err := t.setQuota(ctx, &after); err != nil {
+				return err
+			}
+		}
 		t.stale(&before)
 		changed = after
-		return t.append(event, by, &after, changes)
+		return t.appendKey(ctx, event, by, &after, changes)
 	})
 	return changed, unexpected("change key", err)
 }
@@ -89,8 +102,14 @@ func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, i
 		if err := t.ApiKeyUsage.DeleteOneID(id).Exec(ctx); err != nil && !ent.IsNotFound(err) {
 			return fmt.Errorf("delete the key's counters: %w", err)
 		}
+		if err := t.ApiKeyQuota.DeleteOneID(id).Exec(ctx); err != nil && !ent.IsNotFound(err) {
+			return fmt.Errorf("delete the key's quota: %w", err)
+		}
+		if err := t.deleteBuckets(ctx, &k); err != nil {
+			return err
+		}
 		t.stale(&k)
-		return t.append(apikey.KeyDeleted, by, &k, nil)
+		return t.appendKey(ctx, apikey.KeyDeleted, by, &k, nil)
 	}))
 }
 
@@ -104,7 +123,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 	if next, err = nextNotice(ctx, s.reader.ApiKey); err != nil || next.IsZero() || next.After(s.timestamp()) {
 		return 0, next, unexpected("look for notices", err)
 	}
-	system := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: string(apikey.ActorSystem)}}
+	system := systemOrigin()
 	err = s.write(ctx, func(ctx context.Context, t *tx) error {
 		published = 0
 		query := t.ApiKey.Query().Where(entkey.NoticeAtLTE(t.now.UnixMicro())).
@@ -126,7 +145,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 			if err := update.Exec(ctx); err != nil {
 				return fmt.Errorf("schedule the next notice: %w", err)
 			}
-			if err := t.append(event, system, &k, changes); err != nil {
+			if err := t.appendKey(ctx, event, system, &k, changes); err != nil {
 				return err
 			}
 			published++
@@ -174,17 +193,14 @@ func (t *tx) stale(k *apikey.Key) {
 	t.group.stale = append(t.group.stale, k.Hashes()...)
 }
 
-// append adds the event about k to the transaction and numbers it.
-func (t *tx) append(event apikey.EventType, by apikey.Origin, k *apikey.Key, changes []string) error {
+// appendKey adds the event about k to the transaction.
+func (t *tx) appendKey(ctx context.Context, event apikey.EventType, by apikey.Origin, k *apikey.Key, changes []string) error {
 	payload, err := json.Marshal(k)
 	if err != nil {
 		return fmt.Errorf("encode the event's key: %w", err)
 	}
-	t.group.position++
-	t.group.events = append(t.group.events, t.Event.Create().
-		SetID(t.group.position).SetEventID(t.store.newID(apikey.EventIDPrefix)).
-		SetOrganizationID(k.OrganizationID).SetType(string(event)).SetResourceID(k.ID).
-		SetChanges(changes).SetActorKind(string(by.Actor.Kind)).SetActorID(by.Actor.ID).
-		SetRequestID(by.RequestID).SetCreatedAt(t.now.UnixMicro()).SetPayload(payload))
-	return nil
+	_, err = t.append(ctx, apikey.Event{
+		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Origin: by, Payload: payload,
+	})
+	return err
 }

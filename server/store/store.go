@@ -18,6 +18,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // Config says where the store keeps its rows and what it takes from outside.
@@ -42,6 +43,8 @@ type Store struct {
 	newID func(prefix string) string
 	log   *slog.Logger
 
+	sealer *webhook.Sealer
+
 	writerDB, readerDB *sql.DB
 	dialect            string
 	writer             *ent.Client // one connection: whoever has it is the writer
@@ -58,12 +61,19 @@ type Commit struct {
 	// Stale are the hashes of the secrets whose keys changed: what a cache holds
 	// under them is out of date.
 	Stale []apikey.Hash
+	// Due are the ids of webhooks that have something to deliver now.
+	Due []string
 }
 
-// OnCommit calls f after each commit that appended events and before anyone is
-// told of it, in the order of commits. f must not block, and OnCommit is to be
+// OnCommit calls f after each commit that left something to tell, and before
+// anyone is told of it, in the order of commits. f must not block, and OnCommit is to be
 // called before the first write.
 func (s *Store) OnCommit(f func(Commit)) { s.committed = append(s.committed, f) }
+
+// SealWith sets what encrypts the secrets of webhooks. It is to be called before
+// the first webhook is read or written, and apart from Open, because which keys
+// are good is decided by what the database says.
+func (s *Store) SealWith(sealer *webhook.Sealer) { s.sealer = sealer }
 
 // Open opens the database and brings its schema up to date. It starts nothing;
 // Close releases it. A file that cannot be opened, and a database of a later
@@ -159,6 +169,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Now returns the time by the store's clock, as it can be stored.
+func (s *Store) Now() time.Time { return s.timestamp() }
+
 // timestamp returns the clock's time as it can be stored: UTC, in microseconds.
 func (s *Store) timestamp() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
 
@@ -189,7 +202,14 @@ type tx struct {
 
 // groupTx is what the members of one transaction leave for its commit.
 type groupTx struct {
-	position int64 // of the newest event, those not yet written included
-	events   []*ent.EventCreate
-	stale    []apikey.Hash
+	position   int64 // of the newest event, those not yet written included
+	events     []*ent.EventCreate
+	deliveries []*ent.DeliveryCreate
+	stale      []apikey.Hash
+	due        []string
+	// receivers are the enabled webhooks of the organizations that were looked at.
+	receivers map[string][]webhook.Webhook
 }
+
+// duration returns the duration of a column, which counts microseconds.
+func duration(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -15,13 +15,14 @@ import (
 
 // usageChunk is how many counters one transaction of a flush writes: a few
 // milliseconds' worth, so that changes never wait long behind a flush.
-const usageChunk = 200
+const usageChunk = 100
 
 // AddUsage adds to the counters of keys: each count, of which a key has one, to
-// the key's total, and the later of both times as its last use. It returns how
-// many of counts, which it sorts by id, are done with: all unless err is set, and
-// those that are not can be given again. A count of a key that was deleted is
-// done with and kept nowhere.
+// the key's total, the later of both times as its last use, and its outcomes to
+// the buckets of the key and of its organization. It returns how many of counts,
+// which it sorts by id, are done with: all unless err is set, and those that are
+// not can be given again. Of a key that was deleted only the organization's
+// buckets are counted on.
 func (s *Store) AddUsage(ctx context.Context, counts []apikey.UsageCount) (stored int, err error) {
 	slices.SortFunc(counts, func(a, b apikey.UsageCount) int { return strings.Compare(a.KeyID, b.KeyID) })
 	for chunk := range slices.Chunk(counts, usageChunk) {
@@ -42,20 +43,33 @@ func addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.UsageCount) erro
 		ids[i] = c.KeyID
 	}
 	// ids becomes those that are there: a key can be deleted after its last use,
-	// and nobody would ever take its counter away.
+	// and nobody would ever take its counters away.
 	ids, err := etx.ApiKey.Query().Where(entkey.IDIn(ids...)).Order(entkey.ByID()).IDs(ctx)
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return err
 	}
+	b := make(buckets)
 	creates := make([]*ent.ApiKeyUsageCreate, 0, len(ids))
-	for _, c := range counts {
-		if _, found := slices.BinarySearch(ids, c.KeyID); found {
+	for i := range counts {
+		c := &counts[i]
+		_, found := slices.BinarySearch(ids, c.KeyID)
+		if found && !c.LastUsedAt.IsZero() {
 			creates = append(creates, etx.ApiKeyUsage.Create().SetID(c.KeyID).
 				SetTotalRequests(c.Count).SetLastUsedAt(c.LastUsedAt.UnixMicro()))
 		}
+		if found {
+			b.add(c.OrganizationID, c.KeyID, c.Outcomes)
+		}
+		b.add(c.OrganizationID, "", c.Outcomes)
 	}
-	return etx.ApiKeyUsage.CreateBulk(creates...).
-		OnConflict(entsql.ConflictColumns(entusage.FieldID), entsql.ResolveWith(addCount)).Exec(ctx)
+	if len(creates) > 0 {
+		err := etx.ApiKeyUsage.CreateBulk(creates...).
+			OnConflict(entsql.ConflictColumns(entusage.FieldID), entsql.ResolveWith(addCount)).Exec(ctx)
+		if err != nil {
+			return err
+		}
+	}
+	return b.write(ctx, etx)
 }
 
 // addCount is what becomes of a counter that is there already.

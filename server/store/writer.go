@@ -139,6 +139,11 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 				return fmt.Errorf("append events: %w", err)
 			}
 		}
+		for deliveries := range slices.Chunk(g.deliveries, eventChunk) {
+			if err := etx.Delivery.CreateBulk(deliveries...).Exec(ctx); err != nil {
+				return fmt.Errorf("queue deliveries: %w", err)
+			}
+		}
 		if err := etx.Revision.Update().SetPosition(g.position).Exec(ctx); err != nil {
 			return fmt.Errorf("advance the revision: %w", err)
 		}
@@ -146,11 +151,11 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 	if err := etx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if g.position == before {
+	if g.position == before && len(g.due) == 0 {
 		return nil
 	}
 	for _, f := range s.committed {
-		f(Commit{Position: g.position, Stale: g.stale})
+		f(Commit{Position: g.position, Stale: g.stale, Due: g.due})
 	}
 	return nil
 }
@@ -169,6 +174,7 @@ func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
 	}
 	if m.err = t.protect(ctx, m.apply); m.err != nil {
 		*t.group = kept
+		t.group.receivers = nil // They may be of what is rolled back.
 		if _, err := t.ExecContext(ctx, "ROLLBACK TO SAVEPOINT member"); err != nil {
 			return fmt.Errorf("roll back to savepoint: %w", err)
 		}

@@ -32,6 +32,13 @@ func appendMessage(dst []byte, m protoreflect.Message) []byte {
 		return append(dst, "null"...)
 	}
 	t := tableOf(m.Descriptor())
+	if t.oneof != nil {
+		member := m.WhichOneof(t.oneof)
+		if member == nil {
+			return append(dst, "null"...)
+		}
+		return appendField(dst, m, &t.fields[member.Index()])
+	}
 	dst = append(dst, '{')
 	for i := range t.fields {
 		if i > 0 {

@@ -21,6 +21,10 @@ type table struct {
 	// patch, resource the message that the patch changes, and etag the
 	// request's own field of that name. All nil for every other message.
 	mask, resource, etag *field
+
+	// oneof is set for a message that is nothing but one: it is shown as the
+	// member that is set, without a name.
+	oneof protoreflect.OneofDescriptor
 }
 
 // A field is one line of a table.
@@ -76,6 +80,9 @@ func newTable(md protoreflect.MessageDescriptor) *table {
 		if m := t.byName["empty_"+f.name]; f.list && m != nil && m.kind == protoreflect.BoolKind {
 			f.marker, m.marks = m.desc, true
 		}
+	}
+	if all := md.Oneofs(); all.Len() == 1 && !all.Get(0).IsSynthetic() && all.Get(0).Fields().Len() == fds.Len() {
+		t.oneof = all.Get(0)
 	}
 	mask := t.byName["update_mask"]
 	if mask == nil || !mask.message() || mask.desc.Message().FullName() != "google.protobuf.FieldMask" {

@@ -174,3 +174,14 @@ func BenchmarkReadRequest(b *testing.B) {
 		}
 	})
 }
+
+func TestAppendWatchJSON(t *testing.T) {
+	heartbeat := &apikeysv1.WatchEventsResponse{Cursor: `a"`}
+	if got := string(wire.AppendWatchJSON(nil, heartbeat)); got != `{"cursor":"a\""}` {
+		t.Errorf("heartbeat: %s", got)
+	}
+	event := &apikeysv1.WatchEventsResponse{Cursor: "b", Event: &apikeysv1.Event{Id: "event_1", Cursor: "b"}}
+	if got, want := string(wire.AppendWatchJSON(nil, event)), `{"cursor":"b","event":`+string(wire.AppendJSON(nil, event.GetEvent()))+`}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

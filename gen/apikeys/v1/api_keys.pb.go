@@ -206,21 +206,25 @@ const (
 	// Over the key's rate_limit; retry_after_seconds says how long to wait.
 	VerificationCode_VERIFICATION_CODE_RATE_LIMITED VerificationCode = 8
 	VerificationCode_VERIFICATION_CODE_VALID        VerificationCode = 9
+	// Over the key's quota; quota.refill_at says when it is full again. Judged
+	// after RATE_LIMITED.
+	VerificationCode_VERIFICATION_CODE_QUOTA_EXCEEDED VerificationCode = 10
 )
 
 // Enum value maps for VerificationCode.
 var (
 	VerificationCode_name = map[int32]string{
-		0: "VERIFICATION_CODE_UNSPECIFIED",
-		1: "VERIFICATION_CODE_MALFORMED",
-		2: "VERIFICATION_CODE_NOT_FOUND",
-		3: "VERIFICATION_CODE_REVOKED",
-		4: "VERIFICATION_CODE_DISABLED",
-		5: "VERIFICATION_CODE_EXPIRED",
-		6: "VERIFICATION_CODE_IP_NOT_ALLOWED",
-		7: "VERIFICATION_CODE_INSUFFICIENT_SCOPE",
-		8: "VERIFICATION_CODE_RATE_LIMITED",
-		9: "VERIFICATION_CODE_VALID",
+		0:  "VERIFICATION_CODE_UNSPECIFIED",
+		1:  "VERIFICATION_CODE_MALFORMED",
+		2:  "VERIFICATION_CODE_NOT_FOUND",
+		3:  "VERIFICATION_CODE_REVOKED",
+		4:  "VERIFICATION_CODE_DISABLED",
+		5:  "VERIFICATION_CODE_EXPIRED",
+		6:  "VERIFICATION_CODE_IP_NOT_ALLOWED",
+		7:  "VERIFICATION_CODE_INSUFFICIENT_SCOPE",
+		8:  "VERIFICATION_CODE_RATE_LIMITED",
+		9:  "VERIFICATION_CODE_VALID",
+		10: "VERIFICATION_CODE_QUOTA_EXCEEDED",
 	}
 	VerificationCode_value = map[string]int32{
 		"VERIFICATION_CODE_UNSPECIFIED":        0,
@@ -233,6 +237,7 @@ var (
 		"VERIFICATION_CODE_INSUFFICIENT_SCOPE": 7,
 		"VERIFICATION_CODE_RATE_LIMITED":       8,
 		"VERIFICATION_CODE_VALID":              9,
+		"VERIFICATION_CODE_QUOTA_EXCEEDED":     10,
 	}
 )
 
@@ -261,6 +266,110 @@ func (x VerificationCode) Number() protoreflect.EnumNumber {
 // Deprecated: Use VerificationCode.Descriptor instead.
 func (VerificationCode) EnumDescriptor() ([]byte, []int) {
 	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+}
+
+// When a quota is full again of itself, always at 00:00 UTC.
+type QuotaRefill int32
+
+const (
+	QuotaRefill_QUOTA_REFILL_UNSPECIFIED QuotaRefill = 0
+	QuotaRefill_QUOTA_REFILL_NONE        QuotaRefill = 1
+	QuotaRefill_QUOTA_REFILL_DAILY       QuotaRefill = 2
+	QuotaRefill_QUOTA_REFILL_MONTHLY     QuotaRefill = 3
+)
+
+// Enum value maps for QuotaRefill.
+var (
+	QuotaRefill_name = map[int32]string{
+		0: "QUOTA_REFILL_UNSPECIFIED",
+		1: "QUOTA_REFILL_NONE",
+		2: "QUOTA_REFILL_DAILY",
+		3: "QUOTA_REFILL_MONTHLY",
+	}
+	QuotaRefill_value = map[string]int32{
+		"QUOTA_REFILL_UNSPECIFIED": 0,
+		"QUOTA_REFILL_NONE":        1,
+		"QUOTA_REFILL_DAILY":       2,
+		"QUOTA_REFILL_MONTHLY":     3,
+	}
+)
+
+func (x QuotaRefill) Enum() *QuotaRefill {
+	p := new(QuotaRefill)
+	*p = x
+	return p
+}
+
+func (x QuotaRefill) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (QuotaRefill) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[4].Descriptor()
+}
+
+func (QuotaRefill) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[4]
+}
+
+func (x QuotaRefill) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use QuotaRefill.Descriptor instead.
+func (QuotaRefill) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+}
+
+// The width of the buckets that usage is counted in. They begin at full hours,
+// and days at 00:00 UTC.
+type UsageGranularity int32
+
+const (
+	UsageGranularity_USAGE_GRANULARITY_UNSPECIFIED UsageGranularity = 0
+	UsageGranularity_USAGE_GRANULARITY_HOUR        UsageGranularity = 1
+	UsageGranularity_USAGE_GRANULARITY_DAY         UsageGranularity = 2
+)
+
+// Enum value maps for UsageGranularity.
+var (
+	UsageGranularity_name = map[int32]string{
+		0: "USAGE_GRANULARITY_UNSPECIFIED",
+		1: "USAGE_GRANULARITY_HOUR",
+		2: "USAGE_GRANULARITY_DAY",
+	}
+	UsageGranularity_value = map[string]int32{
+		"USAGE_GRANULARITY_UNSPECIFIED": 0,
+		"USAGE_GRANULARITY_HOUR":        1,
+		"USAGE_GRANULARITY_DAY":         2,
+	}
+)
+
+func (x UsageGranularity) Enum() *UsageGranularity {
+	p := new(UsageGranularity)
+	*p = x
+	return p
+}
+
+func (x UsageGranularity) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UsageGranularity) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[5].Descriptor()
+}
+
+func (UsageGranularity) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[5]
+}
+
+func (x UsageGranularity) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UsageGranularity.Descriptor instead.
+func (UsageGranularity) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
 }
 
 // An API key as everybody may see it: without its secret.
@@ -295,7 +404,9 @@ type ApiKey struct {
 	// Up to 50 entries, keys of 1 to 64 characters, 8 KiB in all.
 	Metadata map[string]string `protobuf:"bytes,15,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Unset means unlimited.
-	RateLimit *RateLimit             `protobuf:"bytes,16,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	RateLimit *RateLimit `protobuf:"bytes,16,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// Unset means unlimited.
+	Quota     *Quota                 `protobuf:"bytes,22,opt,name=quota,proto3" json:"quota,omitempty"`
 	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	// Unset while the key is not revoked.
 	RevokeReason *RevokeReason `protobuf:"varint,18,opt,name=revoke_reason,json=revokeReason,proto3,enum=apikeys.v1.RevokeReason,oneof" json:"revoke_reason,omitempty"`
@@ -447,6 +558,13 @@ func (x *ApiKey) GetMetadata() map[string]string {
 func (x *ApiKey) GetRateLimit() *RateLimit {
 	if x != nil {
 		return x.RateLimit
+	}
+	return nil
+}
+
+func (x *ApiKey) GetQuota() *Quota {
+	if x != nil {
+		return x.Quota
 	}
 	return nil
 }
@@ -605,6 +723,83 @@ func (x *RateLimit) GetWindowSeconds() int32 {
 	return 0
 }
 
+// A budget that verifications spend, whichever secret of the key they are made
+// with. It survives restarts; a server that is killed may lose a part of what it
+// held in reserve, and never grants anything twice.
+type Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000,000,000,000.
+	Limit int64 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// What is left, 0 to limit; unset in a request means all of limit. Setting it
+	// tops the key up.
+	Remaining *int64 `protobuf:"varint,2,opt,name=remaining,proto3,oneof" json:"remaining,omitempty"`
+	// Unset means none.
+	Refill QuotaRefill `protobuf:"varint,3,opt,name=refill,proto3,enum=apikeys.v1.QuotaRefill" json:"refill,omitempty"`
+	// The day of a monthly refill, 1 to 31, in shorter months their last; unset in a
+	// request means 1. Unset for other refills.
+	RefillDay     *int32 `protobuf:"varint,4,opt,name=refill_day,json=refillDay,proto3,oneof" json:"refill_day,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Quota) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Quota) GetRemaining() int64 {
+	if x != nil && x.Remaining != nil {
+		return *x.Remaining
+	}
+	return 0
+}
+
+func (x *Quota) GetRefill() QuotaRefill {
+	if x != nil {
+		return x.Refill
+	}
+	return QuotaRefill_QUOTA_REFILL_UNSPECIFIED
+}
+
+func (x *Quota) GetRefillDay() int32 {
+	if x != nil && x.RefillDay != nil {
+		return *x.RefillDay
+	}
+	return 0
+}
+
 type CreateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required, 1 to 255 characters.
@@ -626,14 +821,15 @@ type CreateApiKeyRequest struct {
 	// Tells an empty `scopes` from an absent one, which protobuf cannot: the key
 	// has no scopes even where absent_scopes = all. Over REST `"scopes": []` says
 	// it.
-	EmptyScopes   bool `protobuf:"varint,11,opt,name=empty_scopes,json=emptyScopes,proto3" json:"empty_scopes,omitempty"`
+	EmptyScopes   bool   `protobuf:"varint,11,opt,name=empty_scopes,json=emptyScopes,proto3" json:"empty_scopes,omitempty"`
+	Quota         *Quota `protobuf:"bytes,12,opt,name=quota,proto3" json:"quota,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateApiKeyRequest) Reset() {
 	*x = CreateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +841,7 @@ func (x *CreateApiKeyRequest) String() string {
 func (*CreateApiKeyRequest) ProtoMessage() {}
 
 func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +854,7 @@ func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateApiKeyRequest) GetLabel() string {
@@ -738,6 +934,13 @@ func (x *CreateApiKeyRequest) GetEmptyScopes() bool {
 	return false
 }
 
+func (x *CreateApiKeyRequest) GetQuota() *Quota {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
 type CreateApiKeyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApiKey        *ApiKey                `protobuf:"bytes,1,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
@@ -747,7 +950,7 @@ type CreateApiKeyResponse struct {
 
 func (x *CreateApiKeyResponse) Reset() {
 	*x = CreateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +962,7 @@ func (x *CreateApiKeyResponse) String() string {
 func (*CreateApiKeyResponse) ProtoMessage() {}
 
 func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +975,7 @@ func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateApiKeyResponse) GetApiKey() *ApiKey {
@@ -803,7 +1006,7 @@ type ListApiKeysRequest struct {
 
 func (x *ListApiKeysRequest) Reset() {
 	*x = ListApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1018,7 @@ func (x *ListApiKeysRequest) String() string {
 func (*ListApiKeysRequest) ProtoMessage() {}
 
 func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1031,7 @@ func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListApiKeysRequest) GetPageSize() int32 {
@@ -891,7 +1094,7 @@ type ListApiKeysResponse struct {
 
 func (x *ListApiKeysResponse) Reset() {
 	*x = ListApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1106,7 @@ func (x *ListApiKeysResponse) String() string {
 func (*ListApiKeysResponse) ProtoMessage() {}
 
 func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1119,7 @@ func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListApiKeysResponse) GetApiKeys() []*ApiKey {
@@ -942,7 +1145,7 @@ type GetApiKeyRequest struct {
 
 func (x *GetApiKeyRequest) Reset() {
 	*x = GetApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1157,7 @@ func (x *GetApiKeyRequest) String() string {
 func (*GetApiKeyRequest) ProtoMessage() {}
 
 func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1170,7 @@ func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetApiKeyRequest) GetId() string {
@@ -986,7 +1189,7 @@ type GetApiKeyResponse struct {
 
 func (x *GetApiKeyResponse) Reset() {
 	*x = GetApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1201,7 @@ func (x *GetApiKeyResponse) String() string {
 func (*GetApiKeyResponse) ProtoMessage() {}
 
 func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1214,7 @@ func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetApiKeyResponse) GetApiKey() *ApiKey {
@@ -1028,7 +1231,8 @@ type UpdateApiKeyRequest struct {
 	ApiKey *ApiKey `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	// Required; empty changes nothing. Paths: label, description, scopes,
 	// ip_allow_list, expires_at, enabled, owner_id, metadata, metadata.`key`,
-	// rate_limit, rate_limit.requests, rate_limit.window_seconds. A path whose
+	// rate_limit, rate_limit.requests, rate_limit.window_seconds, quota,
+	// quota.limit, quota.remaining, quota.refill, quota.refill_day. A path whose
 	// field is unset in api_key clears it. Over REST the body is a JSON Merge
 	// Patch (RFC 7396) of the key and names the fields itself.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
@@ -1040,7 +1244,7 @@ type UpdateApiKeyRequest struct {
 
 func (x *UpdateApiKeyRequest) Reset() {
 	*x = UpdateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1256,7 @@ func (x *UpdateApiKeyRequest) String() string {
 func (*UpdateApiKeyRequest) ProtoMessage() {}
 
 func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1269,7 @@ func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateApiKeyRequest) GetId() string {
@@ -1105,7 +1309,7 @@ type UpdateApiKeyResponse struct {
 
 func (x *UpdateApiKeyResponse) Reset() {
 	*x = UpdateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1321,7 @@ func (x *UpdateApiKeyResponse) String() string {
 func (*UpdateApiKeyResponse) ProtoMessage() {}
 
 func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1334,7 @@ func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1152,7 +1356,7 @@ type RotateApiKeyRequest struct {
 
 func (x *RotateApiKeyRequest) Reset() {
 	*x = RotateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1368,7 @@ func (x *RotateApiKeyRequest) String() string {
 func (*RotateApiKeyRequest) ProtoMessage() {}
 
 func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1381,7 @@ func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RotateApiKeyRequest) GetId() string {
@@ -1203,7 +1407,7 @@ type RotateApiKeyResponse struct {
 
 func (x *RotateApiKeyResponse) Reset() {
 	*x = RotateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1419,7 @@ func (x *RotateApiKeyResponse) String() string {
 func (*RotateApiKeyResponse) ProtoMessage() {}
 
 func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1432,7 @@ func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1248,7 +1452,7 @@ type RevokeApiKeyRequest struct {
 
 func (x *RevokeApiKeyRequest) Reset() {
 	*x = RevokeApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1464,7 @@ func (x *RevokeApiKeyRequest) String() string {
 func (*RevokeApiKeyRequest) ProtoMessage() {}
 
 func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1477,7 @@ func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RevokeApiKeyRequest) GetId() string {
@@ -1299,7 +1503,7 @@ type RevokeApiKeyResponse struct {
 
 func (x *RevokeApiKeyResponse) Reset() {
 	*x = RevokeApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1515,7 @@ func (x *RevokeApiKeyResponse) String() string {
 func (*RevokeApiKeyResponse) ProtoMessage() {}
 
 func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1528,7 @@ func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokeApiKeyResponse) GetApiKey() *ApiKey {
@@ -1343,7 +1547,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1559,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1572,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteApiKeyRequest) GetId() string {
@@ -1387,7 +1591,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1603,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1616,7 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteApiKeyResponse) GetId() string {
@@ -1430,7 +1634,8 @@ type VerifyApiKeyRequest struct {
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// The end client's address as the caller saw it.
 	Ip string `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"`
-	// What this call costs of the key's rate limit, 0 to 1,000,000; unset means 1.
+	// What this call costs of the key's rate limit and of its quota, 0 to
+	// 1,000,000 and not above either of them as a whole; unset means 1.
 	// 0 checks everything and spends nothing.
 	Cost          *int32 `protobuf:"varint,4,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1439,7 +1644,7 @@ type VerifyApiKeyRequest struct {
 
 func (x *VerifyApiKeyRequest) Reset() {
 	*x = VerifyApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1656,7 @@ func (x *VerifyApiKeyRequest) String() string {
 func (*VerifyApiKeyRequest) ProtoMessage() {}
 
 func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1669,7 @@ func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyApiKeyRequest) GetKey() string {
@@ -1503,9 +1708,12 @@ type VerifyApiKeyResponse struct {
 	ApiKey *ApiKey `protobuf:"bytes,3,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	// Set when that key has a rate limit.
 	RateLimit *RateLimitStatus `protobuf:"bytes,4,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// Set when that key has a quota.
+	Quota *QuotaStatus `protobuf:"bytes,7,opt,name=quota,proto3" json:"quota,omitempty"`
 	// True when the secret is the one before the last rotation.
 	PreviousSecret bool `protobuf:"varint,5,opt,name=previous_secret,json=previousSecret,proto3" json:"previous_secret,omitempty"`
-	// How long to wait after rate_limited, in whole seconds, at least 1.
+	// How long to wait after rate_limited, and after quota_exceeded where the quota
+	// is refilled, in whole seconds, at least 1.
 	RetryAfterSeconds *int32 `protobuf:"varint,6,opt,name=retry_after_seconds,json=retryAfterSeconds,proto3,oneof" json:"retry_after_seconds,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1513,7 +1721,7 @@ type VerifyApiKeyResponse struct {
 
 func (x *VerifyApiKeyResponse) Reset() {
 	*x = VerifyApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1733,7 @@ func (x *VerifyApiKeyResponse) String() string {
 func (*VerifyApiKeyResponse) ProtoMessage() {}
 
 func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1746,7 @@ func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VerifyApiKeyResponse) GetValid() bool {
@@ -1569,6 +1777,13 @@ func (x *VerifyApiKeyResponse) GetRateLimit() *RateLimitStatus {
 	return nil
 }
 
+func (x *VerifyApiKeyResponse) GetQuota() *QuotaStatus {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
 func (x *VerifyApiKeyResponse) GetPreviousSecret() bool {
 	if x != nil {
 		return x.PreviousSecret
@@ -1579,6 +1794,658 @@ func (x *VerifyApiKeyResponse) GetPreviousSecret() bool {
 func (x *VerifyApiKeyResponse) GetRetryAfterSeconds() int32 {
 	if x != nil && x.RetryAfterSeconds != nil {
 		return *x.RetryAfterSeconds
+	}
+	return 0
+}
+
+type BatchVerifyApiKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*VerifyApiKeyRequest `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchVerifyApiKeysRequest) Reset() {
+	*x = BatchVerifyApiKeysRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchVerifyApiKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchVerifyApiKeysRequest) ProtoMessage() {}
+
+func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchVerifyApiKeysRequest.ProtoReflect.Descriptor instead.
+func (*BatchVerifyApiKeysRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *BatchVerifyApiKeysRequest) GetKeys() []*VerifyApiKeyRequest {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type BatchVerifyApiKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each of the request's keys, in their order.
+	Results       []*VerifyApiKeyResponse `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchVerifyApiKeysResponse) Reset() {
+	*x = BatchVerifyApiKeysResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchVerifyApiKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchVerifyApiKeysResponse) ProtoMessage() {}
+
+func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchVerifyApiKeysResponse.ProtoReflect.Descriptor instead.
+func (*BatchVerifyApiKeysResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BatchVerifyApiKeysResponse) GetResults() []*VerifyApiKeyResponse {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// What is left of a quota after the call.
+type QuotaStatus struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Limit     int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	Remaining int64                  `protobuf:"varint,2,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// When it is full again; unset if it is not refilled of itself.
+	RefillAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=refill_at,json=refillAt,proto3" json:"refill_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaStatus) Reset() {
+	*x = QuotaStatus{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaStatus) ProtoMessage() {}
+
+func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaStatus.ProtoReflect.Descriptor instead.
+func (*QuotaStatus) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *QuotaStatus) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *QuotaStatus) GetRemaining() int64 {
+	if x != nil {
+		return x.Remaining
+	}
+	return 0
+}
+
+func (x *QuotaStatus) GetRefillAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefillAt
+	}
+	return nil
+}
+
+type GetApiKeyUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Unset means 24 hours before until, or 30 days.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Unset means now. Both ends are moved outwards to whole buckets, of which there
+	// can be 1,000.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// Unset means hour.
+	Granularity   UsageGranularity `protobuf:"varint,4,opt,name=granularity,proto3,enum=apikeys.v1.UsageGranularity" json:"granularity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetApiKeyUsageRequest) Reset() {
+	*x = GetApiKeyUsageRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetApiKeyUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetApiKeyUsageRequest) ProtoMessage() {}
+
+func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetApiKeyUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetApiKeyUsageRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetApiKeyUsageRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GetApiKeyUsageRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetApiKeyUsageRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *GetApiKeyUsageRequest) GetGranularity() UsageGranularity {
+	if x != nil {
+		return x.Granularity
+	}
+	return UsageGranularity_USAGE_GRANULARITY_UNSPECIFIED
+}
+
+// How often a key was verified, management calls made with it included. At most
+// a second behind. Hours are kept for 30 days and days for 400, unless the server
+// is set otherwise.
+type GetApiKeyUsageResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ApiKeyId    string                 `protobuf:"bytes,1,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	Granularity UsageGranularity       `protobuf:"varint,2,opt,name=granularity,proto3,enum=apikeys.v1.UsageGranularity" json:"granularity,omitempty"`
+	Since       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Until       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The sum of series.
+	Totals *UsageCounts `protobuf:"bytes,5,opt,name=totals,proto3" json:"totals,omitempty"`
+	// Every bucket from since on and before until, ascending.
+	Series        []*UsageBucket `protobuf:"bytes,6,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetApiKeyUsageResponse) Reset() {
+	*x = GetApiKeyUsageResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetApiKeyUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetApiKeyUsageResponse) ProtoMessage() {}
+
+func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetApiKeyUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetApiKeyUsageResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetApiKeyUsageResponse) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *GetApiKeyUsageResponse) GetGranularity() UsageGranularity {
+	if x != nil {
+		return x.Granularity
+	}
+	return UsageGranularity_USAGE_GRANULARITY_UNSPECIFIED
+}
+
+func (x *GetApiKeyUsageResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetApiKeyUsageResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *GetApiKeyUsageResponse) GetTotals() *UsageCounts {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *GetApiKeyUsageResponse) GetSeries() []*UsageBucket {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+type UsageBucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Total int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// By the word of the outcome's code, such as valid; those that did not occur
+	// are left out.
+	Codes         map[string]int64 `protobuf:"bytes,3,rep,name=codes,proto3" json:"codes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageBucket) Reset() {
+	*x = UsageBucket{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageBucket) ProtoMessage() {}
+
+func (x *UsageBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageBucket.ProtoReflect.Descriptor instead.
+func (*UsageBucket) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *UsageBucket) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *UsageBucket) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *UsageBucket) GetCodes() map[string]int64 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+type UsageCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Total int64                  `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	// As in UsageBucket.
+	Codes         map[string]int64 `protobuf:"bytes,2,rep,name=codes,proto3" json:"codes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageCounts) Reset() {
+	*x = UsageCounts{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageCounts) ProtoMessage() {}
+
+func (x *UsageCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageCounts.ProtoReflect.Descriptor instead.
+func (*UsageCounts) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *UsageCounts) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *UsageCounts) GetCodes() map[string]int64 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+type GetApiKeysAnalyticsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset means 24 hours before until.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Unset means now. Both ends are moved outwards to whole hours, of which there
+	// can be 1,000.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetApiKeysAnalyticsRequest) Reset() {
+	*x = GetApiKeysAnalyticsRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetApiKeysAnalyticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetApiKeysAnalyticsRequest) ProtoMessage() {}
+
+func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetApiKeysAnalyticsRequest.ProtoReflect.Descriptor instead.
+func (*GetApiKeysAnalyticsRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetApiKeysAnalyticsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetApiKeysAnalyticsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// What the verifications of an organization came to: those of its keys, and those
+// that it asked for of secrets that belong to none of them. At most a second
+// behind.
+type GetApiKeysAnalyticsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	Until  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	Totals *UsageCounts           `protobuf:"bytes,3,opt,name=totals,proto3" json:"totals,omitempty"`
+	// Verifications a second, over the part of the time that has passed.
+	RequestsPerSecond float64 `protobuf:"fixed64,4,opt,name=requests_per_second,json=requestsPerSecond,proto3" json:"requests_per_second,omitempty"`
+	// The part of them that was valid, 0 to 1; unset if there were none.
+	SuccessRate *float64 `protobuf:"fixed64,5,opt,name=success_rate,json=successRate,proto3,oneof" json:"success_rate,omitempty"`
+	// Those whose secret was malformed, or not that of a key of the organization.
+	UnknownKeys int64 `protobuf:"varint,6,opt,name=unknown_keys,json=unknownKeys,proto3" json:"unknown_keys,omitempty"`
+	// The 10 keys with the most valid verifications, most first. Deleted keys are
+	// not among them.
+	MostUsed []*KeyUse `protobuf:"bytes,7,rep,name=most_used,json=mostUsed,proto3" json:"most_used,omitempty"`
+	// Every hour from since on and before until, ascending.
+	Series        []*UsageBucket `protobuf:"bytes,8,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetApiKeysAnalyticsResponse) Reset() {
+	*x = GetApiKeysAnalyticsResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetApiKeysAnalyticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetApiKeysAnalyticsResponse) ProtoMessage() {}
+
+func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetApiKeysAnalyticsResponse.ProtoReflect.Descriptor instead.
+func (*GetApiKeysAnalyticsResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetTotals() *UsageCounts {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetRequestsPerSecond() float64 {
+	if x != nil {
+		return x.RequestsPerSecond
+	}
+	return 0
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetSuccessRate() float64 {
+	if x != nil && x.SuccessRate != nil {
+		return *x.SuccessRate
+	}
+	return 0
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetUnknownKeys() int64 {
+	if x != nil {
+		return x.UnknownKeys
+	}
+	return 0
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetMostUsed() []*KeyUse {
+	if x != nil {
+		return x.MostUsed
+	}
+	return nil
+}
+
+func (x *GetApiKeysAnalyticsResponse) GetSeries() []*UsageBucket {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+type KeyUse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ApiKeyId string                 `protobuf:"bytes,1,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	Label    string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// Valid verifications.
+	Requests      int64 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyUse) Reset() {
+	*x = KeyUse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyUse) ProtoMessage() {}
+
+func (x *KeyUse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyUse.ProtoReflect.Descriptor instead.
+func (*KeyUse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *KeyUse) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *KeyUse) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *KeyUse) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
 	}
 	return 0
 }
@@ -1596,7 +2463,7 @@ type RateLimitStatus struct {
 
 func (x *RateLimitStatus) Reset() {
 	*x = RateLimitStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +2475,7 @@ func (x *RateLimitStatus) String() string {
 func (*RateLimitStatus) ProtoMessage() {}
 
 func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +2488,7 @@ func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitStatus.ProtoReflect.Descriptor instead.
 func (*RateLimitStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RateLimitStatus) GetLimit() int32 {
@@ -1650,7 +2517,8 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\t\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\n" +
+	"\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x123\n" +
@@ -1675,7 +2543,8 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\bmetadata\x18\x0f \x03(\v2 .apikeys.v1.ApiKey.MetadataEntryB5\xbaH2\x9a\x01/\x102\"\x1br\x19\x10\x01\x18@2\x13^[^\\x00-\\x1f\\x7f]*$*\x0er\f2\n" +
 	"^[^\\x00]*$R\bmetadata\x124\n" +
 	"\n" +
-	"rate_limit\x18\x10 \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12>\n" +
+	"rate_limit\x18\x10 \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12'\n" +
+	"\x05quota\x18\x16 \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x12>\n" +
 	"\n" +
 	"revoked_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\trevokedAt\x12G\n" +
 	"\rrevoke_reason\x18\x12 \x01(\x0e2\x18.apikeys.v1.RevokeReasonB\x03\xe0A\x03H\x00R\frevokeReason\x88\x01\x01\x12\\\n" +
@@ -1694,7 +2563,16 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"lastUsedAt\"N\n" +
 	"\tRateLimit\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x05R\brequests\x12%\n" +
-	"\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\"\xd7\x05\n" +
+	"\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\"\xbc\x01\n" +
+	"\x05Quota\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12!\n" +
+	"\tremaining\x18\x02 \x01(\x03H\x00R\tremaining\x88\x01\x01\x129\n" +
+	"\x06refill\x18\x03 \x01(\x0e2\x17.apikeys.v1.QuotaRefillB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06refill\x12\"\n" +
+	"\n" +
+	"refill_day\x18\x04 \x01(\x05H\x01R\trefillDay\x88\x01\x01B\f\n" +
+	"\n" +
+	"_remainingB\r\n" +
+	"\v_refill_day\"\x80\x06\n" +
 	"\x13CreateApiKeyRequest\x128\n" +
 	"\x05label\x18\x01 \x01(\tB\"\xe0A\x02\xbaH\x1cr\x1a\x10\x01\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
 	"\vdescription\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
@@ -1712,22 +2590,23 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"rate_limit\x18\n" +
 	" \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12!\n" +
-	"\fempty_scopes\x18\v \x01(\bR\vemptyScopes\x1a;\n" +
+	"\fempty_scopes\x18\v \x01(\bR\vemptyScopes\x12'\n" +
+	"\x05quota\x18\f \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_enabled\"C\n" +
 	"\x14CreateApiKeyResponse\x12+\n" +
-	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\xde\x02\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\x88\x03\n" +
 	"\x12ListApiKeysRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x127\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12#\n" +
-	"\bowner_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\aownerId\x12\x16\n" +
-	"\x01q\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x01q\x12A\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x128\n" +
+	"\bowner_id\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\aownerId\x12+\n" +
+	"\x01q\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x01q\x12A\n" +
 	"\x0eexpires_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
 	"\funused_since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vunusedSince\"l\n" +
 	"\x13ListApiKeysResponse\x12-\n" +
@@ -1764,16 +2643,71 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x06scopes\x18\x02 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10d\"\x05r\x03\x18\x80\x01R\x06scopes\x12\x18\n" +
 	"\x02ip\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x02ip\x12$\n" +
 	"\x04cost\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00H\x00R\x04cost\x88\x01\x01B\a\n" +
-	"\x05_cost\"\xbd\x02\n" +
+	"\x05_cost\"\xec\x02\n" +
 	"\x14VerifyApiKeyResponse\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x120\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x1c.apikeys.v1.VerificationCodeR\x04code\x12+\n" +
 	"\aapi_key\x18\x03 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\x12:\n" +
 	"\n" +
-	"rate_limit\x18\x04 \x01(\v2\x1b.apikeys.v1.RateLimitStatusR\trateLimit\x12'\n" +
+	"rate_limit\x18\x04 \x01(\v2\x1b.apikeys.v1.RateLimitStatusR\trateLimit\x12-\n" +
+	"\x05quota\x18\a \x01(\v2\x17.apikeys.v1.QuotaStatusR\x05quota\x12'\n" +
 	"\x0fprevious_secret\x18\x05 \x01(\bR\x0epreviousSecret\x123\n" +
 	"\x13retry_after_seconds\x18\x06 \x01(\x05H\x00R\x11retryAfterSeconds\x88\x01\x01B\x16\n" +
-	"\x14_retry_after_seconds\"|\n" +
+	"\x14_retry_after_seconds\"[\n" +
+	"\x19BatchVerifyApiKeysRequest\x12>\n" +
+	"\x04keys\x18\x01 \x03(\v2\x1f.apikeys.v1.VerifyApiKeyRequestB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04keys\"X\n" +
+	"\x1aBatchVerifyApiKeysResponse\x12:\n" +
+	"\aresults\x18\x01 \x03(\v2 .apikeys.v1.VerifyApiKeyResponseR\aresults\"z\n" +
+	"\vQuotaStatus\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x1c\n" +
+	"\tremaining\x18\x02 \x01(\x03R\tremaining\x127\n" +
+	"\trefill_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\brefillAt\"\xd5\x01\n" +
+	"\x15GetApiKeyUsageRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12H\n" +
+	"\vgranularity\x18\x04 \x01(\x0e2\x1c.apikeys.v1.UsageGranularityB\b\xbaH\x05\x82\x01\x02\x10\x01R\vgranularity\"\xbc\x02\n" +
+	"\x16GetApiKeyUsageResponse\x12\x1c\n" +
+	"\n" +
+	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12>\n" +
+	"\vgranularity\x18\x02 \x01(\x0e2\x1c.apikeys.v1.UsageGranularityR\vgranularity\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12/\n" +
+	"\x06totals\x18\x05 \x01(\v2\x17.apikeys.v1.UsageCountsR\x06totals\x12/\n" +
+	"\x06series\x18\x06 \x03(\v2\x17.apikeys.v1.UsageBucketR\x06series\"\xc9\x01\n" +
+	"\vUsageBucket\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x128\n" +
+	"\x05codes\x18\x03 \x03(\v2\".apikeys.v1.UsageBucket.CodesEntryR\x05codes\x1a8\n" +
+	"\n" +
+	"CodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x97\x01\n" +
+	"\vUsageCounts\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x03R\x05total\x128\n" +
+	"\x05codes\x18\x02 \x03(\v2\".apikeys.v1.UsageCounts.CodesEntryR\x05codes\x1a8\n" +
+	"\n" +
+	"CodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x80\x01\n" +
+	"\x1aGetApiKeysAnalyticsRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa0\x03\n" +
+	"\x1bGetApiKeysAnalyticsResponse\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12/\n" +
+	"\x06totals\x18\x03 \x01(\v2\x17.apikeys.v1.UsageCountsR\x06totals\x12.\n" +
+	"\x13requests_per_second\x18\x04 \x01(\x01R\x11requestsPerSecond\x12&\n" +
+	"\fsuccess_rate\x18\x05 \x01(\x01H\x00R\vsuccessRate\x88\x01\x01\x12!\n" +
+	"\funknown_keys\x18\x06 \x01(\x03R\vunknownKeys\x12/\n" +
+	"\tmost_used\x18\a \x03(\v2\x12.apikeys.v1.KeyUseR\bmostUsed\x12/\n" +
+	"\x06series\x18\b \x03(\v2\x17.apikeys.v1.UsageBucketR\x06seriesB\x0f\n" +
+	"\r_success_rate\"X\n" +
+	"\x06KeyUse\x12\x1c\n" +
+	"\n" +
+	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x03R\brequests\"|\n" +
 	"\x0fRateLimitStatus\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x05R\x05limit\x12\x1c\n" +
 	"\tremaining\x18\x02 \x01(\x05R\tremaining\x125\n" +
@@ -1794,7 +2728,7 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x1cREVOKE_REASON_KEY_COMPROMISE\x10\x01\x12\x1c\n" +
 	"\x18REVOKE_REASON_SUPERSEDED\x10\x02\x12\"\n" +
 	"\x1eREVOKE_REASON_NO_LONGER_NEEDED\x10\x03\x12%\n" +
-	"!REVOKE_REASON_PRIVILEGE_WITHDRAWN\x10\x04*\xe6\x02\n" +
+	"!REVOKE_REASON_PRIVILEGE_WITHDRAWN\x10\x04*\x8c\x03\n" +
 	"\x10VerificationCode\x12!\n" +
 	"\x1dVERIFICATION_CODE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bVERIFICATION_CODE_MALFORMED\x10\x01\x12\x1f\n" +
@@ -1805,8 +2739,18 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	" VERIFICATION_CODE_IP_NOT_ALLOWED\x10\x06\x12(\n" +
 	"$VERIFICATION_CODE_INSUFFICIENT_SCOPE\x10\a\x12\"\n" +
 	"\x1eVERIFICATION_CODE_RATE_LIMITED\x10\b\x12\x1b\n" +
-	"\x17VERIFICATION_CODE_VALID\x10\t2\xf2\n" +
-	"\n" +
+	"\x17VERIFICATION_CODE_VALID\x10\t\x12$\n" +
+	" VERIFICATION_CODE_QUOTA_EXCEEDED\x10\n" +
+	"*t\n" +
+	"\vQuotaRefill\x12\x1c\n" +
+	"\x18QUOTA_REFILL_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11QUOTA_REFILL_NONE\x10\x01\x12\x16\n" +
+	"\x12QUOTA_REFILL_DAILY\x10\x02\x12\x18\n" +
+	"\x14QUOTA_REFILL_MONTHLY\x10\x03*l\n" +
+	"\x10UsageGranularity\x12!\n" +
+	"\x1dUSAGE_GRANULARITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16USAGE_GRANULARITY_HOUR\x10\x01\x12\x19\n" +
+	"\x15USAGE_GRANULARITY_DAY\x10\x022\x96\x0f\n" +
 	"\x0eApiKeysService\x12\xb1\x01\n" +
 	"\fCreateApiKey\x12\x1f.apikeys.v1.CreateApiKeyRequest\x1a .apikeys.v1.CreateApiKeyResponse\"^\xaa\xd4\x182\n" +
 	"\x0fapi_keys.create\x1a\x1dResource created successfully \x01\x82\xd3\xe4\x93\x02\":\x01*b\aapi_key\"\x14/developers/api_keys\x12\x9c\x01\n" +
@@ -1821,7 +2765,13 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\fRevokeApiKey\x12\x1f.apikeys.v1.RevokeApiKeyRequest\x1a .apikeys.v1.RevokeApiKeyResponse\"Z\xaa\xd4\x18\"\n" +
 	"\x0fapi_keys.delete\x1a\x0fAPI key revoked\x82\xd3\xe4\x93\x02.:\x01*b\aapi_key\" /developers/api_keys/{id}/revoke\x12\x9a\x01\n" +
 	"\fDeleteApiKey\x12\x1f.apikeys.v1.DeleteApiKeyRequest\x1a .apikeys.v1.DeleteApiKeyResponse\"G\xaa\xd4\x18\"\n" +
-	"\x0fapi_keys.delete\x1a\x0fAPI key deleted\x82\xd3\xe4\x93\x02\x1b*\x19/developers/api_keys/{id}\x12\xa2\x01\n" +
+	"\x0fapi_keys.delete\x1a\x0fAPI key deleted\x82\xd3\xe4\x93\x02\x1b*\x19/developers/api_keys/{id}\x12\xa8\x01\n" +
+	"\x0eGetApiKeyUsage\x12!.apikeys.v1.GetApiKeyUsageRequest\x1a\".apikeys.v1.GetApiKeyUsageResponse\"O\xaa\xd4\x18$\n" +
+	"\rapi_keys.read\x1a\x13API key usage found\x82\xd3\xe4\x93\x02!\x12\x1f/developers/api_keys/{id}/usage\x12\xaf\x01\n" +
+	"\x13GetApiKeysAnalytics\x12&.apikeys.v1.GetApiKeysAnalyticsRequest\x1a'.apikeys.v1.GetApiKeysAnalyticsResponse\"G\xaa\xd4\x18(\n" +
+	"\rapi_keys.read\x1a\x17API key analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/api_keys\x12\xc4\x01\n" +
+	"\x12BatchVerifyApiKeys\x12%.apikeys.v1.BatchVerifyApiKeysRequest\x1a&.apikeys.v1.BatchVerifyApiKeysResponse\"_\xaa\xd4\x18&\n" +
+	"\x0fapi_keys.verify\x10\x01\x1a\x11API keys verified\x82\xd3\xe4\x93\x02/:\x01*b\aresults\"!/developers/api_keys/verify_batch\x12\xa2\x01\n" +
 	"\fVerifyApiKey\x12\x1f.apikeys.v1.VerifyApiKeyRequest\x1a .apikeys.v1.VerifyApiKeyResponse\"O\xaa\xd4\x18%\n" +
 	"\x0fapi_keys.verify\x10\x01\x1a\x10API key verified\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/developers/api_keys/verifyB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
 
@@ -1837,92 +2787,138 @@ func file_apikeys_v1_api_keys_proto_rawDescGZIP() []byte {
 	return file_apikeys_v1_api_keys_proto_rawDescData
 }
 
-var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_apikeys_v1_api_keys_proto_goTypes = []any{
-	(ApiKeyState)(0),              // 0: apikeys.v1.ApiKeyState
-	(ApiKeyMode)(0),               // 1: apikeys.v1.ApiKeyMode
-	(RevokeReason)(0),             // 2: apikeys.v1.RevokeReason
-	(VerificationCode)(0),         // 3: apikeys.v1.VerificationCode
-	(*ApiKey)(nil),                // 4: apikeys.v1.ApiKey
-	(*ApiKeyMetrics)(nil),         // 5: apikeys.v1.ApiKeyMetrics
-	(*RateLimit)(nil),             // 6: apikeys.v1.RateLimit
-	(*CreateApiKeyRequest)(nil),   // 7: apikeys.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil),  // 8: apikeys.v1.CreateApiKeyResponse
-	(*ListApiKeysRequest)(nil),    // 9: apikeys.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),   // 10: apikeys.v1.ListApiKeysResponse
-	(*GetApiKeyRequest)(nil),      // 11: apikeys.v1.GetApiKeyRequest
-	(*GetApiKeyResponse)(nil),     // 12: apikeys.v1.GetApiKeyResponse
-	(*UpdateApiKeyRequest)(nil),   // 13: apikeys.v1.UpdateApiKeyRequest
-	(*UpdateApiKeyResponse)(nil),  // 14: apikeys.v1.UpdateApiKeyResponse
-	(*RotateApiKeyRequest)(nil),   // 15: apikeys.v1.RotateApiKeyRequest
-	(*RotateApiKeyResponse)(nil),  // 16: apikeys.v1.RotateApiKeyResponse
-	(*RevokeApiKeyRequest)(nil),   // 17: apikeys.v1.RevokeApiKeyRequest
-	(*RevokeApiKeyResponse)(nil),  // 18: apikeys.v1.RevokeApiKeyResponse
-	(*DeleteApiKeyRequest)(nil),   // 19: apikeys.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),  // 20: apikeys.v1.DeleteApiKeyResponse
-	(*VerifyApiKeyRequest)(nil),   // 21: apikeys.v1.VerifyApiKeyRequest
-	(*VerifyApiKeyResponse)(nil),  // 22: apikeys.v1.VerifyApiKeyResponse
-	(*RateLimitStatus)(nil),       // 23: apikeys.v1.RateLimitStatus
-	nil,                           // 24: apikeys.v1.ApiKey.MetadataEntry
-	nil,                           // 25: apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 27: google.protobuf.FieldMask
+	(ApiKeyState)(0),                    // 0: apikeys.v1.ApiKeyState
+	(ApiKeyMode)(0),                     // 1: apikeys.v1.ApiKeyMode
+	(RevokeReason)(0),                   // 2: apikeys.v1.RevokeReason
+	(VerificationCode)(0),               // 3: apikeys.v1.VerificationCode
+	(QuotaRefill)(0),                    // 4: apikeys.v1.QuotaRefill
+	(UsageGranularity)(0),               // 5: apikeys.v1.UsageGranularity
+	(*ApiKey)(nil),                      // 6: apikeys.v1.ApiKey
+	(*ApiKeyMetrics)(nil),               // 7: apikeys.v1.ApiKeyMetrics
+	(*RateLimit)(nil),                   // 8: apikeys.v1.RateLimit
+	(*Quota)(nil),                       // 9: apikeys.v1.Quota
+	(*CreateApiKeyRequest)(nil),         // 10: apikeys.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil),        // 11: apikeys.v1.CreateApiKeyResponse
+	(*ListApiKeysRequest)(nil),          // 12: apikeys.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),         // 13: apikeys.v1.ListApiKeysResponse
+	(*GetApiKeyRequest)(nil),            // 14: apikeys.v1.GetApiKeyRequest
+	(*GetApiKeyResponse)(nil),           // 15: apikeys.v1.GetApiKeyResponse
+	(*UpdateApiKeyRequest)(nil),         // 16: apikeys.v1.UpdateApiKeyRequest
+	(*UpdateApiKeyResponse)(nil),        // 17: apikeys.v1.UpdateApiKeyResponse
+	(*RotateApiKeyRequest)(nil),         // 18: apikeys.v1.RotateApiKeyRequest
+	(*RotateApiKeyResponse)(nil),        // 19: apikeys.v1.RotateApiKeyResponse
+	(*RevokeApiKeyRequest)(nil),         // 20: apikeys.v1.RevokeApiKeyRequest
+	(*RevokeApiKeyResponse)(nil),        // 21: apikeys.v1.RevokeApiKeyResponse
+	(*DeleteApiKeyRequest)(nil),         // 22: apikeys.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),        // 23: apikeys.v1.DeleteApiKeyResponse
+	(*VerifyApiKeyRequest)(nil),         // 24: apikeys.v1.VerifyApiKeyRequest
+	(*VerifyApiKeyResponse)(nil),        // 25: apikeys.v1.VerifyApiKeyResponse
+	(*BatchVerifyApiKeysRequest)(nil),   // 26: apikeys.v1.BatchVerifyApiKeysRequest
+	(*BatchVerifyApiKeysResponse)(nil),  // 27: apikeys.v1.BatchVerifyApiKeysResponse
+	(*QuotaStatus)(nil),                 // 28: apikeys.v1.QuotaStatus
+	(*GetApiKeyUsageRequest)(nil),       // 29: apikeys.v1.GetApiKeyUsageRequest
+	(*GetApiKeyUsageResponse)(nil),      // 30: apikeys.v1.GetApiKeyUsageResponse
+	(*UsageBucket)(nil),                 // 31: apikeys.v1.UsageBucket
+	(*UsageCounts)(nil),                 // 32: apikeys.v1.UsageCounts
+	(*GetApiKeysAnalyticsRequest)(nil),  // 33: apikeys.v1.GetApiKeysAnalyticsRequest
+	(*GetApiKeysAnalyticsResponse)(nil), // 34: apikeys.v1.GetApiKeysAnalyticsResponse
+	(*KeyUse)(nil),                      // 35: apikeys.v1.KeyUse
+	(*RateLimitStatus)(nil),             // 36: apikeys.v1.RateLimitStatus
+	nil,                                 // 37: apikeys.v1.ApiKey.MetadataEntry
+	nil,                                 // 38: apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	nil,                                 // 39: apikeys.v1.UsageBucket.CodesEntry
+	nil,                                 // 40: apikeys.v1.UsageCounts.CodesEntry
+	(*timestamppb.Timestamp)(nil),       // 41: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),       // 42: google.protobuf.FieldMask
 }
 var file_apikeys_v1_api_keys_proto_depIdxs = []int32{
-	26, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	26, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	26, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
+	41, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	41, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
 	0,  // 3: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
 	1,  // 4: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
-	24, // 5: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
-	6,  // 6: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
-	26, // 7: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	2,  // 8: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
-	26, // 9: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 10: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
-	26, // 11: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
-	26, // 12: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 13: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
-	25, // 14: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	6,  // 15: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
-	4,  // 16: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	0,  // 17: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
-	26, // 18: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
-	26, // 19: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
-	4,  // 20: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
-	4,  // 21: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	4,  // 22: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
-	27, // 23: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	4,  // 24: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	4,  // 25: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	2,  // 26: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
-	4,  // 27: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	3,  // 28: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
-	4,  // 29: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	23, // 30: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
-	26, // 31: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
-	7,  // 32: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
-	9,  // 33: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
-	11, // 34: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
-	13, // 35: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
-	15, // 36: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
-	17, // 37: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
-	19, // 38: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
-	21, // 39: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
-	8,  // 40: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
-	10, // 41: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
-	12, // 42: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
-	14, // 43: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
-	16, // 44: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
-	18, // 45: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
-	20, // 46: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
-	22, // 47: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
-	40, // [40:48] is the sub-list for method output_type
-	32, // [32:40] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	37, // 5: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
+	8,  // 6: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
+	9,  // 7: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
+	41, // 8: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	2,  // 9: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
+	41, // 10: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
+	7,  // 11: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
+	41, // 12: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
+	4,  // 13: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
+	41, // 14: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 15: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
+	38, // 16: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	8,  // 17: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
+	9,  // 18: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
+	6,  // 19: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	0,  // 20: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
+	41, // 21: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
+	41, // 22: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
+	6,  // 23: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
+	6,  // 24: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 25: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
+	42, // 26: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 27: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 28: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	2,  // 29: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
+	6,  // 30: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	3,  // 31: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
+	6,  // 32: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	36, // 33: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
+	28, // 34: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
+	24, // 35: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
+	25, // 36: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
+	41, // 37: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
+	41, // 38: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
+	41, // 39: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
+	5,  // 40: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
+	5,  // 41: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
+	41, // 42: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
+	41, // 43: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
+	32, // 44: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
+	31, // 45: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
+	41, // 46: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
+	39, // 47: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
+	40, // 48: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
+	41, // 49: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	41, // 50: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	41, // 51: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	41, // 52: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	32, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
+	35, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
+	31, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
+	41, // 56: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
+	10, // 57: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
+	12, // 58: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
+	14, // 59: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
+	16, // 60: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
+	18, // 61: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
+	20, // 62: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
+	22, // 63: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
+	29, // 64: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
+	33, // 65: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
+	26, // 66: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
+	24, // 67: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
+	11, // 68: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
+	13, // 69: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
+	15, // 70: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
+	17, // 71: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
+	19, // 72: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
+	21, // 73: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
+	23, // 74: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
+	30, // 75: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
+	34, // 76: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
+	27, // 77: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
+	25, // 78: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
+	68, // [68:79] is the sub-list for method output_type
+	57, // [57:68] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_api_keys_proto_init() }
@@ -1933,15 +2929,17 @@ func file_apikeys_v1_api_keys_proto_init() {
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_api_keys_proto_msgTypes[0].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[3].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[17].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[4].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[18].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[19].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_api_keys_proto_rawDesc), len(file_apikeys_v1_api_keys_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   22,
+			NumEnums:      6,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -355,6 +355,121 @@ func local_request_ApiKeysService_DeleteApiKey_0(ctx context.Context, marshaler 
 	return msg, metadata, err
 }
 
+var filter_ApiKeysService_GetApiKeyUsage_0 = &utilities.DoubleArray{Encoding: map[string]int{"id": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
+func request_ApiKeysService_GetApiKeyUsage_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetApiKeyUsageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_ApiKeysService_GetApiKeyUsage_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.GetApiKeyUsage(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_ApiKeysService_GetApiKeyUsage_0(ctx context.Context, marshaler runtime.Marshaler, server ApiKeysServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetApiKeyUsageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_ApiKeysService_GetApiKeyUsage_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.GetApiKeyUsage(ctx, &protoReq)
+	return msg, metadata, err
+}
+
+var filter_ApiKeysService_GetApiKeysAnalytics_0 = &utilities.DoubleArray{Encoding: map[string]int{}, Base: []int(nil), Check: []int(nil)}
+
+func request_ApiKeysService_GetApiKeysAnalytics_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetApiKeysAnalyticsRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_ApiKeysService_GetApiKeysAnalytics_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.GetApiKeysAnalytics(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_ApiKeysService_GetApiKeysAnalytics_0(ctx context.Context, marshaler runtime.Marshaler, server ApiKeysServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetApiKeysAnalyticsRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_ApiKeysService_GetApiKeysAnalytics_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.GetApiKeysAnalytics(ctx, &protoReq)
+	return msg, metadata, err
+}
+
+func request_ApiKeysService_BatchVerifyApiKeys_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq BatchVerifyApiKeysRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.BatchVerifyApiKeys(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_ApiKeysService_BatchVerifyApiKeys_0(ctx context.Context, marshaler runtime.Marshaler, server ApiKeysServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq BatchVerifyApiKeysRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.BatchVerifyApiKeys(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_ApiKeysService_VerifyApiKey_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq VerifyApiKeyRequest
@@ -547,6 +662,66 @@ func RegisterApiKeysServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 			return
 		}
 		forward_ApiKeysService_DeleteApiKey_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_GetApiKeyUsage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/GetApiKeyUsage", runtime.WithHTTPPathPattern("/developers/api_keys/{id}/usage"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_ApiKeysService_GetApiKeyUsage_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_GetApiKeyUsage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_GetApiKeysAnalytics_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/GetApiKeysAnalytics", runtime.WithHTTPPathPattern("/analytics/api_keys"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_ApiKeysService_BatchVerifyApiKeys_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys", runtime.WithHTTPPathPattern("/developers/api_keys/verify_batch"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_ApiKeysService_BatchVerifyApiKeys_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_BatchVerifyApiKeys_0(annotatedContext, mux, outboundMarshaler, w, req, response_ApiKeysService_BatchVerifyApiKeys_0{resp.(*BatchVerifyApiKeysResponse)}, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodPost, pattern_ApiKeysService_VerifyApiKey_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -744,6 +919,57 @@ func RegisterApiKeysServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		}
 		forward_ApiKeysService_DeleteApiKey_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_GetApiKeyUsage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/GetApiKeyUsage", runtime.WithHTTPPathPattern("/developers/api_keys/{id}/usage"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_ApiKeysService_GetApiKeyUsage_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_GetApiKeyUsage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_GetApiKeysAnalytics_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/GetApiKeysAnalytics", runtime.WithHTTPPathPattern("/analytics/api_keys"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_ApiKeysService_BatchVerifyApiKeys_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys", runtime.WithHTTPPathPattern("/developers/api_keys/verify_batch"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_ApiKeysService_BatchVerifyApiKeys_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_BatchVerifyApiKeys_0(annotatedContext, mux, outboundMarshaler, w, req, response_ApiKeysService_BatchVerifyApiKeys_0{resp.(*BatchVerifyApiKeysResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_ApiKeysService_VerifyApiKey_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -827,26 +1053,41 @@ func (m response_ApiKeysService_RevokeApiKey_0) XXX_ResponseBody() interface{} {
 	return response.ApiKey
 }
 
+type response_ApiKeysService_BatchVerifyApiKeys_0 struct {
+	*BatchVerifyApiKeysResponse
+}
+
+func (m response_ApiKeysService_BatchVerifyApiKeys_0) XXX_ResponseBody() interface{} {
+	response := m.BatchVerifyApiKeysResponse
+	return response.Results
+}
+
 var (
-	pattern_ApiKeysService_CreateApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"developers", "api_keys"}, ""))
-	pattern_ApiKeysService_ListApiKeys_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"developers", "api_keys"}, ""))
-	pattern_ApiKeysService_GetApiKey_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
-	pattern_ApiKeysService_UpdateApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
-	pattern_ApiKeysService_UpdateApiKey_1 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
-	pattern_ApiKeysService_RotateApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "rotate"}, ""))
-	pattern_ApiKeysService_RevokeApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "revoke"}, ""))
-	pattern_ApiKeysService_DeleteApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
-	pattern_ApiKeysService_VerifyApiKey_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"developers", "api_keys", "verify"}, ""))
+	pattern_ApiKeysService_CreateApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"developers", "api_keys"}, ""))
+	pattern_ApiKeysService_ListApiKeys_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"developers", "api_keys"}, ""))
+	pattern_ApiKeysService_GetApiKey_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
+	pattern_ApiKeysService_UpdateApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
+	pattern_ApiKeysService_UpdateApiKey_1        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
+	pattern_ApiKeysService_RotateApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "rotate"}, ""))
+	pattern_ApiKeysService_RevokeApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "revoke"}, ""))
+	pattern_ApiKeysService_DeleteApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
+	pattern_ApiKeysService_GetApiKeyUsage_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "usage"}, ""))
+	pattern_ApiKeysService_GetApiKeysAnalytics_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"analytics", "api_keys"}, ""))
+	pattern_ApiKeysService_BatchVerifyApiKeys_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"developers", "api_keys", "verify_batch"}, ""))
+	pattern_ApiKeysService_VerifyApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"developers", "api_keys", "verify"}, ""))
 )
 
 var (
-	forward_ApiKeysService_CreateApiKey_0 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_ListApiKeys_0  = runtime.ForwardResponseMessage
-	forward_ApiKeysService_GetApiKey_0    = runtime.ForwardResponseMessage
-	forward_ApiKeysService_UpdateApiKey_0 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_UpdateApiKey_1 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_RotateApiKey_0 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_RevokeApiKey_0 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_DeleteApiKey_0 = runtime.ForwardResponseMessage
-	forward_ApiKeysService_VerifyApiKey_0 = runtime.ForwardResponseMessage
+	forward_ApiKeysService_CreateApiKey_0        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_ListApiKeys_0         = runtime.ForwardResponseMessage
+	forward_ApiKeysService_GetApiKey_0           = runtime.ForwardResponseMessage
+	forward_ApiKeysService_UpdateApiKey_0        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_UpdateApiKey_1        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_RotateApiKey_0        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_RevokeApiKey_0        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_DeleteApiKey_0        = runtime.ForwardResponseMessage
+	forward_ApiKeysService_GetApiKeyUsage_0      = runtime.ForwardResponseMessage
+	forward_ApiKeysService_GetApiKeysAnalytics_0 = runtime.ForwardResponseMessage
+	forward_ApiKeysService_BatchVerifyApiKeys_0  = runtime.ForwardResponseMessage
+	forward_ApiKeysService_VerifyApiKey_0        = runtime.ForwardResponseMessage
 )

@@ -19,14 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ApiKeysService_CreateApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/CreateApiKey"
-	ApiKeysService_ListApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/ListApiKeys"
-	ApiKeysService_GetApiKey_FullMethodName    = "/apikeys.v1.ApiKeysService/GetApiKey"
-	ApiKeysService_UpdateApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/UpdateApiKey"
-	ApiKeysService_RotateApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/RotateApiKey"
-	ApiKeysService_RevokeApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/RevokeApiKey"
-	ApiKeysService_DeleteApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/DeleteApiKey"
-	ApiKeysService_VerifyApiKey_FullMethodName = "/apikeys.v1.ApiKeysService/VerifyApiKey"
+	ApiKeysService_CreateApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/CreateApiKey"
+	ApiKeysService_ListApiKeys_FullMethodName         = "/apikeys.v1.ApiKeysService/ListApiKeys"
+	ApiKeysService_GetApiKey_FullMethodName           = "/apikeys.v1.ApiKeysService/GetApiKey"
+	ApiKeysService_UpdateApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/UpdateApiKey"
+	ApiKeysService_RotateApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/RotateApiKey"
+	ApiKeysService_RevokeApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/RevokeApiKey"
+	ApiKeysService_DeleteApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/DeleteApiKey"
+	ApiKeysService_GetApiKeyUsage_FullMethodName      = "/apikeys.v1.ApiKeysService/GetApiKeyUsage"
+	ApiKeysService_GetApiKeysAnalytics_FullMethodName = "/apikeys.v1.ApiKeysService/GetApiKeysAnalytics"
+	ApiKeysService_BatchVerifyApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys"
+	ApiKeysService_VerifyApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/VerifyApiKey"
 )
 
 // ApiKeysServiceClient is the client API for ApiKeysService service.
@@ -59,6 +62,14 @@ type ApiKeysServiceClient interface {
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
 	// Ends a key and takes it out of every list and read.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error)
+	// Returns how often a key was verified, by hour or day and by outcome.
+	GetApiKeyUsage(ctx context.Context, in *GetApiKeyUsageRequest, opts ...grpc.CallOption) (*GetApiKeyUsageResponse, error)
+	// Returns what all verifications of an organization came to, and which of its
+	// keys were used most.
+	GetApiKeysAnalytics(ctx context.Context, in *GetApiKeysAnalyticsRequest, opts ...grpc.CallOption) (*GetApiKeysAnalyticsResponse, error)
+	// Judges up to 1,000 secrets, each as VerifyApiKey does, one after the other. A
+	// fault in one of the requests refuses all of them before anything is spent.
+	BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error)
 }
@@ -141,6 +152,36 @@ func (c *apiKeysServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKe
 	return out, nil
 }
 
+func (c *apiKeysServiceClient) GetApiKeyUsage(ctx context.Context, in *GetApiKeyUsageRequest, opts ...grpc.CallOption) (*GetApiKeyUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetApiKeyUsageResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_GetApiKeyUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) GetApiKeysAnalytics(ctx context.Context, in *GetApiKeysAnalyticsRequest, opts ...grpc.CallOption) (*GetApiKeysAnalyticsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetApiKeysAnalyticsResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_GetApiKeysAnalytics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchVerifyApiKeysResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_BatchVerifyApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiKeysServiceClient) VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyApiKeyResponse)
@@ -181,6 +222,14 @@ type ApiKeysServiceServer interface {
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)
 	// Ends a key and takes it out of every list and read.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error)
+	// Returns how often a key was verified, by hour or day and by outcome.
+	GetApiKeyUsage(context.Context, *GetApiKeyUsageRequest) (*GetApiKeyUsageResponse, error)
+	// Returns what all verifications of an organization came to, and which of its
+	// keys were used most.
+	GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error)
+	// Judges up to 1,000 secrets, each as VerifyApiKey does, one after the other. A
+	// fault in one of the requests refuses all of them before anything is spent.
+	BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error)
 	mustEmbedUnimplementedApiKeysServiceServer()
@@ -213,6 +262,15 @@ func (UnimplementedApiKeysServiceServer) RevokeApiKey(context.Context, *RevokeAp
 }
 func (UnimplementedApiKeysServiceServer) DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteApiKey not implemented")
+}
+func (UnimplementedApiKeysServiceServer) GetApiKeyUsage(context.Context, *GetApiKeyUsageRequest) (*GetApiKeyUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetApiKeyUsage not implemented")
+}
+func (UnimplementedApiKeysServiceServer) GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetApiKeysAnalytics not implemented")
+}
+func (UnimplementedApiKeysServiceServer) BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchVerifyApiKeys not implemented")
 }
 func (UnimplementedApiKeysServiceServer) VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyApiKey not implemented")
@@ -364,6 +422,60 @@ func _ApiKeysService_DeleteApiKey_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiKeysService_GetApiKeyUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetApiKeyUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).GetApiKeyUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_GetApiKeyUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).GetApiKeyUsage(ctx, req.(*GetApiKeyUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_GetApiKeysAnalytics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetApiKeysAnalyticsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).GetApiKeysAnalytics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_GetApiKeysAnalytics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).GetApiKeysAnalytics(ctx, req.(*GetApiKeysAnalyticsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_BatchVerifyApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchVerifyApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).BatchVerifyApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_BatchVerifyApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).BatchVerifyApiKeys(ctx, req.(*BatchVerifyApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiKeysService_VerifyApiKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VerifyApiKeyRequest)
 	if err := dec(in); err != nil {
@@ -416,6 +528,18 @@ var ApiKeysService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteApiKey",
 			Handler:    _ApiKeysService_DeleteApiKey_Handler,
+		},
+		{
+			MethodName: "GetApiKeyUsage",
+			Handler:    _ApiKeysService_GetApiKeyUsage_Handler,
+		},
+		{
+			MethodName: "GetApiKeysAnalytics",
+			Handler:    _ApiKeysService_GetApiKeysAnalytics_Handler,
+		},
+		{
+			MethodName: "BatchVerifyApiKeys",
+			Handler:    _ApiKeysService_BatchVerifyApiKeys_Handler,
 		},
 		{
 			MethodName: "VerifyApiKey",

@@ -29,7 +29,8 @@ type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened, as `resource.past_participle`: api_key.created, updated,
-	// rotated, revoked, deleted, expiring, expired.
+	// rotated, revoked, deleted, expiring, expired; webhook.created, updated,
+	// deleted, secret_rotated, failing, disabled, test.
 	Type           string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	OrganizationId string `protobuf:"bytes,3,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	// The id of the resource that changed.
@@ -37,6 +38,9 @@ type Event struct {
 	// The key after the change, its secret masked; unset for events about other
 	// resources.
 	ApiKey *ApiKey `protobuf:"bytes,5,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	// The webhook after the change, secret and header values masked; unset for
+	// events about other resources.
+	Webhook *Webhook `protobuf:"bytes,11,opt,name=webhook,proto3" json:"webhook,omitempty"`
 	// The names of the fields that changed; empty where all or none did.
 	Changes []string `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
 	// Whoever made the change.
@@ -110,6 +114,13 @@ func (x *Event) GetResourceId() string {
 func (x *Event) GetApiKey() *ApiKey {
 	if x != nil {
 		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *Event) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
 	}
 	return nil
 }
@@ -471,14 +482,15 @@ var File_apikeys_v1_events_proto protoreflect.FileDescriptor
 const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"\x17apikeys/v1/events.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x02\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x19apikeys/v1/webhooks.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x03\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12'\n" +
 	"\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12\x1f\n" +
 	"\vresource_id\x18\x04 \x01(\tR\n" +
 	"resourceId\x12+\n" +
-	"\aapi_key\x18\x05 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\x12\x18\n" +
+	"\aapi_key\x18\x05 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\x12-\n" +
+	"\awebhook\x18\v \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\x12\x18\n" +
 	"\achanges\x18\x06 \x03(\tR\achanges\x12'\n" +
 	"\x05actor\x18\a \x01(\v2\x11.apikeys.v1.ActorR\x05actor\x12\x1d\n" +
 	"\n" +
@@ -540,23 +552,25 @@ var file_apikeys_v1_events_proto_goTypes = []any{
 	(*WatchEventsRequest)(nil),    // 4: apikeys.v1.WatchEventsRequest
 	(*WatchEventsResponse)(nil),   // 5: apikeys.v1.WatchEventsResponse
 	(*ApiKey)(nil),                // 6: apikeys.v1.ApiKey
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Webhook)(nil),               // 7: apikeys.v1.Webhook
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_apikeys_v1_events_proto_depIdxs = []int32{
 	6, // 0: apikeys.v1.Event.api_key:type_name -> apikeys.v1.ApiKey
-	1, // 1: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
-	7, // 2: apikeys.v1.Event.created_at:type_name -> google.protobuf.Timestamp
-	0, // 3: apikeys.v1.ListEventsResponse.events:type_name -> apikeys.v1.Event
-	0, // 4: apikeys.v1.WatchEventsResponse.event:type_name -> apikeys.v1.Event
-	2, // 5: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
-	4, // 6: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
-	3, // 7: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
-	5, // 8: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7, // 1: apikeys.v1.Event.webhook:type_name -> apikeys.v1.Webhook
+	1, // 2: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
+	8, // 3: apikeys.v1.Event.created_at:type_name -> google.protobuf.Timestamp
+	0, // 4: apikeys.v1.ListEventsResponse.events:type_name -> apikeys.v1.Event
+	0, // 5: apikeys.v1.WatchEventsResponse.event:type_name -> apikeys.v1.Event
+	2, // 6: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
+	4, // 7: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
+	3, // 8: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
+	5, // 9: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_events_proto_init() }
@@ -566,6 +580,7 @@ func file_apikeys_v1_events_proto_init() {
 	}
 	file_apikeys_v1_api_keys_proto_init()
 	file_apikeys_v1_options_proto_init()
+	file_apikeys_v1_webhooks_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1,5 +1,5 @@
 -- Create "api_keys" table
-CREATE TABLE `api_keys` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `scopes` json NULL, `ip_allow_list` json NULL, `expires_at` integer NULL, `created_at` integer NOT NULL, `updated_at` integer NULL, `enabled` bool NOT NULL, `mode` text NOT NULL, `owner_id` text NOT NULL DEFAULT (''), `metadata` json NULL, `rate_limit_requests` integer NOT NULL DEFAULT (0), `rate_limit_window` integer NOT NULL DEFAULT (0), `revoked_at` integer NULL, `revoke_reason` text NOT NULL DEFAULT (''), `secret_hash` blob NOT NULL, `pepper_id` text NOT NULL, `secret_mask` text NOT NULL, `previous_hash` blob NULL, `previous_pepper_id` text NOT NULL DEFAULT (''), `previous_mask` text NOT NULL DEFAULT (''), `previous_expires_at` integer NULL, `notice_at` integer NULL, `version` integer NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `api_keys` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `scopes` json NULL, `ip_allow_list` json NULL, `expires_at` integer NULL, `created_at` integer NOT NULL, `updated_at` integer NULL, `enabled` bool NOT NULL, `mode` text NOT NULL, `owner_id` text NOT NULL DEFAULT (''), `metadata` json NULL, `rate_limit_requests` integer NOT NULL DEFAULT (0), `rate_limit_window` integer NOT NULL DEFAULT (0), `quota_limit` integer NOT NULL DEFAULT (0), `quota_refill` text NOT NULL DEFAULT (''), `quota_refill_day` integer NOT NULL DEFAULT (0), `revoked_at` integer NULL, `revoke_reason` text NOT NULL DEFAULT (''), `secret_hash` blob NOT NULL, `pepper_id` text NOT NULL, `secret_mask` text NOT NULL, `previous_hash` blob NULL, `previous_pepper_id` text NOT NULL DEFAULT (''), `previous_mask` text NOT NULL DEFAULT (''), `previous_expires_at` integer NULL, `notice_at` integer NULL, `version` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create index "api_keys_secret_hash_key" to table: "api_keys"
 CREATE UNIQUE INDEX `api_keys_secret_hash_key` ON `api_keys` (`secret_hash`);
 -- Create index "apikey_organization_id_id" to table: "api_keys"
@@ -10,6 +10,8 @@ CREATE INDEX `apikey_organization_id_owner_id_id` ON `api_keys` (`organization_i
 CREATE UNIQUE INDEX `apikey_previous_hash` ON `api_keys` (`previous_hash`) WHERE previous_hash IS NOT NULL;
 -- Create index "apikey_notice_at_id" to table: "api_keys"
 CREATE INDEX `apikey_notice_at_id` ON `api_keys` (`notice_at`, `id`) WHERE notice_at IS NOT NULL;
+-- Create "api_key_quotas" table
+CREATE TABLE `api_key_quotas` (`id` text NOT NULL, `remaining` integer NOT NULL, `refilled_at` integer NULL, `epoch` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create "api_key_usage" table
 CREATE TABLE `api_key_usage` (`id` text NOT NULL, `total_requests` integer NOT NULL, `last_used_at` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create "deliveries" table
@@ -36,6 +38,14 @@ CREATE UNIQUE INDEX `operator_tokens_hash_key` ON `operator_tokens` (`hash`);
 CREATE TABLE `revisions` (`id` integer NOT NULL, `position` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create "settings" table
 CREATE TABLE `settings` (`id` text NOT NULL, `value` text NOT NULL, PRIMARY KEY (`id`));
+-- Create "usage_buckets" table
+CREATE TABLE `usage_buckets` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `organization_id` text NOT NULL, `key_id` text NOT NULL, `width` integer NOT NULL, `start` integer NOT NULL, `code` text NOT NULL, `count` integer NOT NULL);
+-- Create index "usagebucket_organization_id_key_id_width_start_code" to table: "usage_buckets"
+CREATE UNIQUE INDEX `usagebucket_organization_id_key_id_width_start_code` ON `usage_buckets` (`organization_id`, `key_id`, `width`, `start`, `code`);
+-- Create index "usagebucket_organization_id_width_start" to table: "usage_buckets"
+CREATE INDEX `usagebucket_organization_id_width_start` ON `usage_buckets` (`organization_id`, `width`, `start`);
+-- Create index "usagebucket_width_start" to table: "usage_buckets"
+CREATE INDEX `usagebucket_width_start` ON `usage_buckets` (`width`, `start`);
 -- Create "webhooks" table
 CREATE TABLE `webhooks` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `url` text NOT NULL, `events` json NOT NULL, `format` text NOT NULL, `enabled` bool NOT NULL, `disabled_reason` text NOT NULL DEFAULT (''), `sealed_key_id` text NOT NULL, `sealed` blob NOT NULL, `secret_mask` text NOT NULL, `created_at` integer NOT NULL, `updated_at` integer NULL, `failing_since` integer NULL, `failing_warned` bool NOT NULL DEFAULT (false), `version` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create index "webhook_organization_id_id" to table: "webhooks"

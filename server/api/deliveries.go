@@ -1,0 +1,107 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// ListDeliveries lists deliveries.
+func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDeliveriesRequest) (*apikeysv1.ListDeliveriesResponse, error) {
+	after, err := decodePageToken(webhook.DeliveryIDPrefix, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	since, err := timeOf("since", req.GetSince())
+	if err != nil {
+		return nil, err
+	}
+	until, err := timeOf("until", req.GetUntil())
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.Deliveries(ctx, store.DeliveryFilter{
+		Organization: callerOf(ctx).Organization,
+		WebhookID:    req.GetWebhookId(),
+		State:        webhook.StateOf(req.GetState()),
+		Event:        apikey.EventType(req.GetEvent()),
+		ResourceID:   req.GetResourceId(),
+		Since:        since,
+		Until:        until,
+	}, after, pageSize(req.GetPageSize()))
+	if err != nil {
+		return nil, err
+	}
+	resp := &apikeysv1.ListDeliveriesResponse{NextPageToken: encodePageToken(next)}
+	for i := range list {
+		m, err := list[i].Message(list[i].Of, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp.Deliveries = append(resp.Deliveries, m)
+	}
+	return resp, nil
+}
+
+// GetDelivery returns one delivery with its attempts.
+func (s *webhooks) GetDelivery(ctx context.Context, req *apikeysv1.GetDeliveryRequest) (*apikeysv1.GetDeliveryResponse, error) {
+	m, err := s.delivery(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.GetDeliveryResponse{Delivery: m}, nil
+}
+
+// delivery returns the message of a delivery of the caller's organization.
+func (s *webhooks) delivery(ctx context.Context, id string) (*apikeysv1.Delivery, error) {
+	if !apikey.IsID(webhook.DeliveryIDPrefix, id) {
+		return nil, webhook.ErrDeliveryNotFound
+	}
+	d, attempts, err := s.store.Delivery(ctx, callerOf(ctx).Organization, id)
+	if err != nil {
+		return nil, err
+	}
+	return d.Message(d.Of, attempts)
+}
+
+// RetryDelivery makes a delivery due at once.
+func (s *webhooks) RetryDelivery(ctx context.Context, req *apikeysv1.RetryDeliveryRequest) (*apikeysv1.RetryDeliveryResponse, error) {
+	m, err := s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+		if w == nil {
+			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
+				"The webhook of this delivery was deleted.")
+		}
+		return d.Retry(w, webhook.TriggerRetry, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.RetryDeliveryResponse{Delivery: m}, nil
+}
+
+// CancelDelivery ends a pending delivery.
+func (s *webhooks) CancelDelivery(ctx context.Context, req *apikeysv1.CancelDeliveryRequest) (*apikeysv1.CancelDeliveryResponse, error) {
+	m, err := s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
+		_, err := d.Cancel(now)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.CancelDeliveryResponse{Delivery: m}, nil
+}
+
+// changeDelivery applies a rule to a delivery of the caller's organization.
+func (s *webhooks) changeDelivery(ctx context.Context, id string, rule func(*webhook.Delivery, *webhook.Webhook, time.Time) error) (*apikeysv1.Delivery, error) {
+	if !apikey.IsID(webhook.DeliveryIDPrefix, id) {
+		return nil, webhook.ErrDeliveryNotFound
+	}
+	if err := s.store.ChangeDelivery(ctx, callerOf(ctx).Organization, id, rule); err != nil {
+		return nil, err
+	}
+	return s.delivery(ctx, id)
+}

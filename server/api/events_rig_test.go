@@ -1,0 +1,290 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/api"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/verify"
+)
+
+// rig is the services with everything below them, behind the connection inside
+// the process, so that a test inside a synctest bubble owns the time.
+type rig struct {
+	*testing.T
+	store    *store.Store
+	verifier *verify.Verifier
+	cursors  *feed.Cursors
+	api      *api.API
+	keys     apikeysv1.ApiKeysServiceClient
+	events   apikeysv1.EventsServiceClient
+
+	// gate passes a message of the streams that were opened with slow, each time
+	// that something is received from it.
+	gate chan struct{}
+
+	mu     sync.Mutex
+	tokens []authn.OperatorToken
+}
+
+// slow is metadata of a stream whose client takes what the gate passes.
+const slow = "x-slow"
+
+// gatedStream blocks in SendMsg, as HTTP/2 does where the client takes nothing,
+// until the gate opens or the handler returns. The connection inside the process
+// would hold a lock meanwhile that its handler waits for.
+type gatedStream struct {
+	grpc.ServerStream
+	gate  chan struct{}
+	ended chan struct{}
+}
+
+func (s *gatedStream) SendMsg(m any) error {
+	select {
+	case s.gate <- struct{}{}:
+		return s.ServerStream.SendMsg(m)
+	case <-s.ended:
+		return io.ErrClosedPipe
+	}
+}
+
+const (
+	rootToken  = "root_token_of_the_tests"
+	databaseID = "database_1"
+)
+
+var (
+	rigPeppers = apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}})
+	cursorKeys = []apikey.NamedKey{{ID: "c_1", Key: []byte("0123456789abcdef0123456789abcdef")}}
+)
+
+// inBubble runs a test on a new rig, in a bubble.
+func inBubble(t *testing.T, test func(t *testing.T, r *rig), change ...func(*api.Config)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newRig(t, change...)) })
+}
+
+func newRig(t *testing.T, change ...func(*api.Config)) *rig {
+	t.Helper()
+	r := &rig{T: t, gate: make(chan struct{})}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	var err error
+	r.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "apikeys.db"), Logger: log})
+	r.must(err)
+	t.Cleanup(func() { r.store.Close() })
+	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
+	r.verifier, err = verify.New(verify.Config{Keys: r.store, Peppers: rigPeppers, Logger: log})
+	r.must(err)
+	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Logger: log})
+	r.must(err)
+	r.store.OnCommit(func(c store.Commit) {
+		r.verifier.Evict(c.Stale, c.Position)
+		f.Ring(c.Position)
+	})
+	r.cursors, err = feed.NewCursors(databaseID, cursorKeys)
+	r.must(err)
+	r.resetToken(rootToken)
+	config := api.Config{
+		Store: r.store, Verifier: r.verifier, Peppers: rigPeppers, Feed: f, Cursors: r.cursors,
+		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes()},
+		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
+			Peppers: rigPeppers, Stored: r.storedTokens, Now: time.Now,
+		}}),
+		Logger: log, Now: time.Now,
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	r.api, err = api.New(config)
+	r.must(err)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	local := new(inprocgrpc.Channel).
+		WithServerUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			for _, intercept := range backwards(r.api.Unary()) {
+				next := handler
+				handler = func(ctx context.Context, req any) (any, error) { return intercept(ctx, req, info, next) }
+			}
+			return handler(ctx, req)
+		}).
+		WithServerStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			for _, intercept := range backwards(r.api.Stream()) {
+				next := handler
+				handler = func(srv any, stream grpc.ServerStream) error { return intercept(srv, stream, info, next) }
+			}
+			if metadata.ValueFromIncomingContext(stream.Context(), slow) != nil {
+				gated := &gatedStream{stream, r.gate, make(chan struct{})}
+				defer close(gated.ended)
+				stream = gated
+			}
+			return handler(srv, stream)
+		})
+	r.api.Register(local)
+	r.keys, r.events = apikeysv1.NewApiKeysServiceClient(local), apikeysv1.NewEventsServiceClient(local)
+	return r
+}
+
+func backwards[T any](list []T) []T {
+	out := make([]T, 0, len(list))
+	for i := len(list) - 1; i >= 0; i-- {
+		out = append(out, list[i])
+	}
+	return out
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// resetToken makes token the only operator's.
+func (r *rig) resetToken(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tokens = []authn.OperatorToken{{ID: "operator_1", Hash: rigPeppers.Hash(0, token), PepperID: "p_1"}}
+}
+
+func (r *rig) storedTokens(context.Context) ([]authn.OperatorToken, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tokens, nil
+}
+
+// as returns a context of calls with a credential and further metadata; without
+// a credential they are the operator's.
+func (r *rig) as(credential string, pairs ...string) context.Context {
+	if credential == "" {
+		credential = rootToken
+	}
+	return metadata.AppendToOutgoingContext(r.Context(), append([]string{"authorization", "Bearer " + credential}, pairs...)...)
+}
+
+// create makes a key as the operator does.
+func (r *rig) create(req *apikeysv1.CreateApiKeyRequest, pairs ...string) *apikeysv1.ApiKey {
+	r.Helper()
+	if req.Label == "" {
+		req.Label = "key"
+	}
+	resp, err := r.keys.CreateApiKey(r.as("", pairs...), req)
+	r.must(err)
+	return resp.GetApiKey()
+}
+
+// reader makes a key that may read events and keys.
+func (r *rig) reader() *apikeysv1.ApiKey {
+	return r.create(&apikeysv1.CreateApiKeyRequest{Scopes: []string{"events.read", "api_keys.read"}})
+}
+
+// stream is an open stream.
+type stream struct {
+	*rig
+	apikeysv1.EventsService_WatchEventsClient
+	cancel context.CancelFunc
+}
+
+// watch opens a stream and waits for its first message, a heartbeat.
+func (r *rig) watch(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
+	r.Helper()
+	s := r.open(ctx, req)
+	m, err := s.Recv()
+	if err != nil || m.GetEvent() != nil || m.GetCursor() == "" {
+		r.Fatalf("the first message: %v, %v", m, err)
+	}
+	return s
+}
+
+func (r *rig) open(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
+	r.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	r.Cleanup(cancel)
+	s, err := r.events.WatchEvents(ctx, req)
+	r.must(err)
+	return &stream{r, s, cancel}
+}
+
+// event receives an event of a type.
+func (s *stream) event(want apikey.EventType) *apikeysv1.Event {
+	s.Helper()
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			s.Fatalf("waiting for %s: %v", want, err)
+		}
+		if m.GetEvent() == nil {
+			continue
+		}
+		if m.GetEvent().GetType() != string(want) || m.GetEvent().GetCursor() != m.GetCursor() {
+			s.Fatalf("got %v, want %s", m, want)
+		}
+		return m.GetEvent()
+	}
+}
+
+// watchSlowly opens a stream whose client takes what take takes, and takes the
+// first message.
+func (r *rig) watchSlowly(credential string) *stream {
+	r.Helper()
+	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{})
+	s.take()
+	return s
+}
+
+// take receives one message of a slow stream.
+func (s *stream) take() *apikeysv1.WatchEventsResponse {
+	s.Helper()
+	<-s.gate
+	m, err := s.Recv()
+	s.must(err)
+	return m
+}
+
+// end receives until the stream ends, and checks why it did.
+func (s *stream) end(code codes.Code, reason string) {
+	s.Helper()
+	for {
+		if _, err := s.Recv(); err != nil {
+			checkFailure(s.T, err, code, reason)
+			return
+		}
+	}
+}
+
+func checkFailure(t *testing.T, err error, code codes.Code, reason string) *errdetails.ErrorInfo {
+	t.Helper()
+	if errors.Is(err, io.EOF) {
+		t.Fatal("the stream ended without a status")
+	}
+	st := status.Convert(err)
+	info := &errdetails.ErrorInfo{}
+	for _, d := range st.Details() {
+		if i, ok := d.(*errdetails.ErrorInfo); ok {
+			info = i
+		}
+	}
+	if st.Code() != code || info.GetReason() != reason {
+		t.Errorf("got %v %s (%s), want %v %s", st.Code(), info.GetReason(), st.Message(), code, reason)
+	}
+	return info
+}

@@ -1,0 +1,57 @@
+package api
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
+)
+
+// sharedMessage is an event on its way to many streams: the message, for the
+// connection inside the process, and its bytes, for the wire. Both are read only.
+type sharedMessage struct {
+	*apikeysv1.WatchEventsResponse
+	encoded mem.BufferSlice
+	err     error
+}
+
+// sharedMessage returns a function that makes the message of an event for the
+// streams of organization.
+func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
+	return func(e *apikey.Event) any {
+		cursor := s.cursors.Seal(feed.PurposeCursor, e.Position, organization)
+		m, err := s.message(e, cursor)
+		if err != nil {
+			return &sharedMessage{err: err}
+		}
+		resp := &apikeysv1.WatchEventsResponse{Cursor: cursor, Event: m}
+		encoded, err := proto.Marshal(resp)
+		if err != nil {
+			return &sharedMessage{err: fmt.Errorf("encode event %s: %w", e.ID, err)}
+		}
+		// A SliceBuffer is not counted and never given back to a pool, so the same
+		// one can be sent any number of times.
+		return &sharedMessage{WatchEventsResponse: resp, encoded: mem.BufferSlice{mem.SliceBuffer(encoded)}}
+	}
+}
+
+// Codec is the codec of protobuf that sends the bytes of a shared message as they
+// are. A server that listens uses it for everything.
+type Codec struct{ encoding.CodecV2 }
+
+// NewCodec returns the codec.
+func NewCodec() Codec { return Codec{encoding.GetCodecV2(grpcproto.Name)} }
+
+// Marshal returns the bytes of v.
+func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
+	if shared, ok := v.(*sharedMessage); ok {
+		return shared.encoded, nil
+	}
+	return c.CodecV2.Marshal(v)
+}

@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
+)
+
+// webhooks is the service of webhooks and their deliveries.
+type webhooks struct {
+	apikeysv1.UnimplementedWebhooksServiceServer
+
+	store  *store.Store
+	rules  webhook.Rules
+	random io.Reader
+}
+
+// CreateWebhook makes a webhook.
+func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebhookRequest) (*apikeysv1.CreateWebhookResponse, error) {
+	organization := callerOf(ctx).Organization
+	secret, err := webhook.NewSecret(s.random)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.store.CreateWebhook(ctx, originOf(ctx), organization, func(count int, now time.Time) (webhook.Webhook, error) {
+		if err := s.rules.Admit(count); err != nil {
+			return webhook.Webhook{}, err
+		}
+		return s.rules.Create(webhook.Requested(req, organization), secret, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.CreateWebhookResponse{Webhook: revealed(&w, secret)}, nil
+}
+
+// revealed returns the message of w with its whole secret, for the two answers
+// that show it.
+func revealed(w *webhook.Webhook, secret webhook.Secret) *apikeysv1.Webhook {
+	m := w.Message()
+	m.Secret = secret.Reveal()
+	return m
+}
+
+// ListWebhooks lists webhooks.
+func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooksRequest) (*apikeysv1.ListWebhooksResponse, error) {
+	after, err := decodePageToken(webhook.IDPrefix, req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.store.Webhooks(ctx, callerOf(ctx).Organization, after, pageSize(req.GetPageSize()))
+	if err != nil {
+		return nil, err
+	}
+	resp := &apikeysv1.ListWebhooksResponse{NextPageToken: encodePageToken(next)}
+	for i := range list {
+		resp.Webhooks = append(resp.Webhooks, list[i].Message())
+	}
+	return resp, nil
+}
+
+// GetWebhook returns one webhook.
+func (s *webhooks) GetWebhook(ctx context.Context, req *apikeysv1.GetWebhookRequest) (*apikeysv1.GetWebhookResponse, error) {
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
+	}
+	w, err := s.store.Webhook(ctx, callerOf(ctx).Organization, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.GetWebhookResponse{Webhook: w.Message()}, nil
+}
+
+// UpdateWebhook changes the fields that the mask names.
+func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebhookRequest) (*apikeysv1.UpdateWebhookResponse, error) {
+	if id := req.GetWebhook().GetId(); id != "" && id != req.GetId() {
+		return nil, apikey.InvalidField("id", "must be the id of the webhook that is updated")
+	}
+	if req.GetUpdateMask() == nil {
+		return nil, errNoMask()
+	}
+	w, err := s.change(ctx, req.GetId(), webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
+		if err := checkETag(req.GetEtag(), w.ETag()); err != nil {
+			return err
+		}
+		return s.rules.Update(w, webhook.PatchOf(req))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.UpdateWebhookResponse{Webhook: w.Message()}, nil
+}
+
+// RotateWebhookSecret gives a webhook a new secret.
+func (s *webhooks) RotateWebhookSecret(ctx context.Context, req *apikeysv1.RotateWebhookSecretRequest) (*apikeysv1.RotateWebhookSecretResponse, error) {
+	secret, err := webhook.NewSecret(s.random)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.change(ctx, req.GetId(), webhook.WebhookSecretRotated, func(w *webhook.Webhook, now time.Time) error {
+		s.rules.RotateSecret(w, secret, webhook.Overlap(req), now)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.RotateWebhookSecretResponse{Webhook: revealed(&w, secret)}, nil
+}
+
+// change applies a rule to a webhook of the caller's organization.
+func (s *webhooks) change(ctx context.Context, id string, event apikey.EventType, rule func(*webhook.Webhook, time.Time) error) (webhook.Webhook, error) {
+	if !apikey.IsID(webhook.IDPrefix, id) {
+		return webhook.Webhook{}, webhook.ErrNotFound
+	}
+	return s.store.ChangeWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, id, event, rule)
+}
+
+// cancelBatch is how many deliveries of a deleted webhook one transaction
+// cancels.
+const cancelBatch = 200
+
+// DeleteWebhook takes a webhook away and cancels what was on its way to it.
+func (s *webhooks) DeleteWebhook(ctx context.Context, req *apikeysv1.DeleteWebhookRequest) (*apikeysv1.DeleteWebhookResponse, error) {
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
+	}
+	if err := s.store.DeleteWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
+		return nil, err
+	}
+	for cancelled := cancelBatch; cancelled == cancelBatch; {
+		var err error
+		if cancelled, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch); err != nil {
+			return nil, err
+		}
+	}
+	return &apikeysv1.DeleteWebhookResponse{Id: req.GetId()}, nil
+}
+
+// TestWebhook sends a test event.
+func (s *webhooks) TestWebhook(ctx context.Context, req *apikeysv1.TestWebhookRequest) (*apikeysv1.TestWebhookResponse, error) {
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
+	}
+	d, err := s.store.TestWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.Message(d.Of, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.TestWebhookResponse{Delivery: m}, nil
+}
+
+// ListWebhookEventTypes lists what can be subscribed to.
+func (s *webhooks) ListWebhookEventTypes(context.Context, *apikeysv1.ListWebhookEventTypesRequest) (*apikeysv1.ListWebhookEventTypesResponse, error) {
+	return &apikeysv1.ListWebhookEventTypesResponse{EventTypes: webhook.EventTypeMessages()}, nil
+}
+
+// The bounds of a replay: how many events a call looks at, and how many of them
+// one transaction.
+const (
+	maxReplay   = 10_000
+	replayBatch = 200
+)
+
+// ReplayEvents queues events again that happened in a span of time.
+func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEventsRequest) (*apikeysv1.ReplayEventsResponse, error) {
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
+	}
+	since, err := timeOf("since", req.GetSince())
+	if err != nil {
+		return nil, err
+	}
+	until, err := timeOf("until", req.GetUntil())
+	if err != nil {
+		return nil, err
+	}
+	if until.IsZero() {
+		until = s.store.Now()
+	}
+	if !since.Before(until) {
+		return nil, apikey.InvalidField("until", "must be later than since")
+	}
+	choose := func(*webhook.Delivery) bool { return true }
+	if req.GetOnlyFailed() {
+		choose = func(d *webhook.Delivery) bool { return d != nil && d.State == webhook.StateFailed }
+	}
+	organization := callerOf(ctx).Organization
+	after, err := s.store.PositionBefore(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	last, err := s.store.PositionBefore(ctx, until)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apikeysv1.ReplayEventsResponse{Until: wire.Timestamp(until)}
+	for looked := 0; after < last; looked += replayBatch {
+		if looked == maxReplay {
+			// The next call begins where this one ends; what happened in that very
+			// microsecond is looked at again, and found to be queued.
+			next, err := s.store.TimeAt(ctx, after)
+			if err != nil {
+				return nil, err
+			}
+			resp.Until = wire.Timestamp(next)
+			break
+		}
+		piece, err := s.store.ReplayEvents(ctx, organization, req.GetId(), after, last, replayBatch, choose)
+		if err != nil {
+			return nil, err
+		}
+		resp.Matched += int32(piece.Matched)
+		resp.Queued += int32(piece.Queued)
+		after = piece.Last
+	}
+	return resp, nil
+}

@@ -1,0 +1,117 @@
+package apikey
+
+import "time"
+
+// UsageCount is what is to be added to one key's usage or, without a key, to what
+// its organization has asked about secrets that belong to none.
+type UsageCount struct {
+	KeyID          string
+	OrganizationID string
+	// Count is added to the key's total of valid verifications, and LastUsedAt is
+	// the time of the latest; the zero time where there was none.
+	Count      int64
+	LastUsedAt time.Time
+	// Outcomes are what all verifications came to, by hour.
+	Outcomes []OutcomeCount
+}
+
+// OutcomeCount is how many verifications of one hour had one outcome.
+type OutcomeCount struct {
+	Hour  time.Time
+	Code  Code
+	Count int64
+}
+
+// Granularity is the width of the buckets that usage is kept in. Its zero value
+// is no granularity.
+type Granularity time.Duration
+
+// The granularities. Buckets begin at full hours, and days at 00:00 UTC.
+const (
+	Hourly = Granularity(time.Hour)
+	Daily  = Granularity(24 * time.Hour)
+)
+
+// Start returns the start of the bucket that t lies in.
+func (g Granularity) Start(t time.Time) time.Time {
+	return t.UTC().Truncate(time.Duration(g))
+}
+
+// MaxBuckets bounds how many buckets one answer holds.
+const MaxBuckets = 1000
+
+// Period is a span of whole buckets: from Since on, before Until.
+type Period struct {
+	Granularity  Granularity
+	Since, Until time.Time
+}
+
+// NewPeriod returns the buckets of g that hold any moment from since on and before
+// until. A zero until is now, a zero since 24 buckets of hours or 30 of days
+// before the end. It is an error where that is nothing, or more than MaxBuckets.
+func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
+	width := time.Duration(g)
+	p := Period{Granularity: g, Since: g.Start(since), Until: until}
+	if until.IsZero() {
+		p.Until = now.Add(1) // the bucket of now is part of it
+	}
+	if end := g.Start(p.Until); end.Before(p.Until) {
+		p.Until = end.Add(width)
+	} else {
+		p.Until = end
+	}
+	if since.IsZero() {
+		buckets := time.Duration(24)
+		if g == Daily {
+			buckets = 30
+		}
+		p.Since = p.Until.Add(-buckets * width)
+	}
+	switch n := p.Until.Sub(p.Since) / width; {
+	case n < 1:
+		return p, InvalidField("since", "must be before until")
+	case n > MaxBuckets:
+		return p, InvalidField("since", "must be at most %d hours or days before until", MaxBuckets)
+	}
+	return p, nil
+}
+
+// Bucket is what verifications came to in one hour or day.
+type Bucket struct {
+	Start time.Time
+	// Counts are by outcome, those that did not occur left out.
+	Counts map[Code]int64
+}
+
+// Fill returns all buckets of the period in their order, those of found and
+// empty ones for the others.
+func (p Period) Fill(found []Bucket) []Bucket {
+	width := time.Duration(p.Granularity)
+	all := make([]Bucket, p.Until.Sub(p.Since)/width)
+	for i := range all {
+		all[i].Start = p.Since.Add(time.Duration(i) * width)
+	}
+	for _, b := range found {
+		if i := b.Start.Sub(p.Since) / width; i >= 0 && int(i) < len(all) {
+			all[i].Counts = b.Counts
+		}
+	}
+	return all
+}
+
+// Total returns the sum of buckets by outcome.
+func Total(buckets []Bucket) map[Code]int64 {
+	total := make(map[Code]int64)
+	for _, b := range buckets {
+		for code, n := range b.Counts {
+			total[code] += n
+		}
+	}
+	return total
+}
+
+// KeyUse is how often one key was used.
+type KeyUse struct {
+	KeyID, Label string
+	Count        int64
+}

@@ -1,0 +1,286 @@
+package server_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/servertest"
+)
+
+// A scenario is steps that build on each other. It is played twice on one server,
+// through gRPC and through REST, and what it promises holds of both.
+type scenario []step
+
+// A step is one call and what has to come of it. Texts may hold $name.field, a
+// field of what an earlier step saved, and $in(1h), the time that far from now.
+type step struct {
+	after time.Duration // how far the clock is put on before the call
+	rpc   string
+	id    string // of the key, where the RPC takes one
+	body  string // as REST has it; the query of a list
+	verb  string // PUT for an update that is one; default: the RPC's own
+	match string // If-Match, over gRPC the etag
+	as    string // the credential; default: the operator's token, "-" for none
+	head  string // further headers, a line each
+
+	save  string // the name under which the answer is kept
+	want  string // the reason of the failure; default: success
+	field string // the names that the validator holds, in any order
+	data  string // JSON that the answer's data holds; further fields are not looked at
+	quiet bool   // a change that leaves everything as it was: no event
+	only  string // the one door that has such a request; default: both
+}
+
+// reasons are what the contract says of each failure: the HTTP status and the
+// gRPC code.
+var reasons = map[string]struct {
+	status int
+	code   string
+}{
+	"":                   {200, "OK"},
+	"INVALID_ARGUMENT":   {400, "InvalidArgument"},
+	"MALFORMED_JSON":     {400, ""},
+	"API_KEY_REVOKED":    {400, "FailedPrecondition"},
+	"API_KEY_EXPIRED":    {400, "FailedPrecondition"},
+	"UNAUTHENTICATED":    {401, "Unauthenticated"},
+	"WRONG_ORGANIZATION": {403, "PermissionDenied"},
+	"IP_NOT_ALLOWED":     {403, "PermissionDenied"},
+	"INSUFFICIENT_SCOPE": {403, "PermissionDenied"},
+	"EXCEEDS_CALLER":     {403, "PermissionDenied"},
+	"OWN_LIMITS":         {403, "PermissionDenied"},
+	"API_KEY_NOT_FOUND":  {404, "NotFound"},
+	"STALE_ETAG":         {409, "Aborted"},
+	"RATE_LIMITED":       {429, "ResourceExhausted"},
+}
+
+// events names the event of each RPC that changes something.
+var events = map[string]string{
+	"CreateApiKey": "api_key.created", "UpdateApiKey": "api_key.updated", "RotateApiKey": "api_key.rotated",
+	"RevokeApiKey": "api_key.revoked", "DeleteApiKey": "api_key.deleted",
+}
+
+// An answer is what came back, in the form that both doors can be compared in.
+type answer struct {
+	status    int
+	code      string // of gRPC
+	reason    string
+	text      string // the sentence of a failure
+	validator map[string]string
+	data      any
+	retry     int // seconds
+	next      string
+}
+
+// A world is a server with a clock that only tests move.
+type world struct {
+	*servertest.Server
+	clock *clock
+	db    *sql.DB // a reader of the server's database
+	saved map[string]string
+}
+
+// start is when every world begins: the day of the vendor's samples.
+var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
+
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func newWorld(t *testing.T, change ...func(*server.Config)) *world {
+	t.Helper()
+	w := &world{clock: &clock{now: start}, saved: map[string]string{}}
+	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
+	var err error
+	if w.db, err = sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db")+"?mode=ro"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.db.Close() })
+	return w
+}
+
+// newWorldIn starts a server again in the directory of one that has stopped.
+func newWorldIn(t *testing.T, dir string) *world {
+	t.Helper()
+	return newWorld(t, func(c *server.Config) { c.DataDir = dir })
+}
+
+// play runs scenarios through both doors.
+func (w *world) play(t *testing.T, scenarios map[string]scenario) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(scenarios)) {
+		for _, door := range []string{"rest", "grpc"} {
+			t.Run(name+"/"+door, func(t *testing.T) {
+				for i, s := range scenarios[name] {
+					if !w.take(t, fmt.Sprintf("step %d, %s", i+1, s.rpc), door, s) {
+						return // the rest builds on it
+					}
+				}
+			})
+		}
+	}
+}
+
+// take makes one step and reports whether it went as it should.
+func (w *world) take(t *testing.T, name, door string, s step) bool {
+	t.Helper()
+	if s.only != "" && s.only != door {
+		return true
+	}
+	w.clock.advance(s.after)
+	for _, text := range []*string{&s.id, &s.body, &s.match, &s.as, &s.head, &s.data} {
+		*text = w.fill(*text)
+	}
+	before := w.events(t)
+	var a answer
+	if door == "rest" {
+		a = w.rest(t, s)
+	} else {
+		a = w.grpc(t, s)
+	}
+	want := reasons[s.want]
+	ok := a.reason == s.want
+	if ok = ok && a.status == want.status && (door == "rest" || a.code == want.code); !ok {
+		t.Errorf("%s: got %d %s %s %q %v, want %d %s %s", name, a.status, a.code, a.reason, a.text, a.validator, want.status, want.code, s.want)
+	}
+	fields := strings.Fields(s.field)
+	slices.Sort(fields)
+	if got := slices.Sorted(maps.Keys(a.validator)); !slices.Equal(got, fields) {
+		t.Errorf("%s: validator %q, want %q", name, a.validator, fields)
+		ok = false
+	}
+	if s.data != "" {
+		var part any
+		if err := json.Unmarshal([]byte(s.data), &part); err != nil {
+			t.Fatalf("%s: %v in %s", name, err, s.data)
+		}
+		if diff := cmp.Diff(part, within(part, a.data)); diff != "" {
+			t.Errorf("%s: data (-want +got)\n%s", name, diff)
+			ok = false
+		}
+	}
+	made := w.events(t)[len(before):]
+	var due []string
+	if s.want == "" && !s.quiet && events[s.rpc] != "" {
+		due = []string{events[s.rpc]}
+	}
+	if !slices.Equal(made, due) {
+		t.Errorf("%s: events %q, want %q", name, made, due)
+		ok = false
+	}
+	if s.save != "" {
+		w.save(s.save, a)
+	}
+	return ok
+}
+
+// within returns what value has where part says something, so that the two can
+// be compared.
+func within(part, value any) any {
+	wanted, isObject := part.(map[string]any)
+	have, alsoObject := value.(map[string]any)
+	list, isList := part.([]any)
+	got, alsoList := value.([]any)
+	switch {
+	case isObject && alsoObject:
+		cut := make(map[string]any)
+		for name := range wanted {
+			if v, ok := have[name]; ok {
+				cut[name] = within(wanted[name], v)
+			}
+		}
+		return cut
+	case isList && alsoList && len(list) == len(got):
+		cut := make([]any, len(list))
+		for i := range list {
+			cut[i] = within(list[i], got[i])
+		}
+		return cut
+	}
+	return value
+}
+
+// save keeps the texts of an answer's first level, and its next page.
+func (w *world) save(name string, a answer) {
+	w.saved[name+".next"] = a.next
+	fields, _ := a.data.(map[string]any)
+	for field, value := range fields {
+		if text, ok := value.(string); ok {
+			w.saved[name+"."+field] = text
+		}
+	}
+}
+
+var (
+	variable = regexp.MustCompile(`\$[a-z]+\.(secret|id|etag|next)`)
+	moment   = regexp.MustCompile(`\$in\(([^)]*)\)`)
+)
+
+func (w *world) fill(text string) string {
+	text = variable.ReplaceAllStringFunc(text, func(name string) string {
+		value, ok := w.saved[name[1:]]
+		if !ok {
+			return name
+		}
+		return value
+	})
+	return moment.ReplaceAllStringFunc(text, func(m string) string {
+		d, err := time.ParseDuration(m[len("$in(") : len(m)-1])
+		if err != nil {
+			return err.Error()
+		}
+		return w.clock.Now().Add(d).Format(time.DateTime)
+	})
+}
+
+// events returns the types of all events that callers have caused so far.
+func (w *world) events(t *testing.T) []string {
+	t.Helper()
+	return w.column(t, "SELECT type FROM events WHERE actor_kind != 'system' ORDER BY id")
+}
+
+// column returns the one column of a query as text.
+func (w *world) column(t *testing.T, query string, args ...any) []string {
+	t.Helper()
+	rows, err := w.db.QueryContext(t.Context(), query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

@@ -1,0 +1,141 @@
+package feed
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// Purpose is what a sealed position is for. One that was sealed for one purpose
+// is good for no other.
+type Purpose string
+
+// The purposes.
+const (
+	// PurposeCursor is for following the log and for listing from a place in it.
+	PurposeCursor Purpose = "cursor"
+	// PurposePage is for the next page of a list.
+	PurposePage Purpose = "page"
+)
+
+var purposes = []Purpose{PurposeCursor, PurposePage}
+
+// Why a text is not a cursor that can be used. A caller may be told which.
+var (
+	ErrForged            = errors.New("not a cursor of this server")
+	ErrOtherPurpose      = errors.New("a cursor for another purpose")
+	ErrOtherDatabase     = errors.New("a cursor of another database")
+	ErrOtherOrganization = errors.New("a cursor of another organization")
+)
+
+// What is sealed: the position, the database, and the organization whose events
+// its holder may see, zeros for all. Names are hashed so that every cursor has
+// one length, which tells nothing.
+const (
+	nameSize   = 16
+	plainSize  = 8 + nameSize + nameSize
+	nonceSize  = 12
+	tagSize    = 16
+	sealedSize = nonceSize + plainSize + tagSize
+)
+
+// Cursors seals positions with AES-256-GCM, so that nobody outside can read one
+// or make one up. The nonce is random: two cursors of one place differ, and an
+// organization does not learn from its heartbeats whether others changed
+// anything. A key is good for 2^32 cursors by the book (NIST SP 800-38D), and a
+// new one in front of the secrets file's list begins anew.
+type Cursors struct {
+	database [nameSize]byte
+	keys     []cipher.AEAD
+}
+
+// NewCursors returns the cursors of a database. The first key seals; every key
+// opens.
+func NewCursors(database string, keys []apikey.NamedKey) (*Cursors, error) {
+	c := &Cursors{database: nameOf("database", database)}
+	for _, k := range keys {
+		block, err := aes.NewCipher(k.Key)
+		if err != nil {
+			return nil, fmt.Errorf("cursor key %s: %w", k.ID, err)
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return nil, fmt.Errorf("cursor key %s: %w", k.ID, err)
+		}
+		c.keys = append(c.keys, aead)
+	}
+	if len(c.keys) == 0 {
+		return nil, errors.New("there is no cursor key")
+	}
+	return c, nil
+}
+
+func nameOf(kind, name string) (short [nameSize]byte) {
+	sum := sha256.Sum256([]byte(kind + " " + name))
+	copy(short[:], sum[:])
+	return short
+}
+
+// organizationOf is the name of an organization in a cursor; that of all of them
+// is zero.
+func organizationOf(organization string) [nameSize]byte {
+	if organization == "" {
+		return [nameSize]byte{}
+	}
+	return nameOf("organization", organization)
+}
+
+// Seal returns the cursor of a position in what organization may see; empty means
+// all organizations.
+func (c *Cursors) Seal(p Purpose, position int64, organization string) string {
+	var plain [plainSize]byte
+	binary.BigEndian.PutUint64(plain[:], uint64(position))
+	name := organizationOf(organization)
+	copy(plain[8:], c.database[:])
+	copy(plain[8+nameSize:], name[:])
+	var sealed [sealedSize]byte
+	return base64.RawURLEncoding.EncodeToString(c.keys[0].Seal(sealed[:0], nil, plain[:], associated(p)))
+}
+
+// associated is what a cursor is bound to besides its key.
+func associated(p Purpose) []byte { return []byte("apikeys v1 " + string(p)) }
+
+// Open returns the position of a cursor, or one of the errors above. Who may see
+// all organizations, asking with an empty one, may use the cursors of each.
+func (c *Cursors) Open(p Purpose, cursor, organization string) (position int64, err error) {
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(sealed) != sealedSize {
+		return 0, ErrForged
+	}
+	plain, ok := c.open(p, sealed)
+	if !ok {
+		for _, other := range purposes {
+			if _, ok := c.open(other, sealed); ok {
+				return 0, ErrOtherPurpose
+			}
+		}
+		return 0, ErrForged
+	}
+	if [nameSize]byte(plain[8:]) != c.database {
+		return 0, ErrOtherDatabase
+	}
+	if organization != "" && [nameSize]byte(plain[8+nameSize:]) != organizationOf(organization) {
+		return 0, ErrOtherOrganization
+	}
+	return int64(binary.BigEndian.Uint64(plain)), nil
+}
+
+func (c *Cursors) open(p Purpose, sealed []byte) (plain []byte, ok bool) {
+	for _, k := range c.keys {
+		if plain, err := k.Open(nil, nil, sealed, associated(p)); err == nil {
+			return plain, true
+		}
+	}
+	return nil, false
+}

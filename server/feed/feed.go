@@ -1,0 +1,241 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// Log is where events are kept.
+type Log interface {
+	// Events returns up to limit events that f wants after a position or after
+	// apikey.OldestKept, ascending and as of one moment. Where events after the
+	// position are no longer kept it is an *apikey.TooOldError.
+	Events(ctx context.Context, f apikey.EventFilter, after int64, limit int) (apikey.EventPage, error)
+	// EventBounds returns the position after which every event is kept, and the
+	// newest event's. Both never fall.
+	EventBounds(ctx context.Context) (floor, newest int64, err error)
+}
+
+// Config says what a Feed works with.
+type Config struct {
+	// Log is required.
+	Log Log
+	// Tail is how many of the newest events are kept in memory, Bytes how large
+	// their payloads may be together. Default to 4,096 and 16 MiB.
+	Tail, Bytes int
+	// Poll is how often the log is looked at without a ring, for changes that
+	// others made. Defaults to 250 ms.
+	Poll time.Duration
+	// Reads is how many followers behind the tail read the log at a time. Defaults
+	// to 2.
+	Reads int
+	// Logger hears of a log that cannot be read. Defaults to slog.Default.
+	Logger *slog.Logger
+}
+
+// Feed is the newest part of the log, shared by all who follow it. Its methods
+// are safe for concurrent use.
+type Feed struct {
+	log    Log
+	most   int
+	bytes  int
+	poll   time.Duration
+	logger *slog.Logger
+	slots  chan struct{} // of those who read the log behind the tail
+
+	woken    chan struct{} // rings at the reader's door; holds one ring
+	promised atomic.Int64  // the newest position that a ring told of
+
+	mu            sync.RWMutex
+	newest        int64    // every event up to here has been read
+	tail          []*Entry // the newest events, gap-free, the last at newest
+	size          int      // of the payloads in tail
+	organizations map[string]*bell
+	resources     map[string]*bell
+}
+
+// New returns a Feed that begins after the newest event. It starts nothing: Run
+// reads the log.
+func New(ctx context.Context, c Config) (*Feed, error) {
+	f := &Feed{
+		log: c.Log, most: c.Tail, bytes: c.Bytes, poll: c.Poll, logger: c.Logger,
+		woken:         make(chan struct{}, 1),
+		organizations: make(map[string]*bell),
+		resources:     make(map[string]*bell),
+	}
+	if f.most == 0 {
+		f.most = 4096
+	}
+	if f.bytes == 0 {
+		f.bytes = 16 << 20
+	}
+	if f.poll == 0 {
+		f.poll = 250 * time.Millisecond
+	}
+	if c.Reads == 0 {
+		c.Reads = 2
+	}
+	f.slots = make(chan struct{}, c.Reads)
+	if f.logger == nil {
+		f.logger = slog.Default()
+	}
+	var err error
+	if _, f.newest, err = c.Log.EventBounds(ctx); err != nil {
+		return nil, fmt.Errorf("start the feed: %w", err)
+	}
+	return f, nil
+}
+
+// Ring tells that events up to position have been committed. It never blocks.
+func (f *Feed) Ring(position int64) {
+	for {
+		known := f.promised.Load()
+		if position <= known || f.promised.CompareAndSwap(known, position) {
+			break
+		}
+	}
+	select {
+	case f.woken <- struct{}{}:
+	default: // The reader has a ring to answer already.
+	}
+}
+
+// Newest returns the position up to which the log has been read.
+func (f *Feed) Newest() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.newest
+}
+
+// Run reads the log until ctx ends, and hands what it reads to the followers. A
+// log that cannot be read is tried again; the followers wait.
+func (f *Feed) Run(ctx context.Context) error {
+	tick := time.NewTicker(f.poll)
+	defer tick.Stop()
+	for {
+		more, err := f.fill(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			f.logger.Error("The event log could not be read; it is tried again.", "error", err)
+		}
+		if !more && !f.wait(ctx, tick.C) {
+			return nil
+		}
+	}
+}
+
+// wait waits for a ring that tells of something new, or for the poll. It returns
+// false when ctx ends.
+func (f *Feed) wait(ctx context.Context, poll <-chan time.Time) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-poll:
+			return true
+		case <-f.woken:
+			// What a ring tells of may have been read already, with the one before.
+			if f.promised.Load() > f.Newest() {
+				return true
+			}
+		}
+	}
+}
+
+// fillLimit bounds how many events are read at once.
+const fillLimit = 512
+
+// fill reads what follows the tail, and reports whether there is more.
+func (f *Feed) fill(ctx context.Context) (more bool, err error) {
+	after := f.Newest()
+	page, err := f.log.Events(ctx, apikey.EventFilter{}, after, fillLimit)
+	var tooOld *apikey.TooOldError
+	switch {
+	case errors.As(err, &tooOld):
+		f.publish(tooOld.Floor, nil)
+		return true, nil
+	case err != nil:
+		return false, err
+	case page.Next > after:
+		f.publish(page.Next, page.Events)
+	}
+	return page.More, nil
+}
+
+// publish adds events, which lead up to newest, to the tail and rings for them. Where
+// they do not follow on each other, or on the tail, something has been missed;
+// then the tail begins anew and everybody is sent to the log.
+func (f *Feed) publish(newest int64, events []apikey.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.newest
+	f.newest = newest
+	if newest-before != int64(len(events)) {
+		f.tail, f.size = nil, 0
+		for _, bells := range []map[string]*bell{f.organizations, f.resources} {
+			for _, b := range bells {
+				b.ring(newest, before)
+			}
+		}
+		return
+	}
+	for i := range events {
+		e := &Entry{Event: events[i]}
+		f.tail = append(f.tail, e)
+		f.size += len(e.Event.Payload)
+		for _, b := range [...]*bell{
+			f.organizations[""], f.organizations[e.Event.OrganizationID], f.resources[e.Event.ResourceID],
+		} {
+			if b != nil {
+				b.ring(e.Event.Position, before)
+			}
+		}
+	}
+	f.trim()
+}
+
+// trim cuts the tail down to its bounds. The caller holds mu.
+func (f *Feed) trim() {
+	n := 0
+	for len(f.tail)-n > f.most || f.size > f.bytes && n < len(f.tail) {
+		f.size -= len(f.tail[n].Event.Payload)
+		f.tail[n] = nil // append copies what is left only now and then
+		n++
+	}
+	f.tail = f.tail[n:]
+}
+
+// An Entry is an event of the log with what has been made of it.
+type Entry struct {
+	Event apikey.Event
+	forms [2]struct {
+		once  sync.Once
+		value any
+	}
+}
+
+// View is in whose eyes an event is seen.
+type View int
+
+// The views.
+const (
+	ViewOrganization View = iota // of a follower of the event's organization
+	ViewAll                      // of a follower of all organizations
+)
+
+// Form returns what encode makes of the event for all who share a view. It is made
+// once and shared: nobody may change it.
+func (e *Entry) Form(v View, encode func(*apikey.Event) any) any {
+	form := &e.forms[v]
+	form.once.Do(func() { form.value = encode(&e.Event) })
+	return form.value
+}

@@ -1,0 +1,125 @@
+package feed
+
+import (
+	"context"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// The sizes of what a follower takes at a time. They are small because a follower
+// whose reader is slow holds on to what it took.
+const (
+	tailBatch = 32  // entries of the tail, which others hold too
+	pageSize  = 128 // events of the log
+)
+
+// A Follower reads the log from a position on. It is for one goroutine.
+type Follower struct {
+	feed     *Feed
+	filter   apikey.EventFilter
+	bell     *bell
+	position int64
+	ring     *ring             // that it was told to wait for, nil if it was not
+	first    *apikey.EventPage // read already, nil if not
+	batch    [tailBatch]*Entry
+}
+
+// Follow returns a follower of the events after a position that f wants; of all
+// that are kept after apikey.OldestKept. Close ends it.
+func (f *Feed) Follow(ctx context.Context, filter apikey.EventFilter, after int64) (*Follower, error) {
+	w := &Follower{feed: f, filter: filter, position: after}
+	w.bell = f.take(f.organizations, filter.Organization)
+	if after != apikey.OldestKept {
+		return w, nil
+	}
+	// The position is one that has been read from, or retention could pass it
+	// before the first read.
+	page, err := f.page(ctx, filter, after)
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	w.position, w.first = page.Floor, &page
+	return w, nil
+}
+
+// Close ends the follower.
+func (w *Follower) Close() { w.feed.hang(w.feed.organizations, w.filter.Organization, w.bell) }
+
+// Position returns how far the follower has read: no event that it wants will come
+// at or before it.
+func (w *Follower) Position() int64 { return w.position }
+
+// Read returns the next entries, which are good until the next Read. Where it
+// returns a channel there are none for now, and the channel is closed when there
+// may be; where it returns neither, there may be more to read at once. A position
+// behind what is kept is an *apikey.TooOldError.
+func (w *Follower) Read(ctx context.Context) (entries []*Entry, wait <-chan struct{}, err error) {
+	if w.first != nil {
+		page := w.first
+		w.first = nil
+		return w.take(page), nil, nil
+	}
+	entries, wait, ok := w.fromTail()
+	if ok {
+		return entries, wait, nil
+	}
+	page, err := w.feed.page(ctx, w.filter, w.position)
+	if err != nil {
+		return nil, nil, err
+	}
+	return w.take(&page), nil, nil
+}
+
+// take moves on behind a page of the log.
+func (w *Follower) take(page *apikey.EventPage) []*Entry {
+	entries := make([]*Entry, len(page.Events))
+	for i := range page.Events {
+		entries[i] = &Entry{Event: page.Events[i]}
+	}
+	w.position = page.Next
+	return entries
+}
+
+// fromTail reads from the tail, or says what to wait for; ok is false where the
+// position is behind the tail.
+func (w *Follower) fromTail() (entries []*Entry, wait <-chan struct{}, ok bool) {
+	f := w.feed
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if w.ring != nil && w.ring != w.bell.next {
+		w.position = max(w.position, w.ring.before)
+	}
+	w.ring = nil
+	if w.bell.last <= w.position {
+		w.position = max(w.position, f.newest)
+		w.ring = w.bell.next
+		clear(w.batch[:]) // what is waited with must not outlive the tail
+		return nil, w.ring.done, true
+	}
+	oldest := f.newest - int64(len(f.tail)) // everything after it is in the tail
+	if w.position < oldest {
+		return nil, nil, false
+	}
+	entries = w.batch[:0]
+	for _, e := range f.tail[w.position-oldest:] {
+		w.position = e.Event.Position
+		if w.filter.Wants(&e.Event) {
+			if entries = append(entries, e); len(entries) == tailBatch {
+				break
+			}
+		}
+	}
+	return entries, nil, true
+}
+
+// page reads the log once one of the slots is free.
+func (f *Feed) page(ctx context.Context, filter apikey.EventFilter, after int64) (apikey.EventPage, error) {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+		return f.log.Events(ctx, filter, after, pageSize)
+	case <-ctx.Done():
+		return apikey.EventPage{}, ctx.Err()
+	}
+}

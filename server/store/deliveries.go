@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
+	entattempt "github.com/apikeys-dev/apikeys/ent/deliveryattempt"
+	entevent "github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
+	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// DeliveryFilter says which deliveries a list holds. Zero fields filter nothing.
+type DeliveryFilter struct {
+	// Organization is the one whose deliveries are listed; empty means all.
+	Organization string
+	WebhookID    string
+	State        webhook.DeliveryState
+	Event        apikey.EventType
+	ResourceID   string
+	// Since and Until bound when the delivery was made; Until is not in it.
+	Since, Until time.Time
+}
+
+// DeliveryOf is a delivery with its event, which is nil where the log no longer
+// keeps it.
+type DeliveryOf struct {
+	webhook.Delivery
+	Of *apikey.Event
+}
+
+// Deliveries returns up to limit deliveries after the id after, ascending by id,
+// and the id after which the next page goes on; empty when this is the last. It
+// looks at 10,000 rows at most, so a page of a filter can be short, even empty,
+// and have a next still.
+func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, after string, limit int) (list []DeliveryOf, next string, err error) {
+	indexed := []predicate.Delivery{entdelivery.IDGT(after)}
+	if f.Organization != "" {
+		indexed = append(indexed, entdelivery.OrganizationID(f.Organization))
+	}
+	where := append(slices.Clone(indexed), f.predicates()...)
+	if len(where) > len(indexed) {
+		last, err := s.reader.Delivery.Query().Where(indexed...).Order(entdelivery.ByID()).
+			Offset(maxExamined - 1).Limit(1).IDs(ctx)
+		if err != nil {
+			return nil, "", fmt.Errorf("list deliveries: %w", err)
+		}
+		if len(last) == 1 {
+			next = last[0]
+			where = append(where, entdelivery.IDLTE(next))
+		}
+	}
+	rows, err := s.reader.Delivery.Query().Where(where...).Order(entdelivery.ByID()).Limit(limit + 1).All(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("list deliveries: %w", err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].ID
+	}
+	list, err = s.withEvents(ctx, rows)
+	return list, next, err
+}
+
+// predicates are the parts of the filter for which rows must be looked at.
+func (f *DeliveryFilter) predicates() []predicate.Delivery {
+	var all []predicate.Delivery
+	if f.WebhookID != "" {
+		all = append(all, entdelivery.WebhookID(f.WebhookID))
+	}
+	if f.State != "" {
+		all = append(all, entdelivery.State(string(f.State)))
+	}
+	if f.Event != "" {
+		all = append(all, entdelivery.Event(string(f.Event)))
+	}
+	if f.ResourceID != "" {
+		all = append(all, entdelivery.ResourceID(f.ResourceID))
+	}
+	if !f.Since.IsZero() {
+		all = append(all, entdelivery.CreatedAtGTE(f.Since.UnixMicro()))
+	}
+	if !f.Until.IsZero() {
+		all = append(all, entdelivery.CreatedAtLT(f.Until.UnixMicro()))
+	}
+	return all
+}
+
+// withEvents adds to deliveries the events that they are of.
+func (s *Store) withEvents(ctx context.Context, rows []*ent.Delivery) ([]DeliveryOf, error) {
+	positions := make([]int64, len(rows))
+	for i, row := range rows {
+		positions[i] = row.EventPosition
+	}
+	slices.Sort(positions)
+	events := make(map[int64]*apikey.Event)
+	for chunk := range slices.Chunk(slices.Compact(positions), eventChunk) {
+		found, err := s.reader.Event.Query().Where(entevent.IDIn(chunk...)).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the deliveries' events: %w", err)
+		}
+		for _, row := range found {
+			e := eventOf(row)
+			events[row.ID] = &e
+		}
+	}
+	list := make([]DeliveryOf, len(rows))
+	for i, row := range rows {
+		list[i] = DeliveryOf{deliveryOf(row), events[row.EventPosition]}
+	}
+	return list, nil
+}
+
+// Delivery returns a delivery of organization with its attempts, oldest first,
+// or webhook.ErrDeliveryNotFound.
+func (s *Store) Delivery(ctx context.Context, organization, id string) (DeliveryOf, []webhook.Attempt, error) {
+	row, err := findDelivery(ctx, s.reader.Delivery, organization, id)
+	if err != nil {
+		return DeliveryOf{}, nil, unexpected("read delivery", err)
+	}
+	list, err := s.withEvents(ctx, []*ent.Delivery{row})
+	if err != nil {
+		return DeliveryOf{}, nil, err
+	}
+	rows, err := s.reader.DeliveryAttempt.Query().Where(entattempt.DeliveryID(id)).
+		Order(entattempt.ByNumber()).All(ctx)
+	if err != nil {
+		return DeliveryOf{}, nil, fmt.Errorf("read the delivery's attempts: %w", err)
+	}
+	attempts := make([]webhook.Attempt, len(rows))
+	for i, row := range rows {
+		attempts[i] = attemptOf(row)
+	}
+	return list[0], attempts, nil
+}
+
+func findDelivery(ctx context.Context, from *ent.DeliveryClient, organization, id string) (*ent.Delivery, error) {
+	row, err := from.Query().Where(entdelivery.ID(id), entdelivery.OrganizationID(organization)).Only(ctx)
+	if ent.IsNotFound(err) {
+		return nil, webhook.ErrDeliveryNotFound
+	}
+	return row, err
+}
+
+// ChangeDelivery applies rule to a delivery of organization. The webhook that
+// rule is given is nil where it was deleted.
+func (s *Store) ChangeDelivery(ctx context.Context, organization, id string,
+	rule func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error,
+) error {
+	return unexpected("change delivery", s.write(ctx, func(ctx context.Context, t *tx) error {
+		row, err := findDelivery(ctx, t.Delivery, organization, id)
+		if err != nil {
+			return err
+		}
+		var w *webhook.Webhook
+		if found, err := t.Webhook.Query().Where(entwebhook.ID(row.WebhookID)).Only(ctx); err == nil {
+			of := webhookOf(found)
+			w = &of
+		} else if !ent.IsNotFound(err) {
+			return fmt.Errorf("read webhook: %w", err)
+		}
+		d := deliveryOf(row)
+		if err := rule(&d, w, t.now); err != nil {
+			return err
+		}
+		return t.requeue(ctx, row, &d)
+	}))
+}
+
+// requeue stores what a rule has made of the delivery of row. An attempt that is
+// under way keeps its lease, and finds the change when it is settled.
+func (t *tx) requeue(ctx context.Context, row *ent.Delivery, d *webhook.Delivery) error {
+	update := updateDelivery(t.Delivery, d).Where(entdelivery.ID(d.ID))
+	switch {
+	case d.State != webhook.StatePending:
+		update.ClearDueAt()
+	case row.Lease == "" || row.DueAt == nil:
+		update.SetNillableDueAt(micros(d.NextAttemptAt)).SetLease("")
+		t.due(d.WebhookID)
+	}
+	if err := update.Exec(ctx); err != nil {
+		return fmt.Errorf("update delivery: %w", err)
+	}
+	return nil
+}
+
+// TestWebhook appends a webhook.test event about a webhook of organization and
+// queues its delivery to that webhook, which must be enabled.
+func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization, id string) (DeliveryOf, error) {
+	var made DeliveryOf
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
+		if err != nil {
+			return err
+		}
+		if !w.Enabled {
+			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
+				"The webhook is disabled; enable it before testing it.")
+		}
+		e, err := t.webhookEvent(ctx, webhook.WebhookTest, by, &w, nil)
+		if err != nil {
+			return err
+		}
+		made = DeliveryOf{t.deliver(&w, &e, webhook.TriggerTest), &e}
+		return nil
+	})
+	return made, unexpected("test webhook", err)
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
+	entevent "github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// Replay is a piece of a replay: what it matched and queued, and where the next
+// piece goes on.
+type Replay struct {
+	Matched, Queued int
+	// Last is the position up to which events were looked at.
+	Last int64
+}
+
+// PositionBefore returns the position of the last event made before t.
+func (s *Store) PositionBefore(ctx context.Context, t time.Time) (int64, error) {
+	floor, newest, err := s.EventBounds(ctx)
+	if err != nil {
+		return 0, err
+	}
+	// Positions are gap-free and ascend with time, so the log is its own index.
+	offset := sort.Search(int(newest-floor), func(i int) bool {
+		var row *ent.Event
+		if err != nil {
+			return true
+		}
+		row, err = s.reader.Event.Query().Where(entevent.ID(floor + 1 + int64(i))).
+			Select(entevent.FieldCreatedAt).Only(ctx)
+		return err == nil && row.CreatedAt >= t.UnixMicro()
+	})
+	if err != nil && !ent.IsNotFound(err) {
+		return 0, fmt.Errorf("look for a time in the log: %w", err)
+	}
+	return floor + int64(offset), nil
+}
+
+// TimeAt returns when the event at a position was made.
+func (s *Store) TimeAt(ctx context.Context, position int64) (time.Time, error) {
+	row, err := s.reader.Event.Query().Where(entevent.ID(position)).Select(entevent.FieldCreatedAt).Only(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the time of an event: %w", err)
+	}
+	return fromMicros(&row.CreatedAt), nil
+}
+
+// ReplayEvents looks at up to limit events of a webhook's organization after a
+// position, up to the position last, and queues those that the webhook is subscribed to: a delivery that is
+// there is opened again, one that is not is added. choose says which deliveries
+// are wanted, by the one that is there, or nil. The webhook must be enabled.
+func (s *Store) ReplayEvents(ctx context.Context, organization, id string, after, last int64, limit int,
+	choose func(d *webhook.Delivery) bool,
+) (Replay, error) {
+	var piece Replay
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		piece = Replay{Last: last}
+		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
+		if err != nil {
+			return err
+		}
+		if !w.Enabled {
+			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
+				"The webhook is disabled; enable it before replaying to it.")
+		}
+		rows, err := t.Event.Query().Where(entevent.OrganizationID(organization), entevent.IDGT(after), entevent.IDLTE(last)).
+			Order(entevent.ByID()).Limit(limit).All(ctx)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		if len(rows) == limit {
+			piece.Last = rows[limit-1].ID
+		}
+		known, err := t.deliveriesOf(ctx, id, rows)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			e := eventOf(row)
+			if !w.Receives(&e) {
+				continue
+			}
+			piece.Matched++
+			queued, err := t.replay(ctx, &w, &e, known[e.Position], choose)
+			if err != nil {
+				return err
+			}
+			if queued {
+				piece.Queued++
+			}
+		}
+		return nil
+	})
+	return piece, unexpected("replay events", err)
+}
+
+// deliveriesOf returns the deliveries of events to a webhook by the events'
+// positions.
+func (t *tx) deliveriesOf(ctx context.Context, webhookID string, events []*ent.Event) (map[int64]*ent.Delivery, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	rows, err := t.Delivery.Query().Where(entdelivery.WebhookID(webhookID),
+		entdelivery.EventPositionGTE(events[0].ID), entdelivery.EventPositionLTE(events[len(events)-1].ID)).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	known := make(map[int64]*ent.Delivery, len(rows))
+	for _, row := range rows {
+		known[row.EventPosition] = row
+	}
+	return known, nil
+}
+
+// replay queues one event, where it is wanted and not pending already.
+func (t *tx) replay(ctx context.Context, w *webhook.Webhook, e *apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (queued bool, err error) {
+	if row == nil {
+		if queued = choose(nil); queued {
+			t.deliver(w, e, webhook.TriggerReplay)
+		}
+		return queued, nil
+	}
+	d := deliveryOf(row)
+	if d.State == webhook.StatePending || !choose(&d) {
+		return false, nil
+	}
+	if err := d.Retry(w, webhook.TriggerReplay, t.now); err != nil {
+		return false, err
+	}
+	return true, t.requeue(ctx, row, &d)
+}

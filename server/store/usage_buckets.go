@@ -1,0 +1,173 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
+	entbucket "github.com/apikeys-dev/apikeys/ent/usagebucket"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// bucket names one row: what is counted, in which hour or day, of what outcome.
+// All of an organization has no key.
+type bucket struct {
+	organization, key string
+	width             apikey.Granularity
+	start             int64 // microseconds
+	code              apikey.Code
+}
+
+// buckets is what is to be added to rows.
+type buckets map[bucket]int64
+
+// add counts outcomes by hour and by day.
+func (b buckets) add(organization, key string, outcomes []apikey.OutcomeCount) {
+	for _, o := range outcomes {
+		for _, width := range []apikey.Granularity{apikey.Hourly, apikey.Daily} {
+			b[bucket{organization, key, width, width.Start(o.Hour).UnixMicro(), o.Code}] += o.Count
+		}
+	}
+}
+
+// write adds to the rows, in the order of their index.
+func (b buckets) write(ctx context.Context, etx *ent.Tx) error {
+	names := slices.SortedFunc(maps.Keys(b), func(a, b bucket) int {
+		return cmp.Or(cmp.Compare(a.organization, b.organization), cmp.Compare(a.key, b.key),
+			cmp.Compare(a.width, b.width), cmp.Compare(a.start, b.start), cmp.Compare(a.code, b.code))
+	})
+	for chunk := range slices.Chunk(names, 2*usageChunk) {
+		creates := make([]*ent.UsageBucketCreate, len(chunk))
+		for i, n := range chunk {
+			creates[i] = etx.UsageBucket.Create().SetOrganizationID(n.organization).SetKeyID(n.key).
+				SetWidth(seconds(n.width)).SetStart(n.start).SetCode(string(n.code)).SetCount(b[n])
+		}
+		err := etx.UsageBucket.CreateBulk(creates...).OnConflict(
+			entsql.ConflictColumns(entbucket.FieldOrganizationID, entbucket.FieldKeyID, entbucket.FieldWidth,
+				entbucket.FieldStart, entbucket.FieldCode),
+			entsql.ResolveWith(func(u *entsql.UpdateSet) {
+				u.Set(entbucket.FieldCount, entsql.Expr(
+					entbucket.Table+"."+entbucket.FieldCount+" + excluded."+entbucket.FieldCount))
+			})).Exec(ctx)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func seconds(g apikey.Granularity) int { return int(time.Duration(g) / time.Second) }
+
+// deleteBuckets deletes the buckets of a key. Those of its organization stay:
+// what was asked was asked.
+func (t *tx) deleteBuckets(ctx context.Context, k *apikey.Key) error {
+	_, err := t.UsageBucket.Delete().
+		Where(entbucket.OrganizationID(k.OrganizationID), entbucket.KeyID(k.ID)).Exec(ctx)
+	if err != nil {
+		return fmt.Errorf("delete the key's usage: %w", err)
+	}
+	return nil
+}
+
+// Usage returns the buckets of a period that hold anything, ascending: those of a
+// key of organization or, without an id, of all that the organization asked. A
+// key that is not there is apikey.ErrNotFound.
+func (s *Store) Usage(ctx context.Context, organization, id string, p apikey.Period) ([]apikey.Bucket, error) {
+	if id != "" {
+		there, err := s.reader.ApiKey.Query().Where(entkey.ID(id), entkey.OrganizationID(organization)).Exist(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read usage: %w", err)
+		}
+		if !there {
+			return nil, apikey.ErrNotFound
+		}
+	}
+	rows, err := s.reader.UsageBucket.Query().
+		Where(append(inPeriod(p), entbucket.OrganizationID(organization), entbucket.KeyID(id))...).
+		Order(entbucket.ByStart()).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read usage: %w", err)
+	}
+	var found []apikey.Bucket
+	for _, row := range rows {
+		start := fromMicros(&row.Start)
+		if n := len(found); n == 0 || !found[n-1].Start.Equal(start) {
+			found = append(found, apikey.Bucket{Start: start, Counts: make(map[apikey.Code]int64)})
+		}
+		found[len(found)-1].Counts[apikey.Code(row.Code)] += row.Count
+	}
+	return found, nil
+}
+
+func inPeriod(p apikey.Period) []predicate.UsageBucket {
+	return []predicate.UsageBucket{
+		entbucket.Width(seconds(p.Granularity)),
+		entbucket.StartGTE(p.Since.UnixMicro()), entbucket.StartLT(p.Until.UnixMicro()),
+	}
+}
+
+// MostUsed returns the keys of organization with the most valid verifications in
+// a period, most first and of equal ones the older first, at most limit.
+func (s *Store) MostUsed(ctx context.Context, organization string, p apikey.Period, limit int) ([]apikey.KeyUse, error) {
+	var sums []struct {
+		KeyID string `json:"key_id"`
+		Sum   int64  `json:"sum"`
+	}
+	err := s.reader.UsageBucket.Query().
+		Where(append(inPeriod(p), entbucket.OrganizationID(organization), entbucket.KeyIDNEQ(""),
+			entbucket.Code(string(apikey.CodeValid)))...).
+		Modify(func(sel *entsql.Selector) {
+			sum := entsql.Sum(sel.C(entbucket.FieldCount))
+			sel.Select(sel.C(entbucket.FieldKeyID), entsql.As(sum, "sum")).GroupBy(sel.C(entbucket.FieldKeyID)).
+				OrderBy(entsql.Desc(sum), sel.C(entbucket.FieldKeyID)).Limit(limit)
+		}).Scan(ctx, &sums)
+	if err != nil {
+		return nil, fmt.Errorf("read the most used keys: %w", err)
+	}
+	ids := make([]string, len(sums))
+	for i := range sums {
+		ids[i] = sums[i].KeyID
+	}
+	rows, err := s.reader.ApiKey.Query().Where(entkey.IDIn(ids...)).Select(entkey.FieldID, entkey.FieldLabel).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the most used keys: %w", err)
+	}
+	labels := make(map[string]string, len(rows))
+	for _, row := range rows {
+		labels[row.ID] = row.Label
+	}
+	var uses []apikey.KeyUse
+	for _, sum := range sums {
+		if label, there := labels[sum.KeyID]; there {
+			uses = append(uses, apikey.KeyUse{KeyID: sum.KeyID, Label: label, Count: sum.Sum})
+		}
+	}
+	return uses, nil
+}
+
+// DeleteUsageBefore deletes up to limit buckets of a granularity that began before
+// the time given, oldest first, and returns how many.
+func (s *Store) DeleteUsageBefore(ctx context.Context, g apikey.Granularity, before time.Time, limit int) (int, error) {
+	const doing = "delete old usage"
+	ids, err := s.reader.UsageBucket.Query().
+		Where(entbucket.Width(seconds(g)), entbucket.StartLT(before.UnixMicro())).
+		Order(entbucket.ByStart()).Limit(limit).IDs(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		_, err := etx.UsageBucket.Delete().Where(entbucket.IDIn(ids...)).Exec(ctx)
+		return err
+	})
+}

@@ -1,0 +1,226 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/ent"
+	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
+	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// CreateWebhook stores the webhook that rule makes of its time and of how many
+// its organization has, with a new id, and returns it.
+func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organization string,
+	rule func(count int, now time.Time) (webhook.Webhook, error),
+) (webhook.Webhook, error) {
+	var created webhook.Webhook
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		count, err := t.Webhook.Query().Where(entwebhook.OrganizationID(organization)).Count(ctx)
+		if err != nil {
+			return fmt.Errorf("count webhooks: %w", err)
+		}
+		w, err := rule(count, t.now)
+		if err != nil {
+			return err
+		}
+		w.ID = s.newID(webhook.IDPrefix)
+		create := t.Webhook.Create().SetID(w.ID).SetOrganizationID(w.OrganizationID).SetCreatedAt(w.CreatedAt.UnixMicro())
+		if create, err = setWebhook(s, create, &w); err != nil {
+			return err
+		}
+		if err := create.Exec(ctx); err != nil {
+			return fmt.Errorf("insert webhook: %w", err)
+		}
+		created = w
+		return t.appendWebhook(ctx, webhook.WebhookCreated, by, &w, nil)
+	})
+	return created, unexpected("create webhook", err)
+}
+
+// Webhook returns a webhook of organization, or webhook.ErrNotFound.
+func (s *Store) Webhook(ctx context.Context, organization, id string) (webhook.Webhook, error) {
+	w, err := s.findWebhook(ctx, s.reader.Webhook, organization, id)
+	return w, unexpected("read webhook", err)
+}
+
+func (s *Store) findWebhook(ctx context.Context, from *ent.WebhookClient, organization, id string) (webhook.Webhook, error) {
+	row, err := from.Query().Where(entwebhook.ID(id), entwebhook.OrganizationID(organization)).Only(ctx)
+	if ent.IsNotFound(err) {
+		return webhook.Webhook{}, webhook.ErrNotFound
+	}
+	if err != nil {
+		return webhook.Webhook{}, fmt.Errorf("read webhook: %w", err)
+	}
+	return s.openWebhook(row)
+}
+
+// Webhooks returns up to limit webhooks of organization, or of all where it is
+// empty, after the id after, ascending by id, and the id after which the next
+// page goes on; empty when this is the last.
+func (s *Store) Webhooks(ctx context.Context, organization, after string, limit int) (list []webhook.Webhook, next string, err error) {
+	where := []predicate.Webhook{entwebhook.IDGT(after)}
+	if organization != "" {
+		where = append(where, entwebhook.OrganizationID(organization))
+	}
+	rows, err := s.reader.Webhook.Query().Where(where...).Order(entwebhook.ByID()).Limit(limit + 1).All(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("list webhooks: %w", err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].ID
+	}
+	list = make([]webhook.Webhook, len(rows))
+	for i, row := range rows {
+		if list[i], err = s.openWebhook(row); err != nil {
+			return nil, "", fmt.Errorf("list webhooks: %w", err)
+		}
+	}
+	return list, next, nil
+}
+
+// ChangeWebhook applies rule to a webhook of organization and returns it as it is
+// afterwards. A rule that changes nothing writes nothing.
+func (s *Store) ChangeWebhook(ctx context.Context, by apikey.Origin, organization, id string, event apikey.EventType,
+	rule func(w *webhook.Webhook, now time.Time) error,
+) (webhook.Webhook, error) {
+	var changed webhook.Webhook
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		before, err := s.findWebhook(ctx, t.Webhook, organization, id)
+		if err != nil {
+			return err
+		}
+		after := before
+		if err := rule(&after, t.now); err != nil {
+			return err
+		}
+		changes := webhook.Changes(&before, &after)
+		if changed = after; len(changes) == 0 {
+			return nil
+		}
+		after.UpdatedAt = t.now
+		after.Version++
+		if err := t.updateWebhook(ctx, &after); err != nil {
+			return err
+		}
+		changed = after
+		return t.appendWebhook(ctx, event, by, &after, changes)
+	})
+	return changed, unexpected("change webhook", err)
+}
+
+// RecordHealth applies rule to a webhook, if it is still there, and publishes the
+// events that it returns.
+func (s *Store) RecordHealth(ctx context.Context, id string, rule func(w *webhook.Webhook, now time.Time) []apikey.EventType) error {
+	return unexpected("record the health of a webhook", s.write(ctx, func(ctx context.Context, t *tx) error {
+		row, err := t.Webhook.Get(ctx, id)
+		if ent.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read webhook: %w", err)
+		}
+		before, err := s.openWebhook(row)
+		if err != nil {
+			return err
+		}
+		after := before
+		events := rule(&after, t.now)
+		changes := webhook.Changes(&before, &after)
+		if len(changes) > 0 {
+			after.UpdatedAt = t.now
+			after.Version++
+		}
+		if len(changes) == 0 && len(events) == 0 && before.Health == after.Health {
+			return nil
+		}
+		if err := t.updateWebhook(ctx, &after); err != nil {
+			return err
+		}
+		for _, event := range events {
+			if err := t.appendWebhook(ctx, event, systemOrigin(), &after, changes); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// systemOrigin is where changes come from that nobody asked for.
+func systemOrigin() apikey.Origin {
+	return apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: string(apikey.ActorSystem)}}
+}
+
+// DeleteWebhook takes a webhook of organization out of the store. Its deliveries
+// are cancelled by CancelDeliveries.
+func (s *Store) DeleteWebhook(ctx context.Context, by apikey.Origin, organization, id string) error {
+	return unexpected("delete webhook", s.write(ctx, func(ctx context.Context, t *tx) error {
+		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
+		if err != nil {
+			return err
+		}
+		if err := t.Webhook.DeleteOneID(id).Exec(ctx); err != nil {
+			return fmt.Errorf("delete webhook: %w", err)
+		}
+		delete(t.group.receivers, w.OrganizationID)
+		return t.appendWebhook(ctx, webhook.WebhookDeleted, by, &w, nil)
+	}))
+}
+
+// CancelDeliveries cancels up to limit pending deliveries of a webhook and
+// returns how many.
+func (s *Store) CancelDeliveries(ctx context.Context, webhookID string, limit int) (cancelled int, err error) {
+	ids, err := s.reader.Delivery.Query().
+		Where(entdelivery.WebhookID(webhookID), entdelivery.DueAtNotNil()).Limit(limit).IDs(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("cancel deliveries: %w", err)
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	return len(ids), s.administer(ctx, "cancel deliveries", func(ctx context.Context, etx *ent.Tx) error {
+		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...)).
+			SetState(string(webhook.StateCancelled)).SetTrigger("").ClearDueAt().ClearNextAttemptAt().
+			SetUpdatedAt(s.timestamp().UnixMicro()).Exec(ctx)
+	})
+}
+
+// updateWebhook writes every column of w that can change, and lets the workers
+// look at it again.
+func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
+	update, err := setWebhook(t.store, t.Webhook.Update().Where(entwebhook.ID(w.ID)), w)
+	if err != nil {
+		return err
+	}
+	if w.Health.FailingSince.IsZero() {
+		update.ClearFailingSince()
+	}
+	if err := update.Exec(ctx); err != nil {
+		return fmt.Errorf("update webhook: %w", err)
+	}
+	delete(t.group.receivers, w.OrganizationID)
+	t.due(w.ID)
+	return nil
+}
+
+// appendWebhook adds the event about w to the transaction.
+func (t *tx) appendWebhook(ctx context.Context, event apikey.EventType, by apikey.Origin, w *webhook.Webhook, changes []string) error {
+	_, err := t.webhookEvent(ctx, event, by, w, changes)
+	return err
+}
+
+func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, by apikey.Origin, w *webhook.Webhook, changes []string) (apikey.Event, error) {
+	payload, err := json.Marshal(w)
+	if err != nil {
+		return apikey.Event{}, fmt.Errorf("encode the event's webhook: %w", err)
+	}
+	return t.append(ctx, apikey.Event{
+		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Origin: by, Payload: payload,
+	})
+}

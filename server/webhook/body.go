@@ -1,0 +1,137 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/wire"
+)
+
+// isoTime is ISO 8601 (and RFC 3339) with milliseconds.
+const isoTime = "2006-01-02T15:04:05.000Z"
+
+const jsonType = "application/json; charset=utf-8"
+
+// contentTypes has a line for every format.
+var contentTypes = map[Format]string{
+	FormatClassic:     jsonType,
+	FormatResource:    jsonType,
+	FormatStandard:    jsonType,
+	FormatCloudEvents: "application/cloudevents+json; charset=utf-8",
+}
+
+func (f Format) contentType() string { return contentTypes[f] }
+
+// Body appends what d sends of its event e to dst and returns the longer slice.
+// It depends on nothing but the two: every attempt of a delivery sends the same
+// bytes. The resource is shown as REST shows it, as it was when e happened.
+func Body(dst []byte, d *Delivery, e *apikey.Event) ([]byte, error) {
+	resource, kind, err := resourceOf(e)
+	if err != nil {
+		return dst, err
+	}
+	at := e.CreatedAt.UTC()
+	o := object{dst: append(dst, '{')}
+	switch d.Format {
+	case FormatClassic:
+		o.text("webhook_id", d.WebhookID)
+		o.text("url", d.URL)
+		o.text("event", string(e.Type))
+		o.text("resource_id", e.ResourceID)
+		o.message("payload", resource)
+		o.text("timestamp", at.Format(classicTime))
+	case FormatResource:
+		o.text("id", d.ID)
+		o.text("event", string(e.Type))
+		o.text("resource", kind)
+		o.text("resourceId", e.ResourceID)
+		o.text("timestamp", at.Format(isoTime))
+		o.text("apiVersion", "v1")
+		if e.Type == apikey.KeyUpdated {
+			o.fields("changes", resource, e.Changes)
+		} else {
+			o.message("data", resource)
+		}
+	case FormatStandard:
+		o.text("type", string(e.Type))
+		o.text("timestamp", at.Format(isoTime))
+		o.message("data", resource)
+	case FormatCloudEvents:
+		o.text("specversion", "1.0")
+		o.text("id", e.ID)
+		o.text("source", "/organizations/"+e.OrganizationID)
+		o.text("type", string(e.Type))
+		o.text("subject", e.ResourceID)
+		o.text("time", at.Format(isoTime))
+		o.text("datacontenttype", "application/json")
+		o.message("data", resource)
+	default:
+		return dst, fmt.Errorf("body of delivery %s: unknown format %q", d.ID, d.Format)
+	}
+	return append(o.dst, '}'), nil
+}
+
+// resourceOf returns the resource after e as its message, and the name of its
+// kind.
+func resourceOf(e *apikey.Event) (m proto.Message, kind string, err error) {
+	if strings.HasPrefix(string(e.Type), aboutWebhooks) {
+		w, err := Of(e)
+		if err != nil {
+			return nil, "", err
+		}
+		return w.Message(), "webhook", nil
+	}
+	k, err := e.Key()
+	if err != nil {
+		return nil, "", err
+	}
+	return wire.Key(&k, e.CreatedAt), "api_key", nil
+}
+
+// Of returns the webhook after e, an event about a webhook.
+func Of(e *apikey.Event) (*Webhook, error) {
+	var w Webhook
+	if err := json.Unmarshal(e.Payload, &w); err != nil {
+		return nil, fmt.Errorf("decode the webhook of event %s: %w", e.ID, err)
+	}
+	return &w, nil
+}
+
+// object writes the members of a JSON object in the order of its calls.
+type object struct{ dst []byte }
+
+func (o *object) name(name string) {
+	if o.dst[len(o.dst)-1] != '{' {
+		o.dst = append(o.dst, ',')
+	}
+	o.dst = append(wire.AppendString(o.dst, name), ':')
+}
+
+func (o *object) text(name, value string) {
+	o.name(name)
+	o.dst = wire.AppendString(o.dst, value)
+}
+
+func (o *object) message(name string, m proto.Message) {
+	o.name(name)
+	o.dst = wire.AppendJSON(o.dst, m)
+}
+
+// fields writes those fields of m that names lists.
+func (o *object) fields(name string, m proto.Message, names []string) {
+	o.name(name)
+	o.dst = append(o.dst, '{')
+	r := m.ProtoReflect()
+	for _, n := range names {
+		if fd := r.Descriptor().Fields().ByName(protoreflect.Name(n)); fd != nil {
+			o.name(n)
+			o.dst = wire.AppendFieldJSON(o.dst, r, fd)
+		}
+	}
+	o.dst = append(o.dst, '}')
+}

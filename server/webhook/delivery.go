@@ -1,0 +1,160 @@
+package webhook
+
+import (
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// DeliveryState is where a delivery stands.
+type DeliveryState string
+
+// The states.
+const (
+	StatePending   DeliveryState = "pending"   // waiting or under way
+	StateDelivered DeliveryState = "delivered" // acknowledged
+	StateFailed    DeliveryState = "failed"    // at the end of its schedule
+	StateCancelled DeliveryState = "cancelled"
+)
+
+// Trigger is why an attempt is made.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerSchedule Trigger = "schedule"
+	TriggerRetry    Trigger = "retry"
+	TriggerReplay   Trigger = "replay"
+	TriggerTest     Trigger = "test"
+)
+
+// Delivery is one event on its way to one webhook. There is one for a webhook
+// and an event, for good: it is opened again rather than made again. URL and
+// Format are those of the webhook when the event happened.
+type Delivery struct {
+	ID             string
+	WebhookID      string
+	OrganizationID string
+	EventID        string
+	Event          apikey.EventType
+	ResourceID     string
+	URL            string
+	Format         Format
+
+	State DeliveryState
+	// Attempts counts all attempts; Failures those that failed since the delivery
+	// was opened the last time, which is its place in the schedule.
+	Attempts, Failures int
+	// Last is what came of the latest attempt.
+	Last Outcome
+	// Trigger is why the next attempt is made, NextAttemptAt when, and Delay how
+	// long that was after the event or the latest attempt. Only a pending
+	// delivery has them.
+	Trigger       Trigger
+	NextAttemptAt time.Time
+	Delay         time.Duration
+
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	FirstSentAt time.Time
+}
+
+// Attempt is one attempt of a delivery. Number counts from 1.
+type Attempt struct {
+	DeliveryID string
+	Number     int
+	Trigger    Trigger
+	StartedAt  time.Time
+	Duration   time.Duration
+	Outcome
+}
+
+// NewDelivery returns the delivery of e to w, due at once.
+func NewDelivery(w *Webhook, e *apikey.Event, trigger Trigger, now time.Time) Delivery {
+	return Delivery{
+		WebhookID:      w.ID,
+		OrganizationID: w.OrganizationID,
+		EventID:        e.ID,
+		Event:          e.Type,
+		ResourceID:     e.ResourceID,
+		URL:            w.URL,
+		Format:         w.Format,
+		State:          StatePending,
+		Trigger:        trigger,
+		NextAttemptAt:  now,
+		CreatedAt:      now,
+	}
+}
+
+// Settle takes what came of the attempt that was just made into d and returns
+// the attempt: the delivery is acknowledged, due again later, or at its end.
+//
+// A delivery that was cancelled or opened again while the attempt was under way
+// stays so, unless it was acknowledged.
+func (d *Delivery) Settle(o Outcome, trigger Trigger, started time.Time, b Backoff, now time.Time) Attempt {
+	touched := d.UpdatedAt.After(started)
+	d.Attempts++
+	d.Last, d.UpdatedAt = o, now
+	if d.FirstSentAt.IsZero() {
+		d.FirstSentAt = started
+	}
+	a := Attempt{
+		DeliveryID: d.ID, Number: d.Attempts, Trigger: trigger, StartedAt: started,
+		Duration: max(now.Sub(started), 0), Outcome: o,
+	}
+	if o.Acknowledged() {
+		d.end(StateDelivered)
+		return a
+	}
+	d.Failures++
+	if d.State != StatePending || touched {
+		return a
+	}
+	delay, more := b.Next(d.Failures, o.RetryAfter)
+	if !more {
+		d.end(StateFailed)
+		return a
+	}
+	d.Trigger, d.Delay, d.NextAttemptAt = TriggerSchedule, delay, now.Add(delay)
+	return a
+}
+
+// Retry makes d due at once, whatever its state is. One that had ended begins
+// its schedule anew.
+func (d *Delivery) Retry(w *Webhook, trigger Trigger, now time.Time) error {
+	if !w.Enabled {
+		return apikey.Errorf(apikey.KindFailedPrecondition, ReasonWebhookDisabled,
+			"The webhook of this delivery is disabled; enable it first.")
+	}
+	if d.State != StatePending {
+		d.Failures = 0
+	}
+	d.State, d.Trigger = StatePending, trigger
+	d.NextAttemptAt, d.Delay, d.UpdatedAt = now, 0, now
+	return nil
+}
+
+// Cancel ends a pending delivery. It reports whether that changed d: one that is
+// cancelled already stays as it is.
+func (d *Delivery) Cancel(now time.Time) (changed bool, err error) {
+	switch d.State {
+	case StateCancelled:
+		return false, nil
+	case StatePending:
+		d.end(StateCancelled)
+		d.UpdatedAt = now
+		return true, nil
+	default:
+		return false, apikey.Errorf(apikey.KindFailedPrecondition, ReasonNotPending,
+			"The delivery is %s; only a pending one can be cancelled.", d.State)
+	}
+}
+
+// end leaves d in a state that waits for nothing.
+func (d *Delivery) end(state DeliveryState) {
+	d.State, d.Trigger = state, ""
+	d.NextAttemptAt, d.Delay = time.Time{}, 0
+}
+
+// Retries returns the number of attempts after the first.
+func (d *Delivery) Retries() int { return max(d.Attempts-1, 0) }

@@ -1,0 +1,85 @@
+package webhook
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// The types of events about webhooks. Each is subscribed to by name, but the
+// last, which TestWebhook alone sends.
+const (
+	WebhookCreated       apikey.EventType = "webhook.created"
+	WebhookUpdated       apikey.EventType = "webhook.updated"
+	WebhookDeleted       apikey.EventType = "webhook.deleted"
+	WebhookSecretRotated apikey.EventType = "webhook.secret_rotated"
+	WebhookFailing       apikey.EventType = "webhook.failing"
+	WebhookDisabled      apikey.EventType = "webhook.disabled"
+	WebhookTest          apikey.EventType = "webhook.test"
+)
+
+// AllEvents stands for every type of events about keys, those added later
+// included.
+const AllEvents apikey.EventType = "*"
+
+// The beginnings of types, which say what an event is about.
+const (
+	aboutKeys     = "api_key."
+	aboutWebhooks = "webhook."
+)
+
+// EventType is a type that a webhook can be subscribed to.
+type EventType struct {
+	Type        apikey.EventType
+	Description string
+}
+
+// eventTypes are in the order in which they are shown.
+var eventTypes = []EventType{
+	{apikey.KeyCreated, "A key was made."},
+	{apikey.KeyUpdated, "Fields of a key changed."},
+	{apikey.KeyRotated, "A key got a new secret."},
+	{apikey.KeyRevoked, "A key was ended for good."},
+	{apikey.KeyDeleted, "A key was ended and taken out of every list."},
+	{apikey.KeyExpiring, "A key will expire soon."},
+	{apikey.KeyExpired, "A key's expires_at has passed."},
+	{WebhookCreated, "A webhook was made."},
+	{WebhookUpdated, "Fields of a webhook changed."},
+	{WebhookDeleted, "A webhook was deleted."},
+	{WebhookSecretRotated, "A webhook got a new secret."},
+	{WebhookFailing, "A webhook's endpoint keeps failing and may be disabled."},
+	{WebhookDisabled, "The server disabled a webhook."},
+}
+
+// EventTypes returns every type that a webhook can be subscribed to by name.
+func EventTypes() []EventType { return slices.Clone(eventTypes) }
+
+// IsEventType reports whether there are events of type t.
+func IsEventType(t apikey.EventType) bool {
+	return t == WebhookTest || isSubscribable(t)
+}
+
+func isSubscribable(t apikey.EventType) bool {
+	return slices.ContainsFunc(eventTypes, func(known EventType) bool { return known.Type == t })
+}
+
+// subscribed reports whether the webhook asked for events of type t.
+func (w *Webhook) subscribed(t apikey.EventType) bool {
+	if t == WebhookTest {
+		return false
+	}
+	return slices.Contains(w.Events, t) ||
+		strings.HasPrefix(string(t), aboutKeys) && slices.Contains(w.Events, AllEvents)
+}
+
+// uniqueEvents returns list without the later ones of equal entries.
+func uniqueEvents(list []apikey.EventType) []apikey.EventType {
+	out := make([]apikey.EventType, 0, len(list))
+	for _, t := range list {
+		if !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
