@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"syscall"
 	"time"
-
-	"google.golang.org/grpc"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
@@ -113,27 +110,7 @@ func (c *eventsWatchCommand) Run(ctx context.Context, out streams) error {
 		return err
 	}
 	printer := newEventPrinter(c.Output, out.stdout, c.Organization)
-	w := &watcher{
-		open: func(ctx context.Context, after string) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], func() error, error) {
-			conn, err := connection.dial()
-			if err != nil {
-				return nil, nil, err
-			}
-			stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(connection.as(ctx),
-				&apikeysv1.WatchEventsRequest{After: after, Types: c.Type, ResourceIds: c.Resource})
-			if err != nil {
-				err = errors.Join(err, conn.Close())
-			}
-			return stream, conn.Close, err
-		},
-		print:   printer.message,
-		notes:   out.stderr,
-		address: connection.address,
-		now:     time.Now,
-		random:  rand.Float64,
-		wait:    wait,
-		cursor:  c.After,
-	}
+	w := connection.watcher(&apikeysv1.WatchEventsRequest{After: c.After, Types: c.Type, ResourceIds: c.Resource}, printer.message, out.stderr)
 	return w.run(ctx)
 }
 

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
@@ -27,18 +29,46 @@ const (
 type watcher struct {
 	// open begins a stream after a cursor. The function that comes with it closes
 	// the connection.
-	open    func(ctx context.Context, after string) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], func() error, error)
+	open    func(ctx context.Context, after string) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], func(), error)
 	print   func(*apikeysv1.WatchEventsResponse) error
 	notes   io.Writer
 	address string
 	now     func() time.Time
 	random  func() float64
-	wait    func(context.Context, time.Duration) error
+	wait    func(context.Context, time.Duration)
 
 	cursor    string
 	connected bool // a message has come, in this run
 	lost      bool // the connection was lost, and no message has come since
 	delays    int  // in a row
+}
+
+// watcher returns one that hands what a request asks for to take, message by
+// message. Where the connection is lost it goes on after the last one that was
+// taken.
+func (c *connection) watcher(req *apikeysv1.WatchEventsRequest, take func(*apikeysv1.WatchEventsResponse) error, notes io.Writer) *watcher {
+	return &watcher{
+		open: func(ctx context.Context, after string) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], func(), error) {
+			conn, err := c.dial()
+			if err != nil {
+				return nil, nil, err
+			}
+			again := proto.CloneOf(req)
+			again.After = after
+			stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(c.as(ctx), again)
+			if err != nil {
+				err = errors.Join(err, conn.Close())
+			}
+			return stream, func() { conn.Close() }, err
+		},
+		print:   take,
+		notes:   notes,
+		address: c.address,
+		now:     time.Now,
+		random:  rand.Float64,
+		wait:    wait,
+		cursor:  req.GetAfter(),
+	}
 }
 
 // run follows until ctx is done, which is no error, or until an error that
@@ -51,7 +81,7 @@ func (w *watcher) run(ctx context.Context) error {
 		switch code := status.Code(err); {
 		case ctx.Err() != nil:
 			w.tellCursor()
-			return nil
+			return nil //nolint:nilerr // to end is what was asked for
 		case isClosedPipe(err):
 			return nil
 		case errors.As(err, new(outputError)):
@@ -71,10 +101,7 @@ func (w *watcher) run(ctx context.Context) error {
 			fmt.Fprintf(w.notes, "apikeys: connection lost, connecting again: %v\n", explainStatus(w.address, err))
 		}
 		w.lost = true
-		if w.wait(ctx, delay) != nil {
-			w.tellCursor()
-			return nil
-		}
+		w.wait(ctx, delay)
 	}
 }
 
@@ -115,9 +142,9 @@ func (w *watcher) delay(err error) time.Duration {
 	return max(d, retryAfter(err))
 }
 
-// tellCursor says where another run can go on.
+// tellCursor says where another run can go on, if this one has got anywhere.
 func (w *watcher) tellCursor() {
-	if w.cursor != "" {
+	if w.connected {
 		fmt.Fprintf(w.notes, "apikeys: to go on from here: --after=%s\n", w.cursor)
 	}
 }
@@ -134,14 +161,12 @@ func isFinal(code codes.Code) bool {
 	}
 }
 
-// wait returns after d, or earlier with an error when ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
+// wait returns after d, or when ctx is done.
+func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -50,6 +50,19 @@ Examples:
   apikeys events watch --after=start --type api_key.created -o json
   APIKEYS_TOKEN_FILE=data/root-token apikeys events watch --organization '*'
 ` + profileHelp,
+	"webhooks listen": `Each event is posted once, in order, with the headers, the signatures and the body that a server
+would send. Nothing is tried again: a failure is a line of the output. No server has to know of a
+webhook for this, nor does one send anything; the events come from its log. Any address may be
+named, since it is your own machine that calls it. An event keeps its webhook-id in every run.
+
+Without --secret one is made for this run and shown. It is a throw-away secret: give it to the
+program under test, and to nothing that other people can reach.
+
+Examples:
+  apikeys webhooks listen --forward-to http://localhost:3000/hook
+  apikeys webhooks listen --forward-to localhost:3000/hook --type api_key.revoked --format standard
+  apikeys webhooks listen --forward-to localhost:3000/hook --after=start
+` + profileHelp,
 }
 
 const profileHelp = `

@@ -50,11 +50,12 @@ type streams struct {
 
 // commandLine is everything that can be asked of the program.
 type commandLine struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
-	Token   tokenCommands  `cmd:"" help:"Manage the root token, the operator's credential."`
-	Events  eventsCommands `cmd:"" help:"Read and follow the log of changes."`
-	Version versionCommand `cmd:"" help:"Show the version of this program."`
-	Help    helpCommand    `cmd:"" help:"Show help about a command."`
+	Serve    serveCommand     `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
+	Token    tokenCommands    `cmd:"" help:"Manage the root token, the operator's credential."`
+	Events   eventsCommands   `cmd:"" help:"Read and follow the log of changes."`
+	Webhooks webhooksCommands `cmd:"" help:"Receive webhooks on your own machine."`
+	Version  versionCommand   `cmd:"" help:"Show the version of this program."`
+	Help     helpCommand      `cmd:"" help:"Show help about a command."`
 }
 
 // run is the program: args without its name, env as os.Environ gives it. It

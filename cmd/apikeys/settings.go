@@ -49,6 +49,7 @@ var settingGroups = []kong.Group{
 	{Key: "keys", Title: "Keys:"},
 	{Key: "log", Title: "Log (to standard error):"},
 	{Key: "events", Title: "Events:"},
+	{Key: "webhooks", Title: "Webhooks:"},
 	{Key: "connection", Title: "Connection:"},
 }
 

@@ -56,7 +56,7 @@ func (c *call) end() {
 		}
 		f := &failure{status: http.StatusInternalServerError, cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 		if c.done {
-			c.settle(f)
+			_ = c.settle(f)
 			panic(http.ErrAbortHandler)
 		}
 		c.fail(f)

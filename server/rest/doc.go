@@ -17,6 +17,11 @@
 // unknown paths and panics included. Only what net/http itself refuses before a
 // handler runs, such as a request line that is none, is not.
 //
+// The stream of events (watch, relay) is a handler of its own over the client
+// stream, since the router knows neither Server-Sent Events nor clients that
+// stop reading. It keeps nothing: a few messages are on their way, the rest is
+// in the log.
+//
 // All answers carry Cache-Control: no-store. A shared cache keeps away from
 // answers to Authorization by itself, but it does not know X-API-Key.
 package rest

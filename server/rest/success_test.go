@@ -121,7 +121,7 @@ func TestSuccess(t *testing.T) {
 			answer:  &apikeysv1.VerifyApiKeyResponse{Code: apikeysv1.VerificationCode_VERIFICATION_CODE_MALFORMED},
 			method:  "VerifyApiKey",
 			request: &apikeysv1.VerifyApiKeyRequest{Key: "sk_live_x", Cost: proto.Int32(0)},
-			want:    success(`{"valid":false,"code":"malformed","api_key":null,"rate_limit":null,"previous_secret":false,"retry_after_seconds":null}`, "API key verified"),
+			want:    success(`{"valid":false,"code":"malformed","api_key":null,"rate_limit":null,"quota":null,"previous_secret":false,"retry_after_seconds":null}`, "API key verified"),
 		},
 		"no resource": {line: "GET " + keyPath, answer: &apikeysv1.GetApiKeyResponse{}, method: "GetApiKey", request: &apikeysv1.GetApiKeyRequest{Id: keyID}, want: success("null", "API key found")},
 		"override": {

@@ -15,7 +15,7 @@ func ExampleAppendJSON() {
 	}
 	fmt.Printf("%s\n", wire.AppendJSON(nil, answer))
 	// Output:
-	// {"valid":false,"code":"rate_limited","api_key":null,"rate_limit":{"limit":100,"remaining":0,"reset_at":"2026-05-30 20:23:16"},"previous_secret":false,"retry_after_seconds":null}
+	// {"valid":false,"code":"rate_limited","api_key":null,"rate_limit":{"limit":100,"remaining":0,"reset_at":"2026-05-30 20:23:16"},"quota":null,"previous_secret":false,"retry_after_seconds":null}
 }
 
 func ExampleReadRequest() {

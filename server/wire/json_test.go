@@ -65,7 +65,7 @@ const fullKeyJSON = `{"id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
 	`"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:05:47","updated_at":"2025-07-01 10:30:45",` +
 	`"enabled":true,"state":"revoked","mode":"live","owner_id":"user_17",` +
 	`"metadata":{"Z":"\"quoted\"\n","a":"1","team":"billing"},` +
-	`"rate_limit":{"requests":100,"window_seconds":60},` +
+	`"rate_limit":{"requests":100,"window_seconds":60},"quota":null,` +
 	`"revoked_at":"2025-07-02 00:00:00","revoke_reason":"key_compromise",` +
 	`"previous_secret_expires_at":"2025-07-01 11:30:45",` +
 	`"metrics":{"api_key_id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
@@ -80,13 +80,13 @@ func TestAppendJSON(t *testing.T) {
 		"full": {fullKey(), fullKeyJSON},
 		"empty": {&apikeysv1.ApiKey{}, `{"id":"","organization_id":"","label":"","description":"","secret":"",` +
 			`"scopes":[],"ip_allow_list":[],"expires_at":null,"created_at":null,"updated_at":null,"enabled":false,` +
-			`"state":"unspecified","mode":"unspecified","owner_id":"","metadata":{},"rate_limit":null,"revoked_at":null,` +
+			`"state":"unspecified","mode":"unspecified","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
 			`"revoke_reason":null,"previous_secret_expires_at":null,"metrics":null,"etag":""}`},
 		"nil": {(*apikeysv1.ApiKey)(nil), `null`},
 		"optional unset": {&apikeysv1.VerifyApiKeyResponse{Code: apikeysv1.VerificationCode_VERIFICATION_CODE_NOT_FOUND},
-			`{"valid":false,"code":"not_found","api_key":null,"rate_limit":null,"previous_secret":false,"retry_after_seconds":null}`},
+			`{"valid":false,"code":"not_found","api_key":null,"rate_limit":null,"quota":null,"previous_secret":false,"retry_after_seconds":null}`},
 		"optional zero": {&apikeysv1.VerifyApiKeyResponse{RetryAfterSeconds: proto.Int32(0)},
-			`{"valid":false,"code":"unspecified","api_key":null,"rate_limit":null,"previous_secret":false,"retry_after_seconds":0}`},
+			`{"valid":false,"code":"unspecified","api_key":null,"rate_limit":null,"quota":null,"previous_secret":false,"retry_after_seconds":0}`},
 		"empty message":      {&apikeysv1.GetApiKeyResponse{ApiKey: nil}, `{"api_key":null}`},
 		"enum of the future": {&apikeysv1.RevokeApiKeyRequest{Reason: 99}, `{"id":"","reason":99}`},
 		"zone and parts of a second": {&apikeysv1.RateLimitStatus{ResetAt: timestamppb.New(late)},

@@ -37,6 +37,7 @@ var (
 		apikey.CodeIPNotAllowed:      apikeysv1.VerificationCode_VERIFICATION_CODE_IP_NOT_ALLOWED,
 		apikey.CodeInsufficientScope: apikeysv1.VerificationCode_VERIFICATION_CODE_INSUFFICIENT_SCOPE,
 		apikey.CodeRateLimited:       apikeysv1.VerificationCode_VERIFICATION_CODE_RATE_LIMITED,
+		apikey.CodeQuotaExceeded:     apikeysv1.VerificationCode_VERIFICATION_CODE_QUOTA_EXCEEDED,
 		apikey.CodeValid:             apikeysv1.VerificationCode_VERIFICATION_CODE_VALID,
 	}
 
@@ -112,6 +113,7 @@ func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 			Requests: int32(k.RateLimit.Requests), WindowSeconds: int32(k.RateLimit.WindowSeconds),
 		}
 	}
+	m.Quota = quotaMessage(&k.Quota)
 	if !k.RevokedAt.IsZero() {
 		m.RevokeReason = reasonEnum[k.RevokeReason].Enum()
 	}
@@ -137,6 +139,10 @@ func Verification(v *apikey.Verification) *apikeysv1.VerifyApiKeyResponse {
 		m.RateLimit = &apikeysv1.RateLimitStatus{
 			Limit: int32(v.Limit.Limit), Remaining: int32(v.Limit.Remaining), ResetAt: Timestamp(v.Limit.ResetAt),
 		}
+	}
+	if v.Quota.Limit > 0 {
+		m.Quota = &apikeysv1.QuotaStatus{Limit: v.Quota.Limit, Remaining: v.Quota.Remaining, RefillAt: Timestamp(v.Quota.RefillAt)}
+		m.ApiKey.Quota.Remaining = &m.Quota.Remaining
 	}
 	if v.RetryAfter > 0 {
 		seconds := int32((v.RetryAfter + time.Second - 1) / time.Second)

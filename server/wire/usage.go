@@ -1,0 +1,65 @@
+package wire
+
+import (
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+var refillEnum = map[apikey.Refill]apikeysv1.QuotaRefill{
+	apikey.RefillNone:    apikeysv1.QuotaRefill_QUOTA_REFILL_NONE,
+	apikey.RefillDaily:   apikeysv1.QuotaRefill_QUOTA_REFILL_DAILY,
+	apikey.RefillMonthly: apikeysv1.QuotaRefill_QUOTA_REFILL_MONTHLY,
+}
+
+var refillWord = inverse(refillEnum)
+
+// quotaMessage returns the message of q; a key without a quota has none.
+func quotaMessage(q *apikey.Quota) *apikeysv1.Quota {
+	if q.Limit == 0 {
+		return nil
+	}
+	m := &apikeysv1.Quota{Limit: q.Limit, Remaining: &q.Remaining, Refill: refillEnum[q.Refill]}
+	if q.RefillDay != 0 {
+		day := int32(q.RefillDay)
+		m.RefillDay = &day
+	}
+	return m
+}
+
+// Quota returns the quota that m asks for; an unset one is the zero Quota.
+func Quota(m *apikeysv1.Quota) apikey.Quota {
+	if m == nil {
+		return apikey.Quota{}
+	}
+	q := apikey.Quota{
+		Limit: m.GetLimit(), Remaining: apikey.FullQuota,
+		Refill: refillWord[m.GetRefill()], RefillDay: int(m.GetRefillDay()),
+	}
+	if q.Refill == "" {
+		q.Refill = apikey.RefillNone
+	}
+	if m.Remaining != nil {
+		q.Remaining = m.GetRemaining()
+	}
+	return q
+}
+
+// UsageBuckets returns the messages of buckets.
+func UsageBuckets(buckets []apikey.Bucket) []*apikeysv1.UsageBucket {
+	list := make([]*apikeysv1.UsageBucket, len(buckets))
+	for i, b := range buckets {
+		counts := UsageCounts(b.Counts)
+		list[i] = &apikeysv1.UsageBucket{Start: Timestamp(b.Start), Total: counts.GetTotal(), Codes: counts.GetCodes()}
+	}
+	return list
+}
+
+// UsageCounts returns the message of counts by outcome.
+func UsageCounts(counts map[apikey.Code]int64) *apikeysv1.UsageCounts {
+	m := &apikeysv1.UsageCounts{Codes: make(map[string]int64, len(counts))}
+	for code, n := range counts {
+		m.Codes[string(code)] = n
+		m.Total += n
+	}
+	return m
+}
