@@ -98,6 +98,12 @@ type Config struct {
 	// DeliveryRetention is how long deliveries are kept. Zero means 30 days; at
 	// least a minute.
 	DeliveryRetention time.Duration
+	// HourlyUsageRetention is how long usage is kept by the hour. Zero means 30
+	// days; at least an hour.
+	HourlyUsageRetention time.Duration
+	// DailyUsageRetention is how long usage is kept by the day. Zero means 400
+	// days; at least a day.
+	DailyUsageRetention time.Duration
 
 	// ShutdownTimeout is how long a stopping server waits for calls and
 	// deliveries under way before it cuts them off. Default: 20 seconds, so that
@@ -128,6 +134,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
 	setDefault(&c.EventRetention, 30*24*time.Hour)
 	setDefault(&c.DeliveryRetention, 30*24*time.Hour)
+	setDefault(&c.HourlyUsageRetention, 30*24*time.Hour)
+	setDefault(&c.DailyUsageRetention, 400*24*time.Hour)
 	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)
 	setDefault(&c.WebhooksMax, 100)
 	setDefault(&c.WebhooksInFlight, 8)
@@ -205,6 +213,12 @@ func (c Config) validate() error {
 	}
 	if c.EventRetention < time.Minute {
 		fault("event_retention", "must be at least a minute")
+	}
+	if c.HourlyUsageRetention < time.Hour {
+		fault("hourly_usage_retention", "must be at least an hour")
+	}
+	if c.DailyUsageRetention < 24*time.Hour {
+		fault("daily_usage_retention", "must be at least a day")
 	}
 	if c.DeliveryRetention < time.Minute {
 		fault("delivery_retention", "must be at least a minute")

@@ -93,7 +93,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 func (s *Server) assemble(ctx context.Context, root Token) error {
 	c := s.config
 	var err error
-	s.verifier, err = verify.New(verify.Config{Keys: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
+	s.verifier, err = verify.New(verify.Config{Keys: s.db.store, Quotas: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
 	if err != nil {
 		return err
 	}
@@ -166,6 +166,9 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		// Over HTTP/2 one connection has many streams, so a write's own deadline
+		// says nothing of a client that has stopped reading.
+		HTTP2: &http.HTTP2Config{WriteByteTimeout: time.Minute, SendPingTimeout: 30 * time.Second},
 		// The envelope is the answer to OPTIONS * too.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -262,10 +265,30 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	workers.Go(func() error { return s.verifier.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
 	workers.Go(func() error { return publishNotices(background, s.db.store, s.rules, s.config.Logger) })
-	workers.Go(func() error { return s.worker.Run(background) })
+	// Deliveries take their time, so they stop with the doors; what is queued later
+	// waits for the next start.
+	sending, stopSending := context.WithCancel(background)
+	defer stopSending()
+	workers.Go(func() error { return s.worker.Run(sending) })
+	workers.Go(func() error {
+		return deleteOld(background, "deliveries without a webhook", 0, s.config.Now, s.config.Logger,
+			func(ctx context.Context, _ time.Time, limit int) (int, error) {
+				return s.db.store.CancelOrphans(ctx, limit)
+			})
+	})
 	workers.Go(func() error {
 		return deleteOld(background, "events", s.config.EventRetention, s.config.Now, s.config.Logger, s.db.store.DeleteEventsBefore)
 	})
+	for granularity, keep := range map[apikey.Granularity]time.Duration{
+		apikey.Hourly: s.config.HourlyUsageRetention, apikey.Daily: s.config.DailyUsageRetention,
+	} {
+		workers.Go(func() error {
+			return deleteOld(background, "usage", keep, s.config.Now, s.config.Logger,
+				func(ctx context.Context, before time.Time, limit int) (int, error) {
+					return s.db.store.DeleteUsageBefore(ctx, granularity, before, limit)
+				})
+		})
+	}
 	workers.Go(func() error {
 		return deleteOld(background, "deliveries", s.config.DeliveryRetention, s.config.Now, s.config.Logger, s.db.store.DeleteDeliveriesBefore)
 	})
@@ -289,6 +312,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	case <-background.Done():
 	}
 	s.config.Logger.Info("stopping")
+	stopSending()
 	s.drain()
 	err = doors.Wait()
 	stopBackground()

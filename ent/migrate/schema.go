@@ -142,6 +142,9 @@ var (
 				Name:    "delivery_webhook_id_due_at",
 				Unique:  false,
 				Columns: []*schema.Column{DeliveriesColumns[1], DeliveriesColumns[22]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "due_at IS NOT NULL",
+				},
 			},
 			{
 				Name:    "delivery_organization_id_id",

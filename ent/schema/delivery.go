@@ -2,6 +2,7 @@ package schema
 
 import (
 	"entgo.io/ent"
+	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema/field"
 	"entgo.io/ent/schema/index"
 )
@@ -44,7 +45,8 @@ func (Delivery) Fields() []ent.Field {
 func (Delivery) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("webhook_id", "event_position").Unique(),
-		index.Fields("webhook_id", "due_at"),
+		// Of those that wait alone, which are few beside those that are kept.
+		index.Fields("webhook_id", "due_at").Annotations(entsql.IndexWhere("due_at IS NOT NULL")),
 		index.Fields("organization_id", "id"),
 	}
 }

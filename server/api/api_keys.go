@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -52,6 +51,7 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		OwnerID:        req.GetOwnerId(),
 		Metadata:       req.GetMetadata(),
 		RateLimit:      rateLimit(req.GetRateLimit()),
+		Quota:          wire.Quota(req.GetQuota()),
 	}
 	if s.rules.AbsentScopesMeanAll && len(asked.Scopes) == 0 && !req.GetEmptyScopes() {
 		asked.Scopes = apikey.Scopes{apikey.AllScopes}
@@ -77,9 +77,15 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 // revealed returns the message of k with its whole secret, for the two answers
 // that show it.
 func (s *apiKeys) revealed(k *apikey.Key, secret apikey.Secret) *apikeysv1.ApiKey {
-	m := wire.Key(k, s.now())
+	m := s.message(k)
 	m.Secret = secret.Reveal()
 	return m
+}
+
+// message returns the message of a key that was read from storage.
+func (s *apiKeys) message(k *apikey.Key) *apikeysv1.ApiKey {
+	s.verifier.Reckon(k)
+	return wire.Key(k, s.now())
 }
 
 // ListApiKeys lists keys.
@@ -108,9 +114,8 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 		return nil, err
 	}
 	resp := &apikeysv1.ListApiKeysResponse{NextPageToken: encodePageToken(next)}
-	now := s.now()
 	for i := range keys {
-		resp.ApiKeys = append(resp.ApiKeys, wire.Key(&keys[i], now))
+		resp.ApiKeys = append(resp.ApiKeys, s.message(&keys[i]))
 	}
 	return resp, nil
 }
@@ -124,7 +129,7 @@ func (s *apiKeys) GetApiKey(ctx context.Context, req *apikeysv1.GetApiKeyRequest
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.GetApiKeyResponse{ApiKey: wire.Key(&key, s.now())}, nil
+	return &apikeysv1.GetApiKeyResponse{ApiKey: s.message(&key)}, nil
 }
 
 // UpdateApiKey changes the fields that the mask names.
@@ -132,6 +137,13 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	patch, err := patchOf(req)
 	if err != nil {
 		return nil, err
+	}
+	if patch.Names("quota") {
+		resume, err := s.recallQuota(ctx, req.GetId())
+		if err != nil {
+			return nil, err
+		}
+		defer resume()
 	}
 	etag := cmp.Or(req.GetEtag(), req.GetApiKey().GetEtag())
 	caller := callerOf(ctx)
@@ -152,7 +164,19 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.UpdateApiKeyResponse{ApiKey: wire.Key(&key, s.now())}, nil
+	return &apikeysv1.UpdateApiKeyResponse{ApiKey: s.message(&key)}, nil
+}
+
+// recallQuota makes what is stored of a key's quota all there is, until resume is
+// called: what is left is judged, and set, in storage.
+func (s *apiKeys) recallQuota(ctx context.Context, id string) (resume func(), err error) {
+	if !apikey.IsID(apikey.IDPrefix, id) {
+		return nil, apikey.ErrNotFound
+	}
+	if _, err := s.store.Key(ctx, callerOf(ctx).Organization, id); err != nil {
+		return nil, err
+	}
+	return s.verifier.RecallQuota(ctx, id)
 }
 
 // patchOf returns the change that an update asks for.
@@ -187,6 +211,7 @@ func patchOf(req *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, error) {
 			OwnerID:     values.GetOwnerId(),
 			Metadata:    values.GetMetadata(),
 			RateLimit:   rateLimit(values.GetRateLimit()),
+			Quota:       wire.Quota(values.GetQuota()),
 		},
 	}, nil
 }
@@ -225,7 +250,7 @@ func (s *apiKeys) RevokeApiKey(ctx context.Context, req *apikeysv1.RevokeApiKeyR
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.RevokeApiKeyResponse{ApiKey: wire.Key(&key, s.now())}, nil
+	return &apikeysv1.RevokeApiKeyResponse{ApiKey: s.message(&key)}, nil
 }
 
 // change applies a rule to a key of the caller's organization.
@@ -247,37 +272,6 @@ func (s *apiKeys) DeleteApiKey(ctx context.Context, req *apikeysv1.DeleteApiKeyR
 		return nil, err
 	}
 	return &apikeysv1.DeleteApiKeyResponse{Id: req.GetId()}, nil
-}
-
-// VerifyApiKey judges a secret.
-func (s *apiKeys) VerifyApiKey(ctx context.Context, req *apikeysv1.VerifyApiKeyRequest) (*apikeysv1.VerifyApiKeyResponse, error) {
-	cost := 1
-	if req.Cost != nil {
-		cost = int(req.GetCost())
-	}
-	v, err := s.verifier.Verify(ctx, verify.Request{
-		Secret:       req.GetKey(),
-		Organization: callerOf(ctx).Organization,
-		Scopes:       req.GetScopes(),
-		Addr:         address(req.GetIp()),
-		Cost:         cost,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return wire.Verification(&v), nil
-}
-
-// address returns the address that text is; one that does not parse is unknown.
-func address(text string) netip.Addr {
-	if text == "" {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr
 }
 
 // allowList reads a list of ranges and names each entry that is none.

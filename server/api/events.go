@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
@@ -13,7 +12,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
-	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // events is the service of the event log.
@@ -38,12 +36,15 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 	if err != nil {
 		return nil, err
 	}
-	place := placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
-	if token := req.GetPageToken(); token != "" {
-		place = placeInLog{purpose: feed.PurposePage, field: "page_token", text: token}
+	var place placeInLog // the oldest event, unless the request names one
+	switch {
+	case req.GetPageToken() != "":
+		place = placeInLog{purpose: feed.PurposePage, field: "page_token", text: req.GetPageToken()}
+	case req.GetAfter() != fromStart:
+		place = placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
 	}
 	after := apikey.OldestKept
-	if place.text != "" && place.text != fromStart {
+	if place.text != "" {
 		if after, err = s.open(place, organization); err != nil {
 			return nil, err
 		}
@@ -70,26 +71,13 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 	return resp, nil
 }
 
-// message returns the message of an event. It is a function of the event alone,
-// so the same event reads the same for ever: its key is in the state that it had
-// then.
+// message returns the message of an event and its cursor.
 func (s *events) message(e *apikey.Event, cursor string) (*apikeysv1.Event, error) {
-	m := wire.Event(e)
-	m.Cursor = cursor
-	switch {
-	case strings.HasPrefix(string(e.Type), "api_key."):
-		k, err := e.Key()
-		if err != nil {
-			return nil, err
-		}
-		m.ApiKey = wire.Key(&k, e.CreatedAt)
-	case strings.HasPrefix(string(e.Type), "webhook."):
-		w, err := webhook.Of(e)
-		if err != nil {
-			return nil, err
-		}
-		m.Webhook = w.Message()
+	m, err := webhook.EventMessage(e)
+	if err != nil {
+		return nil, err
 	}
+	m.Cursor = cursor
 	return m, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,6 +36,7 @@ type rig struct {
 	verifier *verify.Verifier
 	cursors  *feed.Cursors
 	api      *api.API
+	conn     grpc.ClientConnInterface
 	keys     apikeysv1.ApiKeysServiceClient
 	events   apikeysv1.EventsServiceClient
 
@@ -93,7 +95,7 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
 	r.verifier, err = verify.New(verify.Config{Keys: r.store, Peppers: rigPeppers, Logger: log})
 	r.must(err)
-	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Logger: log})
+	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Logger: log})
 	r.must(err)
 	r.store.OnCommit(func(c store.Commit) {
 		r.verifier.Evict(c.Stale, c.Position)
@@ -140,6 +142,7 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 			return handler(srv, stream)
 		})
 	r.api.Register(local)
+	r.conn = local
 	r.keys, r.events = apikeysv1.NewApiKeysServiceClient(local), apikeysv1.NewEventsServiceClient(local)
 	return r
 }
@@ -218,10 +221,16 @@ func (r *rig) watch(ctx context.Context, req *apikeysv1.WatchEventsRequest) *str
 func (r *rig) open(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
 	r.Helper()
 	ctx, cancel := context.WithCancel(ctx)
-	r.Cleanup(cancel)
-	s, err := r.events.WatchEvents(ctx, req)
+	s, err := r.conn.NewStream(ctx, &apikeysv1.EventsService_ServiceDesc.Streams[0], apikeysv1.EventsService_WatchEvents_FullMethodName)
 	r.must(err)
-	return &stream{r, s, cancel}
+	// Refused before the request was read is io.EOF here; why, is received.
+	if err := s.SendMsg(req); !errors.Is(err, io.EOF) {
+		r.must(err)
+	}
+	// The stream has a finalizer, which must not run in the bubble's lifetime: it
+	// would cancel from outside.
+	r.Cleanup(func() { cancel(); runtime.KeepAlive(s) })
+	return &stream{r, &grpc.GenericClientStream[apikeysv1.WatchEventsRequest, apikeysv1.WatchEventsResponse]{ClientStream: s}, cancel}
 }
 
 // event receives an event of a type.
@@ -244,9 +253,9 @@ func (s *stream) event(want apikey.EventType) *apikeysv1.Event {
 
 // watchSlowly opens a stream whose client takes what take takes, and takes the
 // first message.
-func (r *rig) watchSlowly(credential string) *stream {
+func (r *rig) watchSlowly(credential, after string) *stream {
 	r.Helper()
-	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{})
+	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{After: after, HeartbeatSeconds: 300})
 	s.take()
 	return s
 }
@@ -254,10 +263,24 @@ func (r *rig) watchSlowly(credential string) *stream {
 // take receives one message of a slow stream.
 func (s *stream) take() *apikeysv1.WatchEventsResponse {
 	s.Helper()
-	<-s.gate
+	select {
+	case <-s.gate:
+	case <-time.After(time.Minute):
+		s.Fatal("nothing is sent")
+	}
 	m, err := s.Recv()
 	s.must(err)
 	return m
+}
+
+// idle receives heartbeats, and nothing else, until a time has passed.
+func (s *stream) idle(d time.Duration) {
+	s.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if m, err := s.Recv(); err != nil || m.GetEvent() != nil {
+			s.Fatalf("while nothing happened: %v, %v", m, err)
+		}
+	}
 }
 
 // end receives until the stream ends, and checks why it did.

@@ -133,9 +133,11 @@ func (s *webhooks) DeleteWebhook(ctx context.Context, req *apikeysv1.DeleteWebho
 	if err := s.store.DeleteWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
 		return nil, err
 	}
-	for cancelled := cancelBatch; cancelled == cancelBatch; {
+	// The webhook is gone, whether the caller waits for the rest or not.
+	ctx = context.WithoutCancel(ctx)
+	for looked := cancelBatch; looked == cancelBatch; {
 		var err error
-		if cancelled, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch); err != nil {
+		if looked, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch); err != nil {
 			return nil, err
 		}
 	}
@@ -194,6 +196,10 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 		choose = func(d *webhook.Delivery) bool { return d != nil && d.State == webhook.StateFailed }
 	}
 	organization := callerOf(ctx).Organization
+	// There may be nothing to replay, and still the webhook has to be there.
+	if _, err := s.store.Webhook(ctx, organization, req.GetId()); err != nil {
+		return nil, err
+	}
 	after, err := s.store.PositionBefore(ctx, since)
 	if err != nil {
 		return nil, err

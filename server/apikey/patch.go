@@ -123,7 +123,9 @@ func (k *Key) setQuota(part string, values *Quota) {
 	case "limit":
 		k.Quota.Limit = values.Limit
 	case "remaining":
-		k.Quota.Remaining = values.Remaining
+		if k.Quota.Remaining = values.Remaining; *values == (Quota{}) {
+			k.Quota.Remaining = FullQuota // null, and so as if it had not been given
+		}
 	case "refill":
 		k.Quota.Refill = values.Refill
 	case "refill_day":

@@ -76,6 +76,14 @@ func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
 	return p, nil
 }
 
+// Passed returns how much of the period is over at now.
+func (p Period) Passed(now time.Time) time.Duration {
+	if now.Before(p.Until) {
+		return max(now.Sub(p.Since), 0)
+	}
+	return p.Until.Sub(p.Since)
+}
+
 // Bucket is what verifications came to in one hour or day.
 type Bucket struct {
 	Start time.Time

@@ -204,6 +204,11 @@ func (a *Authenticator) key(ctx context.Context, credential, organization string
 			"The API key is over its rate limit of %d requests; wait before trying again.", v.Limit.Limit)
 		err.RetryAfter = v.RetryAfter
 		return Caller{}, err
+	case apikey.CodeQuotaExceeded:
+		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonQuotaExceeded,
+			"The API key has used up its quota of %d.", v.Quota.Limit)
+		err.RetryAfter = v.RetryAfter
+		return Caller{}, err
 	default:
 		return Caller{}, errBadCredential()
 	}

@@ -109,6 +109,10 @@ func associated(p Purpose) []byte { return []byte("apikeys v1 " + string(p)) }
 // Open returns the position of a cursor, or one of the errors above. Who may see
 // all organizations, asking with an empty one, may use the cursors of each.
 func (c *Cursors) Open(p Purpose, cursor, organization string) (position int64, err error) {
+	// The length comes first, since decoding passes over line breaks.
+	if len(cursor) != base64.RawURLEncoding.EncodedLen(sealedSize) {
+		return 0, ErrForged
+	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
 	if err != nil || len(sealed) != sealedSize {
 		return 0, ErrForged

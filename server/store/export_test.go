@@ -13,9 +13,11 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
+	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
 	entevent "github.com/apikeys-dev/apikeys/ent/event"
 	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // The bounds that tests reach.
@@ -178,4 +180,30 @@ func (s *Store) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.K
 		return apikey.Key{}, 0, cmp.Or(err, error(apikey.ErrNotFound))
 	}
 	return keys[0], position, nil
+}
+
+// CopyDeliveries adds n deliveries like the first one, of events that are not
+// there, each with an id of its own.
+func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
+	row, err := s.reader.Delivery.Query().Order(entdelivery.ByID()).First(ctx)
+	if err != nil {
+		return err
+	}
+	d := deliveryOf(row)
+	return s.administer(ctx, "copy deliveries", func(ctx context.Context, etx *ent.Tx) error {
+		for first := 0; first < n; first += eventChunk {
+			creates := make([]*ent.DeliveryCreate, min(eventChunk, n-first))
+			for i := range creates {
+				create := etx.Delivery.Create().SetID(s.newID(webhook.DeliveryIDPrefix)).SetWebhookID(d.WebhookID).
+					SetOrganizationID(d.OrganizationID).SetEventPosition(-int64(first + i)).SetEventID(d.EventID).
+					SetEvent(string(d.Event)).SetResourceID(d.ResourceID).SetURL(d.URL).SetFormat(string(d.Format)).
+					SetCreatedAt(row.CreatedAt).SetNillableDueAt(row.DueAt)
+				creates[i] = setDelivery(create, &d)
+			}
+			if err := etx.Delivery.CreateBulk(creates...).Exec(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

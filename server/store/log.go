@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/apikeys-dev/apikeys/ent"
 	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -31,17 +33,33 @@ func (t *tx) append(ctx context.Context, e apikey.Event) (apikey.Event, error) {
 	return e, nil
 }
 
-// deliver adds the delivery of e to w to the transaction and returns it.
+// deliver adds the delivery of e, which is of this transaction, to w and returns
+// it.
 func (t *tx) deliver(w *webhook.Webhook, e *apikey.Event, trigger webhook.Trigger) webhook.Delivery {
+	d, create := t.newDelivery(w, e, trigger)
+	t.group.deliveries = append(t.group.deliveries, create)
+	return d
+}
+
+// newDelivery returns the delivery of e to w and what inserts it.
+func (t *tx) newDelivery(w *webhook.Webhook, e *apikey.Event, trigger webhook.Trigger) (webhook.Delivery, *ent.DeliveryCreate) {
 	d := webhook.NewDelivery(w, e, trigger, t.now)
 	d.ID = t.store.newID(webhook.DeliveryIDPrefix)
+	t.due(w.ID)
 	create := t.Delivery.Create().SetID(d.ID).SetWebhookID(d.WebhookID).SetOrganizationID(d.OrganizationID).
 		SetEventPosition(e.Position).SetEventID(d.EventID).SetEvent(string(d.Event)).SetResourceID(d.ResourceID).
 		SetURL(d.URL).SetFormat(string(d.Format)).SetCreatedAt(d.CreatedAt.UnixMicro()).
 		SetNillableDueAt(micros(d.NextAttemptAt))
-	t.group.deliveries = append(t.group.deliveries, setDelivery(create, &d))
-	t.due(w.ID)
-	return d
+	return d, setDelivery(create, &d)
+}
+
+func (t *tx) insertDeliveries(ctx context.Context, all []*ent.DeliveryCreate) error {
+	for chunk := range slices.Chunk(all, eventChunk) {
+		if err := t.Delivery.CreateBulk(chunk...).Exec(ctx); err != nil {
+			return fmt.Errorf("queue deliveries: %w", err)
+		}
+	}
+	return nil
 }
 
 // due notes that a webhook has something to deliver once the transaction has been
@@ -56,7 +74,9 @@ func (t *tx) receivers(ctx context.Context, organization string) ([]webhook.Webh
 	}
 	rows, err := t.Webhook.Query().
 		Where(entwebhook.OrganizationID(organization), entwebhook.Enabled(true)).
-		Order(entwebhook.ByID()).All(ctx)
+		Order(entwebhook.ByID()).
+		Select(entwebhook.FieldOrganizationID, entwebhook.FieldURL, entwebhook.FieldEvents, entwebhook.FieldFormat, entwebhook.FieldEnabled).
+		All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the receivers: %w", err)
 	}

@@ -2,12 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	entsql "entgo.io/ent/dialect/sql"
-
 	"entgo.io/ent/dialect"
+	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
@@ -22,7 +22,7 @@ var _ webhook.Queue = (*Store)(nil)
 // this database died. It is for a database that has one server.
 func (s *Store) VoidLeases(ctx context.Context) error {
 	return s.administer(ctx, "void leases", func(ctx context.Context, etx *ent.Tx) error {
-		return giveBack(etx.Delivery.Update().Where(entdelivery.LeaseNEQ(""))).Exec(ctx)
+		return giveBack(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
 	})
 }
 
@@ -33,44 +33,41 @@ func giveBack(u *ent.DeliveryUpdate) *ent.DeliveryUpdate {
 	})
 }
 
-// Due returns for each webhook with pending deliveries when the first of them may
-// be taken.
+// Due returns for each enabled webhook with pending deliveries when the first of
+// them may be taken. It looks one row up for each webhook, however many wait.
 func (s *Store) Due(ctx context.Context) (map[string]time.Time, error) {
 	var rows []struct {
-		WebhookID string `json:"webhook_id"`
-		First     int64  `json:"first"`
+		ID    string `json:"id"`
+		First *int64 `json:"first"`
 	}
-	err := s.reader.Delivery.Query().Where(entdelivery.DueAtNotNil()).
-		GroupBy(entdelivery.FieldWebhookID).
-		Aggregate(ent.As(ent.Min(entdelivery.FieldDueAt), "first")).Scan(ctx, &rows)
+	err := s.reader.Webhook.Query().Where(entwebhook.Enabled(true)).Modify(func(sel *entsql.Selector) {
+		d := entsql.Dialect(sel.Dialect())
+		t := d.Table(entdelivery.Table)
+		first := d.Select(entsql.Min(t.C(entdelivery.FieldDueAt))).From(t).Where(entsql.And(
+			entsql.ColumnsEQ(t.C(entdelivery.FieldWebhookID), sel.C(entwebhook.FieldID)),
+			entsql.NotNull(t.C(entdelivery.FieldDueAt))))
+		sel.Select(sel.C(entwebhook.FieldID)).AppendSelectExprAs(first, "first")
+	}).Scan(ctx, &rows)
 	if err != nil {
 		return nil, fmt.Errorf("read what is due: %w", err)
 	}
-	due := make(map[string]time.Time, len(rows))
+	due := make(map[string]time.Time)
 	for _, row := range rows {
-		due[row.WebhookID] = time.UnixMicro(row.First).UTC()
+		if row.First != nil {
+			due[row.ID] = fromMicros(row.First)
+		}
 	}
 	return due, nil
 }
 
 // Claim takes deliveries that are due under a lease.
 func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
+	var webhooks map[string]webhook.Webhook
 	var taken []*ent.Delivery
-	webhooks := make(map[string]webhook.Webhook, len(asks))
 	next := make(map[string]time.Time, len(asks))
-	err := s.administer(ctx, "claim deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		ids := make([]string, len(asks))
-		for i, ask := range asks {
-			ids[i] = ask.WebhookID
-		}
-		rows, err := etx.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
-		if err != nil {
+	err := s.administer(ctx, "claim deliveries", func(ctx context.Context, etx *ent.Tx) (err error) {
+		if webhooks, err = s.askedWebhooks(ctx, etx, asks); err != nil {
 			return err
-		}
-		for _, row := range rows {
-			if webhooks[row.ID], err = s.openWebhook(row); err != nil {
-				return err
-			}
 		}
 		now := s.timestamp().UnixMicro()
 		for _, ask := range asks {
@@ -106,17 +103,39 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 	}
 	list, err := s.withEvents(ctx, taken)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, s.Release(ctx, lease, idsOf(taken)))
 	}
-	claims := make([]webhook.Claim, 0, len(list))
-	for _, d := range list {
-		claim := webhook.Claim{Delivery: d.Delivery, Webhook: webhooks[d.WebhookID]}
+	claims := make([]webhook.Claim, len(list))
+	for i, d := range list {
+		claims[i] = webhook.Claim{Lease: lease, Delivery: d.Delivery, Webhook: webhooks[d.WebhookID]}
 		if d.Of != nil {
-			claim.Event = *d.Of
+			claims[i].Event = *d.Of
 		}
-		claims = append(claims, claim)
 	}
 	return claims, next, nil
+}
+
+// askedWebhooks returns those webhooks of asks that are enabled. One that cannot
+// be opened is left out: it must not hold up the others.
+func (s *Store) askedWebhooks(ctx context.Context, etx *ent.Tx, asks []webhook.Ask) (map[string]webhook.Webhook, error) {
+	ids := make([]string, len(asks))
+	for i, ask := range asks {
+		ids[i] = ask.WebhookID
+	}
+	rows, err := etx.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	webhooks := make(map[string]webhook.Webhook, len(rows))
+	for _, row := range rows {
+		w, err := s.openWebhook(row)
+		if err != nil {
+			s.log.Error("The deliveries of a webhook cannot be signed; they wait.", "webhook_id", row.ID, "error", err)
+			continue
+		}
+		webhooks[row.ID] = w
+	}
+	return webhooks, nil
 }
 
 func idsOf(rows []*ent.Delivery) []string {
@@ -127,26 +146,31 @@ func idsOf(rows []*ent.Delivery) []string {
 	return ids
 }
 
-// Settle takes what came of attempts under lease.
-func (s *Store) Settle(ctx context.Context, lease string, results []webhook.Result, b webhook.Backoff) (map[string]webhook.Settled, error) {
-	settled := make(map[string]webhook.Settled, len(results))
+// Settle takes what came of attempts whose leases are still held.
+func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.Backoff) ([]webhook.Delivery, error) {
 	byID := make(map[string]*webhook.Result, len(results))
 	ids := make([]string, len(results))
 	for i := range results {
 		byID[results[i].DeliveryID] = &results[i]
 		ids[i] = results[i].DeliveryID
 	}
+	var settled []webhook.Delivery
 	err := s.administer(ctx, "settle deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		rows, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease)).
-			Order(entdelivery.ByID()).All(ctx)
+		query := etx.Delivery.Query().Where(entdelivery.IDIn(ids...)).Order(entdelivery.ByID())
+		if s.dialect == dialect.Postgres {
+			query.ForUpdate()
+		}
+		rows, err := query.All(ctx)
 		if err != nil {
 			return err
 		}
-		now := s.timestamp()
-		attempts := make([]*ent.DeliveryAttemptCreate, len(rows))
-		for i, row := range rows {
+		var attempts []*ent.DeliveryAttemptCreate
+		for _, row := range rows {
 			d, result := deliveryOf(row), byID[row.ID]
-			attempt := d.Settle(result.Outcome, result.Trigger, result.StartedAt, b, now)
+			if row.Lease == "" || row.Lease != result.Lease {
+				continue
+			}
+			attempt := d.Settle(result.Outcome, result.Trigger, result.StartedAt, b, result.EndedAt)
 			update := updateDelivery(etx.Delivery, &d).Where(entdelivery.ID(d.ID)).SetLease("")
 			if d.State == webhook.StatePending {
 				update.SetNillableDueAt(micros(d.NextAttemptAt))
@@ -156,8 +180,8 @@ func (s *Store) Settle(ctx context.Context, lease string, results []webhook.Resu
 			if err := update.Exec(ctx); err != nil {
 				return err
 			}
-			attempts[i] = createAttempt(etx.DeliveryAttempt, &attempt)
-			settled[d.ID] = webhook.Settled{Delivery: d, Attempt: attempt}
+			attempts = append(attempts, createAttempt(etx.DeliveryAttempt, &attempt))
+			settled = append(settled, d)
 		}
 		if len(attempts) == 0 {
 			return nil
@@ -172,6 +196,9 @@ func (s *Store) Settle(ctx context.Context, lease string, results []webhook.Resu
 
 // Release gives deliveries back as they were.
 func (s *Store) Release(ctx context.Context, lease string, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	return s.administer(ctx, "release deliveries", func(ctx context.Context, etx *ent.Tx) error {
 		return giveBack(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
 	})

@@ -35,9 +35,13 @@ func (s *Store) PositionBefore(ctx context.Context, t time.Time) (int64, error) 
 		}
 		row, err = s.reader.Event.Query().Where(entevent.ID(floor + 1 + int64(i))).
 			Select(entevent.FieldCreatedAt).Only(ctx)
+		if ent.IsNotFound(err) {
+			err = nil // It was old enough to be deleted meanwhile.
+			return false
+		}
 		return err == nil && row.CreatedAt >= t.UnixMicro()
 	})
-	if err != nil && !ent.IsNotFound(err) {
+	if err != nil {
 		return 0, fmt.Errorf("look for a time in the log: %w", err)
 	}
 	return floor + int64(offset), nil
@@ -53,9 +57,10 @@ func (s *Store) TimeAt(ctx context.Context, position int64) (time.Time, error) {
 }
 
 // ReplayEvents looks at up to limit events of a webhook's organization after a
-// position, up to the position last, and queues those that the webhook is subscribed to: a delivery that is
-// there is opened again, one that is not is added. choose says which deliveries
-// are wanted, by the one that is there, or nil. The webhook must be enabled.
+// position, up to the position last, and queues those that the webhook is
+// subscribed to: a delivery that is there is opened again, unless it is pending,
+// one that is not is added. choose says which deliveries are meant, by the one
+// that is there, or nil. The webhook must be enabled.
 func (s *Store) ReplayEvents(ctx context.Context, organization, id string, after, last int64, limit int,
 	choose func(d *webhook.Delivery) bool,
 ) (Replay, error) {
@@ -82,21 +87,18 @@ func (s *Store) ReplayEvents(ctx context.Context, organization, id string, after
 		if err != nil {
 			return err
 		}
+		var added []*ent.DeliveryCreate
 		for _, row := range rows {
-			e := eventOf(row)
-			if !w.Receives(&e) {
-				continue
-			}
-			piece.Matched++
-			queued, err := t.replay(ctx, &w, &e, known[e.Position], choose)
+			create, err := t.replay(ctx, &piece, &w, eventOf(row), known[row.ID], choose)
 			if err != nil {
 				return err
 			}
-			if queued {
-				piece.Queued++
+			if create != nil {
+				added = append(added, create)
 			}
 		}
-		return nil
+		// At once, not with the group's: another replay of the group must find them.
+		return t.insertDeliveries(ctx, added)
 	})
 	return piece, unexpected("replay events", err)
 }
@@ -119,20 +121,31 @@ func (t *tx) deliveriesOf(ctx context.Context, webhookID string, events []*ent.E
 	return known, nil
 }
 
-// replay queues one event, where it is wanted and not pending already.
-func (t *tx) replay(ctx context.Context, w *webhook.Webhook, e *apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (queued bool, err error) {
-	if row == nil {
-		if queued = choose(nil); queued {
-			t.deliver(w, e, webhook.TriggerReplay)
-		}
-		return queued, nil
+// replay queues one event, where it is meant and not pending already, and counts
+// it in piece. It returns what inserts the delivery, if there was none.
+func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (*ent.DeliveryCreate, error) {
+	if !w.Receives(&e) {
+		return nil, nil
 	}
-	d := deliveryOf(row)
-	if d.State == webhook.StatePending || !choose(&d) {
-		return false, nil
+	var d *webhook.Delivery
+	if row != nil {
+		of := deliveryOf(row)
+		d = &of
+	}
+	if !choose(d) {
+		return nil, nil
+	}
+	piece.Matched++
+	if d != nil && d.State == webhook.StatePending {
+		return nil, nil
+	}
+	piece.Queued++
+	if d == nil {
+		_, create := t.newDelivery(w, &e, webhook.TriggerReplay)
+		return create, nil
 	}
 	if err := d.Retry(w, webhook.TriggerReplay, t.now); err != nil {
-		return false, err
+		return nil, err
 	}
-	return true, t.requeue(ctx, row, &d)
+	return nil, t.requeue(ctx, row, d)
 }

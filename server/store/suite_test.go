@@ -28,7 +28,8 @@ type opener func(tb testing.TB, c store.Config) *store.Store
 // it, and tests of its own only for what it alone has.
 func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
-		keyTests, changeTests, listTests, noticeTests, usageTests, settingTests, groupTests, writerTests,
+		keyTests, changeTests, listTests, eventTests, noticeTests, usageTests, settingTests, groupTests, writerTests,
+		webhookTests, deliveryTests, queueTests, replayTests,
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
@@ -58,6 +59,7 @@ func openAndInitialize(tb testing.TB, c store.Config) *store.Store {
 			tb.Error(err)
 		}
 	})
+	s.SealWith(newSealer(tb, "e_1"))
 	if err := s.Initialize(tb.Context(), map[string]string{"database_id": "1"}, nil); err != nil {
 		tb.Fatal(err)
 	}

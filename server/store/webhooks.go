@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	entsql "entgo.io/ent/dialect/sql"
+
 	"github.com/apikeys-dev/apikeys/ent"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
@@ -37,6 +39,7 @@ func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organizatio
 		if err := create.Exec(ctx); err != nil {
 			return fmt.Errorf("insert webhook: %w", err)
 		}
+		delete(t.group.receivers, w.OrganizationID)
 		created = w
 		return t.appendWebhook(ctx, webhook.WebhookCreated, by, &w, nil)
 	})
@@ -174,19 +177,36 @@ func (s *Store) DeleteWebhook(ctx context.Context, by apikey.Origin, organizatio
 }
 
 // CancelDeliveries cancels up to limit pending deliveries of a webhook and
-// returns how many.
-func (s *Store) CancelDeliveries(ctx context.Context, webhookID string, limit int) (cancelled int, err error) {
-	ids, err := s.reader.Delivery.Query().
-		Where(entdelivery.WebhookID(webhookID), entdelivery.DueAtNotNil()).Limit(limit).IDs(ctx)
+// returns how many it looked at.
+func (s *Store) CancelDeliveries(ctx context.Context, webhookID string, limit int) (looked int, err error) {
+	return s.cancel(ctx, limit, entdelivery.WebhookID(webhookID))
+}
+
+// CancelOrphans cancels up to limit pending deliveries whose webhook is gone, and
+// returns how many it looked at: those that a crash has kept CancelDeliveries
+// from.
+func (s *Store) CancelOrphans(ctx context.Context, limit int) (looked int, err error) {
+	return s.cancel(ctx, limit, func(sel *entsql.Selector) {
+		d := entsql.Dialect(sel.Dialect())
+		t := d.Table(entwebhook.Table)
+		sel.Where(entsql.NotExists(d.Select(t.C(entwebhook.FieldID)).From(t).
+			Where(entsql.ColumnsEQ(t.C(entwebhook.FieldID), sel.C(entdelivery.FieldWebhookID)))))
+	})
+}
+
+func (s *Store) cancel(ctx context.Context, limit int, which predicate.Delivery) (looked int, err error) {
+	const doing = "cancel deliveries"
+	ids, err := s.reader.Delivery.Query().Where(entdelivery.DueAtNotNil(), which).Limit(limit).IDs(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("cancel deliveries: %w", err)
+		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return len(ids), s.administer(ctx, "cancel deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...)).
-			SetState(string(webhook.StateCancelled)).SetTrigger("").ClearDueAt().ClearNextAttemptAt().
+	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		// One that was acknowledged since it was read stays so.
+		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.State(string(webhook.StatePending))).
+			SetState(string(webhook.StateCancelled)).SetTrigger("").SetDelay(0).ClearDueAt().ClearNextAttemptAt().
 			SetUpdatedAt(s.timestamp().UnixMicro()).Exec(ctx)
 	})
 }

@@ -139,10 +139,8 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 				return fmt.Errorf("append events: %w", err)
 			}
 		}
-		for deliveries := range slices.Chunk(g.deliveries, eventChunk) {
-			if err := etx.Delivery.CreateBulk(deliveries...).Exec(ctx); err != nil {
-				return fmt.Errorf("queue deliveries: %w", err)
-			}
+		if err := t.insertDeliveries(ctx, g.deliveries); err != nil {
+			return err
 		}
 		if err := etx.Revision.Update().SetPosition(g.position).Exec(ctx); err != nil {
 			return fmt.Errorf("advance the revision: %w", err)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/maypok86/otter/v2"
@@ -17,12 +16,18 @@ type entry struct {
 	state    *state
 }
 
-// flight is a load under way, which others that miss the same secret join.
+// flight is a load of one secret under way, which others that miss it join.
 type flight struct {
-	done  chan struct{}
-	entry *entry // nil: no such key
-	err   error
+	hashes []apikey.Hash // of the secret, under each pepper
+	trip   *trip
+	done   chan struct{}
+	entry  *entry // nil: no such key
+	err    error
+}
 
+// trip is one read of the keys of all its flights.
+type trip struct {
+	flights []*flight
 	waiting int // calls that wait for it; guarded by the cache's mu
 	abandon context.CancelFunc
 }
@@ -70,94 +75,135 @@ func (c *cache) evict(hashes []apikey.Hash, position int64) {
 	}
 }
 
-// load reads the entry that one of hashes, of one secret under each pepper,
-// finds; nil where there is none. Calls that miss the same secret at the same
-// time share one read.
-func (c *cache) load(ctx context.Context, hashes []apikey.Hash) (*entry, error) {
-	f := c.join(ctx, hashes)
-	select {
-	case <-f.done:
-		return f.entry, f.err
-	case <-ctx.Done():
-		c.leave(f, hashes[0])
-		return nil, ctx.Err()
+// load reads the entries that secrets find, each given by its hash under each
+// pepper; nil where there is none. What is missed together is read together, and
+// calls that miss the same secret at the same time share one read.
+func (c *cache) load(ctx context.Context, secrets ...[]apikey.Hash) ([]*entry, error) {
+	flights := c.join(ctx, secrets)
+	entries := make([]*entry, len(flights))
+	for i, f := range flights {
+		select {
+		case <-f.done:
+			if f.err != nil {
+				c.leave(flights)
+				return nil, f.err
+			}
+			entries[i] = f.entry
+		case <-ctx.Done():
+			c.leave(flights)
+			return nil, ctx.Err()
+		}
 	}
+	return entries, nil
 }
 
-// join returns the flight that is under way for a secret, or starts one.
-func (c *cache) join(ctx context.Context, hashes []apikey.Hash) *flight {
+// join returns the flights that are under way for secrets, and starts one trip
+// for those that have none.
+func (c *cache) join(ctx context.Context, secrets [][]apikey.Hash) []*flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f, ok := c.flights[hashes[0]]
-	if !ok {
+	flights := make([]*flight, len(secrets))
+	var t *trip
+	for i, hashes := range secrets {
+		f, ok := c.flights[hashes[0]]
+		if !ok {
+			if t == nil {
+				t = &trip{}
+			}
+			f = &flight{hashes: hashes, trip: t, done: make(chan struct{})}
+			t.flights = append(t.flights, f)
+			c.flights[hashes[0]] = f
+		}
+		f.trip.waiting++
+		flights[i] = f
+	}
+	if t != nil {
 		// The read serves all who join, so it must outlive the first caller.
-		flying, abandon := context.WithCancel(context.WithoutCancel(ctx))
-		f = &flight{done: make(chan struct{}), abandon: abandon}
-		c.flights[hashes[0]] = f
-		go c.fly(flying, f, hashes)
+		var flying context.Context
+		flying, t.abandon = context.WithCancel(context.WithoutCancel(ctx))
+		go c.fly(flying, t)
 	}
-	f.waiting++
-	return f
+	return flights
 }
 
-// leave gives up waiting for f. A flight that nobody waits for is abandoned, so
-// there are never more of them than calls, however many come and go.
-func (c *cache) leave(f *flight, hash apikey.Hash) {
+// leave gives up waiting for flights. A trip that nobody waits for is abandoned,
+// so there are never more of them than calls, however many come and go.
+func (c *cache) leave(flights []*flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.waiting--; f.waiting > 0 {
-		return
-	}
-	f.abandon()
-	if c.flights[hash] == f {
-		delete(c.flights, hash)
+	for _, f := range flights {
+		t := f.trip
+		if t.waiting--; t.waiting > 0 {
+			continue
+		}
+		t.abandon()
+		for _, f := range t.flights {
+			c.forgetLocked(f)
+		}
 	}
 }
 
-// read reads the key of a flight once one of the slots is free.
-func (c *cache) read(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+// forgetLocked lets nobody join f any more. The caller holds mu.
+func (c *cache) forgetLocked(f *flight) {
+	if c.flights[f.hashes[0]] == f {
+		delete(c.flights, f.hashes[0])
+	}
+}
+
+// read reads the keys of a trip once one of the slots is free.
+func (c *cache) read(ctx context.Context, t *trip) ([]apikey.Key, int64, error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 		// Of two cases that are ready, select takes either.
 		if ctx.Err() != nil {
-			return apikey.Key{}, 0, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
-		return c.keys.KeyBySecret(ctx, hashes)
+		var hashes []apikey.Hash
+		for _, f := range t.flights {
+			hashes = append(hashes, f.hashes...)
+		}
+		return c.keys.KeysBySecret(ctx, hashes)
 	case <-ctx.Done():
-		return apikey.Key{}, 0, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 }
 
-// fly reads the entry of a flight and keeps it, unless the log has moved past
+// fly reads the entries of a trip and keeps them, unless the log has moved past
 // what it read by an eviction.
-func (c *cache) fly(ctx context.Context, f *flight, hashes []apikey.Hash) {
-	defer f.abandon() // only to free the context
-	key, position, err := c.read(ctx, hashes)
+func (c *cache) fly(ctx context.Context, t *trip) {
+	defer t.abandon() // only to free the context
+	keys, position, err := c.read(ctx, t)
+	found := make(map[apikey.Hash]*apikey.Key, len(keys))
+	for i := range keys {
+		for _, h := range keys[i].Hashes() {
+			found[h] = &keys[i]
+		}
+	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer close(f.done)
-	if c.flights[hashes[0]] == f {
-		delete(c.flights, hashes[0])
-	}
-	switch {
-	case errors.Is(err, apikey.ErrNotFound):
-		return
-	case err != nil:
+	for _, f := range t.flights {
+		c.forgetLocked(f)
 		f.err = err
-		return
-	}
-	f.entry = &entry{key: key, state: c.states.hold(&key)}
-	stored := key.Secret.Hash
-	for _, h := range hashes {
-		if h != key.Secret.Hash && h == key.Previous.Hash {
-			f.entry.previous, stored = true, h
+		for _, h := range f.hashes {
+			if key := found[h]; key != nil {
+				f.entry = c.enterLocked(key, h, position)
+				break
+			}
 		}
+		close(f.done)
 	}
+}
+
+// enterLocked returns the entry of a key as the secret with the hash h finds it,
+// and keeps it if it is of the newest there is. The caller holds mu.
+func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64) *entry {
+	e := &entry{key: *key, previous: h != key.Secret.Hash, state: c.states.hold(key)}
 	if position < c.evicted {
-		f.entry.state.cached.Add(-1)
-		return
+		e.state.cached.Add(-1)
+	} else {
+		c.entries.Set(h, e)
 	}
-	c.entries.Set(stored, f.entry)
+	return e
 }

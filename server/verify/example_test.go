@@ -13,13 +13,13 @@ import (
 // oneKey is storage with a single key.
 type oneKey struct{ key apikey.Key }
 
-func (s oneKey) KeyBySecret(_ context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+func (s oneKey) KeysBySecret(_ context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error) {
 	for _, h := range hashes {
 		if h == s.key.Secret.Hash {
-			return s.key, 1, nil
+			return []apikey.Key{s.key}, 1, nil
 		}
 	}
-	return apikey.Key{}, 0, apikey.ErrNotFound
+	return nil, 0, nil
 }
 
 func (oneKey) AddUsage(_ context.Context, counts []apikey.UsageCount) (int, error) {

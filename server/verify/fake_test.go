@@ -100,16 +100,16 @@ func (f *fakeKeys) put(k apikey.Key) int64 {
 // change commits k and evicts it, as a store does before it answers.
 func (f *fakeKeys) change(v *Verifier, k apikey.Key) { v.Evict(k.Hashes(), f.put(k)) }
 
-func (f *fakeKeys) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error) {
+func (f *fakeKeys) KeysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error) {
 	f.mu.Lock()
 	f.reads++
 	f.running++
 	f.most = max(f.most, f.running)
-	var found *apikey.Key
+	var found []apikey.Key
 	for _, h := range hashes {
 		if k := f.byID[f.idOf[h]]; k.ID != "" && (k.Secret.Hash == h || k.Previous.Hash == h) {
 			k.Usage = f.totals[k.ID]
-			found = &k
+			found = append(found, k)
 		}
 	}
 	position, hook := f.position, f.onRead
@@ -121,13 +121,10 @@ func (f *fakeKeys) KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apike
 	f.mu.Lock()
 	f.running--
 	f.mu.Unlock()
-	switch {
-	case err != nil:
-		return apikey.Key{}, 0, err
-	case found == nil:
-		return apikey.Key{}, 0, apikey.ErrNotFound
+	if err != nil {
+		return nil, 0, err
 	}
-	return *found, position, nil
+	return found, position, nil
 }
 
 func (f *fakeKeys) AddUsage(ctx context.Context, counts []apikey.UsageCount) (int, error) {

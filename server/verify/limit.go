@@ -64,17 +64,17 @@ func (b *bucket) cost() int64 {
 // capacity is the largest debt.
 func (b *bucket) capacity() int64 { return b.cost() * int64(b.limit.Requests) }
 
-// take spends n requests, which are at most the limit's, of a bucket that was
-// drained at now. Where they are not there it spends nothing and returns how
-// long until they are.
-func (b *bucket) take(n int, now int64) (wait time.Duration) {
-	after := b.debt + int64(n)*b.cost()
-	if over := after - b.capacity(); over > 0 {
+// wait returns how long until n requests, which are at most the limit's, are
+// there in a bucket that was drained at now: zero where they are.
+func (b *bucket) wait(n int, now int64) time.Duration {
+	if over := b.debt + int64(n)*b.cost() - b.capacity(); over > 0 {
 		return b.refill(over, now)
 	}
-	b.debt = after
 	return 0
 }
+
+// spend takes n requests that are there.
+func (b *bucket) spend(n int) { b.debt += int64(n) * b.cost() }
 
 // left returns how many requests a bucket that was drained at now has left, and
 // how long until it has all.

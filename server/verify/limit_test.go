@@ -12,10 +12,14 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// spend takes n of a bucket at a time in microseconds.
-func (b *bucket) spend(limit apikey.RateLimit, n int, now int64) time.Duration {
+// take takes n of a bucket at a time in microseconds, if they are there.
+func (b *bucket) take(limit apikey.RateLimit, n int, now int64) time.Duration {
 	b.drain(limit, now)
-	return b.take(n, now)
+	wait := b.wait(n, now)
+	if wait == 0 {
+		b.spend(n)
+	}
+	return wait
 }
 
 func drawLimit() *rapid.Generator[apikey.RateLimit] {
@@ -49,7 +53,7 @@ func TestBucketIsExact(t *testing.T) {
 			after := new(big.Rat).Add(spent, new(big.Rat).SetInt64(int64(n)))
 			want := after.Cmp(new(big.Rat).SetInt64(int64(limit.Requests))) <= 0
 
-			wait := b.spend(limit, n, now)
+			wait := b.take(limit, n, now)
 			if (wait == 0) != want {
 				t.Fatalf("cost %d with %s spent: wait %v", n, spent.FloatString(3), wait)
 			}
@@ -58,7 +62,7 @@ func TestBucketIsExact(t *testing.T) {
 			} else {
 				early, late := b, b
 				micros := wait.Microseconds()
-				if late.spend(limit, n, now+micros) != 0 || early.spend(limit, n, now+micros-1) == 0 {
+				if late.take(limit, n, now+micros) != 0 || early.take(limit, n, now+micros-1) == 0 {
 					t.Fatalf("a call after exactly %v does not tell the two apart", wait)
 				}
 			}
@@ -88,7 +92,7 @@ func TestBucketNeverOverspends(t *testing.T) {
 			now += rapid.Int64Range(0, 200_000).Draw(t, "pause")
 			latest = max(latest, now)
 			read := now - rapid.SampledFrom([]int64{0, 0, 1, 1000, 500_000}).Draw(t, "read before")
-			if b.spend(limit, 1, read) == 0 {
+			if b.take(limit, 1, read) == 0 {
 				passed++
 			}
 		}
@@ -105,7 +109,7 @@ func TestBucketSteadyTraffic(t *testing.T) {
 	var b bucket
 	passed := 0
 	for second := range int64(3600) {
-		if b.spend(limit, 1, second*1_000_000) == 0 {
+		if b.take(limit, 1, second*1_000_000) == 0 {
 			passed++
 		}
 	}
@@ -118,22 +122,22 @@ func TestBucketClockStepsBack(t *testing.T) {
 	limit := apikey.RateLimit{Requests: 60, WindowSeconds: 60}
 	const second = 1_000_000
 	var b bucket
-	if b.spend(limit, 60, 1000*second) != 0 {
+	if b.take(limit, 60, 1000*second) != 0 {
 		t.Fatal("no burst")
 	}
 	// A little: nothing is refilled until the clock is where it was, and the wait
 	// that is told counts that in.
-	if wait := b.spend(limit, 1, 990*second); wait != 11*time.Second {
+	if wait := b.take(limit, 1, 990*second); wait != 11*time.Second {
 		t.Errorf("10 s back: wait %v", wait)
 	}
-	if b.spend(limit, 1, 1000*second) == 0 || b.spend(limit, 1, 1001*second) != 0 {
+	if b.take(limit, 1, 1000*second) == 0 || b.take(limit, 1, 1001*second) != 0 {
 		t.Error("a clock that went back and forth refilled, or the right one did not")
 	}
 	// A lot: the clock was set. It goes on from there, with the debt as it was.
-	if wait := b.spend(limit, 1, -5000*second); wait != time.Second {
+	if wait := b.take(limit, 1, -5000*second); wait != time.Second {
 		t.Errorf("6,001 s back: wait %v", wait)
 	}
-	if b.spend(limit, 1, -4999*second) != 0 || b.spend(limit, 1, -4999*second) == 0 {
+	if b.take(limit, 1, -4999*second) != 0 || b.take(limit, 1, -4999*second) == 0 {
 		t.Error("the limit is shut, or forgot its debt")
 	}
 }
@@ -156,7 +160,7 @@ func TestBucketChangesLimit(t *testing.T) {
 		{"least window to largest", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, 1_000_000, 0},
 	} {
 		var b bucket
-		if b.spend(c.from, c.spent, 5) != 0 {
+		if b.take(c.from, c.spent, 5) != 0 {
 			t.Fatalf("%s: not spent", c.name)
 		}
 		b.drain(c.to, 5)
@@ -173,7 +177,7 @@ func TestBucketChangesProperty(t *testing.T) {
 		from, to := drawLimit().Draw(t, "from"), drawLimit().Draw(t, "to")
 		spent := rapid.IntRange(0, from.Requests).Draw(t, "spent")
 		var b bucket
-		b.spend(from, spent, 0)
+		b.take(from, spent, 0)
 		b.drain(to, 0)
 		if remaining, _ := b.left(0); remaining != max(to.Requests-spent, 0) {
 			t.Fatalf("%d remain after %d were spent", remaining, spent)
@@ -185,10 +189,10 @@ func TestBucketAtMaxima(t *testing.T) {
 	limit := apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}
 	b := bucket{}
 	const far = int64(1) << 62
-	if b.spend(limit, 1_000_000, far) != 0 {
+	if b.take(limit, 1_000_000, far) != 0 {
 		t.Fatal("no burst")
 	}
-	if wait := b.spend(limit, 1_000_000, far); wait != 24*time.Hour {
+	if wait := b.take(limit, 1_000_000, far); wait != 24*time.Hour {
 		t.Errorf("wait %v", wait)
 	}
 	if remaining, full := b.left(far); remaining != 0 || full != 24*time.Hour {

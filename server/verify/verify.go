@@ -13,19 +13,33 @@ import (
 
 // Keys is where keys are stored.
 type Keys interface {
-	// KeyBySecret returns the key that has one of hashes as its current or
-	// previous secret and the position of the log at which it was read, or
-	// apikey.ErrNotFound.
-	KeyBySecret(ctx context.Context, hashes []apikey.Hash) (apikey.Key, int64, error)
+	// KeysBySecret returns the keys that have one of hashes as their current or
+	// previous secret, in any order, and the position of the log at which they were
+	// read, or an earlier one. Hashes of no key are passed over.
+	KeysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error)
 	// AddUsage adds counts, which it may sort, and returns how many of them, from
 	// the first, are stored: all, unless there is an error.
 	AddUsage(ctx context.Context, counts []apikey.UsageCount) (stored int, err error)
+}
+
+// Quotas is where what is left of quotas is stored.
+type Quotas interface {
+	// ReserveQuota takes units off what is left, for good once it returns, and
+	// grants them: as many as the ask wants, or more, or all there are. The grants
+	// are in the order of asks. A grant without a quota says that the key has none
+	// of that epoch.
+	ReserveQuota(ctx context.Context, asks []apikey.QuotaAsk, now time.Time) ([]apikey.QuotaGrant, error)
+	// ReturnQuota adds units again that were granted and not spent, unless their
+	// epoch or period is over.
+	ReturnQuota(ctx context.Context, returns []apikey.QuotaReturn) error
 }
 
 // Config says what a Verifier works with.
 type Config struct {
 	// Keys is required.
 	Keys Keys
+	// Quotas is required where keys have quotas.
+	Quotas Quotas
 	// Peppers is required.
 	Peppers *apikey.Peppers
 	// CacheSize is how many secrets are kept in memory. Defaults to 200,000.
@@ -34,7 +48,8 @@ type Config struct {
 	Loads int
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
-	// Logger hears of counters that could not be stored. Defaults to slog.Default.
+	// Logger hears of counters and quotas that could not be stored. Defaults to
+	// slog.Default.
 	Logger *slog.Logger
 }
 
@@ -46,6 +61,7 @@ type Verifier struct {
 	start   time.Time // limits are reckoned from here, see micros
 	log     *slog.Logger
 	states  states
+	quotas  quotas
 	cache   *cache
 }
 
@@ -66,6 +82,7 @@ func New(c Config) (*Verifier, error) {
 		c.Loads = 2
 	}
 	v.states.byID = make(map[string]*state)
+	v.quotas.store, v.quotas.now = c.Quotas, v.now
 	var err error
 	if v.cache, err = newCache(c.Keys, &v.states, c.CacheSize, c.Loads); err != nil {
 		return nil, fmt.Errorf("make the key cache: %w", err)
@@ -83,8 +100,8 @@ type Request struct {
 	Scopes []string
 	// Addr is where the secret came from; the zero Addr is unknown.
 	Addr netip.Addr
-	// Cost is what the call takes of the key's rate limit. Zero takes nothing and
-	// checks everything.
+	// Cost is what the call takes of the key's rate limit and quota. Zero takes
+	// nothing and checks everything.
 	Cost int
 	// Caller marks the credential of a call on this server rather than one that
 	// such a call asks about: a key of another organization is then known, and
@@ -95,59 +112,114 @@ type Request struct {
 	Again bool
 }
 
-// Verify judges a secret. A refusal is not an error, and spends and counts
-// nothing. An error is one of the storage, or a cost that the key's limit can
-// never meet.
+// Verify judges a secret. A refusal is not an error, and spends nothing. An error
+// is one of the storage, or a cost that the key's limits can never meet.
 func (v *Verifier) Verify(ctx context.Context, r Request) (apikey.Verification, error) {
-	if len(r.Secret) != apikey.SecretLength {
-		return apikey.Verification{Code: apikey.CodeMalformed}, nil
-	}
-	e := v.cached(r.Secret)
-	if e == nil {
-		// Only here, since what is cached was well-formed: a warm call is spared the
-		// checksum, and junk costs a hash but never a read.
-		if _, ok := apikey.ParseSecret(r.Secret); !ok {
-			return apikey.Verification{Code: apikey.CodeMalformed}, nil
+	for {
+		e, ok := v.cached(r.Secret)
+		if !ok {
+			var err error
+			if e, err = v.load(ctx, r.Secret); err != nil {
+				return apikey.Verification{}, err
+			}
 		}
-		var err error
-		if e, err = v.load(ctx, r.Secret); err != nil {
+		result, a, err := v.attempt(e, &r)
+		if a == nil {
+			return result, err
+		}
+		if err := v.await(ctx, e, a); err != nil {
 			return apikey.Verification{}, err
 		}
 	}
+}
+
+// await waits until units of a quota have been asked for. The call begins anew
+// then, with a new look at the clock and the cache: it has waited for a disk.
+func (v *Verifier) await(ctx context.Context, e *entry, a *reservation) error {
+	stale, err := a.wait(ctx)
+	if stale {
+		v.cache.evict(e.key.Hashes(), 0)
+	}
+	return err
+}
+
+// attempt judges a secret that finds e, or nil. It spends nothing where it returns
+// an ask, which the call has to wait for.
+func (v *Verifier) attempt(e *entry, r *Request) (result apikey.Verification, a *reservation, err error) {
 	// The clock is read after the entry: a key that expired while it was being
 	// read has expired.
 	now := v.now()
-	if e == nil || e.previous && !e.key.PreviousWorks(now) {
-		return apikey.Verification{Code: apikey.CodeNotFound}, nil
+	result, foreign := v.find(e, r, now)
+	if result.Code != "" {
+		if !r.Caller && r.Organization != "" {
+			v.states.countUnknown(r.Organization, result.Code, now)
+		}
+		return result, nil, nil
 	}
-	foreign := r.Organization != "" && e.key.OrganizationID != r.Organization
-	if foreign && !r.Caller {
-		return apikey.Verification{Code: apikey.CodeNotFound}, nil
+	result = judge(e, r, foreign, now)
+	if r.Again {
+		if result.Code == "" {
+			result.Code = apikey.CodeValid
+		}
+		return result, nil, nil
 	}
-	return v.judge(e, &r, foreign, now)
-}
-
-// cached returns the cached entry of a secret, or nil.
-func (v *Verifier) cached(secret string) *entry {
-	for i := range v.peppers.Len() {
-		if e, ok := v.cache.entries.GetIfPresent(v.peppers.Hash(i, secret)); ok {
-			return e
+	if result.Code == "" {
+		if err := affordable(&e.key, r.Cost); err != nil {
+			return result, nil, err
 		}
 	}
-	return nil
+	return result, v.account(e, r.Cost, &result), nil
+}
+
+// cached returns the entry of a secret from memory; false where it has to be
+// loaded. Junk has no entry, and need not be loaded.
+func (v *Verifier) cached(secret string) (*entry, bool) {
+	if len(secret) != apikey.SecretLength {
+		return nil, true
+	}
+	for i := range v.peppers.Len() {
+		if e, ok := v.cache.entries.GetIfPresent(v.peppers.Hash(i, secret)); ok {
+			return e, true
+		}
+	}
+	// Only here, since what is cached was well-formed: a warm call is spared the
+	// checksum, and junk costs a hash but never a read.
+	_, ok := apikey.ParseSecret(secret)
+	return nil, !ok
 }
 
 // load reads the entry of a secret from storage; nil where there is none.
 func (v *Verifier) load(ctx context.Context, secret string) (*entry, error) {
-	e, err := v.cache.load(ctx, v.peppers.Hashes(secret))
-	if err != nil && ctx.Err() == nil {
+	entries, err := v.cache.load(ctx, v.peppers.Hashes(secret))
+	switch {
+	case err == nil:
+		return entries[0], nil
+	case ctx.Err() == nil:
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return e, err
+	return nil, err
 }
 
-// judge runs the checks in their order.
-func (v *Verifier) judge(e *entry, r *Request, foreign bool, now time.Time) (apikey.Verification, error) {
+// find tells whether the caller may know of the key that e is. The code is empty
+// where that is so; foreign marks a key of another organization, of which only the
+// one who calls with it may know.
+func (v *Verifier) find(e *entry, r *Request, now time.Time) (result apikey.Verification, foreign bool) {
+	if e == nil {
+		if _, ok := apikey.ParseSecret(r.Secret); !ok {
+			return apikey.Verification{Code: apikey.CodeMalformed}, false
+		}
+		return apikey.Verification{Code: apikey.CodeNotFound}, false
+	}
+	foreign = r.Organization != "" && e.key.OrganizationID != r.Organization
+	if e.previous && !e.key.PreviousWorks(now) || foreign && !r.Caller {
+		return apikey.Verification{Code: apikey.CodeNotFound}, false
+	}
+	return result, foreign
+}
+
+// judge runs the checks in their order, as far as they spend nothing. The code is
+// empty where all have passed.
+func judge(e *entry, r *Request, foreign bool, now time.Time) apikey.Verification {
 	key := &e.key
 	result := apikey.Verification{Key: key, Previous: e.previous, At: now}
 	switch key.State(now) {
@@ -167,45 +239,69 @@ func (v *Verifier) judge(e *entry, r *Request, foreign bool, now time.Time) (api
 			result.Code = apikey.CodeInsufficientScope
 		}
 	}
-	if r.Again {
-		if result.Code == "" {
-			result.Code = apikey.CodeValid
-		}
-		return result, nil
-	}
-	return result, v.account(e, r.Cost, &result)
+	return result
 }
 
-// account spends and counts a call that has passed every other check, and fills
-// in what is left.
-func (v *Verifier) account(e *entry, cost int, result *apikey.Verification) error {
-	limit := e.key.RateLimit
-	limited := limit != (apikey.RateLimit{})
+// affordable returns an error where the limits of a key can never meet a cost.
+func affordable(k *apikey.Key, cost int) error {
 	switch {
-	case result.Code != "":
 	case cost < 0:
 		return apikey.InvalidField("cost", "must not be negative")
-	case limited && cost > limit.Requests:
-		return apikey.InvalidField("cost", "must not be above the key's rate limit of %d requests", limit.Requests)
+	case k.RateLimit != (apikey.RateLimit{}) && cost > k.RateLimit.Requests:
+		return apikey.InvalidField("cost", "must not be above the key's rate limit of %d requests", k.RateLimit.Requests)
+	case k.Quota.Limit > 0 && int64(cost) > k.Quota.Limit:
+		return apikey.InvalidField("cost", "must not be above the key's quota of %d", k.Quota.Limit)
 	}
+	return nil
+}
+
+// account spends and counts a call that was judged, and fills in what is left. All
+// limits are looked at before any of them is spent, so that one that refuses
+// leaves the others whole. Where it returns an ask, it has done nothing.
+func (v *Verifier) account(e *entry, cost int, result *apikey.Verification) *reservation {
 	st := v.states.lock(e.state)
 	defer st.mu.Unlock()
+	key := &e.key
+	limited := key.RateLimit != (apikey.RateLimit{})
+	now := v.micros(result.At)
 	if limited {
-		now := v.micros(result.At)
-		st.bucket.drain(limit, now)
+		st.bucket.drain(key.RateLimit, now)
 		if result.Code == "" {
-			if result.RetryAfter = st.bucket.take(cost, now); result.RetryAfter > 0 {
+			if result.RetryAfter = st.bucket.wait(cost, now); result.RetryAfter > 0 {
 				result.Code = apikey.CodeRateLimited
 			}
 		}
-		remaining, full := st.bucket.left(now)
-		result.Limit = apikey.LimitStatus{Limit: limit.Requests, Remaining: remaining, ResetAt: result.At.Add(full)}
 	}
-	result.Usage = st.usage
+	var b *budget
+	if key.Quota.Limit > 0 {
+		b = st.budgetLocked(&key.Quota, result.At)
+		if need := int64(cost) - b.held; need > 0 && result.Code == "" {
+			if b.mayHave(need, result.At) {
+				return v.quotas.joinLocked(st, b, need)
+			}
+			result.Code = apikey.CodeQuotaExceeded
+			if at := b.quota.NextRefill(); !at.IsZero() {
+				result.RetryAfter = at.Sub(result.At)
+			}
+		}
+	}
 	if result.Code == "" {
 		result.Code = apikey.CodeValid
-		result.Usage = v.states.countLocked(st, result.At)
+		if limited {
+			st.bucket.spend(cost)
+		}
+		if b != nil {
+			b.held -= int64(cost)
+		}
 	}
+	if limited {
+		remaining, full := st.bucket.left(now)
+		result.Limit = apikey.LimitStatus{Limit: key.RateLimit.Requests, Remaining: remaining, ResetAt: result.At.Add(full)}
+	}
+	if b != nil {
+		result.Quota = b.status()
+	}
+	result.Usage = v.states.countLocked(st, result.Code, result.At)
 	return nil
 }
 
@@ -227,7 +323,8 @@ const (
 )
 
 // Run stores the counters once a second until ctx ends, and once more before it
-// returns: after a clean stop they are exact.
+// returns, when it also gives back what is reserved of quotas: after a clean stop
+// both are exact.
 func (v *Verifier) Run(ctx context.Context) error {
 	flush, sweep := time.NewTicker(flushInterval), time.NewTicker(sweepInterval)
 	defer flush.Stop()
@@ -239,8 +336,9 @@ func (v *Verifier) Run(ctx context.Context) error {
 				v.log.Error("The usage counters could not be stored; they are kept and tried again.", "error", err)
 			}
 		case <-sweep.C:
-			v.states.sweep(v.micros(v.now()))
+			v.giveBack(ctx, v.states.sweep(v.micros(v.now())))
 		case <-ctx.Done():
+			v.giveBack(ctx, v.states.reserving())
 			if err := v.flushWhole(ctx); err != nil {
 				return errors.Join(errors.New("the last usage counters are lost"), err)
 			}

@@ -3,11 +3,11 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -31,42 +31,51 @@ func (f Format) contentType() string { return contentTypes[f] }
 // It depends on nothing but the two: every attempt of a delivery sends the same
 // bytes. The resource is shown as REST shows it, as it was when e happened.
 func Body(dst []byte, d *Delivery, e *apikey.Event) ([]byte, error) {
-	resource, kind, err := resourceOf(e)
+	m, err := EventMessage(e)
 	if err != nil {
 		return dst, err
 	}
-	at := e.CreatedAt.UTC()
+	return BodyOf(dst, d, m)
+}
+
+// BodyOf is [Body] for an event that is at hand as the stream of events shows it.
+func BodyOf(dst []byte, d *Delivery, e *apikeysv1.Event) ([]byte, error) {
+	resource, kind := resourceOf(e)
+	if resource == nil {
+		return dst, fmt.Errorf("body of delivery %s: the event %s shows no resource", d.ID, e.GetId())
+	}
+	at := wire.Time(e.GetCreatedAt()).UTC()
 	o := object{dst: append(dst, '{')}
 	switch d.Format {
 	case FormatClassic:
 		o.text("webhook_id", d.WebhookID)
 		o.text("url", d.URL)
-		o.text("event", string(e.Type))
-		o.text("resource_id", e.ResourceID)
+		o.text("event", e.GetType())
+		o.text("resource_id", e.GetResourceId())
 		o.message("payload", resource)
 		o.text("timestamp", at.Format(classicTime))
 	case FormatResource:
 		o.text("id", d.ID)
-		o.text("event", string(e.Type))
+		o.text("event", e.GetType())
 		o.text("resource", kind)
-		o.text("resourceId", e.ResourceID)
+		o.text("resourceId", e.GetResourceId())
 		o.text("timestamp", at.Format(isoTime))
 		o.text("apiVersion", "v1")
-		if e.Type == apikey.KeyUpdated {
-			o.fields("changes", resource, e.Changes)
+		if e.GetType() == string(apikey.KeyUpdated) {
+			o.fields("changes", resource, e.GetChanges())
 		} else {
 			o.message("data", resource)
 		}
 	case FormatStandard:
-		o.text("type", string(e.Type))
+		o.text("type", e.GetType())
 		o.text("timestamp", at.Format(isoTime))
 		o.message("data", resource)
 	case FormatCloudEvents:
 		o.text("specversion", "1.0")
-		o.text("id", e.ID)
-		o.text("source", "/organizations/"+e.OrganizationID)
-		o.text("type", string(e.Type))
-		o.text("subject", e.ResourceID)
+		o.text("id", e.GetId())
+		o.text("source", "/organizations/"+e.GetOrganizationId())
+		o.text("type", e.GetType())
+		o.text("subject", e.GetResourceId())
 		o.text("time", at.Format(isoTime))
 		o.text("datacontenttype", "application/json")
 		o.message("data", resource)
@@ -76,21 +85,16 @@ func Body(dst []byte, d *Delivery, e *apikey.Event) ([]byte, error) {
 	return append(o.dst, '}'), nil
 }
 
-// resourceOf returns the resource after e as its message, and the name of its
-// kind.
-func resourceOf(e *apikey.Event) (m proto.Message, kind string, err error) {
-	if strings.HasPrefix(string(e.Type), aboutWebhooks) {
-		w, err := Of(e)
-		if err != nil {
-			return nil, "", err
-		}
-		return w.Message(), "webhook", nil
+// resourceOf returns the resource that e shows, nil if it shows none, and the
+// name of its kind.
+func resourceOf(e *apikeysv1.Event) (m proto.Message, kind string) {
+	switch {
+	case e.GetApiKey() != nil:
+		return e.GetApiKey(), "api_key"
+	case e.GetWebhook() != nil:
+		return e.GetWebhook(), "webhook"
 	}
-	k, err := e.Key()
-	if err != nil {
-		return nil, "", err
-	}
-	return wire.Key(&k, e.CreatedAt), "api_key", nil
+	return nil, ""
 }
 
 // Of returns the webhook after e, an event about a webhook.

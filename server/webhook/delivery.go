@@ -111,7 +111,7 @@ func (d *Delivery) Settle(o Outcome, trigger Trigger, started time.Time, b Backo
 		return a
 	}
 	delay, more := b.Next(d.Failures, o.RetryAfter)
-	if !more {
+	if !more || o.Failure.Class == ClassEventGone {
 		d.end(StateFailed)
 		return a
 	}

@@ -1,34 +1,53 @@
 package webhook
 
 import (
-	"cmp"
-	"slices"
+	"container/heap"
+	"container/list"
 	"sync"
 	"time"
 )
 
 // lanes is what a worker knows of the webhooks that have something pending: when
-// each is due next, and how many attempts to it are under way.
+// each is due next, and how many attempts to it are under way. However many there
+// are, what an ask costs depends only on those that are due.
 type lanes struct {
 	perWebhook, inFlight int
 
-	mu      sync.Mutex
-	byID    map[string]*lane
-	flying  int
-	limping int    // of flying, those to webhooks that fail
-	turn    uint64 // numbers the asks, so that whoever asked longest ago is next
+	mu    sync.Mutex
+	byID  map[string]*lane
+	later soonest // those that have something and room, soonest first
+	// ready are those of later whose time has come, by their standing and each in
+	// the order in which it came.
+	ready  [standings]list.List
+	flying [standings]int // attempts under way, likewise
+	turn   uint64
 }
+
+// A standing is what is known of a webhook's endpoint by its latest outcome.
+type standing int
+
+const (
+	well standing = iota
+	fresh
+	failing
+	standings
+)
 
 // lane is one webhook's share.
 type lane struct {
+	id     string
 	due    time.Time // when to ask for it next; zero: nothing that is known of
 	flying int
 	// window is how many attempts may be under way. It is halved by each failure
-	// and grows by one with each success, so that an endpoint which comes back is
-	// not buried under what has piled up.
-	window int
-	failed bool // the latest outcome
-	turn   uint64
+	// and grows by one with each success, and begins small, so that an endpoint
+	// which comes back is not buried under what has piled up, and one that hangs
+	// takes little until that is known.
+	window   int
+	standing standing // by the latest outcome
+	turn     uint64   // when it became ready
+
+	later int           // its place in lanes.later, -1 where it is not there
+	ready *list.Element // its place in lanes.ready, nil where it is not there
 }
 
 // The kinds of outcomes, as far as a lane is concerned.
@@ -40,116 +59,158 @@ const (
 	outcomeBad
 )
 
+// maxShare is the part of what is left of the room for attempts that one webhook
+// may have, so that however many of them hang, there is some left for the next.
+const maxShare = 16
+
 // laneLocked returns the lane of a webhook. The caller holds l.mu.
 func (l *lanes) laneLocked(id string) *lane {
-	found, ok := l.byID[id]
+	k, ok := l.byID[id]
 	if !ok {
-		found = &lane{window: l.perWebhook}
-		l.byID[id] = found
+		k = &lane{id: id, window: max(l.perWebhook/4, 1), standing: fresh, later: -1}
+		l.byID[id] = k
 	}
-	return found
+	return k
 }
 
-// due notes that webhooks have something due at now.
-func (l *lanes) due(ids []string, now time.Time) {
+// fileLocked puts a lane that has changed where it belongs.
+func (l *lanes) fileLocked(k *lane) {
+	waits := !k.due.IsZero() && k.flying < k.window
+	switch {
+	case k.ready != nil && !waits:
+		l.ready[k.standing].Remove(k.ready)
+		k.ready = nil
+	case k.ready != nil:
+	case k.later >= 0 && waits:
+		heap.Fix(&l.later, k.later)
+	case k.later >= 0:
+		heap.Remove(&l.later, k.later)
+	case waits:
+		heap.Push(&l.later, k)
+	}
+}
+
+// dueAt notes that webhooks have something due at a time, which may be later than
+// what is known of.
+func (l *lanes) dueAt(at time.Time, ids ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range ids {
-		l.laneLocked(id).due = now
+		l.dueLocked(l.laneLocked(id), at)
 	}
 }
 
-// dueAt notes that a webhook has something due at a time, which may be later than
-// what is known of.
-func (l *lanes) dueAt(id string, at time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if known := l.laneLocked(id); known.due.IsZero() || at.Before(known.due) {
-		known.due = at
+func (l *lanes) dueLocked(k *lane, at time.Time) {
+	if k.due.IsZero() || at.Before(k.due) {
+		k.due = at
+		l.fileLocked(k)
 	}
 }
 
-// replace takes over what the queue says of all webhooks, and forgets those that
+// scanned takes over what the queue says of all webhooks, and forgets those that
 // have nothing left.
-func (l *lanes) replace(due map[string]time.Time) {
+func (l *lanes) scanned(due map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, at := range due {
-		if known := l.laneLocked(id); known.due.IsZero() || at.Before(known.due) {
-			known.due = at
-		}
+		l.dueLocked(l.laneLocked(id), at)
 	}
-	for id, known := range l.byID {
-		if _, pending := due[id]; !pending && known.flying == 0 && known.due.IsZero() {
+	for id, k := range l.byID {
+		if _, pending := due[id]; !pending && k.flying == 0 && k.due.IsZero() {
 			delete(l.byID, id)
 		}
 	}
 }
 
 // ask returns what to ask the queue for at now, at most maxAsks webhooks and each
-// for what its window has room for, and how long until a further one is due. A
-// webhook that was asked for is marked until claimed or refused.
+// for what it has room for, those that have been ready longest first, and how
+// long until a further one is due. A webhook that is asked for is known to have
+// nothing due until claimed or refused says otherwise, or a wake-up.
 func (l *lanes) ask(now time.Time) (asks []Ask, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wait = time.Hour
-	var due []string
-	for id, known := range l.byID {
-		switch {
-		case known.due.IsZero() || known.flying >= known.window:
-		case known.due.After(now):
-			wait = min(wait, known.due.Sub(now))
-		default:
-			due = append(due, id)
-		}
+	for len(l.later) > 0 && !l.later[0].due.After(now) {
+		k := heap.Pop(&l.later).(*lane)
+		l.turn++
+		k.turn, k.ready = l.turn, l.ready[k.standing].PushBack(k)
 	}
-	slices.SortFunc(due, func(a, b string) int { return cmp.Compare(l.byID[a].turn, l.byID[b].turn) })
-	room, limpingRoom := l.inFlight-l.flying, l.inFlight/2-l.limping
-	for _, id := range due {
-		known := l.byID[id]
-		n := min(known.window-known.flying, room)
-		if known.failed {
-			n = min(n, limpingRoom)
+	wait = time.Hour
+	if len(l.later) > 0 {
+		wait = l.later[0].due.Sub(now)
+	}
+	room := l.roomLocked()
+	var next [standings]*list.Element
+	for s := range next {
+		next[s] = l.ready[s].Front()
+	}
+	for len(asks) < maxAsks {
+		k := oldest(next, room)
+		if k == nil {
+			break
 		}
+		next[k.standing] = k.ready.Next()
+		n := min(min(k.window, max(room[well]/maxShare, 1))-k.flying, room[k.standing])
 		if n <= 0 {
 			continue
 		}
-		if len(asks) == maxAsks {
-			return asks, 0
+		for s := range k.standing + 1 {
+			room[s] -= n
 		}
-		room -= n
-		if known.failed {
-			limpingRoom -= n
+		for s := fresh; s < standings; s++ {
+			room[s] = min(room[s], room[s-1])
 		}
-		l.turn++
-		known.turn, known.due = l.turn, time.Time{}
-		asks = append(asks, Ask{WebhookID: id, Max: n})
+		asks = append(asks, Ask{WebhookID: k.id, Max: n})
+		k.due = time.Time{}
+		l.fileLocked(k)
 	}
 	return asks, wait
 }
 
+// roomLocked returns how many more attempts lanes of each standing may begin:
+// those that fail may have half of all, together with those of which nothing is
+// known three quarters, so that those that do well always have the rest.
+func (l *lanes) roomLocked() (room [standings]int) {
+	bad := l.flying[failing]
+	unproven := l.flying[fresh] + bad
+	room[well] = l.inFlight - l.flying[well] - unproven
+	room[fresh] = min(room[well], max(l.inFlight*3/4, 1)-unproven)
+	room[failing] = min(room[fresh], max(l.inFlight/2, 1)-bad)
+	return room
+}
+
+// oldest returns the lane that has been ready longest of those at the front that
+// have room, or nil.
+func oldest(fronts [standings]*list.Element, room [standings]int) *lane {
+	var found *lane
+	for s, front := range fronts {
+		if front == nil || room[s] <= 0 {
+			continue
+		}
+		if k := front.Value.(*lane); found == nil || k.turn < found.turn {
+			found = k
+		}
+	}
+	return found
+}
+
 // claimed takes over what came of asks.
-func (l *lanes) claimed(asks []Ask, claims []Claim, next map[string]time.Time) {
+func (l *lanes) claimed(claims []Claim, next map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range claims {
-		l.count(l.laneLocked(claims[i].Delivery.WebhookID), 1)
+		l.countLocked(l.laneLocked(claims[i].Delivery.WebhookID), 1)
 	}
-	for _, ask := range asks {
-		known := l.laneLocked(ask.WebhookID)
-		if at, more := next[ask.WebhookID]; more && (known.due.IsZero() || at.Before(known.due)) {
-			known.due = at
-		}
+	for id, at := range next {
+		l.dueLocked(l.laneLocked(id), at)
 	}
 }
 
 // refused gives asks back that the queue could not answer.
-func (l *lanes) refused(asks []Ask) {
+func (l *lanes) refused(asks []Ask, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, ask := range asks {
-		// Any time that has passed will do.
-		l.laneLocked(ask.WebhookID).due = time.Unix(1, 0)
+		l.dueLocked(l.laneLocked(ask.WebhookID), now)
 	}
 }
 
@@ -157,30 +218,67 @@ func (l *lanes) refused(asks []Ask) {
 func (l *lanes) done(id string, outcome laneOutcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known := l.laneLocked(id)
-	l.count(known, -1)
-	failed := known.failed
+	k := l.laneLocked(id)
+	l.countLocked(k, -1)
 	switch outcome {
 	case outcomeGood:
-		known.window, failed = min(known.window+1, l.perWebhook), false
+		k.window = min(k.window+1, l.perWebhook)
+		l.standLocked(k, well)
 	case outcomeBad:
-		known.window, failed = max(known.window/2, 1), true
+		k.window = max(k.window/2, 1)
+		l.standLocked(k, failing)
 	case outcomeUnknown:
 	}
-	if failed != known.failed {
-		// Those still under way now count as what the webhook has become.
-		flying := known.flying
-		l.count(known, -flying)
-		known.failed = failed
-		l.count(known, flying)
-	}
+	l.fileLocked(k)
 }
 
-// count adds n attempts to those under way.
-func (l *lanes) count(known *lane, n int) {
-	known.flying += n
-	l.flying += n
-	if known.failed {
-		l.limping += n
+// standLocked gives a lane another standing, with what it has under way.
+func (l *lanes) standLocked(k *lane, to standing) {
+	if k.standing == to {
+		return
 	}
+	l.flying[k.standing] -= k.flying
+	l.flying[to] += k.flying
+	if k.ready != nil {
+		l.ready[k.standing].Remove(k.ready)
+		k.ready = l.ready[to].PushBack(k)
+	}
+	k.standing = to
+}
+
+// countLocked adds n attempts to those under way.
+func (l *lanes) countLocked(k *lane, n int) {
+	k.flying += n
+	l.flying[k.standing] += n
+	l.fileLocked(k)
+}
+
+// soonest is a heap of lanes by when they are due.
+type soonest []*lane
+
+var _ heap.Interface = (*soonest)(nil)
+
+func (h soonest) Len() int           { return len(h) }
+func (h soonest) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+
+func (h soonest) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].later, h[j].later = i, j
+}
+
+// Push adds a lane at the end.
+func (h *soonest) Push(x any) {
+	k := x.(*lane)
+	k.later = len(*h)
+	*h = append(*h, k)
+}
+
+// Pop takes the last lane away.
+func (h *soonest) Pop() any {
+	last := len(*h) - 1
+	k := (*h)[last]
+	k.later = -1
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return k
 }

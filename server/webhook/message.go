@@ -83,14 +83,42 @@ func (w *Webhook) Message() *apikeysv1.Webhook {
 	return m
 }
 
+// EventMessage returns the message of e with the resource after it, and without
+// its cursor, which depends on the reader. It is a function of the event alone, so
+// the same event reads the same for ever: its key is in the state that it had then.
+func EventMessage(e *apikey.Event) (*apikeysv1.Event, error) {
+	m := wire.Event(e)
+	switch {
+	case strings.HasPrefix(string(e.Type), aboutKeys):
+		k, err := e.Key()
+		if err != nil {
+			return nil, err
+		}
+		m.ApiKey = wire.Key(&k, e.CreatedAt)
+	case strings.HasPrefix(string(e.Type), aboutWebhooks):
+		w, err := Of(e)
+		if err != nil {
+			return nil, err
+		}
+		m.Webhook = w.Message()
+	}
+	return m, nil
+}
+
 // Message returns d, a delivery of e, and the attempts that are to be shown
 // with it. It has no payload where e is nil: the log no longer keeps it.
 func (d *Delivery) Message(e *apikey.Event, attempts []Attempt) (*apikeysv1.Delivery, error) {
-	var resource proto.Message
+	payload := &apikeysv1.DeliveryPayload{}
 	if e != nil {
-		var err error
-		if resource, _, err = resourceOf(e); err != nil {
+		event, err := EventMessage(e)
+		if err != nil {
 			return nil, err
+		}
+		switch {
+		case event.ApiKey != nil:
+			payload.Resource = &apikeysv1.DeliveryPayload_ApiKey{ApiKey: event.ApiKey}
+		case event.Webhook != nil:
+			payload.Resource = &apikeysv1.DeliveryPayload_Webhook{Webhook: event.Webhook}
 		}
 	}
 	m := &apikeysv1.Delivery{
@@ -100,7 +128,7 @@ func (d *Delivery) Message(e *apikey.Event, attempts []Attempt) (*apikeysv1.Deli
 		Url:            d.URL,
 		Event:          string(d.Event),
 		ResourceId:     d.ResourceID,
-		Payload:        &apikeysv1.DeliveryPayload{},
+		Payload:        payload,
 		Retries:        int32(d.Retries()),
 		CreatedAt:      wire.Timestamp(d.CreatedAt),
 		UpdatedAt:      wire.Timestamp(d.UpdatedAt),
@@ -110,12 +138,6 @@ func (d *Delivery) Message(e *apikey.Event, attempts []Attempt) (*apikeysv1.Deli
 		State:          stateEnum[d.State],
 	}
 	m.ResponseStatus, m.ResponseBody, m.Error = d.Last.message()
-	switch resource := resource.(type) {
-	case *apikeysv1.ApiKey:
-		m.Payload.Resource = &apikeysv1.DeliveryPayload_ApiKey{ApiKey: resource}
-	case *apikeysv1.Webhook:
-		m.Payload.Resource = &apikeysv1.DeliveryPayload_Webhook{Webhook: resource}
-	}
 	for i := range attempts {
 		m.Attempts = append(m.Attempts, attempts[i].message())
 	}

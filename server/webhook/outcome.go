@@ -19,7 +19,10 @@ const (
 	ClassTimeout           ErrorClass = "timeout"            // not over in time
 	ClassInvalidResponse   ErrorClass = "invalid_response"   // what came is not HTTP, or too much of it
 	ClassHTTPStatus        ErrorClass = "http_status"        // an answer, but no 2xx
-	ClassEventGone         ErrorClass = "event_gone"         // nothing to send: the log no longer keeps the event
+
+	// What is no fault of the endpoint, and says nothing of it.
+	ClassEventGone ErrorClass = "event_gone" // nothing to send: the log no longer keeps the event
+	ClassInternal  ErrorClass = "internal"   // the delivery could not be sent
 )
 
 // Failure is why an attempt failed. Its message holds nothing of the url but, at
@@ -42,6 +45,11 @@ type Outcome struct {
 
 // Acknowledged reports whether the endpoint took the delivery.
 func (o *Outcome) Acknowledged() bool { return o.Failure == (Failure{}) }
+
+// Ours reports whether the attempt failed before it reached for the endpoint.
+func (o *Outcome) Ours() bool {
+	return o.Failure.Class == ClassEventGone || o.Failure.Class == ClassInternal
+}
 
 // judge sets the failure that the answer's status is, if it is one.
 func (o *Outcome) judge() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -27,6 +28,10 @@ const (
 	rescan = 10 * time.Second
 	// retryQueue is how long a worker waits after the queue could not be reached.
 	retryQueue = time.Second
+	// settleTries is how often results are tried to be settled, within their lease.
+	settleTries = 15
+	// releaseTime bounds how long giving a delivery back may take at the end.
+	releaseTime = 5 * time.Second
 )
 
 // WorkerConfig says what a Worker works with.
@@ -42,7 +47,8 @@ type WorkerConfig struct {
 	// PerWebhook bounds the attempts in flight to one webhook. Zero means 8.
 	PerWebhook int
 	// InFlight bounds the attempts in flight in all. Webhooks that fail get half of
-	// it at most. Zero means 512.
+	// it at most, and none more than a sixteenth of what is free. Zero means 512,
+	// or 16 times PerWebhook where that is more.
 	InFlight int
 	// Grace is how long attempts under way may go on once the worker is told to
 	// stop; those that are not over by then are given back, uncounted. Zero means
@@ -59,7 +65,6 @@ type WorkerConfig struct {
 // slow or has thousands waiting delays only itself.
 type Worker struct {
 	WorkerConfig
-	lease string
 	wake  chan struct{}
 	lanes lanes
 
@@ -70,7 +75,7 @@ type Worker struct {
 // NewWorker returns a worker. It starts nothing; Run sends.
 func NewWorker(c WorkerConfig) *Worker {
 	c.PerWebhook = positive(c.PerWebhook, 8)
-	c.InFlight = positive(c.InFlight, 512)
+	c.InFlight = positive(c.InFlight, max(512, maxShare*c.PerWebhook))
 	c.Grace = positive(c.Grace, 20*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -80,7 +85,6 @@ func NewWorker(c WorkerConfig) *Worker {
 	}
 	return &Worker{
 		WorkerConfig: c,
-		lease:        uuid.Must(uuid.NewV7()).String(),
 		wake:         make(chan struct{}, 1),
 		lanes:        lanes{byID: make(map[string]*lane), perWebhook: c.PerWebhook, inFlight: c.InFlight},
 		results:      make(chan Result, c.InFlight),
@@ -92,7 +96,7 @@ func (w *Worker) Wake(webhookIDs []string) {
 	if len(webhookIDs) == 0 {
 		return
 	}
-	w.lanes.due(webhookIDs, w.Now())
+	w.lanes.dueAt(w.Now(), webhookIDs...)
 	w.ring()
 }
 
@@ -112,16 +116,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
-		w.settleAll(context.WithoutCancel(ctx))
+		w.settleAll(attempts)
 	}()
 
 	w.claimAll(ctx, attempts)
 
 	grace := time.AfterFunc(w.Grace, cut)
 	w.flights.Wait()
-	grace.Stop()
 	close(w.results)
 	<-settled
+	grace.Stop()
 	w.Client.Close()
 	return nil
 }
@@ -132,24 +136,27 @@ func (w *Worker) claimAll(ctx, attempts context.Context) {
 	defer scan.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
-		wait := w.claim(ctx, attempts)
-		timer.Reset(wait)
+	for ctx.Err() == nil {
+		timer.Reset(w.claim(ctx, attempts))
 		select {
 		case <-ctx.Done():
-			return
 		case <-w.wake:
 		case <-timer.C:
 		case <-scan.C:
-			scan.Reset(rescan)
-			due, err := w.Queue.Due(ctx)
-			if err != nil {
-				w.problem(ctx, "The queue could not be looked through.", err)
-				continue
-			}
-			w.lanes.replace(due)
+			scan.Reset(w.scan(ctx))
 		}
 	}
+}
+
+// scan looks through the queue and returns when to do so again.
+func (w *Worker) scan(ctx context.Context) time.Duration {
+	due, err := w.Queue.Due(ctx)
+	if err != nil {
+		w.problem(ctx, "The queue could not be looked through.", err)
+		return retryQueue
+	}
+	w.lanes.scanned(due)
+	return rescan
 }
 
 // claim takes what is due as far as there is room, starts its attempts, and
@@ -161,57 +168,70 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 		if len(asks) == 0 || ctx.Err() != nil {
 			return wait
 		}
-		claims, next, err := w.Queue.Claim(ctx, asks, w.lease, now.Add(leaseLength))
+		lease := uuid.Must(uuid.NewV7()).String()
+		// Cut off in the middle, it could have taken what nobody sends.
+		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), asks, lease, now.Add(leaseLength))
 		if err != nil {
-			w.lanes.refused(asks)
+			w.lanes.refused(asks, now)
 			w.problem(ctx, "Deliveries could not be claimed.", err)
 			return retryQueue
 		}
-		w.lanes.claimed(asks, claims, next)
+		w.lanes.claimed(claims, next)
 		for i := range claims {
-			w.flights.Add(1)
-			go func() {
-				defer w.flights.Done()
-				w.attempt(attempts, &claims[i])
-			}()
+			w.flights.Go(func() { w.attempt(attempts, &claims[i]) })
 		}
 	}
 }
 
 // attempt makes one attempt and hands on what came of it.
 func (w *Worker) attempt(ctx context.Context, c *Claim) {
-	result := Result{DeliveryID: c.Delivery.ID, Trigger: c.Delivery.Trigger, StartedAt: w.Now()}
-	outcome, err := w.send(ctx, c)
+	result := Result{DeliveryID: c.Delivery.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger, StartedAt: w.Now()}
+	outcome := outcomeUnknown
+	defer func() {
+		w.lanes.done(c.Delivery.WebhookID, outcome)
+		w.ring()
+	}()
+	var err error
+	result.Outcome, err = w.send(ctx, c)
+	result.EndedAt = w.Now()
 	if err != nil {
-		// Ours, not the endpoint's: it is not counted.
-		w.lanes.done(c.Delivery.WebhookID, outcomeUnknown)
-		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.Grace)
-		defer cancel()
-		if err := w.Queue.Release(release, w.lease, []string{c.Delivery.ID}); err != nil {
-			w.problem(release, "A delivery could not be given back; it is due again when its lease ends.", err)
-		}
+		w.release(context.WithoutCancel(ctx), c)
 		return
 	}
-	result.Outcome = outcome
-	w.judge(context.WithoutCancel(ctx), c, &result)
-	w.results <- result
-	if outcome.Acknowledged() {
-		w.lanes.done(c.Delivery.WebhookID, outcomeGood)
-	} else {
-		w.lanes.done(c.Delivery.WebhookID, outcomeBad)
+	if !result.Outcome.Ours() {
+		if outcome = outcomeBad; result.Outcome.Acknowledged() {
+			outcome = outcomeGood
+		}
+		w.judge(context.WithoutCancel(ctx), c, &result)
 	}
-	w.ring()
+	w.results <- result
 }
 
-// send makes the attempt of a claim.
-func (w *Worker) send(ctx context.Context, c *Claim) (Outcome, error) {
+// release gives a claim back whose attempt was cut off.
+func (w *Worker) release(ctx context.Context, c *Claim) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
+	defer cancel()
+	if err := w.Queue.Release(ctx, c.Lease, []string{c.Delivery.ID}); err != nil {
+		w.problem(ctx, "A delivery could not be given back; it is due again when its lease ends.", err)
+	}
+}
+
+// send makes the attempt of a claim. An error means that it was cut off.
+func (w *Worker) send(ctx context.Context, c *Claim) (o Outcome, err error) {
+	// What one delivery breaks must not take the others along.
+	defer func() {
+		if p := recover(); p != nil {
+			w.Logger.Error("Sending a delivery panicked.", "delivery_id", c.Delivery.ID, "panic", p, "stack", string(debug.Stack()))
+			o, err = Outcome{Failure: Failure{ClassInternal, "The delivery could not be sent, which is our fault."}}, nil
+		}
+	}()
 	if c.Event.ID == "" {
 		return Outcome{Failure: Failure{ClassEventGone, "The log no longer keeps the event of this delivery."}}, nil
 	}
 	body, err := Body(nil, &c.Delivery, &c.Event)
 	if err != nil {
 		w.problem(ctx, "The body of a delivery could not be made.", err)
-		return Outcome{}, err
+		return Outcome{Failure: Failure{ClassInternal, "The body could not be made, which is our fault."}}, nil
 	}
 	return w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
 }
@@ -220,7 +240,7 @@ func (w *Worker) send(ctx context.Context, c *Claim) (Outcome, error) {
 // anything.
 func (w *Worker) judge(ctx context.Context, c *Claim, r *Result) {
 	after := c.Delivery
-	attempt := after.Settle(r.Outcome, r.Trigger, r.StartedAt, w.Backoff, w.Now())
+	attempt := after.Settle(r.Outcome, r.Trigger, r.StartedAt, w.Backoff, r.EndedAt)
 	rule := func(hook *Webhook, now time.Time) []apikey.EventType {
 		if attempt.Acknowledged() {
 			w.Rules.AttemptSucceeded(hook)
@@ -239,37 +259,46 @@ func (w *Worker) judge(ctx context.Context, c *Claim, r *Result) {
 }
 
 // settleAll settles results, those that have come together in one transaction,
-// until there are no more.
+// until there are no more. Once ctx has ended it waits for nothing.
 func (w *Worker) settleAll(ctx context.Context) {
 	for first := range w.results {
 		batch := append(make([]Result, 0, maxSettle), first)
-		for len(batch) < maxSettle {
+		for more := true; more && len(batch) < maxSettle; {
 			select {
 			case r, ok := <-w.results:
-				if !ok {
-					w.settle(ctx, batch)
-					return
+				if more = ok; ok {
+					batch = append(batch, r)
 				}
-				batch = append(batch, r)
-				continue
 			default:
+				more = false
 			}
-			break
 		}
 		w.settle(ctx, batch)
 	}
 }
 
+// settle settles results. While the queue cannot be reached they wait, and new
+// attempts with them, as long as their leases surely hold.
 func (w *Worker) settle(ctx context.Context, batch []Result) {
-	settled, err := w.Queue.Settle(ctx, w.lease, batch, w.Backoff)
-	if err != nil {
-		// They are sent again when their lease ends: at least once, not exactly.
-		w.problem(ctx, "Attempts could not be settled; their deliveries will be sent again.", err)
-		return
+	var settled []Delivery
+	for try := 1; ; try++ {
+		var err error
+		if settled, err = w.Queue.Settle(context.WithoutCancel(ctx), batch, w.Backoff); err == nil {
+			break
+		}
+		if try == settleTries || ctx.Err() != nil {
+			// At least once, not exactly.
+			w.problem(context.WithoutCancel(ctx), "Attempts could not be settled; their deliveries will be sent again.", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryQueue):
+		}
 	}
-	for _, s := range settled {
-		if !s.Delivery.NextAttemptAt.IsZero() {
-			w.lanes.dueAt(s.Delivery.WebhookID, s.Delivery.NextAttemptAt)
+	for i := range settled {
+		if at := settled[i].NextAttemptAt; !at.IsZero() {
+			w.lanes.dueAt(at, settled[i].WebhookID)
 		}
 	}
 	w.ring()

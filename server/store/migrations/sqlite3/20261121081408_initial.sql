@@ -19,7 +19,7 @@ CREATE TABLE `deliveries` (`id` text NOT NULL, `webhook_id` text NOT NULL, `orga
 -- Create index "delivery_webhook_id_event_position" to table: "deliveries"
 CREATE UNIQUE INDEX `delivery_webhook_id_event_position` ON `deliveries` (`webhook_id`, `event_position`);
 -- Create index "delivery_webhook_id_due_at" to table: "deliveries"
-CREATE INDEX `delivery_webhook_id_due_at` ON `deliveries` (`webhook_id`, `due_at`);
+CREATE INDEX `delivery_webhook_id_due_at` ON `deliveries` (`webhook_id`, `due_at`) WHERE due_at IS NOT NULL;
 -- Create index "delivery_organization_id_id" to table: "deliveries"
 CREATE INDEX `delivery_organization_id_id` ON `deliveries` (`organization_id`, `id`);
 -- Create "delivery_attempts" table

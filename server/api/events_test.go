@@ -1,0 +1,226 @@
+package api_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
+)
+
+// list returns all pages of a list.
+func (r *rig) list(req *apikeysv1.ListEventsRequest, pairs ...string) (events []*apikeysv1.Event, pages int) {
+	r.Helper()
+	for {
+		resp, err := r.events.ListEvents(r.as("", pairs...), req)
+		r.must(err)
+		events = append(events, resp.GetEvents()...)
+		pages++
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
+			return events, pages
+		}
+	}
+}
+
+func resources(events []*apikeysv1.Event) (ids []string) {
+	for _, e := range events {
+		ids = append(ids, e.GetResourceId())
+	}
+	return ids
+}
+
+func TestListEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		var ids []string
+		for range 7 {
+			ids = append(ids, r.create(&apikeysv1.CreateApiKeyRequest{}).GetId())
+		}
+		other := r.create(&apikeysv1.CreateApiKeyRequest{}, "x-organization-id", "org_other").GetId()
+		_, err := r.keys.RevokeApiKey(r.as(""), &apikeysv1.RevokeApiKeyRequest{Id: ids[2]})
+		r.must(err)
+
+		all, pages := r.list(&apikeysv1.ListEventsRequest{PageSize: 3})
+		if got, want := resources(all), append(slices.Clone(ids), ids[2]); !slices.Equal(got, want) || pages != 3 {
+			t.Errorf("got %v on %d pages, want %v", got, pages, want)
+		}
+		// A last page that is full has no next.
+		if _, pages := r.list(&apikeysv1.ListEventsRequest{PageSize: 4}); pages != 2 {
+			t.Errorf("%d pages", pages)
+		}
+		for name, c := range map[string]struct {
+			req  *apikeysv1.ListEventsRequest
+			org  string
+			want []string
+		}{
+			"start":                 {&apikeysv1.ListEventsRequest{After: "start"}, "", append(slices.Clone(ids), ids[2])},
+			"after":                 {&apikeysv1.ListEventsRequest{After: all[5].GetCursor()}, "", []string{ids[6], ids[2]}},
+			"after the last":        {&apikeysv1.ListEventsRequest{After: all[7].GetCursor()}, "", nil},
+			"type":                  {&apikeysv1.ListEventsRequest{Types: []string{"api_key.revoked"}}, "", []string{ids[2]}},
+			"types":                 {&apikeysv1.ListEventsRequest{Types: []string{"api_key.revoked", "api_key.created"}, PageSize: 1}, "", append(slices.Clone(ids), ids[2])},
+			"resource":              {&apikeysv1.ListEventsRequest{ResourceIds: []string{ids[2], "nothing"}}, "", []string{ids[2], ids[2]}},
+			"of another":            {&apikeysv1.ListEventsRequest{ResourceIds: []string{other}}, "", nil},
+			"other organization":    {&apikeysv1.ListEventsRequest{}, "org_other", []string{other}},
+			"all organizations":     {&apikeysv1.ListEventsRequest{PageSize: 2}, "*", append(slices.Clone(ids), other, ids[2])},
+			"all, after one's":      {&apikeysv1.ListEventsRequest{After: all[6].GetCursor()}, "*", []string{other, ids[2]}},
+			"unknown organization":  {&apikeysv1.ListEventsRequest{}, "org_unknown", nil},
+			"token before after":    {&apikeysv1.ListEventsRequest{PageToken: r.cursors.Seal(feed.PurposePage, 6, "org_default"), After: "nonsense"}, "", []string{ids[6], ids[2]}},
+			"heartbeat's of nobody": {&apikeysv1.ListEventsRequest{After: r.cursors.Seal(feed.PurposeCursor, 8, "org_default")}, "", []string{ids[2]}},
+		} {
+			if c.org == "" {
+				c.org = "org_default"
+			}
+			got, _ := r.list(c.req, "x-organization-id", c.org)
+			if diff := cmp.Diff(c.want, resources(got)); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	})
+}
+
+// The list and the stream show the same event, and it stays what it was.
+func TestEventStaysAsItWas(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
+		k := r.create(&apikeysv1.CreateApiKeyRequest{Label: "first", OwnerId: "ann", Metadata: map[string]string{"a": "b"}})
+		seen := s.event(apikey.KeyCreated)
+		s.cancel()
+		time.Sleep(time.Hour)
+		_, err := r.keys.DeleteApiKey(r.as(""), &apikeysv1.DeleteApiKeyRequest{Id: k.GetId()})
+		r.must(err)
+		listed, _ := r.list(&apikeysv1.ListEventsRequest{PageSize: 1})
+		if diff := cmp.Diff(seen, listed[0], protocmp.Transform(), protocmp.IgnoreFields(&apikeysv1.Event{}, "cursor")); diff != "" {
+			t.Error(diff)
+		}
+		k.Secret = seen.GetApiKey().GetSecret()
+		if diff := cmp.Diff(k, seen.GetApiKey(), protocmp.Transform()); diff != "" {
+			t.Errorf("the key as it was answered, and in the event: %s", diff)
+		}
+	})
+}
+
+// Each cursor that cannot be used has its own answer, in the list and in the
+// stream.
+func TestCursorsThatCannotBeUsed(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		for range 5 {
+			r.create(&apikeysv1.CreateApiKeyRequest{})
+		}
+		deleted, err := r.store.DeleteEventsBefore(r.Context(), time.Now().Add(time.Hour), 3)
+		if r.must(err); deleted != 3 {
+			t.Fatal(deleted)
+		}
+		otherDatabase, err := feed.NewCursors("database_2", cursorKeys)
+		r.must(err)
+		otherKey, err := feed.NewCursors(databaseID, []apikey.NamedKey{{ID: "c_2", Key: []byte(strings.Repeat("x", 32))}})
+		r.must(err)
+		const org = "org_default"
+		for name, c := range map[string]struct {
+			cursor string
+			code   codes.Code
+			reason string
+		}{
+			"forged":             {"AAAAAAAAAAAAAAAA", codes.InvalidArgument, "CURSOR_INVALID"},
+			"another word":       {"now", codes.InvalidArgument, "CURSOR_INVALID"},
+			"under another key":  {otherKey.Seal(feed.PurposeCursor, 4, org), codes.InvalidArgument, "CURSOR_INVALID"},
+			"page token":         {r.cursors.Seal(feed.PurposePage, 4, org), codes.InvalidArgument, "CURSOR_WRONG_PLACE"},
+			"other database":     {otherDatabase.Seal(feed.PurposeCursor, 4, org), codes.InvalidArgument, "CURSOR_WRONG_DATABASE"},
+			"other organization": {r.cursors.Seal(feed.PurposeCursor, 4, "org_other"), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
+			"all organizations":  {r.cursors.Seal(feed.PurposeCursor, 4, ""), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
+			"ahead":              {r.cursors.Seal(feed.PurposeCursor, 6, org), codes.InvalidArgument, "CURSOR_AHEAD"},
+			"expired":            {r.cursors.Seal(feed.PurposeCursor, 2, org), codes.OutOfRange, "CURSOR_EXPIRED"},
+			"too long":           {strings.Repeat("A", 257), codes.InvalidArgument, "INVALID_ARGUMENT"},
+			"at the floor":       {r.cursors.Seal(feed.PurposeCursor, 3, org), codes.OK, ""},
+			"at the newest":      {r.cursors.Seal(feed.PurposeCursor, 5, org), codes.OK, ""},
+		} {
+			t.Log(name)
+			check := func(err error) {
+				if c.code == codes.OK {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				info := checkFailure(t, err, c.code, c.reason)
+				oldest := info.GetMetadata()["oldest"]
+				if (oldest != "") != (c.code == codes.OutOfRange) {
+					t.Errorf("oldest is %q", oldest)
+				}
+				if oldest != "" {
+					resp, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{After: oldest})
+					if r.must(err); len(resp.GetEvents()) != 2 {
+						t.Errorf("after the oldest: %v", resp)
+					}
+				}
+			}
+			_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{After: c.cursor})
+			check(err)
+			s := r.open(r.as(""), &apikeysv1.WatchEventsRequest{After: c.cursor})
+			_, err = s.Recv()
+			check(err)
+			s.cancel()
+		}
+		for name, c := range map[string]struct{ token, reason string }{
+			"cursor":  {r.cursors.Seal(feed.PurposeCursor, 4, org), "CURSOR_WRONG_PLACE"},
+			"forged":  {"start", "CURSOR_INVALID"},
+			"expired": {r.cursors.Seal(feed.PurposePage, 1, org), "CURSOR_EXPIRED"},
+		} {
+			t.Log("page token:", name)
+			_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{PageToken: c.token})
+			checkFailure(t, err, status.Code(err), c.reason)
+		}
+	})
+}
+
+func TestUnknownTypes(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		types := []string{"api_key.created", "api_key.exploded"}
+		_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{Types: types})
+		if checkFailure(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); !strings.Contains(err.Error(), "types[1]") {
+			t.Error(err)
+		}
+		r.open(r.as(""), &apikeysv1.WatchEventsRequest{Types: types}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
+		r.open(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 301}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
+		k := r.create(&apikeysv1.CreateApiKeyRequest{Scopes: []string{"api_keys.read"}})
+		r.open(r.as(k.GetSecret()), &apikeysv1.WatchEventsRequest{}).end(codes.PermissionDenied, "INSUFFICIENT_SCOPE")
+		r.open(r.as("sk_nonsense"), &apikeysv1.WatchEventsRequest{}).end(codes.Unauthenticated, "UNAUTHENTICATED")
+	})
+}
+
+// Retention that passes a watcher ends its stream with a way on; it never jumps.
+func TestRetentionPassesAWatcher(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		for range 300 {
+			r.create(&apikeysv1.CreateApiKeyRequest{})
+		}
+		s := r.watchSlowly("", "start")
+		s.take()
+		if _, err := r.store.DeleteEventsBefore(r.Context(), time.Now().Add(time.Hour), 200); err != nil {
+			t.Fatal(err)
+		}
+		for position := int64(2); ; position++ {
+			select {
+			case <-s.gate:
+			case <-time.After(time.Second):
+			}
+			m, err := s.Recv()
+			if err != nil {
+				oldest := checkFailure(t, err, codes.OutOfRange, "CURSOR_EXPIRED").GetMetadata()["oldest"]
+				if got, err := r.cursors.Open(feed.PurposeCursor, oldest, "org_default"); got != 200 || err != nil || position < 100 {
+					t.Errorf("after position %d the oldest is %d, %v", position, got, err)
+				}
+				break
+			}
+			if got, err := r.cursors.Open(feed.PurposeCursor, m.GetCursor(), "org_default"); got != position || err != nil {
+				t.Fatalf("got position %d, %v, want %d", got, err, position)
+			}
+		}
+	})
+}

@@ -1,0 +1,360 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/api"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
+)
+
+// A logged event is one of the log as it was read when everything was over.
+type logged struct {
+	position     int64
+	id           string
+	organization string
+	kind         apikey.EventType
+	resource     string
+}
+
+// A seen message is one that a watcher received: an event, or a heartbeat where
+// id is empty. position is that of its cursor.
+type seen struct {
+	position int64
+	id       string
+}
+
+// A history is all that one watcher saw, over all its connections.
+type history struct {
+	name   string
+	filter apikey.EventFilter
+	// from is the position after which it began to watch.
+	from int64
+	seen []seen
+}
+
+// check holds a history against the log. What it has seen is
+//
+//   - ordered and unique: each event once, in the order of the log
+//   - complete and resumable: no wanted event is missing, across all cuts
+//   - filter-exact: no event came that was not wanted
+//   - heartbeat-honest: no wanted event at or before a heartbeat came after it
+//
+// up to its last message, and the last message is at the end of the log.
+func (h *history) check(log []logged) (faults []string) {
+	fault := func(format string, args ...any) {
+		faults = append(faults, h.name+": "+fmt.Sprintf(format, args...))
+	}
+	wants := func(e logged) bool {
+		return h.filter.Wants(&apikey.Event{OrganizationID: e.organization, Type: e.kind, ResourceID: e.resource})
+	}
+	at := h.from
+	for _, m := range h.seen {
+		if m.position < at || m.position == at && m.id != "" {
+			fault("%+v came after position %d", m, at)
+			continue
+		}
+		for _, e := range log {
+			switch {
+			case e.position <= at || e.position > m.position || !wants(e):
+			case e.position == m.position && e.id == m.id:
+			default:
+				fault("%+v was not seen before %+v", e, m)
+			}
+		}
+		if m.id != "" {
+			i := slices.IndexFunc(log, func(e logged) bool { return e.id == m.id })
+			if i < 0 || log[i].position != m.position {
+				fault("%+v is not in the log there", m)
+			} else if !wants(log[i]) {
+				fault("%+v was not wanted", log[i])
+			}
+		}
+		at = m.position
+	}
+	if n := len(log); n > 0 && at < log[n-1].position {
+		fault("it ends at %d, the log at %d", at, log[n-1].position)
+	}
+	return faults
+}
+
+// The checker finds what it is there to find.
+func TestCheckerOfHistories(t *testing.T) {
+	log := []logged{
+		{1, "e1", "a", apikey.KeyCreated, "k1"},
+		{2, "e2", "b", apikey.KeyCreated, "k2"},
+		{3, "e3", "a", apikey.KeyUpdated, "k1"},
+		{4, "e4", "a", apikey.KeyDeleted, "k1"},
+		{5, "e5", "b", apikey.KeyDeleted, "k2"},
+	}
+	good := []seen{{0, ""}, {1, "e1"}, {2, ""}, {3, "e3"}, {3, ""}, {4, "e4"}, {5, ""}}
+	for name, c := range map[string]struct {
+		seen []seen
+		want string
+	}{
+		"good":               {good, ""},
+		"a duplicate":        {slices.Insert(slices.Clone(good), 2, seen{1, "e1"}), "came after"},
+		"a swap":             {[]seen{{3, "e3"}, {1, "e1"}, {4, "e4"}, {5, ""}}, "came after"},
+		"a loss":             {slices.Delete(slices.Clone(good), 3, 5), "not seen before"},
+		"of another":         {slices.Insert(slices.Clone(good), 2, seen{2, "e2"}), "not wanted"},
+		"a false heartbeat":  {slices.Insert(slices.Clone(good), 1, seen{1, ""}), "not seen before"},
+		"a heartbeat behind": {slices.Insert(slices.Clone(good), 6, seen{3, ""}), "came after"},
+		"a false cursor":     {slices.Replace(slices.Clone(good), 3, 4, seen{4, "e3"}), "not in the log there"},
+		"an early end":       {good[:5], "it ends at"},
+	} {
+		h := history{filter: apikey.EventFilter{Organization: "a"}, seen: c.seen}
+		faults := strings.Join(h.check(log), "\n")
+		if (faults == "") != (c.want == "") || !strings.Contains(faults, c.want) {
+			t.Errorf("%s: got %q, want %q", name, faults, c.want)
+		}
+	}
+}
+
+// listen opens the rig's services to the network, and returns a connection.
+func (r *rig) listen() *grpc.ClientConn {
+	r.Helper()
+	server := grpc.NewServer(
+		grpc.ChainUnaryInterceptor(r.api.Unary()...), grpc.ChainStreamInterceptor(r.api.Stream()...),
+		grpc.ForceServerCodecV2(api.NewCodec()))
+	r.api.Register(server)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r.must(err)
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	r.must(err)
+	r.Cleanup(func() {
+		conn.Close()
+		r.api.EndStreams()
+		server.Stop()
+		<-done
+	})
+	return conn
+}
+
+// load is many writers, and how far they are.
+type load struct {
+	mu      sync.Mutex
+	moved   *sync.Cond
+	done    int   // changes that were answered
+	over    bool  // no more will be
+	end     int64 // position of the last, once it is over
+	changes map[string]int
+}
+
+// answered notes an answered change of a key.
+func (l *load) answered(event apikey.EventType, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done++
+	l.changes[string(event)+" "+id]++
+	l.moved.Broadcast()
+}
+
+// await waits until n more changes were answered, or there are no more.
+func (l *load) await(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for end := l.done + n; l.done < end && !l.over; {
+		l.moved.Wait()
+	}
+}
+
+// passed reports whether position is at the end of the log.
+func (l *load) passed(position int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over && position >= l.end
+}
+
+var historyOrganizations = []string{"org_a", "org_b", "org_c"}
+
+// write makes changes of keys of random organizations, a life of a key at a time.
+func (l *load) write(r *rig, lives int, random *rand.Rand) error {
+	for range lives {
+		ctx := r.as("", "x-organization-id", historyOrganizations[random.IntN(3)])
+		created, err := r.keys.CreateApiKey(ctx, &apikeysv1.CreateApiKeyRequest{Label: "key"})
+		if err != nil {
+			return err
+		}
+		id := created.GetApiKey().GetId()
+		l.answered(apikey.KeyCreated, id)
+		for i := range random.IntN(4) {
+			if _, err := r.keys.UpdateApiKey(ctx, &apikeysv1.UpdateApiKeyRequest{
+				Id: id, ApiKey: &apikeysv1.ApiKey{Label: fmt.Sprint("label ", i)}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}},
+			}); err != nil {
+				return err
+			}
+			l.answered(apikey.KeyUpdated, id)
+		}
+		if random.IntN(2) == 0 {
+			if _, err := r.keys.RevokeApiKey(ctx, &apikeysv1.RevokeApiKeyRequest{Id: id}); err != nil {
+				return err
+			}
+			l.answered(apikey.KeyRevoked, id)
+		}
+		if random.IntN(2) == 0 {
+			if _, err := r.keys.DeleteApiKey(ctx, &apikeysv1.DeleteApiKeyRequest{Id: id}); err != nil {
+				return err
+			}
+			l.answered(apikey.KeyDeleted, id)
+		}
+	}
+	return nil
+}
+
+// A manner is how a watcher behaves.
+type manner struct {
+	slow int // changes that it lets pass between messages
+	cut  int // messages after which it is cut, about
+	late int // changes that it lets pass before it begins
+	from string
+}
+
+// watchHistory watches until the load is over and it has come to the end.
+func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *history, m manner, random *rand.Rand) error {
+	l.await(m.late)
+	organization := h.filter.Organization
+	if organization == "" {
+		organization = "*"
+	}
+	req := &apikeysv1.WatchEventsRequest{After: m.from, ResourceIds: h.filter.ResourceIDs, HeartbeatSeconds: 1}
+	for _, t := range h.filter.Types {
+		req.Types = append(req.Types, string(t))
+	}
+	for over := false; !over; {
+		ctx, cancel := context.WithCancel(r.as("", "x-organization-id", organization))
+		stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(ctx, req)
+		if err != nil {
+			cancel()
+			return err
+		}
+		for left := 1 + random.IntN(2*m.cut+1); !over && (m.cut == 0 || left > 0); left-- {
+			message, err := stream.Recv()
+			if err != nil {
+				cancel()
+				return err
+			}
+			position, err := r.cursors.Open(feed.PurposeCursor, message.GetCursor(), h.filter.Organization)
+			if err != nil {
+				cancel()
+				return err
+			}
+			if len(h.seen) == 0 {
+				h.from = position
+			}
+			h.seen = append(h.seen, seen{position, message.GetEvent().GetId()})
+			req.After = message.GetCursor()
+			over = l.passed(position)
+			l.await(m.slow)
+		}
+		cancel()
+		for { // The end of a stream that was cut is of no interest, but it has one.
+			if _, err := stream.Recv(); err != nil {
+				if status.Code(err) != codes.Canceled {
+					return err
+				}
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// TestHistories lets writers and watchers of all manners at the service, over both
+// connections, with a tail that is far too small for the slow.
+func TestHistories(t *testing.T) {
+	r := newRig(t)
+	conns := map[string]grpc.ClientConnInterface{"network": r.listen(), "inside": r.conn}
+	l := &load{changes: make(map[string]int)}
+	l.moved = sync.NewCond(&l.mu)
+	known := r.create(&apikeysv1.CreateApiKeyRequest{}, "x-organization-id", "org_a").GetId()
+	l.answered(apikey.KeyCreated, known)
+
+	filters := map[string]apikey.EventFilter{
+		"all":      {},
+		"one":      {Organization: "org_a"},
+		"types":    {Organization: "org_b", Types: []apikey.EventType{apikey.KeyRevoked, apikey.KeyDeleted}},
+		"resource": {ResourceIDs: []string{known}},
+	}
+	manners := map[string]manner{
+		"eager":           {},
+		"from the oldest": {from: "start"},
+		"slow":            {slow: 5},
+		"cut":             {cut: 10},
+		"late, slow, cut": {slow: 3, cut: 20, late: 100, from: "start"},
+	}
+	var watchers, writers sync.WaitGroup
+	var histories []*history
+	n := uint64(0)
+	for connName, conn := range conns {
+		for filterName, filter := range filters {
+			for mannerName, m := range manners {
+				h := &history{name: connName + ", " + filterName + ", " + mannerName, filter: filter}
+				histories = append(histories, h)
+				n++
+				random := rand.New(rand.NewPCG(n, 1))
+				watchers.Go(func() {
+					if err := watchHistory(r, conn, l, h, m, random); err != nil {
+						t.Errorf("%s: %v", h.name, err)
+					}
+				})
+			}
+		}
+	}
+	for i := range 6 {
+		writers.Go(func() {
+			if err := l.write(r, 40, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	_, newest, err := r.store.EventBounds(t.Context())
+	r.must(err)
+	l.mu.Lock()
+	l.over, l.end = true, newest
+	l.moved.Broadcast()
+	l.mu.Unlock()
+	watchers.Wait()
+
+	all, _ := r.list(&apikeysv1.ListEventsRequest{PageSize: 100}, "x-organization-id", "*")
+	var log []logged
+	for _, e := range all {
+		position, err := r.cursors.Open(feed.PurposeCursor, e.GetCursor(), "")
+		r.must(err)
+		kind := apikey.EventType(e.GetType())
+		log = append(log, logged{position, e.GetId(), e.GetOrganizationId(), kind, e.GetResourceId()})
+		l.changes[string(kind)+" "+e.GetResourceId()]--
+	}
+	for change, n := range l.changes {
+		if n != 0 {
+			t.Errorf("%s was answered %d times more than the log has it", change, n)
+		}
+	}
+	total := 0
+	for _, h := range histories {
+		if m := manners[strings.SplitN(h.name, ", ", 3)[2]]; m.from == "start" && h.from != 0 {
+			t.Errorf("%s begins at %d", h.name, h.from)
+		}
+		for _, fault := range h.check(log) {
+			t.Error(fault)
+		}
+		total += len(h.seen)
+	}
+	t.Logf("%d changes, %d watchers, %d messages", len(log), len(histories), total)
+}

@@ -1,0 +1,67 @@
+package apikey
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNewPeriod(t *testing.T) {
+	now := day("2026-03-01T12:34:56Z")
+	for _, c := range []struct {
+		g            Granularity
+		since, until string
+		want         [2]string
+		problem      []string
+	}{
+		{Hourly, "", "", [2]string{"2026-02-28T13:00:00Z", "2026-03-01T13:00:00Z"}, nil},
+		{Daily, "", "", [2]string{"2026-01-31T00:00:00Z", "2026-03-02T00:00:00Z"}, nil},
+		{Hourly, "2026-03-01T10:59:59Z", "2026-03-01T11:00:00Z", [2]string{"2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"}, nil},
+		{Hourly, "2026-03-01T10:59:59Z", "2026-03-01T11:00:00.001Z", [2]string{"2026-03-01T10:00:00Z", "2026-03-01T12:00:00Z"}, nil},
+		{Daily, "2026-02-28T23:00:00+02:00", "", [2]string{"2026-02-28T00:00:00Z", "2026-03-02T00:00:00Z"}, nil},
+		{Hourly, "", "2025-01-01T00:00:00Z", [2]string{"2024-12-31T00:00:00Z", "2025-01-01T00:00:00Z"}, nil},
+		{Hourly, "2026-03-01T13:00:00Z", "", [2]string{}, []string{"since"}},
+		{Hourly, "2026-03-01T11:00:00Z", "2026-03-01T11:00:00Z", [2]string{}, []string{"since"}},
+		{Hourly, "2026-01-01T00:00:00Z", "", [2]string{}, []string{"since"}}, // too many
+	} {
+		var since, until time.Time
+		if c.since != "" {
+			since = day(c.since)
+		}
+		if c.until != "" {
+			until = day(c.until)
+		}
+		p, err := NewPeriod(c.g, since, until, now)
+		if got := fieldsOf(err); !slices.Equal(got, c.problem) {
+			t.Errorf("%s to %s: %v", c.since, c.until, err)
+		} else if err == nil && (!p.Since.Equal(day(c.want[0])) || !p.Until.Equal(day(c.want[1]))) {
+			t.Errorf("%s to %s: %v to %v, want %v", c.since, c.until, p.Since, p.Until, c.want)
+		}
+	}
+	p := Period{Hourly, day("2026-03-01T11:00:00Z"), day("2026-03-01T13:00:00Z")}
+	for now, want := range map[time.Time]time.Duration{
+		p.Since.Add(-1): 0, p.Since.Add(time.Minute): time.Minute, p.Until: 2 * time.Hour, p.Until.Add(time.Hour): 2 * time.Hour,
+	} {
+		if got := p.Passed(now); got != want {
+			t.Errorf("at %v %v have passed, want %v", now, got, want)
+		}
+	}
+}
+
+func TestFillAndTotal(t *testing.T) {
+	p := Period{Hourly, day("2026-03-01T11:00:00Z"), day("2026-03-01T14:00:00Z")}
+	found := []Bucket{
+		{p.Since, map[Code]int64{CodeValid: 2, CodeExpired: 1}},
+		{p.Since.Add(2 * time.Hour), map[Code]int64{CodeValid: 3}},
+		{p.Until, map[Code]int64{CodeValid: 9}}, // outside
+	}
+	want := []Bucket{found[0], {Start: p.Since.Add(time.Hour)}, found[1]}
+	if diff := cmp.Diff(want, p.Fill(found)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[Code]int64{CodeValid: 5, CodeExpired: 1}, Total(found[:2])); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,89 @@
+package feed_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
+)
+
+var (
+	newKey = apikey.NamedKey{ID: "c_2", Key: []byte(strings.Repeat("n", 32))}
+	oldKey = apikey.NamedKey{ID: "c_1", Key: []byte(strings.Repeat("o", 32))}
+)
+
+func newCursors(tb testing.TB, database string, keys ...apikey.NamedKey) *feed.Cursors {
+	tb.Helper()
+	c, err := feed.NewCursors(database, keys)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func TestCursors(t *testing.T) {
+	c := newCursors(t, "db", newKey, oldKey)
+	seal := func(c *feed.Cursors, p feed.Purpose, organization string) string {
+		return c.Seal(p, 1234567, organization)
+	}
+	good := seal(c, feed.PurposeCursor, "org_a")
+	flipped := []byte(good)
+	flipped[40] ^= 1
+	cases := map[string]struct {
+		cursor, organization string
+		want                 error
+	}{
+		"good":                          {good, "org_a", nil},
+		"under the key before":          {seal(newCursors(t, "db", oldKey), feed.PurposeCursor, "org_a"), "org_a", nil},
+		"of one, read by all":           {good, "", nil},
+		"of all, read by all":           {seal(c, feed.PurposeCursor, ""), "", nil},
+		"of all, read by one":           {seal(c, feed.PurposeCursor, ""), "org_a", feed.ErrOtherOrganization},
+		"of another organization":       {good, "org_b", feed.ErrOtherOrganization},
+		"of another database":           {seal(newCursors(t, "other", newKey), feed.PurposeCursor, "org_a"), "org_a", feed.ErrOtherDatabase},
+		"under another key":             {seal(newCursors(t, "db", apikey.NamedKey{Key: []byte(strings.Repeat("x", 32))}), feed.PurposeCursor, "org_a"), "org_a", feed.ErrForged},
+		"for a page":                    {seal(c, feed.PurposePage, "org_a"), "org_a", feed.ErrOtherPurpose},
+		"for a page of the key before":  {seal(newCursors(t, "db", oldKey), feed.PurposePage, "org_a"), "org_a", feed.ErrOtherPurpose},
+		"empty":                         {"", "org_a", feed.ErrForged},
+		"a word":                        {"start", "org_a", feed.ErrForged},
+		"a number":                      {"1234567", "org_a", feed.ErrForged},
+		"cut":                           {good[:len(good)-1], "org_a", feed.ErrForged},
+		"longer":                        {good + "A", "org_a", feed.ErrForged},
+		"one bit changed":               {string(flipped), "org_a", feed.ErrForged},
+		"padded":                        {good + "=", "org_a", feed.ErrForged},
+		"other letters of the same":     {alias(good), "org_a", feed.ErrForged},
+		"zeros":                         {base64.RawURLEncoding.EncodeToString(make([]byte, 68)), "org_a", feed.ErrForged},
+		"line breaks, which base64 has": {good[:20] + "\n" + good[20:], "org_a", feed.ErrForged},
+	}
+	for name, tc := range cases {
+		position, err := c.Open(feed.PurposeCursor, tc.cursor, tc.organization)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tc.want)
+		}
+		if tc.want == nil && position != 1234567 {
+			t.Errorf("%s: got %d", name, position)
+		}
+	}
+	if again := seal(c, feed.PurposeCursor, "org_a"); again == good || len(again) != len(seal(c, feed.PurposePage, strings.Repeat("o", 128))) {
+		t.Error("a cursor tells something of what is in it")
+	}
+}
+
+// alias returns another text with the same bytes, in the bits that base64 leaves
+// over, or one that is certainly wrong where there are none.
+func alias(text string) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(letters, text[len(text)-1])
+	return text[:len(text)-1] + letters[last^1:last^1+1]
+}
+
+func TestCursorKeys(t *testing.T) {
+	if _, err := feed.NewCursors("db", nil); err == nil {
+		t.Error("no key is enough")
+	}
+	if _, err := feed.NewCursors("db", []apikey.NamedKey{{ID: "c_1", Key: []byte("short")}}); err == nil || strings.Contains(err.Error(), "short") {
+		t.Errorf("a short key: %v", err)
+	}
+}

@@ -1,0 +1,383 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+var deliveryTests = map[string]func(*testing.T, *fixture){
+	"DeliveriesOfAChange":   testDeliveriesOfAChange,
+	"DeliveriesOfAGroup":    testDeliveriesOfAGroup,
+	"DeliveriesAboutItself": testDeliveriesAboutItself,
+	"DeliveryIsFrozen":      testDeliveryIsFrozen,
+	"TestDelivery":          testTestDelivery,
+	"ChangeDelivery":        testChangeDelivery,
+	"DeliveryFilters":       testDeliveryFilters,
+	"DeliveryBound":         testDeliveryBound,
+	"DeliveriesAreDeleted":  testDeliveriesAreDeleted,
+}
+
+// deliveries returns all deliveries of an organization, "" for all.
+func (f *fixture) deliveries(tb testing.TB, filter store.DeliveryFilter) []store.DeliveryOf {
+	tb.Helper()
+	list, next, err := f.Deliveries(tb.Context(), filter, "", 1000)
+	if err != nil || next != "" {
+		tb.Fatalf("list deliveries: next %q, %v", next, err)
+	}
+	return list
+}
+
+// wantDeliveries compares the states of a webhook's deliveries, oldest first.
+func (f *fixture) wantDeliveries(tb testing.TB, webhookID string, want ...webhook.DeliveryState) {
+	tb.Helper()
+	var got []webhook.DeliveryState
+	for _, d := range f.deliveries(tb, store.DeliveryFilter{WebhookID: webhookID}) {
+		got = append(got, d.State)
+	}
+	wantSame(tb, "states", want, got)
+}
+
+// about returns the events of a webhook's deliveries, as type and label.
+func (f *fixture) about(tb testing.TB, webhookID string) (all []string) {
+	tb.Helper()
+	for _, d := range f.deliveries(tb, store.DeliveryFilter{WebhookID: webhookID}) {
+		text := string(d.Event)
+		if k, err := d.Of.Key(); err == nil && k.Secret.Mask != "" {
+			text += " " + k.Label
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+func testDeliveriesOfAChange(t *testing.T, f *fixture) {
+	all := f.hook(t, nil)
+	one := f.hook(t, func(w *webhook.Webhook) {
+		w.Events, w.Format, w.URL = []apikey.EventType{apikey.KeyUpdated}, webhook.FormatStandard, "https://example.com/one"
+	})
+	f.hook(t, func(w *webhook.Webhook) { w.Enabled = false })
+	f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" })
+	var due []string
+	f.OnCommit(func(c store.Commit) { due = append(due, c.Due...) })
+	f.clock.advance(time.Minute)
+	k := f.create(t, label(1))
+	if _, err := f.update(t.Context(), k.ID, label(2)); err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "of all", []string{"api_key.created key 1", "api_key.updated key 2"}, f.about(t, all.ID))
+	wantSame(t, "of one", []string{"api_key.updated key 2"}, f.about(t, one.ID))
+	if list := f.deliveries(t, store.DeliveryFilter{}); len(list) != 3 {
+		t.Errorf("%d deliveries", len(list))
+	}
+	wantSame(t, "due", []string{all.ID, all.ID, one.ID}, due)
+
+	got := f.deliveries(t, store.DeliveryFilter{WebhookID: one.ID})[0]
+	event := f.events(t, 5)[0]
+	want := webhook.NewDelivery(&one, &event, webhook.TriggerSchedule, f.clock.stored())
+	want.ID = got.ID
+	wantSame(t, "delivery", want, got.Delivery)
+	wantSame(t, "its event", event, *got.Of)
+	read, attempts, err := f.Delivery(t.Context(), org, got.ID)
+	if err != nil || len(attempts) != 0 {
+		t.Errorf("read %v, %v", attempts, err)
+	}
+	wantSame(t, "by id", got, read)
+	for _, id := range []string{"delivery_1", ""} {
+		if _, _, err := f.Delivery(t.Context(), org, id); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if _, _, err := f.Delivery(t.Context(), "org_other", got.ID); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+		t.Errorf("of another organization: %v", err)
+	}
+}
+
+// testDeliveriesOfAGroup makes webhooks and changes in one transaction: each event
+// goes to the webhooks that were there and enabled before it, and what is refused
+// leaves no delivery.
+func testDeliveriesOfAGroup(t *testing.T, f *fixture) {
+	first, doomed := f.hook(t, nil), f.hook(t, nil)
+	var second, third webhook.Webhook
+	answers := f.together(t,
+		f.creating(t, label(1)),
+		func() (err error) {
+			second, err = f.tryHook(t, func(w *webhook.Webhook) { w.Events = append(w.Events, webhook.WebhookUpdated) })
+			return err
+		},
+		f.creating(t, label(2)),
+		f.refused,
+		f.panicking,
+		func() error {
+			_, err := f.ChangeWebhook(t.Context(), operator, org, first.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
+				w.Enabled = false
+				return nil
+			})
+			return err
+		},
+		f.creating(t, label(3)),
+		func() error { return f.DeleteWebhook(t.Context(), operator, org, doomed.ID) },
+		func() (err error) {
+			third, err = f.tryHook(t, nil)
+			return err
+		},
+		f.creating(t, label(4)),
+	)
+	for i, err := range answers {
+		if (err != nil) != (i == 3 || i == 4) {
+			t.Errorf("member %d: %v", i, err)
+		}
+	}
+	wantSame(t, "first", []string{"api_key.created key 1", "api_key.created key 2"}, f.about(t, first.ID))
+	wantSame(t, "second", []string{"api_key.created key 2", "webhook.updated", "api_key.created key 3", "api_key.created key 4"}, f.about(t, second.ID))
+	wantSame(t, "doomed", []string{"api_key.created key 1", "api_key.created key 2", "api_key.created key 3"}, f.about(t, doomed.ID))
+	wantSame(t, "third", []string{"api_key.created key 4"}, f.about(t, third.ID))
+}
+
+func testDeliveriesAboutItself(t *testing.T, f *fixture) {
+	every := func(w *webhook.Webhook) {
+		w.Events = nil
+		for _, known := range webhook.EventTypes() {
+			w.Events = append(w.Events, known.Type)
+		}
+	}
+	a := f.hook(t, every)
+	b := f.hook(t, every)
+	f.changeHook(t, a.ID, func(w *webhook.Webhook) { w.Label = "x" })
+	err := f.RecordHealth(t.Context(), b.ID, func(w *webhook.Webhook, _ time.Time) []apikey.EventType {
+		w.Enabled, w.DisabledReason = false, webhook.DisabledFailing
+		return []apikey.EventType{webhook.WebhookFailing, webhook.WebhookDisabled}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.DeleteWebhook(t.Context(), operator, org, b.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantSame(t, "of a", []string{"webhook.created", "webhook.failing", "webhook.disabled", "webhook.deleted"}, f.about(t, a.ID))
+	wantSame(t, "of b", []string{"webhook.updated"}, f.about(t, b.ID))
+}
+
+// testDeliveryIsFrozen changes a webhook under its delivery: the row, and with it
+// the body, stays; the attempt goes to where the webhook is now.
+func testDeliveryIsFrozen(t *testing.T, f *fixture) {
+	w := f.hook(t, nil)
+	f.create(t, nil)
+	before := f.deliveries(t, store.DeliveryFilter{})[0]
+	f.changeHook(t, w.ID, func(w *webhook.Webhook) {
+		w.URL, w.Format, w.Events = "https://example.org/", webhook.FormatStandard, []apikey.EventType{webhook.WebhookFailing}
+	})
+	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
+	if err != nil || len(claims) != 1 {
+		t.Fatalf("claimed %v, %v", claims, err)
+	}
+	wantSame(t, "delivery", before.Delivery, claims[0].Delivery)
+	if claims[0].Webhook.URL != "https://example.org/" {
+		t.Errorf("goes to %s", claims[0].Webhook.URL)
+	}
+}
+
+func testTestDelivery(t *testing.T, f *fixture) {
+	w := f.hook(t, func(w *webhook.Webhook) { w.Events = []apikey.EventType{webhook.WebhookFailing} })
+	f.hook(t, nil)
+	made, err := f.TestWebhook(t.Context(), operator, org, w.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := f.deliveries(t, store.DeliveryFilter{})
+	if len(list) != 1 {
+		t.Fatalf("%d deliveries", len(list))
+	}
+	wantSame(t, "delivery", made.Delivery, list[0].Delivery)
+	if made.Trigger != webhook.TriggerTest || made.Event != webhook.WebhookTest || made.ResourceID != w.ID || made.Of.ID != made.EventID {
+		t.Errorf("made %+v", made)
+	}
+	f.wantEvents(t, 2, webhook.WebhookTest)
+	f.changeHook(t, w.ID, func(w *webhook.Webhook) { w.Enabled = false })
+	if _, err := f.TestWebhook(t.Context(), operator, org, w.ID); apikey.AsError(err) == nil || apikey.AsError(err).Reason != webhook.ReasonWebhookDisabled {
+		t.Errorf("of a disabled one: %v", err)
+	}
+	f.wantEvents(t, 4)
+}
+
+func testChangeDelivery(t *testing.T, f *fixture) {
+	w := f.hook(t, nil)
+	f.create(t, nil)
+	d := f.deliveries(t, store.DeliveryFilter{})[0].Delivery
+	f.clock.advance(time.Minute)
+	position, err := f.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel := func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
+		_, err := d.Cancel(now)
+		return err
+	}
+	if err := f.ChangeDelivery(t.Context(), "org_other", d.ID, cancel); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+		t.Errorf("of another organization: %v", err)
+	}
+	if err := f.ChangeDelivery(t.Context(), org, d.ID, cancel); err != nil {
+		t.Fatal(err)
+	}
+	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt = webhook.StateCancelled, "", time.Time{}, f.clock.stored()
+	wantSame(t, "cancelled", d, f.deliveries(t, store.DeliveryFilter{})[0].Delivery)
+	f.wantDue(t, nil)
+	retry := func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+		return d.Retry(w, webhook.TriggerRetry, now)
+	}
+	f.clock.advance(time.Minute)
+	if err := f.ChangeDelivery(t.Context(), org, d.ID, retry); err != nil {
+		t.Fatal(err)
+	}
+	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt = webhook.StatePending, webhook.TriggerRetry, f.clock.stored(), f.clock.stored()
+	wantSame(t, "opened again", d, f.deliveries(t, store.DeliveryFilter{})[0].Delivery)
+	f.wantDue(t, map[string]time.Time{w.ID: f.clock.stored()})
+	if err := f.DeleteWebhook(t.Context(), operator, org, w.ID); err != nil {
+		t.Fatal(err)
+	}
+	err = f.ChangeDelivery(t.Context(), org, d.ID, func(_ *webhook.Delivery, w *webhook.Webhook, _ time.Time) error {
+		if w != nil {
+			t.Errorf("the webhook is %+v", w)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	f.wantEvents(t, position, webhook.WebhookDeleted)
+}
+
+func testDeliveryFilters(t *testing.T, f *fixture) {
+	a, b := f.hook(t, nil), f.hook(t, func(w *webhook.Webhook) { w.Events = []apikey.EventType{apikey.KeyUpdated} })
+	other := f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" })
+	k := f.create(t, nil)
+	f.create(t, func(k *apikey.Key) { k.OrganizationID = "org_other" })
+	f.clock.advance(time.Hour)
+	later := f.clock.stored()
+	if _, err := f.update(t.Context(), k.ID, label(2)); err != nil {
+		t.Fatal(err)
+	}
+	f.settleOne(t, a.ID, webhook.Outcome{Status: 200})
+	all := f.deliveries(t, store.DeliveryFilter{})
+	names := make(map[string]string)
+	for i, d := range all {
+		names[d.ID] = fmt.Sprint(i)
+	}
+	for name, c := range map[string]struct {
+		filter store.DeliveryFilter
+		want   []string
+	}{
+		"none":          {store.DeliveryFilter{}, []string{"0", "1", "2", "3"}},
+		"organization":  {store.DeliveryFilter{Organization: org}, []string{"0", "2", "3"}},
+		"other":         {store.DeliveryFilter{Organization: "org_other"}, []string{"1"}},
+		"webhook":       {store.DeliveryFilter{WebhookID: a.ID}, []string{"0", "2"}},
+		"its, of other": {store.DeliveryFilter{Organization: org, WebhookID: other.ID}, nil},
+		"state":         {store.DeliveryFilter{Organization: org, State: webhook.StateDelivered}, []string{"0"}},
+		"event":         {store.DeliveryFilter{Event: apikey.KeyUpdated}, []string{"2", "3"}},
+		"resource":      {store.DeliveryFilter{Organization: org, ResourceID: k.ID}, []string{"0", "2", "3"}},
+		"since":         {store.DeliveryFilter{Organization: org, Since: later}, []string{"2", "3"}},
+		"until":         {store.DeliveryFilter{Organization: org, Until: later}, []string{"0"}},
+		"both":          {store.DeliveryFilter{WebhookID: b.ID, Event: apikey.KeyUpdated, State: webhook.StatePending, Since: later, Until: later.Add(1000)}, []string{"3"}},
+	} {
+		for _, size := range []int{1, 10} {
+			var got []string
+			for after := ""; ; {
+				list, next, err := f.Deliveries(t.Context(), c.filter, after, size)
+				if err != nil || len(list) > size {
+					t.Fatalf("%s: %d rows, %v", name, len(list), err)
+				}
+				for _, d := range list {
+					got = append(got, names[d.ID])
+				}
+				if after = next; next == "" {
+					break
+				}
+			}
+			wantSame(t, name, c.want, got)
+		}
+	}
+}
+
+// testDeliveryBound says how far one call looks for what is rare.
+func testDeliveryBound(t *testing.T, f *fixture) {
+	w := f.hook(t, nil)
+	f.create(t, nil)
+	if err := f.CopyDeliveries(t.Context(), 25_000); err != nil {
+		t.Fatal(err)
+	}
+	rare := f.deliveryIDs(t)
+	f.execute(t, fmt.Sprintf("UPDATE deliveries SET state = 'failed' WHERE id = '%s' OR id = '%s'", rare[9_999], rare[20_000]))
+	var pages []int
+	for after := ""; ; {
+		list, next, err := f.Deliveries(t.Context(), store.DeliveryFilter{Organization: org, State: webhook.StateFailed}, after, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, len(list))
+		if after = next; next == "" {
+			break
+		}
+		if len(list) == 1 && list[0].ID != rare[9_999] {
+			t.Errorf("found %s", list[0].ID)
+		}
+	}
+	wantSame(t, "pages", []int{1, 0, 1}, pages)
+	f.wantDue(t, map[string]time.Time{w.ID: f.clock.stored()})
+}
+
+func (f *fixture) deliveryIDs(t *testing.T) (ids []string) {
+	t.Helper()
+	for _, row := range readRows(t, f.Reader(), "SELECT id FROM deliveries ORDER BY id") {
+		ids = append(ids, row[0].(string))
+	}
+	return ids
+}
+
+// execute runs a statement as a change.
+func (f *fixture) execute(t *testing.T, statement string) {
+	t.Helper()
+	if err := f.Write(t.Context(), func(exec func(string) error) error { return exec(statement) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
+	w := f.hook(t, nil)
+	for range 3 {
+		f.create(t, nil)
+	}
+	f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
+	f.clock.advance(time.Hour)
+	f.create(t, nil)
+	ids := f.deliveryIDs(t)
+	before := f.clock.stored()
+	for _, want := range []int{2, 1, 0} {
+		if n, err := f.DeleteDeliveriesBefore(t.Context(), before, 2); n != want || err != nil {
+			t.Errorf("deleted %d, %v, want %d", n, err, want)
+		}
+	}
+	wantSame(t, "left", ids[3:], f.deliveryIDs(t))
+	if rows := readRows(t, f.Reader(), "SELECT * FROM delivery_attempts"); len(rows) != 0 {
+		t.Errorf("attempts are left: %v", rows)
+	}
+	// An event that is gone leaves a delivery without one.
+	if _, err := f.DeleteEventsBefore(t.Context(), f.clock.stored().Add(time.Hour), 100); err != nil {
+		t.Fatal(err)
+	}
+	if list := f.deliveries(t, store.DeliveryFilter{}); len(list) != 1 || list[0].Of != nil {
+		t.Errorf("got %+v", list)
+	}
+	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
+	if err != nil || len(claims) != 1 || claims[0].Event.ID != "" {
+		t.Errorf("claimed %+v, %v", claims, err)
+	}
+	if !slices.Equal(f.deliveryIDs(t), ids[3:]) {
+		t.Error("the rows have changed")
+	}
+}

@@ -1,0 +1,90 @@
+package verify
+
+import (
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// budget is what this server knows and holds of one key's quota.
+type budget struct {
+	// quota is the key's as of the last grant; its Remaining is what storage had
+	// left then.
+	quota apikey.Quota
+	// held was reserved and is not spent yet.
+	held int64
+	// knownAt is when quota was granted from; the zero time where it was merely read
+	// with the key, which may be older than what was given back since.
+	knownAt time.Time
+	ask     *reservation // that calls wait for; nil for none
+}
+
+// budgetLocked returns the budget of st for a key with quota q at now. The caller
+// holds st.mu.
+func (st *state) budgetLocked(q *apikey.Quota, now time.Time) *budget {
+	b := st.budget
+	if b == nil {
+		b = &budget{quota: *q}
+		st.budget = b
+	}
+	if q.Epoch > b.quota.Epoch {
+		// What was reserved before the quota was set anew is void.
+		b.quota, b.held, b.knownAt = *q, 0, time.Time{}
+	}
+	b.turn(now)
+	return b
+}
+
+// turn ends the period if its time is over, and what is held of it.
+func (b *budget) turn(now time.Time) {
+	if current := b.quota.At(now); !current.RefilledAt.Equal(b.quota.RefilledAt) {
+		b.quota, b.held, b.knownAt = current, 0, time.Time{}
+	}
+}
+
+// knownFor is how long a server believes that nothing more is left: another one
+// on the same database may have given something back.
+const knownFor = 10 * time.Second
+
+// mayHave reports whether storage may have that many units left.
+func (b *budget) mayHave(units int64, now time.Time) bool {
+	return b.quota.Remaining >= units || b.knownAt.IsZero() || now.Sub(b.knownAt) > knownFor
+}
+
+// left returns what remains, as far as this server knows.
+func (b *budget) left() int64 { return b.held + b.quota.Remaining }
+
+// status returns what a caller is told.
+func (b *budget) status() apikey.QuotaStatus {
+	return apikey.QuotaStatus{Limit: b.quota.Limit, Remaining: b.left(), RefillAt: b.quota.NextRefill()}
+}
+
+// receive adds a grant of an ask, unless it is of an epoch or a period that is
+// over: then it is void, or lost with its period.
+func (b *budget) receive(g apikey.QuotaGrant, now time.Time) {
+	switch {
+	case g.Quota.Epoch < b.quota.Epoch, g.Quota.RefilledAt.Before(b.quota.RefilledAt) && g.Quota.Epoch == b.quota.Epoch:
+		return
+	case g.Quota.Epoch > b.quota.Epoch, g.Quota.RefilledAt.After(b.quota.RefilledAt):
+		b.held = 0
+	}
+	b.quota, b.knownAt = g.Quota, now
+	b.held += g.Units
+}
+
+// waitedFor reports whether calls wait for units. A nil budget has none.
+func (b *budget) waitedFor() bool { return b != nil && b.ask != nil }
+
+// holds reports whether units are held. A nil budget holds none.
+func (b *budget) holds() bool { return b != nil && b.held > 0 }
+
+// release takes what is held out of the budget, as a return that is appended to
+// returns. A nil budget holds nothing.
+func (b *budget) release(id string, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+	if !b.holds() {
+		return returns
+	}
+	r := apikey.QuotaReturn{KeyID: id, Units: b.held, Epoch: b.quota.Epoch, RefilledAt: b.quota.RefilledAt}
+	b.held, b.knownAt = 0, time.Time{}
+	return append(returns, r)
+}

@@ -1,0 +1,400 @@
+package webhook
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// fakeQueue is a queue in memory, by the rules of Queue. Its clock is the bubble's.
+type fakeQueue struct {
+	mu       sync.Mutex
+	webhooks map[string]*Webhook
+	rows     map[string]*fakeRow
+	events   []apikey.EventType // about webhooks, in their order
+	away     map[string]error   // by the method's name
+	calls    map[string]int
+	wake     func([]string)
+}
+
+type fakeRow struct {
+	Delivery
+	due      time.Time // zero: none
+	lease    string
+	attempts []Attempt
+}
+
+var _ Queue = (*fakeQueue)(nil)
+
+var errAway = errors.New("the database is away")
+
+func newFakeQueue() *fakeQueue {
+	return &fakeQueue{
+		webhooks: make(map[string]*Webhook), rows: make(map[string]*fakeRow),
+		away: make(map[string]error), calls: make(map[string]int), wake: func([]string) {},
+	}
+}
+
+// enter begins a call of a method. The caller unlocks.
+func (q *fakeQueue) enter(method string) error {
+	q.mu.Lock()
+	q.calls[method]++
+	return q.away[method]
+}
+
+// setAway makes calls of methods fail, or work again.
+func (q *fakeQueue) setAway(err error, methods ...string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range methods {
+		q.away[m] = err
+	}
+}
+
+// add makes a webhook.
+func (q *fakeQueue) add(id string) *Webhook {
+	w := testWebhook()
+	w.ID, w.URL, w.CreatedAt = id, "https://"+id+".example.com/", time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.webhooks[id] = &w
+	return &w
+}
+
+// change changes a webhook as a caller would.
+func (q *fakeQueue) change(id string, rule func(w *Webhook)) {
+	q.mu.Lock()
+	w := *q.webhooks[id]
+	rule(&w)
+	w.UpdatedAt = time.Now()
+	q.webhooks[id] = &w
+	q.mu.Unlock()
+	q.wake([]string{id})
+}
+
+// put queues n deliveries for a webhook and wakes the worker, in the order of a
+// commit.
+func (q *fakeQueue) put(id string, n int) {
+	q.mu.Lock()
+	for range n {
+		payload, _ := json.Marshal(testKey())
+		e := apikey.Event{ID: "event_1", Type: apikey.KeyCreated, OrganizationID: "org_default", ResourceID: "api_key_1", CreatedAt: time.Now(), Payload: payload}
+		d := NewDelivery(q.webhooks[id], &e, TriggerSchedule, time.Now())
+		d.ID = fmt.Sprintf("delivery_%06d", len(q.rows))
+		q.rows[d.ID] = &fakeRow{Delivery: d, due: time.Now()}
+	}
+	q.mu.Unlock()
+	q.wake([]string{id})
+}
+
+func (q *fakeQueue) Due(context.Context) (map[string]time.Time, error) {
+	err := q.enter("Due")
+	defer q.mu.Unlock()
+	due := make(map[string]time.Time)
+	for _, r := range q.rows {
+		w := q.webhooks[r.WebhookID]
+		if r.due.IsZero() || w == nil || !w.Enabled {
+			continue
+		}
+		if known, ok := due[r.WebhookID]; !ok || r.due.Before(known) {
+			due[r.WebhookID] = r.due
+		}
+	}
+	return due, err
+}
+
+func (q *fakeQueue) Claim(_ context.Context, asks []Ask, lease string, until time.Time) ([]Claim, map[string]time.Time, error) {
+	err := q.enter("Claim")
+	defer q.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	var claims []Claim
+	next := make(map[string]time.Time)
+	for _, ask := range asks {
+		w := q.webhooks[ask.WebhookID]
+		if w == nil || !w.Enabled {
+			continue
+		}
+		var rows []*fakeRow
+		for _, r := range q.rows {
+			if r.WebhookID == ask.WebhookID && !r.due.IsZero() {
+				rows = append(rows, r)
+			}
+		}
+		slices.SortFunc(rows, func(a, b *fakeRow) int { return cmp.Or(a.due.Compare(b.due), strings.Compare(a.ID, b.ID)) })
+		for i, r := range rows {
+			if i == ask.Max || r.due.After(time.Now()) {
+				next[ask.WebhookID] = r.due
+				break
+			}
+			r.lease, r.due = lease, until
+			payload, _ := json.Marshal(testKey())
+			e := apikey.Event{ID: r.EventID, Type: r.Event, OrganizationID: r.OrganizationID, ResourceID: r.ResourceID, CreatedAt: r.CreatedAt, Payload: payload}
+			if r.EventID == "" {
+				e = apikey.Event{}
+			}
+			claims = append(claims, Claim{Lease: lease, Delivery: r.Delivery, Webhook: *w, Event: e})
+		}
+	}
+	return claims, next, nil
+}
+
+func (q *fakeQueue) Settle(_ context.Context, results []Result, b Backoff) ([]Delivery, error) {
+	err := q.enter("Settle")
+	defer q.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	var settled []Delivery
+	for _, result := range results {
+		r := q.rows[result.DeliveryID]
+		if r.lease == "" || r.lease != result.Lease {
+			continue
+		}
+		a := r.Settle(result.Outcome, result.Trigger, result.StartedAt, b, result.EndedAt)
+		r.attempts = append(r.attempts, a)
+		r.lease, r.due = "", r.NextAttemptAt
+		settled = append(settled, r.Delivery)
+	}
+	return settled, nil
+}
+
+func (q *fakeQueue) Release(_ context.Context, lease string, ids []string) error {
+	err := q.enter("Release")
+	defer q.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if r := q.rows[id]; r.lease == lease {
+			r.lease, r.due = "", r.NextAttemptAt
+		}
+	}
+	return nil
+}
+
+func (q *fakeQueue) RecordHealth(_ context.Context, id string, rule func(w *Webhook, now time.Time) []apikey.EventType) error {
+	err := q.enter("RecordHealth")
+	defer q.mu.Unlock()
+	known := q.webhooks[id]
+	if err != nil || known == nil {
+		return err
+	}
+	w := *known
+	q.events = append(q.events, rule(&w, time.Now())...)
+	if len(Changes(known, &w)) > 0 {
+		w.UpdatedAt = time.Now()
+	}
+	q.webhooks[id] = &w
+	return nil
+}
+
+// row returns a copy of a delivery's row.
+func (q *fakeQueue) row(id string) fakeRow {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return *q.rows[id]
+}
+
+// count returns how many of a webhook's deliveries, "" for all, are in a state.
+func (q *fakeQueue) count(id string, state DeliveryState) (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range q.rows {
+		if (id == "" || r.WebhookID == id) && r.State == state {
+			n++
+		}
+	}
+	return n
+}
+
+// endpoints is the network: it answers for every host.
+type endpoints struct {
+	mu sync.Mutex
+	// answer is what a host answers with: a status, or what a function says. Hosts
+	// that are not in it answer 200.
+	answer map[string]any
+	// flying and most are the requests under way, now and at most, by host and, under
+	// "", of all.
+	flying, most, seen map[string]int
+	retryAfter         string
+}
+
+func newEndpoints() *endpoints {
+	return &endpoints{answer: make(map[string]any), flying: make(map[string]int), most: make(map[string]int), seen: make(map[string]int)}
+}
+
+// says sets what the endpoint of a webhook answers.
+func (e *endpoints) says(id string, answer any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer[id] = answer
+}
+
+func (e *endpoints) requests(id string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen[id]
+}
+
+// hang answers nothing until the caller gives up.
+func hang(r *http.Request) (int, error) {
+	<-r.Context().Done()
+	return 0, r.Context().Err()
+}
+
+// slow answers 200 after a time.
+func slow(d time.Duration) func(*http.Request) (int, error) {
+	return func(r *http.Request) (int, error) {
+		select {
+		case <-time.After(d):
+			return 200, nil
+		case <-r.Context().Done():
+			return 0, r.Context().Err()
+		}
+	}
+}
+
+func (e *endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
+	id, _, _ := strings.Cut(r.URL.Host, ".")
+	e.mu.Lock()
+	answer := e.answer[id]
+	for _, of := range []string{id, ""} {
+		e.seen[of]++
+		e.flying[of]++
+		e.most[of] = max(e.most[of], e.flying[of])
+	}
+	header := make(http.Header)
+	if e.retryAfter != "" {
+		header.Set("Retry-After", e.retryAfter)
+	}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.flying[id]--
+		e.flying[""]--
+	}()
+	status := 200
+	switch answer := answer.(type) {
+	case int:
+		status = answer
+	case func(*http.Request) (int, error):
+		var err error
+		if status, err = answer(r); err != nil {
+			return nil, err
+		}
+	}
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader("ok")), Request: r}, nil
+}
+
+// rig is a worker between a fake queue and fake endpoints.
+type rig struct {
+	*fakeQueue
+	*endpoints
+	worker *Worker
+	log    *strings.Builder
+	stop   func()
+}
+
+// startRig runs a worker until the bubble's test ends.
+func startRig(t *testing.T, change ...func(*WorkerConfig)) *rig {
+	t.Helper()
+	r := &rig{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(strings.Builder)}
+	client := NewClient(ClientConfig{})
+	client.transport.RegisterProtocol("https", r.endpoints)
+	c := WorkerConfig{
+		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: r.log}, nil)),
+		Backoff: Backoff{Rand: func() float64 { return 0.5 }},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	r.worker = NewWorker(c)
+	r.wake = r.worker.Wake
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.worker.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+		r.wantIdle(t)
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+// wantIdle says that the lanes of a worker that has ended count nothing.
+func (r *rig) wantIdle(t *testing.T) {
+	t.Helper()
+	l := &r.worker.lanes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.flying != [standings]int{} {
+		t.Errorf("%v attempts under way after the end", l.flying)
+	}
+	l.checkLocked(t)
+}
+
+// checkLocked says what is always true of lanes.
+func (l *lanes) checkLocked(t interface {
+	Errorf(string, ...any)
+	Helper()
+},
+) {
+	t.Helper()
+	var flying [standings]int
+	for id, k := range l.byID {
+		flying[k.standing] += k.flying
+		waits := !k.due.IsZero() && k.flying < k.window
+		if waits != (k.later >= 0 || k.ready != nil) || k.later >= 0 && k.ready != nil {
+			t.Errorf("lane %s: due %v, %d of %d under way, and its places are %d and %v", id, k.due, k.flying, k.window, k.later, k.ready)
+		}
+		if k.later >= 0 && l.later[k.later] != k {
+			t.Errorf("lane %s is not where it says", id)
+		}
+		if k.flying < 0 || k.window < 1 || k.window > l.perWebhook {
+			t.Errorf("lane %s: %d of %d under way", id, k.flying, k.window)
+		}
+	}
+	if flying != l.flying {
+		t.Errorf("%v under way, and the lanes say %v", l.flying, flying)
+	}
+	if n := len(l.later) + l.ready[well].Len() + l.ready[fresh].Len() + l.ready[failing].Len(); n > len(l.byID) {
+		t.Errorf("%d places of %d lanes", n, len(l.byID))
+	}
+	for i, k := range l.later {
+		if i > 0 && k.due.Before(l.later[(i-1)/2].due) {
+			t.Errorf("lane %s is due before its parent", k.id)
+		}
+	}
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
