@@ -37,6 +37,10 @@ var places = map[string]struct{ verb, path string }{
 	"RevokeApiKey": {http.MethodPost, keysPath + "/{id}/revoke"},
 	"DeleteApiKey": {http.MethodDelete, keysPath + "/{id}"},
 	"VerifyApiKey": {http.MethodPost, keysPath + "/verify"},
+
+	"BatchVerifyApiKeys":  {http.MethodPost, keysPath + "/verify_batch"},
+	"GetApiKeyUsage":      {http.MethodGet, keysPath + "/{id}/usage"},
+	"GetApiKeysAnalytics": {http.MethodGet, "/analytics/api_keys"},
 }
 
 // statuses are the HTTP statuses of the gRPC codes.
@@ -173,7 +177,7 @@ func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) 
 	if fd := md.Input().Fields().ByName("id"); fd != nil {
 		m.Set(fd, protoreflect.ValueOfString(s.id))
 	}
-	if s.rpc == "ListApiKeys" {
+	if places[s.rpc].verb == http.MethodGet {
 		query, err := url.ParseQuery(s.body)
 		if err == nil {
 			err = wire.ReadQuery(query, m.Interface())
@@ -226,7 +230,7 @@ func (w *world) grpc(t *testing.T, s step) answer {
 	if fd := fields.ByName("next_page_token"); fd != nil {
 		a.next = out.Get(fd).String()
 	}
-	if fd := fields.Get(0); s.rpc != "VerifyApiKey" && s.rpc != "DeleteApiKey" {
+	if fd := fields.Get(0); !slices.Contains([]string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics"}, s.rpc) {
 		data = wire.AppendFieldJSON(nil, out, fd)
 	}
 	if err := json.Unmarshal(data, &a.data); err != nil {

@@ -63,6 +63,7 @@ var reasons = map[string]struct {
 	"API_KEY_NOT_FOUND":  {404, "NotFound"},
 	"STALE_ETAG":         {409, "Aborted"},
 	"RATE_LIMITED":       {429, "ResourceExhausted"},
+	"QUOTA_EXCEEDED":     {429, "ResourceExhausted"},
 }
 
 // events names the event of each RPC that changes something.

@@ -223,6 +223,10 @@ func (c Config) validate() error {
 	if c.DeliveryRetention < time.Minute {
 		fault("delivery_retention", "must be at least a minute")
 	}
+	// A delivery's body is made of its event.
+	if c.DeliveryRetention > c.EventRetention {
+		fault("delivery_retention", "must not be longer than event_retention")
+	}
 	for _, p := range c.WebhooksAllowNetworks {
 		if !p.IsValid() {
 			fault("webhooks_allow_networks", "holds a range that is none")

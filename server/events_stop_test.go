@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -19,14 +21,20 @@ import (
 // go on elsewhere.
 func TestStopEndsWatchers(t *testing.T) {
 	s := servertest.Start(t)
-	stream, err := apikeysv1.NewEventsServiceClient(s.Conn).WatchEvents(s.Context(t.Context()), &apikeysv1.WatchEventsRequest{})
+	// The server's own client closes its connection before it stops.
+	conn, err := grpc.NewClient(s.Conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(s.Context(t.Context()), &apikeysv1.WatchEventsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	health, err := healthpb.NewHealthClient(s.Conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	health, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

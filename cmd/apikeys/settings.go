@@ -40,6 +40,7 @@ type serveSettings struct {
 	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes that keys can be given, separated by commas. Default: a catalogue of 34."`
 	AbsentScopes   string   `group:"keys" default:"none" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
 	ExpiringNotice period   `group:"keys" default:"7d" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
+	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
 }
 
 // settingGroups are the headings of the help.
@@ -90,6 +91,9 @@ func (s *serveSettings) apply(c *server.Config) error {
 	c.ExpiringNotice = time.Duration(s.ExpiringNotice)
 	if c.ExpiringNotice == 0 {
 		c.ExpiringNotice = -1 // The Config's zero is its default.
+	}
+	if c.EventRetention = time.Duration(s.EventRetention); c.EventRetention == 0 {
+		c.EventRetention = -1
 	}
 	return nil
 }

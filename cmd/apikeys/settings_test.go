@@ -78,6 +78,7 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{name: "days", get: notice, want: 7 * 24 * time.Hour},
 		{name: "hours", file: "expiring_notice: 12h", get: notice, want: 12 * time.Hour},
 		{name: "never", args: []string{"--expiring-notice=0"}, get: notice, want: time.Duration(-1)},
+		{name: "retention", args: []string{"--event-retention=36h"}, get: retention, want: 36 * time.Hour},
 
 		{
 			name: "proxies", file: "trusted_proxies: [10.0.0.0/8, '::1']",
@@ -110,6 +111,7 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 func restAddr(c server.Config) any  { return c.RESTAddr }
 func scopes(c server.Config) any    { return c.Scopes }
 func plaintext(c server.Config) any { return c.Plaintext }
+func retention(c server.Config) any { return c.EventRetention }
 func notice(c server.Config) any    { return c.ExpiringNotice }
 func rootToken(c server.Config) any { return [2]string{string(c.RootToken), c.RootTokenFile} }
 

@@ -106,8 +106,8 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 func TestListenPostsWhatTheServerDelivers(t *testing.T) {
 	s := servertest.Start(t)
 	hooks := apikeysv1.NewWebhooksServiceClient(s.Conn)
-	ctx := s.Context(t.Context())
-	key, err := s.Keys.CreateApiKey(ctx, &apikeysv1.CreateApiKeyRequest{Label: "x", Metadata: map[string]string{"b": "<&>", "a": "ü"}})
+	as := func() context.Context { return s.Context(t.Context()) }
+	key, err := s.Keys.CreateApiKey(as(), &apikeysv1.CreateApiKeyRequest{Label: "x", Metadata: map[string]string{"b": "<&>", "a": "ü"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,13 +120,13 @@ func TestListenPostsWhatTheServerDelivers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, posts := receiver(t, noContent)
-			created, err := hooks.CreateWebhook(ctx, &apikeysv1.CreateWebhookRequest{Label: name, Url: url + "/server", Events: []string{"*"}, Format: format})
+			created, err := hooks.CreateWebhook(as(), &apikeysv1.CreateWebhookRequest{Label: name, Url: url + "/server", Events: []string{"*"}, Format: format})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer hooks.DeleteWebhook(ctx, &apikeysv1.DeleteWebhookRequest{Id: created.GetWebhook().GetId()})
+			defer hooks.DeleteWebhook(as(), &apikeysv1.DeleteWebhookRequest{Id: created.GetWebhook().GetId()})
 			l := startListening(t, "--server", s.Conn.Target(), "--format", name, "--forward-to", url+"/local")
-			if _, err := s.Keys.UpdateApiKey(ctx, &apikeysv1.UpdateApiKeyRequest{
+			if _, err := s.Keys.UpdateApiKey(as(), &apikeysv1.UpdateApiKeyRequest{
 				Id: key.GetApiKey().GetId(), ApiKey: &apikeysv1.ApiKey{Label: name}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}},
 			}); err != nil {
 				t.Fatal(err)

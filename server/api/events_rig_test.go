@@ -95,7 +95,7 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
 	r.verifier, err = verify.New(verify.Config{Keys: r.store, Peppers: rigPeppers, Logger: log})
 	r.must(err)
-	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Logger: log})
+	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Poll: 5 * time.Second, Logger: log})
 	r.must(err)
 	r.store.OnCommit(func(c store.Commit) {
 		r.verifier.Evict(c.Stale, c.Position)

@@ -47,6 +47,10 @@ func (c *chain) reportStream(srv any, stream grpc.ServerStream, info *grpc.Strea
 		c.log.Debug("stream", "method", info.FullMethod)
 		return nil
 	}
+	// What a stream was given up for is said, whatever noticed it first.
+	if ctx := stream.Context(); ctx.Err() != nil && knownError(err) == canceledError {
+		err = context.Cause(ctx)
+	}
 	return c.failure(stream.Context(), info.FullMethod, err)
 }
 

@@ -44,12 +44,7 @@ func (s *events) WatchEvents(req *apikeysv1.WatchEventsRequest, stream grpc.Serv
 	if w.organization == "" {
 		w.view = feed.ViewAll
 	}
-	err = w.supervise(ctx)
-	if ctx.Err() != nil {
-		// Whatever failed then, failed of that.
-		return context.Cause(ctx)
-	}
-	return err
+	return w.supervise(ctx)
 }
 
 // follow returns the follower that a request asks for.

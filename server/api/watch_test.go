@@ -323,6 +323,7 @@ func TestClientGoes(t *testing.T) {
 		if _, err := s.Recv(); err == nil {
 			t.Error("the stream goes on")
 		}
+		synctest.Wait()
 		ctx, cancel := context.WithTimeout(r.as(""), time.Second)
 		defer cancel()
 		r.watch(ctx, &apikeysv1.WatchEventsRequest{}).end(codes.DeadlineExceeded, "") // The client counts for itself.

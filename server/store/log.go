@@ -46,11 +46,7 @@ func (t *tx) newDelivery(w *webhook.Webhook, e *apikey.Event, trigger webhook.Tr
 	d := webhook.NewDelivery(w, e, trigger, t.now)
 	d.ID = t.store.newID(webhook.DeliveryIDPrefix)
 	t.due(w.ID)
-	create := t.Delivery.Create().SetID(d.ID).SetWebhookID(d.WebhookID).SetOrganizationID(d.OrganizationID).
-		SetEventPosition(e.Position).SetEventID(d.EventID).SetEvent(string(d.Event)).SetResourceID(d.ResourceID).
-		SetURL(d.URL).SetFormat(string(d.Format)).SetCreatedAt(d.CreatedAt.UnixMicro()).
-		SetNillableDueAt(micros(d.NextAttemptAt))
-	return d, setDelivery(create, &d)
+	return d, createDelivery(t.Delivery, &d, e.Position)
 }
 
 func (t *tx) insertDeliveries(ctx context.Context, all []*ent.DeliveryCreate) error {

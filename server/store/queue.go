@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -60,69 +61,100 @@ func (s *Store) Due(ctx context.Context) (map[string]time.Time, error) {
 	return due, nil
 }
 
-// Claim takes deliveries that are due under a lease.
+// Claim takes deliveries that are due under a lease. On SQLite it looks for them
+// without the writer, which has better things to do, and takes those that have not
+// changed since.
 func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
-	var webhooks map[string]webhook.Webhook
-	var taken []*ent.Delivery
-	next := make(map[string]time.Time, len(asks))
-	err := s.administer(ctx, "claim deliveries", func(ctx context.Context, etx *ent.Tx) (err error) {
-		if webhooks, err = s.askedWebhooks(ctx, etx, asks); err != nil {
-			return err
+	const doing = "claim deliveries"
+	now := s.timestamp().UnixMicro()
+	var found claimable
+	var err error
+	if s.dialect == dialect.SQLite {
+		if found, err = s.claimable(ctx, s.reader, asks, now); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", doing, err)
 		}
-		now := s.timestamp().UnixMicro()
-		for _, ask := range asks {
-			if _, enabled := webhooks[ask.WebhookID]; !enabled {
-				continue
-			}
-			query := etx.Delivery.Query().
-				Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil()).
-				Order(entdelivery.ByDueAt()).Limit(ask.Max + 1)
-			if s.dialect == dialect.Postgres {
-				query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
-			}
-			rows, err := query.All(ctx)
-			if err != nil {
+		if len(found.rows) == 0 {
+			return nil, found.next, nil
+		}
+	}
+	err = s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		if s.dialect == dialect.Postgres {
+			if found, err = s.claimable(ctx, etx.Client(), asks, now); err != nil {
 				return err
 			}
-			for i, row := range rows {
-				if i == ask.Max || *row.DueAt > now {
-					next[ask.WebhookID] = fromMicros(row.DueAt)
-					break
-				}
-				taken = append(taken, row)
-			}
 		}
-		if len(taken) == 0 {
-			return nil
+		ids := idsOf(found.rows)
+		n, err := etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.DueAtLTE(now)).
+			SetLease(lease).SetDueAt(until.UnixMicro()).Save(ctx)
+		if err != nil || n == len(ids) {
+			return err
 		}
-		return etx.Delivery.Update().Where(entdelivery.IDIn(idsOf(taken)...)).
-			SetLease(lease).SetDueAt(until.UnixMicro()).Exec(ctx)
+		held, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease)).IDs(ctx)
+		found.rows = slices.DeleteFunc(found.rows, func(row *ent.Delivery) bool { return !slices.Contains(held, row.ID) })
+		return err
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	list, err := s.withEvents(ctx, taken)
+	list, err := s.withEvents(ctx, found.rows)
 	if err != nil {
-		return nil, nil, errors.Join(err, s.Release(ctx, lease, idsOf(taken)))
+		return nil, nil, errors.Join(err, s.Release(ctx, lease, idsOf(found.rows)))
 	}
 	claims := make([]webhook.Claim, len(list))
 	for i, d := range list {
-		claims[i] = webhook.Claim{Lease: lease, Delivery: d.Delivery, Webhook: webhooks[d.WebhookID]}
+		claims[i] = webhook.Claim{Lease: lease, Delivery: d.Delivery, Webhook: found.webhooks[d.WebhookID]}
 		if d.Of != nil {
 			claims[i].Event = *d.Of
 		}
 	}
-	return claims, next, nil
+	return claims, found.next, nil
+}
+
+// claimable is what can be taken for asks.
+type claimable struct {
+	webhooks map[string]webhook.Webhook
+	rows     []*ent.Delivery
+	next     map[string]time.Time // when more of a webhook can be
+}
+
+func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.Ask, now int64) (found claimable, err error) {
+	if found.webhooks, err = s.askedWebhooks(ctx, from, asks); err != nil {
+		return found, err
+	}
+	found.next = make(map[string]time.Time, len(asks))
+	for _, ask := range asks {
+		if _, enabled := found.webhooks[ask.WebhookID]; !enabled {
+			continue
+		}
+		query := from.Delivery.Query().
+			Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil()).
+			Order(entdelivery.ByDueAt()).Limit(ask.Max + 1)
+		if s.dialect == dialect.Postgres {
+			query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
+		}
+		rows, err := query.All(ctx)
+		if err != nil {
+			return found, err
+		}
+		for i, row := range rows {
+			if i == ask.Max || *row.DueAt > now {
+				found.next[ask.WebhookID] = fromMicros(row.DueAt)
+				break
+			}
+			found.rows = append(found.rows, row)
+		}
+	}
+	return found, nil
 }
 
 // askedWebhooks returns those webhooks of asks that are enabled. One that cannot
 // be opened is left out: it must not hold up the others.
-func (s *Store) askedWebhooks(ctx context.Context, etx *ent.Tx, asks []webhook.Ask) (map[string]webhook.Webhook, error) {
+func (s *Store) askedWebhooks(ctx context.Context, from *ent.Client, asks []webhook.Ask) (map[string]webhook.Webhook, error) {
 	ids := make([]string, len(asks))
 	for i, ask := range asks {
 		ids[i] = ask.WebhookID
 	}
-	rows, err := etx.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
+	rows, err := from.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +196,7 @@ func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.
 		if err != nil {
 			return err
 		}
+		var rewritten []*ent.DeliveryCreate
 		var attempts []*ent.DeliveryAttemptCreate
 		for _, row := range rows {
 			d, result := deliveryOf(row), byID[row.ID]
@@ -171,20 +204,15 @@ func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.
 				continue
 			}
 			attempt := d.Settle(result.Outcome, result.Trigger, result.StartedAt, b, result.EndedAt)
-			update := updateDelivery(etx.Delivery, &d).Where(entdelivery.ID(d.ID)).SetLease("")
-			if d.State == webhook.StatePending {
-				update.SetNillableDueAt(micros(d.NextAttemptAt))
-			} else {
-				update.ClearDueAt()
-			}
-			if err := update.Exec(ctx); err != nil {
-				return err
-			}
+			rewritten = append(rewritten, createDelivery(etx.Delivery, &d, row.EventPosition))
 			attempts = append(attempts, createAttempt(etx.DeliveryAttempt, &attempt))
 			settled = append(settled, d)
 		}
 		if len(attempts) == 0 {
 			return nil
+		}
+		if err := rewrite(ctx, etx, rewritten); err != nil {
+			return err
 		}
 		return etx.DeliveryAttempt.CreateBulk(attempts...).Exec(ctx)
 	})
@@ -192,6 +220,17 @@ func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.
 		return nil, err
 	}
 	return settled, nil
+}
+
+// rewrite stores deliveries that are there anew, in one statement for all, as
+// nobody's: what an update of each would cost is most of what settling does.
+func rewrite(ctx context.Context, etx *ent.Tx, all []*ent.DeliveryCreate) error {
+	return etx.Delivery.CreateBulk(all...).OnConflictColumns(entdelivery.FieldID).Update(func(u *ent.DeliveryUpsert) {
+		u.UpdateState().UpdateTrigger().UpdateAttempts().UpdateFailures().
+			UpdateResponseStatus().UpdateResponseBody().UpdateErrorClass().UpdateErrorMessage().
+			UpdateNextAttemptAt().UpdateDelay().UpdateUpdatedAt().UpdateFirstSentAt().
+			UpdateDueAt().UpdateLease()
+	}).Exec(ctx)
 }
 
 // Release gives deliveries back as they were.

@@ -131,6 +131,15 @@ func setDelivery[B deliverySetter[B]](b B, d *webhook.Delivery) B {
 		SetNillableUpdatedAt(micros(d.UpdatedAt)).SetNillableFirstSentAt(micros(d.FirstSentAt))
 }
 
+// createDelivery returns what inserts d, which waits for its next attempt, if for
+// anything.
+func createDelivery(from *ent.DeliveryClient, d *webhook.Delivery, position int64) *ent.DeliveryCreate {
+	return setDelivery(from.Create(), d).SetID(d.ID).SetWebhookID(d.WebhookID).SetOrganizationID(d.OrganizationID).
+		SetEventPosition(position).SetEventID(d.EventID).SetEvent(string(d.Event)).SetResourceID(d.ResourceID).
+		SetURL(d.URL).SetFormat(string(d.Format)).SetCreatedAt(d.CreatedAt.UnixMicro()).
+		SetNillableDueAt(micros(d.NextAttemptAt))
+}
+
 // updateDelivery returns the update that makes a row d.
 func updateDelivery(from *ent.DeliveryClient, d *webhook.Delivery) *ent.DeliveryUpdate {
 	update := setDelivery(from.Update(), d)

@@ -85,6 +85,7 @@ func (b *budget) release(id string, returns []apikey.QuotaReturn) []apikey.Quota
 		return returns
 	}
 	r := apikey.QuotaReturn{KeyID: id, Units: b.held, Epoch: b.quota.Epoch, RefilledAt: b.quota.RefilledAt}
+	b.quota.Remaining += b.held
 	b.held, b.knownAt = 0, time.Time{}
 	return append(returns, r)
 }

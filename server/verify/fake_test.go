@@ -49,6 +49,7 @@ type fakeKeys struct {
 	running  int // reads under way
 	most     int // of running, ever
 	totals   map[string]apikey.Usage
+	quotas   *fakeQuotas // that are read with the keys; nil for none
 	// onRead, where it is set, is called at the end of a read, after the row was
 	// read and before it is returned; onAdd in place of storing counts.
 	onRead func(ctx context.Context) error
@@ -109,6 +110,9 @@ func (f *fakeKeys) KeysBySecret(ctx context.Context, hashes []apikey.Hash) ([]ap
 	for _, h := range hashes {
 		if k := f.byID[f.idOf[h]]; k.ID != "" && (k.Secret.Hash == h || k.Previous.Hash == h) {
 			k.Usage = f.totals[k.ID]
+			if q, ok := f.quotas.of(k.ID); ok {
+				k.Quota = q
+			}
 			found = append(found, k)
 		}
 	}

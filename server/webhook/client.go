@@ -28,7 +28,7 @@ type ClientConfig struct {
 	// end of the answer's body. Zero means 30 seconds.
 	Timeout time.Duration
 	// IdlePerHost is how many connections to one host are kept for the next
-	// deliveries. Zero means 64.
+	// deliveries. Zero means 256: many webhooks may be of one host.
 	IdlePerHost int
 	// RootCAs are the authorities that are trusted. Nil means the system's.
 	RootCAs *x509.CertPool
@@ -70,7 +70,7 @@ func NewClient(c ClientConfig) *Client {
 			TLSHandshakeTimeout:    connectTimeout,
 			DisableCompression:     true,
 			MaxIdleConns:           1024,
-			MaxIdleConnsPerHost:    positive(c.IdlePerHost, 64),
+			MaxIdleConnsPerHost:    positive(c.IdlePerHost, 256),
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: maxResponseHeader,
 		},

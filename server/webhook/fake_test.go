@@ -209,6 +209,25 @@ func (q *fakeQueue) row(id string) fakeRow {
 	return *q.rows[id]
 }
 
+// called, webhook and told return what the queue has seen so far.
+func (q *fakeQueue) called(method string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.calls[method]
+}
+
+func (q *fakeQueue) webhook(id string) Webhook {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return *q.webhooks[id]
+}
+
+func (q *fakeQueue) told() []apikey.EventType {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.events)
+}
+
 // count returns how many of a webhook's deliveries, "" for all, are in a state.
 func (q *fakeQueue) count(id string, state DeliveryState) (n int) {
 	q.mu.Lock()
@@ -248,6 +267,16 @@ func (e *endpoints) requests(id string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.seen[id]
+}
+
+// atMost returns how many requests were under way at a time since it was asked
+// last.
+func (e *endpoints) atMost(id string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	most := e.most[id]
+	e.most[id] = e.flying[id]
+	return most
 }
 
 // hang answers nothing until the caller gives up.
@@ -306,18 +335,18 @@ type rig struct {
 	*fakeQueue
 	*endpoints
 	worker *Worker
-	log    *strings.Builder
+	log    *lockedLog
 	stop   func()
 }
 
 // startRig runs a worker until the bubble's test ends.
 func startRig(t *testing.T, change ...func(*WorkerConfig)) *rig {
 	t.Helper()
-	r := &rig{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(strings.Builder)}
+	r := &rig{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(lockedLog)}
 	client := NewClient(ClientConfig{})
 	client.transport.RegisterProtocol("https", r.endpoints)
 	c := WorkerConfig{
-		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(&lockedWriter{w: r.log}, nil)),
+		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 		Backoff: Backoff{Rand: func() float64 { return 0.5 }},
 	}
 	for _, f := range change {
@@ -388,13 +417,20 @@ func (l *lanes) checkLocked(t interface {
 	}
 }
 
-type lockedWriter struct {
+// lockedLog is a log that can be read while it is written.
+type lockedLog struct {
 	mu sync.Mutex
-	w  io.Writer
+	b  strings.Builder
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
+func (l *lockedLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -45,6 +45,7 @@ type lane struct {
 	window   int
 	standing standing // by the latest outcome
 	turn     uint64   // when it became ready
+	idle     int      // scans since it had something
 
 	later int           // its place in lanes.later, -1 where it is not there
 	ready *list.Element // its place in lanes.ready, nil where it is not there
@@ -62,6 +63,10 @@ const (
 // maxShare is the part of what is left of the room for attempts that one webhook
 // may have, so that however many of them hang, there is some left for the next.
 const maxShare = 16
+
+// maxIdle is for how many scans, an hour's, it is remembered that an endpoint does
+// well which has nothing pending.
+const maxIdle = 360
 
 // laneLocked returns the lane of a webhook. The caller holds l.mu.
 func (l *lanes) laneLocked(id string) *lane {
@@ -108,7 +113,7 @@ func (l *lanes) dueLocked(k *lane, at time.Time) {
 }
 
 // scanned takes over what the queue says of all webhooks, and forgets those that
-// have nothing left.
+// have nothing left; that one did well it remembers for a while.
 func (l *lanes) scanned(due map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,7 +121,9 @@ func (l *lanes) scanned(due map[string]time.Time) {
 		l.dueLocked(l.laneLocked(id), at)
 	}
 	for id, k := range l.byID {
-		if _, pending := due[id]; !pending && k.flying == 0 && k.due.IsZero() {
+		if _, pending := due[id]; pending || k.flying > 0 || !k.due.IsZero() {
+			k.idle = 0
+		} else if k.idle++; k.standing != well || k.idle > maxIdle {
 			delete(l.byID, id)
 		}
 	}

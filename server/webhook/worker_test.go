@@ -37,8 +37,8 @@ func TestWorkerSends(t *testing.T) {
 		if n := r.count("", StateDelivered); n != 150 || r.requests("") != 150 {
 			t.Errorf("%d of 150 delivered with %d requests", n, r.requests(""))
 		}
-		if r.calls["RecordHealth"] != 0 {
-			t.Errorf("health was recorded %d times", r.calls["RecordHealth"])
+		if r.called("RecordHealth") != 0 {
+			t.Errorf("health was recorded %d times", r.called("RecordHealth"))
 		}
 	})
 }
@@ -77,15 +77,15 @@ func TestWorkerBounds(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Second)
-		if n := r.count("slow", StateDelivered); n != 80 || r.most["slow"] != 8 {
-			t.Errorf("%d of the slow one's 80, at most %d at a time", n, r.most["slow"])
+		if n := r.count("slow", StateDelivered); n != 80 || r.atMost("slow") != 8 {
+			t.Errorf("%d of the slow one's 80, at most %d at a time", n, r.atMost("slow"))
 		}
-		if r.most["hangs"] > 8 || r.requests("hangs") != 2 {
-			t.Errorf("the one that hangs got %d requests, %d at a time", r.requests("hangs"), r.most["hangs"])
+		if r.atMost("hangs") > 8 || r.requests("hangs") != 2 {
+			t.Errorf("the one that hangs got %d requests, %d at a time", r.requests("hangs"), r.atMost("hangs"))
 		}
 		time.Sleep(10 * time.Minute)
-		if r.most["hangs"] > 8 || r.requests("hangs") > 30 {
-			t.Errorf("the one that hangs got %d requests, %d at a time", r.requests("hangs"), r.most["hangs"])
+		if r.atMost("hangs") > 8 || r.requests("hangs") > 30 {
+			t.Errorf("the one that hangs got %d requests, %d at a time", r.requests("hangs"), r.atMost("hangs"))
 		}
 	})
 }
@@ -111,8 +111,8 @@ func TestWorkerTotalBound(t *testing.T) {
 				t.Fatalf("%d of the one that does well wait", n)
 			}
 		}
-		if r.most[""] > 64 {
-			t.Errorf("%d at a time", r.most[""])
+		if r.atMost("") > 64 {
+			t.Errorf("%d at a time", r.atMost(""))
 		}
 	})
 }
@@ -130,10 +130,10 @@ func TestWorkerDrainsSlowly(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		var most []int
 		for range 5 {
-			r.mu2(func() { r.most["w"] = 0 })
+			r.atMost("w") // from now on
 			time.Sleep(time.Second)
 			synctest.Wait()
-			r.mu2(func() { most = append(most, r.most["w"]) })
+			most = append(most, r.atMost("w"))
 		}
 		if !slices.IsSorted(most) || most[0] > 2 || most[4] != 8 {
 			t.Errorf("at a time: %v", most)
@@ -143,13 +143,6 @@ func TestWorkerDrainsSlowly(t *testing.T) {
 			t.Errorf("%d of 200 delivered", n)
 		}
 	})
-}
-
-// mu2 runs f under the lock of the endpoints.
-func (r *rig) mu2(f func()) {
-	r.endpoints.mu.Lock()
-	defer r.endpoints.mu.Unlock()
-	f()
 }
 
 // While a webhook is disabled its deliveries wait without an attempt; enabled it
@@ -202,8 +195,8 @@ func TestWorkerKeepsTheSchedule(t *testing.T) {
 				at = a.StartedAt.Add(DefaultDelays()[i])
 			}
 		}
-		if !slices.Equal(r.events, []apikey.EventType{WebhookFailing}) {
-			t.Errorf("events %v", r.events)
+		if !slices.Equal(r.told(), []apikey.EventType{WebhookFailing}) {
+			t.Errorf("events %v", r.told())
 		}
 	})
 }
@@ -233,8 +226,8 @@ func TestWorkerHealth(t *testing.T) {
 		r.says("w", 410)
 		r.put("w", 30)
 		synctest.Wait()
-		if w := r.webhooks["w"]; w.Enabled || w.DisabledReason != DisabledGone || !slices.Equal(r.events, []apikey.EventType{WebhookDisabled}) {
-			t.Errorf("got %+v, %v", w, r.events)
+		if w := r.webhook("w"); w.Enabled || w.DisabledReason != DisabledGone || !slices.Equal(r.told(), []apikey.EventType{WebhookDisabled}) {
+			t.Errorf("got %+v, %v", w, r.told())
 		}
 		seen := r.requests("w")
 		if time.Sleep(24 * time.Hour); seen > 8 || r.requests("w") != seen {
@@ -257,10 +250,10 @@ func TestWorkerHealth(t *testing.T) {
 			r.put("w", 1)
 			time.Sleep(24 * time.Hour)
 		}
-		if want := []apikey.EventType{WebhookFailing, WebhookFailing}; !slices.Equal(r.events, want) {
-			t.Errorf("events %v", r.events)
+		if want := []apikey.EventType{WebhookFailing, WebhookFailing}; !slices.Equal(r.told(), want) {
+			t.Errorf("events %v", r.told())
 		}
-		if h := r.webhooks["w"].Health; h != (Health{}) || !r.webhooks["w"].Enabled {
+		if h := r.webhook("w").Health; h != (Health{}) || !r.webhook("w").Enabled {
 			t.Errorf("health %+v", h)
 		}
 	})
@@ -273,9 +266,9 @@ func TestWorkerHealth(t *testing.T) {
 			r.put("w", 1)
 			time.Sleep(24 * time.Hour)
 		}
-		w := r.webhooks["w"]
-		if want := []apikey.EventType{WebhookFailing, WebhookDisabled}; !slices.Equal(r.events, want) || w.Enabled || w.DisabledReason != DisabledFailing {
-			t.Errorf("events %v, %+v", r.events, w)
+		w := r.webhook("w")
+		if want := []apikey.EventType{WebhookFailing, WebhookDisabled}; !slices.Equal(r.told(), want) || w.Enabled || w.DisabledReason != DisabledFailing {
+			t.Errorf("events %v, %+v", r.told(), w)
 		}
 		if after := w.UpdatedAt.Sub(began); after < 5*24*time.Hour || after > 6*24*time.Hour {
 			t.Errorf("disabled after %v", after)
@@ -295,8 +288,8 @@ func TestWorkerHealth(t *testing.T) {
 			r.put("w", 4)
 			time.Sleep(12 * time.Hour)
 		}
-		if !r.webhooks["w"].Enabled {
-			t.Errorf("disabled: %v", r.events)
+		if !r.webhook("w").Enabled {
+			t.Errorf("disabled: %v", r.told())
 		}
 	})
 }
@@ -326,8 +319,8 @@ func TestWorkerStops(t *testing.T) {
 				t.Errorf("%s was not given back: %+v", id, row)
 			}
 		}
-		if r.webhooks["hangs"].Health != (Health{}) || len(r.log.String()) > 0 {
-			t.Errorf("health %+v, log %s", r.webhooks["hangs"].Health, r.log)
+		if r.webhook("hangs").Health != (Health{}) || len(r.log.String()) > 0 {
+			t.Errorf("health %+v, log %s", r.webhook("hangs").Health, r.log)
 		}
 	})
 	inBubble(t, "without work", func(t *testing.T) {
@@ -361,8 +354,8 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		r.setAway(errAway, "Due", "Claim", "Settle", "Release", "RecordHealth")
 		r.put("w", 20)
 		time.Sleep(5 * time.Minute)
-		if r.requests("w") != 0 || r.calls["Claim"] > 700 {
-			t.Errorf("%d requests, %d claims", r.requests("w"), r.calls["Claim"])
+		if r.requests("w") != 0 || r.called("Claim") > 700 {
+			t.Errorf("%d requests, %d claims", r.requests("w"), r.called("Claim"))
 		}
 		r.setAway(nil, "Due", "Claim", "Settle", "Release", "RecordHealth")
 		if time.Sleep(2 * time.Second); r.count("w", StateDelivered) != 20 {
@@ -388,6 +381,7 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		if time.Sleep(75 * time.Second); r.count("w", StateDelivered) != 22 {
 			t.Errorf("%d of 22 delivered", r.count("w", StateDelivered))
 		}
+		r.stop()
 		for _, row := range r.rows {
 			if row.Failures != 0 {
 				t.Errorf("counted: %+v", row.Delivery)
@@ -498,8 +492,8 @@ func TestWorkerOwnFaults(t *testing.T) {
 		if d := r.row("delivery_000000"); d.State != StatePending || d.Last.Failure.Class != ClassInternal || d.NextAttemptAt.Before(time.Now()) {
 			t.Errorf("got %+v", d.Delivery)
 		}
-		if r.count("other", StateDelivered) != 2 || !strings.Contains(r.log.String(), "in an attempt") || r.webhooks["w"].Health != (Health{}) {
-			t.Errorf("health %+v, log %s", r.webhooks["w"].Health, r.log)
+		if r.count("other", StateDelivered) != 2 || !strings.Contains(r.log.String(), "in an attempt") || r.webhook("w").Health != (Health{}) {
+			t.Errorf("health %+v, log %s", r.webhook("w").Health, r.log)
 		}
 		r.says("w", 200)
 		if time.Sleep(time.Minute); r.count("w", StateDelivered) != 2 {
@@ -511,14 +505,16 @@ func TestWorkerOwnFaults(t *testing.T) {
 		r.add("w")
 		r.wake = func([]string) {}
 		r.put("w", 1)
+		r.fakeQueue.mu.Lock()
 		r.rows["delivery_000000"].EventID = ""
+		r.fakeQueue.mu.Unlock()
 		r.worker.Wake([]string{"w"})
 		time.Sleep(time.Minute)
 		if d := r.row("delivery_000000"); d.State != StateFailed || d.Last.Failure.Class != ClassEventGone || len(d.attempts) != 1 {
 			t.Errorf("got %+v", d.Delivery)
 		}
-		if r.requests("w") != 0 || r.webhooks["w"].Health != (Health{}) {
-			t.Errorf("%d requests, health %+v", r.requests("w"), r.webhooks["w"].Health)
+		if r.requests("w") != 0 || r.webhook("w").Health != (Health{}) {
+			t.Errorf("%d requests, health %+v", r.requests("w"), r.webhook("w").Health)
 		}
 	})
 	inBubble(t, "no body", func(t *testing.T) {
@@ -529,8 +525,8 @@ func TestWorkerOwnFaults(t *testing.T) {
 		r.change("w", func(w *Webhook) { w.Format = FormatClassic })
 		r.put("w", 1)
 		time.Sleep(time.Second)
-		if r.count("w", StateDelivered) != 1 || r.calls["Claim"] > 50 {
-			t.Errorf("%d delivered, %d claims", r.count("w", StateDelivered), r.calls["Claim"])
+		if r.count("w", StateDelivered) != 1 || r.called("Claim") > 50 {
+			t.Errorf("%d delivered, %d claims", r.count("w", StateDelivered), r.called("Claim"))
 		}
 	})
 }

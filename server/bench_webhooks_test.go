@@ -1,0 +1,252 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// BenchmarkDeliveries drains 10,000 prepared deliveries of 100 webhooks. Its floor
+// is a bare net/http client that posts the same bodies to the same receiver.
+func BenchmarkDeliveries(b *testing.B) {
+	const webhooks, each = 100, 100
+	var received atomic.Int64
+	var all chan struct{}
+	var sample atomic.Pointer[[]byte]
+	receiver := bareReceiver(b, func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			b.Error(err)
+		}
+		sample.CompareAndSwap(nil, &body)
+		if received.Add(1) == webhooks*each {
+			close(all)
+		}
+	})
+	var floor, ours time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		s := openStore(b)
+		for i := range webhooks {
+			makeWebhook(b, s, fmt.Sprint(receiver, "/", i))
+		}
+		makeKeys(b, s, each)
+		cq := &countQ{Queue: s}; worker := webhook.NewWorker(webhook.WorkerConfig{Queue: cq, Client: loopbackClient()}); defer func() { fmt.Println(cq) }()
+		received.Store(0)
+		all = make(chan struct{})
+		b.StartTimer()
+		began := time.Now()
+		stop := runWorker(b, worker)
+		<-all
+		stop() // what came of the last is settled
+		ours += time.Since(began)
+		b.StopTimer()
+		if n := delivered(b, s); n != webhooks*each {
+			b.Fatalf("%d of %d delivered", n, webhooks*each)
+		}
+		received.Store(0)
+		all = make(chan struct{})
+		floor += postAll(b, receiver, *sample.Load(), webhooks*each)
+		b.StartTimer()
+	}
+	perSecond := float64(webhooks*each*b.N) / ours.Seconds()
+	b.ReportMetric(perSecond, "deliveries/s")
+	b.ReportMetric(floor.Seconds()/ours.Seconds(), "x-of-floor")
+}
+
+// BenchmarkBesideHanging is the time from a change's answer to its arrival at a
+// healthy webhook, beside one that hangs and has 10,000 waiting, against the same
+// without it.
+func BenchmarkBesideHanging(b *testing.B) {
+	healthy := func(hanging bool) (p50, p99 time.Duration) {
+		arrived := make(chan time.Time, 1)
+		receiver := bareReceiver(b, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/hangs" {
+				<-r.Context().Done()
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			arrived <- time.Now()
+		})
+		s := openStore(b)
+		if hanging {
+			makeWebhook(b, s, receiver+"/hangs")
+			makeKeys(b, s, 10_000)
+		}
+		makeWebhook(b, s, receiver+"/healthy")
+		worker := webhook.NewWorker(webhook.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
+		s.OnCommit(func(c store.Commit) { worker.Wake(c.Due) })
+		stop := runWorker(b, worker)
+		times := make([]time.Duration, 500)
+		for i := range times {
+			began := time.Now()
+			makeKeys(b, s, 1)
+			times[i] = (<-arrived).Sub(began)
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+		slices.Sort(times)
+		return times[len(times)/2], times[len(times)*99/100]
+	}
+	for b.Loop() {
+		p50, p99 := healthy(false)
+		beside50, beside99 := healthy(true)
+		b.ReportMetric(float64(beside50)/float64(p50), "p50-x-of-floor")
+		b.ReportMetric(float64(beside99)/float64(p99), "p99-x-of-floor")
+		b.ReportMetric(float64(beside50.Microseconds()), "p50-µs")
+		b.ReportMetric(float64(beside99.Microseconds()), "p99-µs")
+	}
+}
+
+// bareReceiver runs a bare receiver and returns its URL.
+func bareReceiver(tb testing.TB, receive http.HandlerFunc) string {
+	tb.Helper()
+	s := httptest.NewServer(receive)
+	tb.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s.URL
+}
+
+var loopback = webhook.Guard{Loopback: true}
+
+func loopbackClient() *webhook.Client {
+	return webhook.NewClient(webhook.ClientConfig{Guard: loopback})
+}
+
+// openStore opens a new database, without a server.
+func openStore(tb testing.TB) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), store.Config{Path: filepath.Join(tb.TempDir(), "apikeys.db")})
+	if err == nil {
+		err = s.Initialize(tb.Context(), nil, nil)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Close() })
+	sealer, err := webhook.NewSealer([]apikey.NamedKey{{ID: "e_1", Key: bytes.Repeat([]byte("k"), 32)}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.SealWith(sealer)
+	return s
+}
+
+func makeWebhook(tb testing.TB, s *store.Store, url string) webhook.Webhook {
+	tb.Helper()
+	secret, err := webhook.NewSecret(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w, err := s.CreateWebhook(tb.Context(), apikey.Origin{}, "org_default", func(_ int, now time.Time) (webhook.Webhook, error) {
+		return webhook.Rules{Guard: loopback}.Create(webhook.Webhook{
+			OrganizationID: "org_default", Label: "x", URL: url, Enabled: true,
+			Events: []apikey.EventType{webhook.AllEvents}, Format: webhook.FormatClassic,
+		}, secret, now)
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+// makeKeys makes n keys, many at a time.
+func makeKeys(tb testing.TB, s *store.Store, n int) {
+	tb.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range min(n, 64) {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+				if err == nil {
+					_, err = s.CreateKey(tb.Context(), apikey.Origin{}, func(now time.Time) (apikey.Key, error) {
+						return apikey.Rules{Catalogue: apikey.DefaultScopes()}.Create(apikey.Key{
+							OrganizationID: "org_default", Label: "A key of middling length", Enabled: true, Scopes: apikey.Scopes{"products.read"},
+							Secret: apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}}).Stored(secret),
+						}, now)
+					})
+				}
+				if err != nil {
+					tb.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// runWorker runs a worker until the function that it returns is called.
+func runWorker(tb testing.TB, w *webhook.Worker) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.Run(ctx) // It has no errors.
+	}()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	tb.Cleanup(stop)
+	return stop
+}
+
+// delivered counts the deliveries that were.
+func delivered(tb testing.TB, s *store.Store) (n int) {
+	tb.Helper()
+	for after := ""; ; {
+		list, next, err := s.Deliveries(tb.Context(), store.DeliveryFilter{State: webhook.StateDelivered}, after, 1000)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if n += len(list); next == "" {
+			return n
+		}
+		after = next
+	}
+}
+
+// postAll posts body n times, 64 at a time, and returns how long that took.
+func postAll(tb testing.TB, url string, body []byte, n int) time.Duration {
+	tb.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, DialContext: (&net.Dialer{}).DialContext}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var left atomic.Int64
+	left.Store(int64(n))
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				resp, err := client.Post(url, "application/json", strings.NewReader(string(body)))
+				if err != nil {
+					tb.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(began)
+}

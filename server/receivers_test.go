@@ -1,0 +1,459 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// packages is where .ci/receivers/run installs the npm packages.
+const packages = "../.ci/receivers/node_modules"
+
+// TestReceivers is what .ci/receivers/run runs. Each receiver that the README
+// shows verifies what a server really delivers, and refuses what was tampered
+// with; and what the README says arrives is what arrives.
+func TestReceivers(t *testing.T) {
+	path := os.Getenv("RECEIVERS_README")
+	if path == "" {
+		t.Skip("it needs npm packages: bash .ci/receivers/run")
+	}
+	shown := readFences(t, path)
+	s := servertest.Start(t)
+	h := &hooks{s: s, rpc: apikeysv1.NewWebhooksServiceClient(s.Conn)}
+
+	t.Run("what arrives", func(t *testing.T) { testArrivals(t, h, shown) })
+
+	dir := t.TempDir()
+	for name, text := range shown.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	svix, err := os.ReadFile("../.ci/receivers/receive-svix.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "receive-svix.mjs"), svix, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	installed, err := filepath.Abs(packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(installed, filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range []struct {
+		file    string
+		program string
+		pkg     string // the npm package that it imports
+	}{
+		{"receive.go", "go", ""},
+		{"receive.mjs", "node", "standardwebhooks"},
+		{"receive-crypto.mjs", "node", ""},
+		{"receive-svix.mjs", "node", "svix"},
+		{"receive.py", "python3", ""},
+	} {
+		t.Run(r.file, func(t *testing.T) {
+			path := filepath.Join(dir, r.file)
+			if _, err := os.Stat(path); err != nil {
+				t.Fatalf("the README has no such receiver: %v", err)
+			}
+			if _, err := exec.LookPath(r.program); err != nil {
+				t.Skipf("%s is not installed", r.program)
+			}
+			if _, err := exec.LookPath("npm"); r.pkg != "" && err != nil {
+				t.Skipf("npm is not installed, so neither is the package %s", r.pkg)
+			}
+			command := []string{r.program, path}
+			if r.program == "go" {
+				command = []string{filepath.Join(dir, "receive")}
+				build := exec.CommandContext(t.Context(), "go", "build", "-o", command[0], path)
+				if out, err := build.CombinedOutput(); err != nil {
+					t.Fatalf("build it: %v\n%s", err, out)
+				}
+			}
+			testReceiver(t, h, apikeysv1.WebhookFormat(i%4+1), command)
+		})
+	}
+	t.Run("openssl", func(t *testing.T) { testOpenSSL(t, h, dir) })
+}
+
+// testReceiver runs a receiver: it verifies deliveries of the server, during a
+// rotation too, and refuses all that is forged.
+func testReceiver(t *testing.T, h *hooks, format apikeysv1.WebhookFormat, command []string) {
+	// The first delivery goes elsewhere, so that there is one to tamper with.
+	url, arrived := capture(t)
+	hook := h.create(t, url+"/hook", format)
+	id := hook.GetId()
+	h.test(t, id)
+	first := <-arrived
+
+	address, received := startReceiver(t, command, hook.GetSecret())
+	resend := func(a arrival) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/hook", bytes.NewReader(a.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = a.header
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if status := resend(first); status != http.StatusNoContent {
+		t.Errorf("what the server sent is answered %d", status)
+	}
+	expect := func(id, kind string) {
+		t.Helper()
+		if got, want := <-received, "received "+id+" "+kind; got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	}
+	expect(first.header.Get(webhook.HeaderID), "webhook.test")
+	for name, forged := range forgeries(t, first, hook.GetSecret()) {
+		if status := resend(forged); status != http.StatusUnauthorized {
+			t.Errorf("%s: answered %d", name, status)
+		}
+	}
+
+	h.move(t, id, "http://"+address+"/hook")
+	d := h.test(t, id)
+	expect(d, "webhook.test")
+	h.wait(t, d)
+	if _, err := h.s.Keys.CreateApiKey(h.s.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "Ünïcode <&>"}); err != nil {
+		t.Fatal(err)
+	}
+	if line := <-received; !strings.HasSuffix(line, " api_key.created") {
+		t.Errorf("it says %q", line)
+	}
+	// The old secret is good until the overlap ends.
+	h.rotate(t, id, 3600)
+	d = h.test(t, id)
+	expect(d, "webhook.test")
+	h.wait(t, d)
+	h.remove(t, id)
+}
+
+// testOpenSSL runs the shell scripts on deliveries that were kept.
+func testOpenSSL(t *testing.T, h *hooks, dir string) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	url, arrived := capture(t)
+	hook := h.create(t, url+"/hook", apikeysv1.WebhookFormat_WEBHOOK_FORMAT_STANDARD)
+	h.test(t, hook.GetId())
+	genuine := <-arrived
+	script := func(name string, a arrival) (string, error) {
+		var headers bytes.Buffer
+		if err := a.header.Write(&headers); err != nil {
+			t.Fatal(err)
+		}
+		kept := t.TempDir()
+		for file, data := range map[string][]byte{"headers": headers.Bytes(), "body": a.body} {
+			if err := os.WriteFile(filepath.Join(kept, file), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(dir, name))
+		cmd.Dir, cmd.Env = kept, append(os.Environ(), "WEBHOOK_SECRET="+hook.GetSecret())
+		out, err := cmd.CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	if out, err := script("verify.sh", genuine); err != nil || out != "verified "+genuine.header.Get(webhook.HeaderID) {
+		t.Errorf("verify.sh: %v: %s", err, out)
+	}
+	for name, forged := range forgeries(t, genuine, hook.GetSecret()) {
+		if out, err := script("verify.sh", forged); !errors.As(err, new(*exec.ExitError)) {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	if out, err := script("classic.sh", genuine); err != nil || out != genuine.header.Get(webhook.HeaderClassicSignature) {
+		t.Errorf("classic.sh: %v: %s", err, out)
+	}
+	// Two signatures, and ours is the second.
+	h.rotate(t, hook.GetId(), 3600)
+	h.test(t, hook.GetId())
+	if out, err := script("verify.sh", <-arrived); err != nil {
+		t.Errorf("verify.sh after a rotation: %v: %s", err, out)
+	}
+	h.remove(t, hook.GetId())
+}
+
+// forgeries returns what nobody may take for a delivery, made of a real one.
+func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
+	t.Helper()
+	secret, err := webhook.ParseSecret(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := webhook.NewSecret(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(*arrival)) arrival {
+		a := arrival{genuine.header.Clone(), slices.Clone(genuine.body)}
+		change(&a)
+		return a
+	}
+	sent := func(at time.Time, by webhook.Secret) arrival {
+		return with(func(a *arrival) {
+			a.header.Set(webhook.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
+			a.header.Set(webhook.HeaderSignature, webhook.Sign([]webhook.Secret{by}, a.header.Get(webhook.HeaderID), at, a.body))
+		})
+	}
+	set := func(name, value string) arrival {
+		return with(func(a *arrival) { a.header.Set(name, value) })
+	}
+	at, err := strconv.ParseInt(genuine.header.Get(webhook.HeaderTimestamp), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]arrival{
+		"another body":      with(func(a *arrival) { a.body[len(a.body)/2] ^= 1 }),
+		"a longer body":     with(func(a *arrival) { a.body = append(a.body, ' ') }),
+		"no body":           with(func(a *arrival) { a.body = nil }),
+		"another id":        set(webhook.HeaderID, "delivery_other"),
+		"another timestamp": set(webhook.HeaderTimestamp, strconv.FormatInt(at+1, 10)),
+		"no timestamp":      with(func(a *arrival) { a.header.Del(webhook.HeaderTimestamp) }),
+		"no number":         set(webhook.HeaderTimestamp, "soon"),
+		"no signature":      with(func(a *arrival) { a.header.Del(webhook.HeaderSignature) }),
+		"another version":   set(webhook.HeaderSignature, strings.Replace(genuine.header.Get(webhook.HeaderSignature), "v1,", "v2,", 1)),
+		"a wrong signature": set(webhook.HeaderSignature, "v1,"+base64.StdEncoding.EncodeToString(make([]byte, 32))),
+		"an empty one":      set(webhook.HeaderSignature, "v1,"),
+		"another secret":    sent(time.Now(), other),
+		"an old delivery":   sent(time.Now().Add(-10*time.Minute), secret),
+		"one of tomorrow":   sent(time.Now().Add(10*time.Minute), secret),
+	}
+}
+
+// testArrivals compares what arrives with what the README says arrives.
+func testArrivals(t *testing.T, h *hooks, shown fences) {
+	url, arrived := capture(t)
+	for number, name := range apikeysv1.WebhookFormat_name {
+		if number == 0 {
+			continue
+		}
+		name = strings.ToLower(strings.TrimPrefix(name, "WEBHOOK_FORMAT_"))
+		hook := h.create(t, url+"/hook", apikeysv1.WebhookFormat(number))
+		if _, err := h.s.Keys.CreateApiKey(h.s.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "webhook tour"}); err != nil {
+			t.Fatal(err)
+		}
+		got := <-arrived
+		h.remove(t, hook.GetId())
+		matchShown(t, name, shown.arrives[name], string(got.body))
+		if name != "classic" {
+			continue
+		}
+		var lines []string
+		for line := range strings.Lines(shown.arrives["headers"]) {
+			if name, _, ok := strings.Cut(line, ": "); ok && name != "Host" && name != "Content-Length" {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+		var headers bytes.Buffer
+		got.header.Del("Content-Length")
+		if err := got.header.Write(&headers); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(lines)
+		matchShown(t, "headers", strings.Join(lines, "\n"), headers.String())
+	}
+}
+
+// differing are the values that differ from one delivery to the next.
+var differing = []struct {
+	value *regexp.Regexp
+	form  string
+}{
+	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d\.\d{3}`), "DAY${1}TIME"},
+	{regexp.MustCompile(`sk_live_[0-9A-Za-z]{12}\.\.\.[0-9A-Za-z]{5}`), "MASK"},
+	{regexp.MustCompile(`v1,[0-9A-Za-z+/=]{44}`), "SIGNATURE"},
+	{regexp.MustCompile(`[0-9a-f]{64}`), "HEX"},
+	{regexp.MustCompile(`(Timestamp: )\d{10}`), "${1}UNIX"},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "HOST"},
+	{regexp.MustCompile(`\s+`), ""},
+}
+
+// matchShown compares a text with what the README shows of it, where … stands for
+// anything and white space for nothing.
+func matchShown(t *testing.T, what, shown, got string) {
+	t.Helper()
+	for _, d := range differing {
+		shown, got = d.value.ReplaceAllString(shown, d.form), d.value.ReplaceAllString(got, d.form)
+	}
+	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(shown), "…", ".*") + "$"
+	if shown == "" || !regexp.MustCompile(pattern).MatchString(got) {
+		t.Errorf("%s: the README shows\n%s\nand there arrives\n%s", what, shown, got)
+	}
+}
+
+// fences are those of the README that follow one of these markers:
+// <!-- file NAME -->, a file; <!-- arrives NAME -->, a part of a delivery.
+type fences struct{ files, arrives map[string]string }
+
+func readFences(t *testing.T, path string) fences {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fences{map[string]string{}, map[string]string{}}
+	marked := regexp.MustCompile("(?sm)^<!-- (file|arrives) (\\S+) -->\n```[a-z]*\n(.*?)^```$")
+	for _, m := range marked.FindAllStringSubmatch(string(text), -1) {
+		if m[1] == "file" {
+			f.files[m[2]] = m[3]
+		} else {
+			f.arrives[m[2]] = m[3]
+		}
+	}
+	return f
+}
+
+// hooks are the webhooks of a server, as an operator calls them.
+type hooks struct {
+	s   *servertest.Server
+	rpc apikeysv1.WebhooksServiceClient
+}
+
+func (h *hooks) create(t *testing.T, url string, format apikeysv1.WebhookFormat) *apikeysv1.Webhook {
+	t.Helper()
+	created, err := h.rpc.CreateWebhook(h.s.Context(t.Context()), &apikeysv1.CreateWebhookRequest{
+		Label: "billing", Url: url, Events: []string{"*"}, Format: format, Headers: map[string]string{"X-Tenant": "blue"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created.GetWebhook()
+}
+
+// move gives a webhook another url.
+func (h *hooks) move(t *testing.T, id, url string) {
+	t.Helper()
+	h.s.Call(t, http.MethodPatch, "/developers/webhooks/"+id, fmt.Sprintf(`{"url": %q}`, url)).Into(t, new(any))
+}
+
+func (h *hooks) rotate(t *testing.T, id string, overlap int32) {
+	t.Helper()
+	if _, err := h.rpc.RotateWebhookSecret(h.s.Context(t.Context()), &apikeysv1.RotateWebhookSecretRequest{Id: id, OverlapSeconds: &overlap}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *hooks) remove(t *testing.T, id string) {
+	t.Helper()
+	if _, err := h.rpc.DeleteWebhook(h.s.Context(t.Context()), &apikeysv1.DeleteWebhookRequest{Id: id}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// test has a test event sent and returns the id of its delivery.
+func (h *hooks) test(t *testing.T, id string) string {
+	t.Helper()
+	sent, err := h.rpc.TestWebhook(h.s.Context(t.Context()), &apikeysv1.TestWebhookRequest{Id: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sent.GetDelivery().GetId()
+}
+
+// wait returns when the server knows that a delivery was acknowledged.
+func (h *hooks) wait(t *testing.T, id string) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		found, err := h.rpc.GetDelivery(h.s.Context(t.Context()), &apikeysv1.GetDeliveryRequest{Id: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found.GetDelivery().GetState() == apikeysv1.DeliveryState_DELIVERY_STATE_DELIVERED {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("not delivered: %v", found.GetDelivery())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// arrival is a delivery as a receiver gets it.
+type arrival struct {
+	header http.Header
+	body   []byte
+}
+
+// capture takes every delivery and hands it on.
+func capture(t *testing.T) (url string, arrived chan arrival) {
+	t.Helper()
+	arrived = make(chan arrival, 100)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		arrived <- arrival{r.Header, body}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, arrived
+}
+
+// startReceiver runs a receiver on a free port and returns its address, and what
+// it says after that.
+func startReceiver(t *testing.T, command []string, secret string) (address string, says chan string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "PORT=0", "WEBHOOK_SECRET="+secret)
+	cmd.Stderr = io.Discard // a line for each request
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	says = make(chan string, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(says)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			says <- lines.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		cmd.Wait()
+	})
+	line := <-says
+	address, ok := strings.CutPrefix(line, "listening on ")
+	if !ok {
+		t.Fatalf("it began with %q", line)
+	}
+	return address, says
+}

@@ -1,0 +1,366 @@
+package store_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+var quotaTests = map[string]func(*testing.T, *fixture){
+	"QuotaIsKept":       testQuotaIsKept,
+	"ReserveQuota":      testReserveQuota,
+	"ReserveConcurrent": testReserveConcurrent,
+	"ReserveOtherEpoch": testReserveOtherEpoch,
+	"ReserveRefills":    testReserveRefills,
+	"ReturnQuota":       testReturnQuota,
+	"QuotaIsDeleted":    testQuotaIsDeleted,
+	"Buckets":           testBuckets,
+	"BucketsOfDeleted":  testBucketsOfDeleted,
+	"MostUsed":          testMostUsed,
+	"DeleteUsage":       testDeleteUsage,
+	"KeysBySecret":      testKeysBySecret,
+}
+
+// withQuota makes a key with a quota.
+func (f *fixture) withQuota(t *testing.T, q apikey.Quota) apikey.Key {
+	t.Helper()
+	return f.create(t, func(k *apikey.Key) { k.Quota = q })
+}
+
+func (f *fixture) reserve(t *testing.T, k apikey.Key, want int64) apikey.QuotaGrant {
+	t.Helper()
+	grants, err := f.ReserveQuota(t.Context(), []apikey.QuotaAsk{{KeyID: k.ID, Quota: k.Quota, Want: want}}, f.clock.Now())
+	if err != nil || len(grants) != 1 {
+		t.Fatal(grants, err)
+	}
+	return grants[0]
+}
+
+// remaining returns what is stored of a key's quota.
+func (f *fixture) remaining(t *testing.T, id string) int64 {
+	t.Helper()
+	k, err := f.Key(t.Context(), org, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Quota.Remaining
+}
+
+func testQuotaIsKept(t *testing.T, f *fixture) {
+	k := f.withQuota(t, apikey.Quota{Limit: 100, Remaining: 40, Refill: apikey.RefillMonthly, RefillDay: 31})
+	f.wantKey(t, k)
+	if k.Quota.Epoch != 1 || k.Quota.RefilledAt.IsZero() {
+		t.Errorf("%+v", k.Quota)
+	}
+	for _, c := range []struct {
+		name  string
+		set   func(k *apikey.Key)
+		epoch int64
+	}{
+		{"another field", func(k *apikey.Key) { k.Label = "other" }, 1},
+		{"topped up", func(k *apikey.Key) { k.Quota.Remaining = 50 }, 3},
+		{"never refilled", func(k *apikey.Key) { k.Quota = apikey.Quota{Limit: 7, Remaining: 7, Refill: apikey.RefillNone} }, 4},
+		{"another label", func(k *apikey.Key) { k.Label = "third" }, 4},
+		{"taken away", func(k *apikey.Key) { k.Quota = apikey.Quota{} }, 0},
+		{"given again", func(k *apikey.Key) { k.Quota = apikey.Quota{Limit: 3, Remaining: 3, Refill: apikey.RefillNone} }, 7},
+	} {
+		got, err := f.update(t.Context(), k.ID, c.set)
+		if err != nil || got.Quota.Epoch != c.epoch {
+			t.Errorf("%s: %+v, %v", c.name, got.Quota, err)
+		}
+		f.wantKey(t, got)
+		// What was reserved is no part of it, and stays so whatever else changes.
+		if got.Quota.Limit > 0 {
+			f.reserve(t, got, 2)
+		}
+	}
+}
+
+func testReserveQuota(t *testing.T, f *fixture) {
+	k := f.withQuota(t, apikey.Quota{Limit: 1000, Remaining: 1000})
+	left := int64(1000)
+	for left > 0 {
+		g := f.reserve(t, k, 3)
+		if want := apikey.Block(3, left); g.Units != want || g.Quota.Remaining != left-want || g.Quota.Epoch != k.Quota.Epoch {
+			t.Fatalf("of %d: %+v", left, g)
+		}
+		if left -= g.Units; f.remaining(t, k.ID) != left {
+			t.Fatalf("%d are stored of %d", f.remaining(t, k.ID), left)
+		}
+	}
+	if g := f.reserve(t, k, 1); g.Units != 0 || g.Quota.Limit != 1000 {
+		t.Errorf("of nothing: %+v", g)
+	}
+	f.wantEvents(t, 0, apikey.KeyCreated) // spending is no change
+}
+
+// testReserveConcurrent has two servers' worth of asks at once: what is given is
+// what there was.
+func testReserveConcurrent(t *testing.T, f *fixture) {
+	var keys []apikey.Key
+	for range 5 {
+		keys = append(keys, f.withQuota(t, apikey.Quota{Limit: 500, Remaining: 500}))
+	}
+	var given atomic.Int64
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for {
+				asks := make([]apikey.QuotaAsk, len(keys))
+				for j := range asks { // in another order each
+					k := keys[(i+j)%len(keys)]
+					asks[j] = apikey.QuotaAsk{KeyID: k.ID, Quota: k.Quota, Want: 20}
+				}
+				grants, err := f.ReserveQuota(t.Context(), asks, f.clock.Now())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var units int64
+				for _, g := range grants {
+					units += g.Units
+				}
+				if units == 0 {
+					return
+				}
+				given.Add(units)
+			}
+		})
+	}
+	group.Wait()
+	if given.Load() != int64(len(keys))*500 {
+		t.Errorf("%d were given", given.Load())
+	}
+}
+
+func testReserveOtherEpoch(t *testing.T, f *fixture) {
+	k, other := f.withQuota(t, apikey.Quota{Limit: 10, Remaining: 10}), f.create(t, nil)
+	stale := k
+	stale.Quota.Epoch = 99
+	grants, err := f.ReserveQuota(t.Context(), []apikey.QuotaAsk{
+		{KeyID: "never", Quota: k.Quota, Want: 1}, {KeyID: k.ID, Quota: stale.Quota, Want: 1}, {KeyID: other.ID, Quota: k.Quota, Want: 1},
+	}, f.clock.Now())
+	if diff := cmp.Diff(make([]apikey.QuotaGrant, 3), grants); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if got := f.remaining(t, k.ID); got != 10 {
+		t.Errorf("%d remain", got)
+	}
+}
+
+func testReserveRefills(t *testing.T, f *fixture) {
+	k := f.withQuota(t, apikey.Quota{Limit: 10, Remaining: 10, Refill: apikey.RefillDaily})
+	if g := f.reserve(t, k, 10); g.Units != 10 {
+		t.Fatalf("%+v", g)
+	}
+	f.clock.advance(24 * time.Hour)
+	before := f.remaining(t, k.ID)
+	for _, want := range []int64{4, 4, 2, 0} {
+		if g := f.reserve(t, k, 4); g.Units != want || !g.Quota.RefilledAt.Equal(k.Quota.PeriodStart(f.clock.Now())) {
+			t.Errorf("%+v, want %d", g, want)
+		}
+	}
+	f.clock.advance(-24 * time.Hour) // a server whose clock is behind
+	if g := f.reserve(t, k, 4); g.Units != 0 || before != 0 {
+		t.Errorf("the day before: %+v, %d stored", g, before)
+	}
+}
+
+func testReturnQuota(t *testing.T, f *fixture) {
+	k := f.withQuota(t, apikey.Quota{Limit: 100, Remaining: 100, Refill: apikey.RefillDaily})
+	none := f.withQuota(t, apikey.Quota{Limit: 100, Remaining: 100})
+	f.reserve(t, k, 50)
+	f.reserve(t, none, 50)
+	before, beforeNone := f.remaining(t, k.ID), f.remaining(t, none.ID)
+	late := k.Quota.RefilledAt.AddDate(0, 0, 1)
+	err := f.ReturnQuota(t.Context(), []apikey.QuotaReturn{
+		{KeyID: "never", Units: 7, Epoch: 1},
+		{KeyID: none.ID, Units: 3, Epoch: 1},
+		{KeyID: none.ID, Units: 7, Epoch: 1, RefilledAt: late},
+		{KeyID: k.ID, Units: 3, Epoch: 1, RefilledAt: k.Quota.RefilledAt},
+		{KeyID: k.ID, Units: 7, Epoch: 2, RefilledAt: k.Quota.RefilledAt},
+		{KeyID: k.ID, Units: 7, Epoch: 1, RefilledAt: late},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, gotNone := f.remaining(t, k.ID), f.remaining(t, none.ID); got != before+3 || gotNone != beforeNone+3 {
+		t.Errorf("%d of %d, %d of %d", got, before, gotNone, beforeNone)
+	}
+}
+
+func testQuotaIsDeleted(t *testing.T, f *fixture) {
+	k := f.withQuota(t, apikey.Quota{Limit: 10, Remaining: 10})
+	if err := f.DeleteKey(t.Context(), operator, org, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ReturnQuota(t.Context(), []apikey.QuotaReturn{{KeyID: k.ID, Units: 1, Epoch: 1}}); err != nil {
+		t.Error(err)
+	}
+	if g := f.reserve(t, k, 1); g != (apikey.QuotaGrant{}) {
+		t.Errorf("%+v", g)
+	}
+}
+
+func at(clock *clock, d time.Duration) time.Time { return apikey.Hourly.Start(clock.Now().Add(d)) }
+
+func (f *fixture) usage(t *testing.T, id string, g apikey.Granularity) map[string]int64 {
+	t.Helper()
+	p := apikey.Period{Granularity: g, Since: f.clock.Now().AddDate(0, 0, -400), Until: f.clock.Now().AddDate(0, 0, 2)}
+	buckets, err := f.Usage(t.Context(), org, id, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]int64)
+	for i, b := range buckets {
+		if i > 0 && !b.Start.After(buckets[i-1].Start) {
+			t.Errorf("buckets out of order: %v, %v", buckets[i-1].Start, b.Start)
+		}
+		for code, n := range b.Counts {
+			all[b.Start.Format("01-02 15 ")+string(code)] += n
+		}
+	}
+	return all
+}
+
+func testBuckets(t *testing.T, f *fixture) {
+	k, other := f.create(t, nil), f.create(t, nil)
+	now := at(f.clock, 0) // 23:30 in UTC of a last of February, 01:30 by the clock's own zone
+	count := func(id string, outcomes ...apikey.OutcomeCount) apikey.UsageCount {
+		return apikey.UsageCount{KeyID: id, OrganizationID: org, Outcomes: outcomes}
+	}
+	for range 2 {
+		f.addUsage(t,
+			count(k.ID, apikey.OutcomeCount{Hour: now, Code: apikey.CodeValid, Count: 3}, apikey.OutcomeCount{Hour: now, Code: apikey.CodeExpired, Count: 1},
+				apikey.OutcomeCount{Hour: now.Add(time.Hour), Code: apikey.CodeValid, Count: 5}),
+			count(other.ID, apikey.OutcomeCount{Hour: now, Code: apikey.CodeValid, Count: 7}),
+			count("", apikey.OutcomeCount{Hour: now, Code: apikey.CodeMalformed, Count: 9}),
+			apikey.UsageCount{OrganizationID: "org_other", Outcomes: []apikey.OutcomeCount{{Hour: now, Code: apikey.CodeNotFound, Count: 2}}})
+	}
+	wantSame(t, "hours", map[string]int64{"02-28 23 valid": 6, "02-28 23 expired": 2, "03-01 00 valid": 10}, f.usage(t, k.ID, apikey.Hourly))
+	wantSame(t, "days", map[string]int64{"02-28 00 valid": 6, "02-28 00 expired": 2, "03-01 00 valid": 10}, f.usage(t, k.ID, apikey.Daily))
+	wantSame(t, "the organization's days",
+		map[string]int64{"02-28 00 valid": 20, "02-28 00 expired": 2, "02-28 00 malformed": 18, "03-01 00 valid": 10}, f.usage(t, "", apikey.Daily))
+	// Refusals alone are no use of the key.
+	if used, err := f.Key(t.Context(), org, other.ID); err != nil || !used.Usage.LastUsedAt.IsZero() {
+		t.Errorf("%+v, %v", used.Usage, err)
+	}
+	for _, organization := range []string{"org_other", ""} {
+		if _, err := f.Usage(t.Context(), organization, k.ID, apikey.Period{Granularity: apikey.Hourly}); err != apikey.ErrNotFound {
+			t.Errorf("for %q: %v", organization, err)
+		}
+	}
+}
+
+// testBucketsOfDeleted counts uses of a key that is gone: its organization's are
+// counted on, the key's own do not come back.
+func testBucketsOfDeleted(t *testing.T, f *fixture) {
+	k := f.create(t, nil)
+	use := apikey.UsageCount{
+		KeyID: k.ID, OrganizationID: org, Count: 1, LastUsedAt: f.clock.Now(),
+		Outcomes: []apikey.OutcomeCount{{Hour: at(f.clock, 0), Code: apikey.CodeValid, Count: 1}},
+	}
+	f.addUsage(t, use)
+	if err := f.DeleteKey(t.Context(), operator, org, k.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.addUsage(t, use)
+	var rows int
+	if err := f.Reader().QueryRowContext(t.Context(), "SELECT count(*) FROM usage_buckets WHERE key_id != ''").Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d rows of the key are left, %v", rows, err)
+	}
+	wantSame(t, "the organization's", map[string]int64{"02-28 23 valid": 2}, f.usage(t, "", apikey.Hourly))
+}
+
+func testMostUsed(t *testing.T, f *fixture) {
+	var counts []apikey.UsageCount
+	var ids []string
+	for i := range 5 {
+		k := f.create(t, func(k *apikey.Key) { k.Label = string(rune('a' + i)) })
+		ids = append(ids, k.ID)
+		counts = append(counts, apikey.UsageCount{KeyID: k.ID, OrganizationID: org, Outcomes: []apikey.OutcomeCount{
+			{Hour: at(f.clock, 0), Code: apikey.CodeValid, Count: int64(1 + i/2)}, {Hour: at(f.clock, 0), Code: apikey.CodeExpired, Count: 100},
+			{Hour: at(f.clock, -48*time.Hour), Code: apikey.CodeValid, Count: 100},
+		}})
+	}
+	f.addUsage(t, counts...)
+	p := apikey.Period{Granularity: apikey.Hourly, Since: at(f.clock, -time.Hour), Until: at(f.clock, time.Hour)}
+	for limit, want := range map[int][]apikey.KeyUse{
+		2:  {{KeyID: ids[4], Label: "e", Count: 3}, {KeyID: ids[2], Label: "c", Count: 2}},
+		10: {{KeyID: ids[4], Label: "e", Count: 3}, {KeyID: ids[2], Label: "c", Count: 2}, {KeyID: ids[3], Label: "d", Count: 2}, {KeyID: ids[0], Label: "a", Count: 1}, {KeyID: ids[1], Label: "b", Count: 1}},
+	} {
+		got, err := f.MostUsed(t.Context(), org, p, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, "most used", want, got)
+	}
+	if got, err := f.MostUsed(t.Context(), "org_other", p, 10); err != nil || len(got) != 0 {
+		t.Errorf("of another organization: %v, %v", got, err)
+	}
+}
+
+func testDeleteUsage(t *testing.T, f *fixture) {
+	k := f.create(t, nil)
+	var outcomes []apikey.OutcomeCount
+	for i := range 72 {
+		outcomes = append(outcomes, apikey.OutcomeCount{Hour: at(f.clock, -time.Duration(i)*time.Hour), Code: apikey.CodeValid, Count: 1})
+	}
+	f.addUsage(t, apikey.UsageCount{KeyID: k.ID, OrganizationID: org, Outcomes: outcomes})
+	deleted := 0
+	for {
+		n, err := f.DeleteUsageBefore(t.Context(), apikey.Hourly, at(f.clock, -9*time.Hour), 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		deleted += n
+	}
+	if hours, days := f.usage(t, k.ID, apikey.Hourly), f.usage(t, k.ID, apikey.Daily); len(hours) != 10 || len(days) != 3 || deleted != 2*62 {
+		t.Errorf("%d hours and %d days are left, %d were deleted", len(hours), len(days), deleted)
+	}
+}
+
+func testKeysBySecret(t *testing.T, f *fixture) {
+	const n = 600
+	template := f.create(t, nil)
+	f.copies(t, template, n)
+	rotated, err := f.update(t.Context(), template.ID, func(k *apikey.Key) {
+		_, fresh := newSecret(t)
+		k.Previous, k.PreviousExpiresAt, k.Secret = k.Secret, f.clock.Now().Add(time.Hour), fresh
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := f.Keys(t.Context(), store.KeyFilter{Organization: org}, "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hashes []apikey.Hash
+	for i := range all {
+		hashes = append(hashes, all[i].Hashes()...)
+		hashes = append(hashes, apikey.Hash{byte(i), byte(i >> 8), 1})
+	}
+	keys, position, err := f.KeysBySecret(t.Context(), hashes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]bool)
+	for _, k := range keys {
+		found[k.ID] = true
+	}
+	if newest, err := f.Position(t.Context()); err != nil || position != newest || len(found) != n+1 || !found[rotated.ID] {
+		t.Errorf("%d keys at %d of %d, %v", len(found), position, newest, err)
+	}
+	if keys, _, err := f.KeysBySecret(t.Context(), nil); len(keys) != 0 || err != nil {
+		t.Errorf("of no hashes: %v, %v", keys, err)
+	}
+}
