@@ -307,7 +307,7 @@ func startWatchService(b *testing.B, messages []*apikeysv1.WatchEventsResponse) 
 	server := grpc.NewServer()
 	apikeysv1.RegisterEventsServiceServer(server, bareWatch{messages: messages})
 	listener := listenLoopback(b)
-	go server.Serve(listener) //nolint:errcheck // It ends with Stop.
+	go server.Serve(listener)
 	b.Cleanup(server.Stop)
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -163,7 +163,7 @@ func startEmptyService(b *testing.B) *grpc.ClientConn {
 		}},
 	}, nil)
 	listener := listenLoopback(b)
-	go server.Serve(listener) //nolint:errcheck // It ends with Stop.
+	go server.Serve(listener)
 	b.Cleanup(server.Stop)
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -195,7 +195,7 @@ func startEchoServer(b *testing.B, sample []byte) string {
 			b.Error(err)
 		}
 	})}
-	go server.Serve(listener) //nolint:errcheck // It ends with Close.
+	go server.Serve(listener)
 	b.Cleanup(func() { server.Close() })
 	return "http://" + listener.Addr().String()
 }

@@ -28,7 +28,7 @@ func lockDatabase(path string) (*fileLock, error) {
 		return nil, fmt.Errorf("the database is in use by another server%s: %s is locked", lockHolder(path), path)
 	}
 	// The number is for people only; a lock without it is as good.
-	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600) //nolint:gosec // The operator names the path.
 	return &fileLock{lock}, nil
 }
 
@@ -38,7 +38,7 @@ func (l *fileLock) release() error { return l.flock.Unlock() }
 
 // lockHolder returns " (process <pid>)" where the lock file names one.
 func lockHolder(path string) string {
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // The operator names the path.
 	if err != nil {
 		return ""
 	}

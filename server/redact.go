@@ -65,6 +65,7 @@ func redactAttr(a slog.Attr) slog.Attr {
 		if err, ok := value.Any().(error); ok {
 			return slog.String(a.Key, redact(err.Error()))
 		}
+	default: // Numbers, times and the like hold no text.
 	}
 	return slog.Attr{Key: a.Key, Value: value}
 }

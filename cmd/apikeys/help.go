@@ -7,7 +7,7 @@ import (
 )
 
 // examples end the help of the commands that have some, by the command's path.
-var examples = map[string]string{
+var examples = map[string]string{ //nolint:gosec // It names settings; it holds no credential.
 	"": `Examples:
   apikeys serve                        a server for development, no settings needed
   apikeys help serve                   all settings

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -51,7 +52,7 @@ var spaces = sync.Pool{New: func() any { return new(space) }}
 func (c *call) end() {
 	const largest = 64 << 10 // one huge body must not stay in memory for good
 	if v := recover(); v != nil {
-		if v == http.ErrAbortHandler {
+		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(v)
 		}
 		f := &failure{status: http.StatusInternalServerError, cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}

@@ -193,8 +193,8 @@ func TestPanic(t *testing.T) {
 	}
 
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
-			t.Errorf("recovered %v", v)
+		if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("recovered %v", err)
 		}
 	}()
 	do(newHandler(t, conn(func() error { panic(http.ErrAbortHandler) }), io.Discard), request("GET "+keyPath, ""))

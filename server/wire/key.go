@@ -54,11 +54,10 @@ func inverse[K, V comparable](m map[K]V) map[V]K {
 	return inv
 }
 
-// State, Mode and RevokeReason return the word of an enum's value; the
-// unspecified State and Mode are empty.
+// State returns the word of a state; the unspecified one has none.
 func State(e apikeysv1.ApiKeyState) apikey.State { return stateWord[e] }
 
-// Mode returns the word of a mode.
+// Mode returns the word of a mode; the unspecified one has none.
 func Mode(e apikeysv1.ApiKeyMode) apikey.Mode { return modeWord[e] }
 
 // RevokeReason returns the word of a reason.
