@@ -238,7 +238,10 @@ func BenchmarkAddUsage(b *testing.B) {
 	}
 	counts := make([]apikey.UsageCount, keys)
 	for i := range counts {
-		counts[i] = apikey.UsageCount{KeyID: copyID(i), Count: 1, LastUsedAt: time.Now()}
+		counts[i] = apikey.UsageCount{
+			KeyID: copyID(i), OrganizationID: org, Count: 1, LastUsedAt: time.Now(),
+			Outcomes: []apikey.OutcomeCount{{Hour: apikey.Hourly.Start(time.Now()), Code: apikey.CodeValid, Count: 1}},
+		}
 	}
 	for b.Loop() {
 		if n, err := s.AddUsage(b.Context(), counts); n != keys || err != nil {

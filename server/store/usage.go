@@ -27,7 +27,7 @@ func (s *Store) AddUsage(ctx context.Context, counts []apikey.UsageCount) (store
 	slices.SortFunc(counts, func(a, b apikey.UsageCount) int { return strings.Compare(a.KeyID, b.KeyID) })
 	for chunk := range slices.Chunk(counts, usageChunk) {
 		err := s.administer(ctx, "add usage", func(ctx context.Context, etx *ent.Tx) error {
-			return addUsage(ctx, etx, chunk)
+			return s.addUsage(ctx, etx, chunk)
 		})
 		if err != nil {
 			return stored, err
@@ -37,7 +37,7 @@ func (s *Store) AddUsage(ctx context.Context, counts []apikey.UsageCount) (store
 	return stored, nil
 }
 
-func addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.UsageCount) error {
+func (s *Store) addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.UsageCount) error {
 	ids := make([]string, len(counts))
 	for i, c := range counts {
 		ids[i] = c.KeyID
@@ -49,27 +49,28 @@ func addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.UsageCount) erro
 		return err
 	}
 	b := make(buckets)
-	creates := make([]*ent.ApiKeyUsageCreate, 0, len(ids))
+	totals := entsql.Dialect(s.dialect).Insert(entusage.Table).
+		Columns(entusage.FieldID, entusage.FieldTotalRequests, entusage.FieldLastUsedAt)
+	used := false
 	for i := range counts {
 		c := &counts[i]
 		_, found := slices.BinarySearch(ids, c.KeyID)
 		if found && !c.LastUsedAt.IsZero() {
-			creates = append(creates, etx.ApiKeyUsage.Create().SetID(c.KeyID).
-				SetTotalRequests(c.Count).SetLastUsedAt(c.LastUsedAt.UnixMicro()))
+			totals.Values(c.KeyID, c.Count, c.LastUsedAt.UnixMicro())
+			used = true
 		}
 		if found {
 			b.add(c.OrganizationID, c.KeyID, c.Outcomes)
 		}
 		b.add(c.OrganizationID, "", c.Outcomes)
 	}
-	if len(creates) > 0 {
-		err := etx.ApiKeyUsage.CreateBulk(creates...).
-			OnConflict(entsql.ConflictColumns(entusage.FieldID), entsql.ResolveWith(addCount)).Exec(ctx)
-		if err != nil {
+	if used {
+		query, args := totals.OnConflict(entsql.ConflictColumns(entusage.FieldID), entsql.ResolveWith(addCount)).Query()
+		if _, err := etx.ExecContext(ctx, query, args...); err != nil {
 			return err
 		}
 	}
-	return b.write(ctx, etx)
+	return b.write(ctx, etx, s.dialect)
 }
 
 // addCount is what becomes of a counter that is there already.

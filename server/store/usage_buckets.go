@@ -38,26 +38,27 @@ func (b buckets) add(organization, key string, outcomes []apikey.OutcomeCount) {
 	}
 }
 
-// write adds to the rows, in the order of their index.
-func (b buckets) write(ctx context.Context, etx *ent.Tx) error {
+// write adds to the rows, in the order of their index. It builds its statements
+// itself, which takes half the time of ent's bulk builders.
+func (b buckets) write(ctx context.Context, etx *ent.Tx, dialect string) error {
 	names := slices.SortedFunc(maps.Keys(b), func(a, b bucket) int {
 		return cmp.Or(cmp.Compare(a.organization, b.organization), cmp.Compare(a.key, b.key),
 			cmp.Compare(a.width, b.width), cmp.Compare(a.start, b.start), cmp.Compare(a.code, b.code))
 	})
 	for chunk := range slices.Chunk(names, 2*usageChunk) {
-		creates := make([]*ent.UsageBucketCreate, len(chunk))
-		for i, n := range chunk {
-			creates[i] = etx.UsageBucket.Create().SetOrganizationID(n.organization).SetKeyID(n.key).
-				SetWidth(seconds(n.width)).SetStart(n.start).SetCode(string(n.code)).SetCount(b[n])
+		name := []string{
+			entbucket.FieldOrganizationID, entbucket.FieldKeyID, entbucket.FieldWidth, entbucket.FieldStart, entbucket.FieldCode,
 		}
-		err := etx.UsageBucket.CreateBulk(creates...).OnConflict(
-			entsql.ConflictColumns(entbucket.FieldOrganizationID, entbucket.FieldKeyID, entbucket.FieldWidth,
-				entbucket.FieldStart, entbucket.FieldCode),
-			entsql.ResolveWith(func(u *entsql.UpdateSet) {
-				u.Set(entbucket.FieldCount, entsql.Expr(
-					entbucket.Table+"."+entbucket.FieldCount+" + excluded."+entbucket.FieldCount))
-			})).Exec(ctx)
-		if err != nil {
+		insert := entsql.Dialect(dialect).Insert(entbucket.Table).Columns(append(name, entbucket.FieldCount)...)
+		for _, n := range chunk {
+			insert.Values(n.organization, n.key, seconds(n.width), n.start, string(n.code), b[n])
+		}
+		insert.OnConflict(entsql.ConflictColumns(name...), entsql.ResolveWith(func(u *entsql.UpdateSet) {
+			u.Set(entbucket.FieldCount, entsql.Expr(
+				entbucket.Table+"."+entbucket.FieldCount+" + excluded."+entbucket.FieldCount))
+		}))
+		query, args := insert.Query()
+		if _, err := etx.ExecContext(ctx, query, args...); err != nil {
 			return err
 		}
 	}

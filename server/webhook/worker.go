@@ -22,7 +22,7 @@ const (
 	// holds the writer.
 	maxAsks = 64
 	// maxSettle bounds how many results one transaction takes.
-	maxSettle = 100
+	maxSettle = 256
 	// rescan is how often the queue is looked through for what nobody told of:
 	// deliveries that another server has made or has left behind.
 	rescan = 10 * time.Second

@@ -1,0 +1,346 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/verify"
+)
+
+// storedEnv is how many keys these benchmarks store, 100,000 unless it is set. The
+// figures of README are those of 1,000,000.
+const storedEnv = "APIKEYS_BENCH_KEYS"
+
+func storedKeys(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv(storedEnv)
+	if text == "" {
+		return 100_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 20_000 {
+		b.Fatalf("%s must be a number of 20000 at least, not %q", storedEnv, text)
+	}
+	return n
+}
+
+// A stand is a store with a verifier over it, as a server has them.
+type stand struct {
+	*store.Store
+	*verify.Verifier
+	path    string
+	ids     []string
+	secrets []string // of the keys that are used, the first of all
+}
+
+// newStand stores so many keys, of which hot are used, and verifies those once.
+func newStand(b *testing.B, stored, hot int) *stand {
+	b.Helper()
+	s := &stand{path: filepath.Join(b.TempDir(), "apikeys.db"), ids: make([]string, hot), secrets: make([]string, hot)}
+	s.Store = openAndInitialize(b, store.Config{Path: s.path})
+	var err error
+	s.Verifier, err = verify.New(verify.Config{Keys: s.Store, Quotas: s.Store, Peppers: peppers, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.OnCommit(func(c store.Commit) { s.Evict(c.Stale, c.Position) })
+	var template apikey.Key
+	together(b, 64, hot, func(i int) {
+		secret, kept := newSecret(b)
+		k, err := s.CreateKey(b.Context(), operator, func(now time.Time) (apikey.Key, error) {
+			return rules.Create(apikey.Key{
+				OrganizationID: org, Label: "Benchmark", Enabled: true, OwnerID: "user_1", Secret: kept,
+				Scopes: apikey.Scopes{"invoices.read", "payments.read"}, Metadata: map[string]string{"team": "billing"},
+			}, now)
+		})
+		if err != nil {
+			b.Error(err)
+		}
+		s.ids[i], s.secrets[i] = k.ID, secret.Reveal()
+		if i == 0 {
+			template = k
+		}
+	})
+	if err := s.CopyKeys(b.Context(), template, stored-hot, copyID); err != nil {
+		b.Fatal(err)
+	}
+	together(b, 64, hot, func(i int) { s.valid(b, i) })
+	return s
+}
+
+// together calls f for 0 to n-1 from so many callers and returns how long it took.
+func together(b *testing.B, callers, n int, f func(i int)) time.Duration {
+	b.Helper()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for range callers {
+		all.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || b.Failed() {
+					return
+				}
+				f(i)
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(start)
+}
+
+// valid verifies one of the keys that are used.
+func (s *stand) valid(b *testing.B, i int) {
+	r, err := s.Verify(b.Context(), verify.Request{Secret: s.secrets[i%len(s.secrets)], Organization: org, Cost: 1})
+	if err != nil || r.Code != apikey.CodeValid {
+		b.Errorf("key %d: %s, %v", i, r.Code, err)
+	}
+}
+
+// How many verifications one turn makes, and by how many callers.
+const (
+	turn    = 50_000
+	callers = 8
+)
+
+// alternate runs a floor and a subject in turns and reports the floor's time as a
+// part of the subject's.
+func alternate(b *testing.B, n int, floor, subject func() time.Duration) {
+	b.Helper()
+	floor()
+	subject()
+	var least, spent time.Duration
+	for b.Loop() {
+		least += floor()
+		spent += subject()
+	}
+	b.ReportMetric(float64(least)/float64(spent), "x-of-floor")
+	b.ReportMetric(float64(b.N*n)/spent.Seconds(), "verify/s")
+}
+
+// BenchmarkVerifyHotOfMany verifies 10,000 keys in use among many stored ones. Its
+// floor is the same with no others stored.
+func BenchmarkVerifyHotOfMany(b *testing.B) {
+	const hot = 10_000
+	few, many := newStand(b, hot, hot), newStand(b, storedKeys(b), hot)
+	run := func(s *stand) func() time.Duration {
+		return func() time.Duration { return together(b, callers, turn, func(i int) { s.valid(b, i) }) }
+	}
+	alternate(b, turn, run(few), run(many))
+}
+
+// BenchmarkVerifyUnknown has one call in a hundred ask for a well-formed secret
+// that nobody has. Its floor is the same without those.
+func BenchmarkVerifyUnknown(b *testing.B) {
+	s := newStand(b, 10_000, 10_000)
+	unknown := make([]string, 1000)
+	for i := range unknown {
+		secret, _ := newSecret(b)
+		unknown[i] = secret.Reveal()
+	}
+	run := func(every int) func() time.Duration {
+		return func() time.Duration {
+			return together(b, callers, turn, func(i int) {
+				if every == 0 || i%every > 0 {
+					s.valid(b, i)
+				} else {
+					s.notFound(b, unknown[i/every%len(unknown)])
+				}
+			})
+		}
+	}
+	alternate(b, turn, run(0), run(100))
+}
+
+func (s *stand) notFound(b *testing.B, secret string) {
+	r, err := s.Verify(b.Context(), verify.Request{Secret: secret, Organization: org, Cost: 1})
+	if err != nil || r.Code != apikey.CodeNotFound {
+		b.Errorf("%s, %v", r.Code, err)
+	}
+}
+
+// BenchmarkVerifyCold verifies keys none of which is in memory. Its floor is one
+// read by database/sql of the same row by its hash, with a prepared statement.
+func BenchmarkVerifyCold(b *testing.B) {
+	const keys = 10_000
+	s := newStand(b, keys, keys)
+	hashes := make([]apikey.Hash, keys)
+	for i := range hashes {
+		hashes[i] = peppers.Hash(0, s.secrets[i])
+	}
+	db, err := sql.Open("sqlite3", "file:"+s.path+"?mode=ro&_query_only=1&_cache_size=-16000")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxIdleConns(4)
+	db.SetMaxOpenConns(4)
+	row, err := db.PrepareContext(b.Context(), "SELECT * FROM api_keys WHERE secret_hash = ?")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer row.Close()
+	columns := strings.Count(columnsOf(b, db), ",") + 1
+	floor := func() time.Duration {
+		return together(b, callers, keys, func(i int) {
+			into := make([]any, columns)
+			for j := range into {
+				into[j] = new(any)
+			}
+			if err := row.QueryRowContext(b.Context(), hashes[i][:]).Scan(into...); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	subject := func() time.Duration {
+		s.Evict(hashes, 0)
+		return together(b, callers, keys, func(i int) { s.valid(b, i) })
+	}
+	alternate(b, keys, floor, subject)
+}
+
+func columnsOf(b *testing.B, db *sql.DB) (names string) {
+	b.Helper()
+	if err := db.QueryRowContext(b.Context(), "SELECT group_concat(name) FROM pragma_table_info('api_keys')").Scan(&names); err != nil {
+		b.Fatal(err)
+	}
+	return names
+}
+
+// BenchmarkVerifyUnderRevokes revokes 100 keys a second beside the verifications,
+// and makes as many. Its floor is the same without.
+func BenchmarkVerifyUnderRevokes(b *testing.B) {
+	s := newStand(b, 10_000, 10_000)
+	run := func() time.Duration { return together(b, callers, turn, func(i int) { s.valid(b, i) }) }
+	beside := func() time.Duration {
+		ctx, cancel := context.WithCancel(b.Context())
+		var others sync.WaitGroup
+		others.Go(func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+				k, err := s.CreateKey(b.Context(), operator, benchmarkKey)
+				if err == nil {
+					_, err = s.ChangeKey(b.Context(), operator, org, k.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error {
+						rules.Revoke(k, apikey.RevokeUnspecified, now)
+						return nil
+					}, nil)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		defer others.Wait()
+		defer cancel()
+		return run()
+	}
+	alternate(b, turn, run, beside)
+}
+
+// BenchmarkVerifyFlood asks for hot keys, paced, while others flood the verifier
+// with well-formed secrets that nobody has. It reports the p99 of the hot calls,
+// and that without the flood.
+func BenchmarkVerifyFlood(b *testing.B) {
+	s := newStand(b, 10_000, 10_000)
+	var calm, flooded []time.Duration
+	var unknown atomic.Int64
+	for b.Loop() {
+		calm = s.paced(b, calm)
+		ctx, cancel := context.WithCancel(b.Context())
+		var flood sync.WaitGroup
+		for range callers {
+			flood.Go(func() {
+				for ctx.Err() == nil {
+					secret, _ := newSecret(b)
+					s.notFound(b, secret.Reveal())
+					unknown.Add(1)
+				}
+			})
+		}
+		flooded = s.paced(b, flooded)
+		cancel()
+		flood.Wait()
+	}
+	b.ReportMetric(float64(p99(flooded).Microseconds()), "µs-p99-flooded")
+	b.ReportMetric(float64(p99(calm).Microseconds()), "µs-p99-calm")
+	b.ReportMetric(float64(unknown.Load())/b.Elapsed().Seconds(), "unknown/s")
+}
+
+// paced verifies a key every 200 microseconds, 2,500 times, and appends how long
+// each took.
+func (s *stand) paced(b *testing.B, took []time.Duration) []time.Duration {
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for i := range 2500 {
+		<-tick.C
+		start := time.Now()
+		s.valid(b, i)
+		took = append(took, time.Since(start))
+	}
+	return took
+}
+
+func p99(took []time.Duration) time.Duration {
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}
+
+// BenchmarkMemory tells what a process holds after a collection that has stored
+// many keys and uses a tenth of them.
+func BenchmarkMemory(b *testing.B) {
+	stored := storedKeys(b)
+	for b.Loop() {
+		runtime.GC()
+		before := heap()
+		s := newStand(b, stored, stored/10)
+		if err := s.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		debug.FreeOSMemory()
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB-heap")
+		b.ReportMetric(resident(b)/(1<<20), "MiB-resident")
+		runtime.KeepAlive(s)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// resident returns how many bytes of the process are in memory, as far as the
+// system says.
+func resident(b *testing.B) float64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	pages, err := strconv.ParseFloat(fields[1], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * float64(os.Getpagesize())
+}
