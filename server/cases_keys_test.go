@@ -28,7 +28,7 @@ func TestUpdates(t *testing.T) {
 		"clear": {full,
 			patch(`{"description": null, "scopes": null, "ip_allow_list": null, "expires_at": null, "owner_id": null, "metadata": null, "rate_limit": null}`,
 				`{"label": "before", "description": "", "scopes": [], "ip_allow_list": [], "expires_at": null, "owner_id": "", "metadata": {}, "rate_limit": null}`),
-			patch(`{"enabled": null}`, `{"enabled": false, "state": "disabled"}`)},
+			patch(`{"enabled": false}`, `{"enabled": false, "state": "disabled"}`)},
 		"merge": {full,
 			patch(`{"metadata": {"a": null, "c": "3", "x.y": "4", "`+"`"+`": "5"}}`, `{"metadata": {"b": "2", "c": "3", "x.y": "4", "`+"`"+`": "5"}}`),
 			patch(`{"rate_limit": {"requests": 7}}`, `{"rate_limit": {"requests": 7, "window_seconds": 6}}`),

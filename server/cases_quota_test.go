@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server"
 )
 
 // TestQuotas plays quotas: their making, spending, refills and updates.
@@ -96,7 +98,9 @@ func TestRefills(t *testing.T) {
 			use("1", `{"valid": true, "quota": {"remaining": 4, "refill_at": "2025-09-30 00:00:00"}}`).later(32 * 24 * time.Hour)},
 	} {
 		for _, door := range []string{"rest", "grpc"} {
-			newWorld(t).playOne(t, name, door, s)
+			// The clock passes the end of what is kept, and a scenario counts its events.
+			keep := func(c *server.Config) { c.EventRetention = 400 * 24 * time.Hour }
+			newWorld(t, keep).playOne(t, name, door, s)
 		}
 	}
 }

@@ -61,15 +61,24 @@ var reasons = map[string]struct {
 	"EXCEEDS_CALLER":     {403, "PermissionDenied"},
 	"OWN_LIMITS":         {403, "PermissionDenied"},
 	"API_KEY_NOT_FOUND":  {404, "NotFound"},
-	"STALE_ETAG":         {409, "Aborted"},
-	"RATE_LIMITED":       {429, "ResourceExhausted"},
-	"QUOTA_EXCEEDED":     {429, "ResourceExhausted"},
+
+	"WEBHOOK_NOT_FOUND":    {404, "NotFound"},
+	"DELIVERY_NOT_FOUND":   {404, "NotFound"},
+	"WEBHOOK_DISABLED":     {400, "FailedPrecondition"},
+	"TOO_MANY_WEBHOOKS":    {400, "FailedPrecondition"},
+	"DELIVERY_NOT_PENDING": {400, "FailedPrecondition"},
+
+	"STALE_ETAG":     {409, "Aborted"},
+	"RATE_LIMITED":   {429, "ResourceExhausted"},
+	"QUOTA_EXCEEDED": {429, "ResourceExhausted"},
 }
 
 // events names the event of each RPC that changes something.
 var events = map[string]string{
 	"CreateApiKey": "api_key.created", "UpdateApiKey": "api_key.updated", "RotateApiKey": "api_key.rotated",
 	"RevokeApiKey": "api_key.revoked", "DeleteApiKey": "api_key.deleted",
+	"CreateWebhook": "webhook.created", "UpdateWebhook": "webhook.updated", "DeleteWebhook": "webhook.deleted",
+	"RotateWebhookSecret": "webhook.secret_rotated", "TestWebhook": "webhook.test",
 }
 
 // An answer is what came back, in the form that both doors can be compared in.

@@ -95,8 +95,8 @@ type Config struct {
 	WebhooksMax int
 	// WebhooksInFlight bounds the attempts under way to one webhook. Zero means 8.
 	WebhooksInFlight int
-	// DeliveryRetention is how long deliveries are kept. Zero means 30 days; at
-	// least a minute.
+	// DeliveryRetention is how long deliveries are kept. Zero means 30 days, or as
+	// long as events where that is less; at least a minute.
 	DeliveryRetention time.Duration
 	// HourlyUsageRetention is how long usage is kept by the hour. Zero means 30
 	// days; at least an hour.
@@ -133,7 +133,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.AbsentScopes, AbsentScopesNone)
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
 	setDefault(&c.EventRetention, 30*24*time.Hour)
-	setDefault(&c.DeliveryRetention, 30*24*time.Hour)
+	setDefault(&c.DeliveryRetention, min(30*24*time.Hour, c.EventRetention))
 	setDefault(&c.HourlyUsageRetention, 30*24*time.Hour)
 	setDefault(&c.DailyUsageRetention, 400*24*time.Hour)
 	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
@@ -150,25 +151,33 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 	for name, value := range d.secrets.checkValues() {
 		settings[checkSettings+name] = value
 	}
-	var first *store.OperatorToken
 	if empty {
 		settings[databaseIDSetting] = apikey.NewID("")
-		if root, err := c.rootToken(); err != nil {
-			return err
-		} else if root == "" {
-			token, stored, err := newToken(d.peppers, c)
-			if err != nil {
-				return err
-			}
-			// The file comes before the commit: a token that is stored and shown
-			// nowhere would be of no use.
-			if d.tokenPath, err = c.keepToken(token); err != nil {
-				return err
-			}
-			d.newToken, first = token, &stored
-		}
 	}
-	return d.store.Initialize(ctx, settings, first)
+	root, err := c.rootToken()
+	if err != nil {
+		return err
+	}
+	tokens, err := d.store.OperatorTokens(ctx)
+	if err != nil {
+		return err
+	}
+	// Not only an empty database has no token: one whose first server had a
+	// configured token has none either once that is taken away.
+	if root != "" || len(tokens) > 0 {
+		return d.store.Initialize(ctx, settings, nil)
+	}
+	token, first, err := newToken(d.peppers, c)
+	if err != nil {
+		return err
+	}
+	// The file comes before the commit: a token that is stored and shown nowhere
+	// would be of no use.
+	if d.tokenPath, err = c.keepToken(token); err != nil {
+		return err
+	}
+	d.newToken = token
+	return d.store.Initialize(ctx, settings, &first)
 }
 
 // newToken makes an operator token.
@@ -221,5 +230,22 @@ func ResetToken(ctx context.Context, c Config) (_ Token, err error) {
 	if err != nil {
 		return "", err
 	}
-	return token, s.ReplaceOperatorTokens(ctx, stored)
+	if err := s.ReplaceOperatorTokens(ctx, stored); err != nil {
+		return "", err
+	}
+	return token, awaitReset(ctx, path)
+}
+
+// awaitReset waits until a server that runs on the database has taken notice of
+// its new token, so that whoever is told of the reset can rely on it.
+func awaitReset(ctx context.Context, path string) error {
+	lock, err := lockDatabase(path)
+	if err == nil {
+		return lock.release() // No server runs.
+	}
+	select {
+	case <-time.After(authn.TokenTTL):
+	case <-ctx.Done():
+	}
+	return nil
 }

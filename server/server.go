@@ -31,6 +31,9 @@ import (
 // maxMessage bounds a request over gRPC, in bytes, as REST bounds its bodies.
 const maxMessage = 1 << 20
 
+// maxStreams bounds the calls under way on one connection over gRPC.
+const maxStreams = 256
+
 // Server is a server that has its database and its listeners, and serves nobody
 // until Run.
 type Server struct {
@@ -166,6 +169,8 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		// What net/http complains of is the clients' doing.
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 		// Over HTTP/2 one connection has many streams, so a write's own deadline
 		// says nothing of a client that has stopped reading.
 		HTTP2: &http.HTTP2Config{WriteByteTimeout: time.Minute, SendPingTimeout: 30 * time.Second},
@@ -181,6 +186,9 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(s.services.Stream()...),
 		grpc.ForceServerCodecV2(api.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
+		// Messages are taken in before anyone has proved anything, so one
+		// connection can make the server hold this many of them, and no more.
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10 * time.Second),
 		// Goroutines that stay keep their grown stacks, which a new one for each call
 		// would grow again.

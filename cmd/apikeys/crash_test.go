@@ -40,11 +40,12 @@ const crashToken = "a-root-token-for-the-crash-test"
 // process is the program as a process of its own.
 type process struct {
 	cmd  *exec.Cmd
+	rest string // the base URL of the REST door
 	conn *grpc.ClientConn
 	keys apikeysv1.ApiKeysServiceClient
 }
 
-var grpcAddr = regexp.MustCompile(`grpc=(\S+)`)
+var doors = regexp.MustCompile(`rest=(\S+) grpc=(\S+)`)
 
 // startProcess starts the program on dir and waits until it serves.
 func startProcess(t *testing.T, dir string) *process {
@@ -58,29 +59,30 @@ func startProcess(t *testing.T, dir string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the program: %v", err)
 	}
-	addr := make(chan string, 1)
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // for a test that ends early
+	addrs := make(chan []string, 1)
 	go func() {
-		defer close(addr)
+		defer close(addrs)
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
-			if found := grpcAddr.FindStringSubmatch(lines.Text()); found != nil {
-				addr <- found[1]
+			if found := doors.FindStringSubmatch(lines.Text()); found != nil {
+				addrs <- found[1:]
 			}
 		}
 	}()
-	target, ok := <-addr
+	found, ok := <-addrs
 	if !ok {
 		t.Fatal("the program ended before it served")
 	}
 	go func() {
-		for range addr { //nolint:revive // The pipe is read to its end, so that the program never blocks on it.
+		for range addrs { //nolint:revive // The pipe is read to its end, so that the program never blocks on it.
 		}
 	}()
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(found[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &process{cmd: cmd, conn: conn, keys: apikeysv1.NewApiKeysServiceClient(conn)}
+	return &process{cmd: cmd, rest: "http://" + found[0], conn: conn, keys: apikeysv1.NewApiKeysServiceClient(conn)}
 }
 
 // kill ends the process as a power cut would.

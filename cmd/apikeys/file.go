@@ -94,8 +94,9 @@ func readYAML(path string) (*yaml.Node, error) {
 // at its default.
 func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error) {
 	values := map[string]fileValue{}
-	for i := 0; i < len(root.Content); i += 2 {
-		name, node := root.Content[i], root.Content[i+1]
+	all := flat(root.Content, known)
+	for i := 0; i < len(all); i += 2 {
+		name, node := all[i], all[i+1]
 		if !slices.Contains(known, name.Value) {
 			return nil, unknownSetting(name, known)
 		}
@@ -116,6 +117,29 @@ func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error)
 		}
 	}
 	return values, nil
+}
+
+// flat returns names and values with those of a mapping such as
+//
+//	webhooks: {max: 10}
+//
+// in its place, as webhooks_max, where that is what the settings are named like.
+func flat(content []*yaml.Node, known []string) (all []*yaml.Node) {
+	for i := 0; i < len(content); i += 2 {
+		name, node := content[i], content[i+1]
+		prefix := name.Value + "_"
+		isGroup := !slices.Contains(known, name.Value) && slices.ContainsFunc(known, func(k string) bool { return strings.HasPrefix(k, prefix) })
+		if !isGroup || node.Kind != yaml.MappingNode {
+			all = append(all, name, node)
+			continue
+		}
+		for j := 0; j < len(node.Content); j += 2 {
+			member := *node.Content[j]
+			member.Value = prefix + member.Value
+			all = append(all, &member, node.Content[j+1])
+		}
+	}
+	return all
 }
 
 func unknownSetting(name *yaml.Node, known []string) error {

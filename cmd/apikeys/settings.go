@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,13 @@ type serveSettings struct {
 	AbsentScopes   string   `group:"keys" default:"none" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
 	ExpiringNotice period   `group:"keys" default:"7d" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
 	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
+
+	WebhooksAllowNetworks []string `group:"webhooks" placeholder:"RANGE" help:"Networks besides the public ones that deliveries may go to, separated by commas."`
+	WebhooksDelays        []period `group:"webhooks" placeholder:"TIME" help:"When a delivery that failed is tried again, each after the one before. Default: 11 times from 5s to 1d."`
+	WebhooksDisableAfter  period   `group:"webhooks" default:"5d" placeholder:"TIME" help:"How long a webhook may fail without a success before it is disabled; at least a minute."`
+	WebhooksMax           int      `group:"webhooks" default:"100" placeholder:"N" help:"How many webhooks an organization may have, 1 to 10000."`
+	WebhooksInFlight      int      `group:"webhooks" default:"8" placeholder:"N" help:"How many deliveries may be under way to one webhook, 1 to 256."`
+	DeliveryRetention     period   `group:"webhooks" placeholder:"TIME" help:"How long deliveries are kept, no longer than events; at least a minute. Default: 30d, or as long as events."`
 }
 
 // settingGroups are the headings of the help.
@@ -75,12 +83,12 @@ func (s *storeSettings) config(sources *sources, out streams) server.Config {
 
 // apply puts the settings into c.
 func (s *serveSettings) apply(c *server.Config) error {
-	for _, text := range s.TrustedProxies {
-		p, err := server.ParseTrustedProxy(strings.TrimSpace(text))
-		if err != nil {
-			return usageError{fmt.Errorf("trusted_proxies: %q %w", text, err)}
-		}
-		c.TrustedProxies = append(c.TrustedProxies, p)
+	var err error
+	if c.TrustedProxies, err = ranges("trusted_proxies", s.TrustedProxies); err != nil {
+		return err
+	}
+	if c.WebhooksAllowNetworks, err = ranges("webhooks_allow_networks", s.WebhooksAllowNetworks); err != nil {
+		return err
 	}
 	for _, scope := range s.Scopes {
 		c.Scopes = append(c.Scopes, strings.TrimSpace(scope))
@@ -92,10 +100,40 @@ func (s *serveSettings) apply(c *server.Config) error {
 	if c.ExpiringNotice == 0 {
 		c.ExpiringNotice = -1 // The Config's zero is its default.
 	}
-	if c.EventRetention = time.Duration(s.EventRetention); c.EventRetention == 0 {
-		c.EventRetention = -1
+	c.EventRetention, c.DeliveryRetention = set(s.EventRetention), time.Duration(s.DeliveryRetention)
+	for _, delay := range s.WebhooksDelays {
+		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
+	}
+	c.WebhooksDisableAfter = set(s.WebhooksDisableAfter)
+	c.WebhooksMax, c.WebhooksInFlight = s.WebhooksMax, s.WebhooksInFlight
+	if c.WebhooksMax == 0 {
+		c.WebhooksMax = -1
+	}
+	if c.WebhooksInFlight == 0 {
+		c.WebhooksInFlight = -1
 	}
 	return nil
+}
+
+// set returns p so that none at all is not the default, which is what the
+// Config's zero is, but refused.
+func set(p period) time.Duration {
+	if p == 0 {
+		return -1
+	}
+	return time.Duration(p)
+}
+
+// ranges reads the addresses and networks that a setting names.
+func ranges(setting string, texts []string) (all []netip.Prefix, err error) {
+	for _, text := range texts {
+		p, err := server.ParseTrustedProxy(strings.TrimSpace(text))
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s: %q %w", setting, text, err)}
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // logger returns the log that the settings ask for.

@@ -80,6 +80,19 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{name: "never", args: []string{"--expiring-notice=0"}, get: notice, want: time.Duration(-1)},
 		{name: "retention", args: []string{"--event-retention=36h"}, get: retention, want: 36 * time.Hour},
 
+		{name: "networks", file: "webhooks_allow_networks: [10.1.0.0/16, 'fd00::/8']", get: networks, want: nets},
+		{name: "networks in a group", file: "webhooks:\n  allow_networks: [10.1.0.0/16, 'fd00::/8']\n  max: 7", get: networks, want: nets},
+		{name: "networks in the environment", env: []string{"APIKEYS_WEBHOOKS_ALLOW_NETWORKS=10.1.0.0/16, fd00::/8"}, get: networks, want: nets},
+		{name: "delays", args: []string{"--webhooks-delays=5s,1d"}, get: delays, want: []time.Duration{5 * time.Second, 24 * time.Hour}},
+		{name: "delays in the file", file: "webhooks: {delays: [5s, 1d]}", get: delays, want: []time.Duration{5 * time.Second, 24 * time.Hour}},
+		{name: "no delays", get: delays, want: []time.Duration(nil)},
+		{name: "webhooks", get: webhookLimits, want: [4]any{5 * 24 * time.Hour, 100, 8, time.Duration(0)}},
+		{
+			name: "webhooks by flags", args: []string{"--webhooks-disable-after=2d", "--webhooks-max=3", "--webhooks-in-flight=4", "--delivery-retention=6h"},
+			get: webhookLimits, want: [4]any{48 * time.Hour, 3, 4, 6 * time.Hour},
+		},
+		{name: "webhooks of none", args: []string{"--webhooks-disable-after=0", "--webhooks-max=0", "--webhooks-in-flight=0"}, get: webhookLimits, want: [4]any{time.Duration(-1), -1, -1, time.Duration(0)}},
+
 		{
 			name: "proxies", file: "trusted_proxies: [10.0.0.0/8, '::1']",
 			get:  func(c server.Config) any { return c.TrustedProxies },
@@ -106,6 +119,16 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nets are two networks.
+var nets = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/8")}
+
+func networks(c server.Config) any { return c.WebhooksAllowNetworks }
+func delays(c server.Config) any   { return c.WebhooksDelays }
+
+func webhookLimits(c server.Config) any {
+	return [4]any{c.WebhooksDisableAfter, c.WebhooksMax, c.WebhooksInFlight, c.DeliveryRetention}
 }
 
 func restAddr(c server.Config) any  { return c.RESTAddr }
@@ -148,6 +171,11 @@ func TestFaultySettings(t *testing.T) {
 		{name: "a text for a switch", file: "plaintext: maybe", want: `FILE: plaintext must be true or false`},
 		{name: "a quoted switch", file: "plaintext: 'true'", want: `FILE: plaintext must be true or false`},
 		{name: "a time span", file: "expiring_notice: soon", want: `FILE: expiring_notice: must be a time span such as 7d, 12h or 30m, not "soon"`},
+		{name: "mistyped in a group", file: "webhooks:\n  maxx: 1", want: `FILE: unknown setting "webhooks_maxx" on line 2; did you mean "webhooks_max"?`},
+		{name: "in a group and alone", file: "webhooks_max: 1\nwebhooks: {max: 1}", want: `FILE: setting "webhooks_max" stands on line 2 a second time`},
+		{name: "a group that is none", file: "webhooks: 1", want: `FILE: unknown setting "webhooks" on line 1`},
+		{name: "a network", args: []string{"--webhooks-allow-networks=10.1.0.1/16"}, want: `webhooks_allow_networks: "10.1.0.1/16" must not have bits set behind the prefix; the range is 10.1.0.0/16`},
+		{name: "a delay", args: []string{"--webhooks-delays=5s,soon"}, want: `--webhooks-delays: must be a time span such as 7d, 12h or 30m, not "soon"`},
 		{name: "a list as the file", file: "- a", want: `FILE: must be settings such as rest_addr: 127.0.0.1:8080`},
 		{name: "two documents", file: "env: a\n---\nenv: b", want: `FILE: must be one YAML document`},
 		{name: "no file", args: []string{"--config", "/nowhere/c.yaml"}, want: `/nowhere/c.yaml: no such file or directory`},

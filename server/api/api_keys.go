@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -37,6 +38,9 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 	}
 	expiresAt, err := timeOf("expires_at", req.GetExpiresAt())
 	if err != nil {
+		return nil, err
+	}
+	if err := wholeRateLimit(req.GetRateLimit()); err != nil {
 		return nil, err
 	}
 	asked := apikey.Key{
@@ -145,13 +149,11 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		}
 		defer resume()
 	}
-	etag := cmp.Or(req.GetEtag(), req.GetApiKey().GetEtag())
 	caller := callerOf(ctx)
 	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated,
 		func(k *apikey.Key, now time.Time) error {
-			if etag != "" && etag != k.ETag() {
-				return apikey.Errorf(apikey.KindConflict, apikey.ReasonStaleETag,
-					"The key has changed since this etag; read it again. Its etag is now %s.", k.ETag())
+			if err := checkETag(cmp.Or(req.GetEtag(), req.GetApiKey().GetEtag()), k.ETag()); err != nil {
+				return err
 			}
 			return s.rules.Update(k, patch, now)
 		},
@@ -198,6 +200,11 @@ func patchOf(req *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, error) {
 	expiresAt, err := timeOf("expires_at", values.GetExpiresAt())
 	if err != nil {
 		return apikey.Patch{}, err
+	}
+	if slices.Contains(req.GetUpdateMask().GetPaths(), "rate_limit") {
+		if err := wholeRateLimit(values.GetRateLimit()); err != nil {
+			return apikey.Patch{}, err
+		}
 	}
 	return apikey.Patch{
 		Paths: req.GetUpdateMask().GetPaths(),
@@ -304,6 +311,19 @@ func timeOf(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	return t.AsTime().Truncate(time.Microsecond), nil
 }
 
+// rateLimit returns the limit of a message, as far as an update names its parts.
 func rateLimit(m *apikeysv1.RateLimit) apikey.RateLimit {
 	return apikey.RateLimit{Requests: int(m.GetRequests()), WindowSeconds: int(m.GetWindowSeconds())}
+}
+
+// wholeRateLimit is an error for a limit that is there and says nothing, which
+// must not be taken for none.
+func wholeRateLimit(m *apikeysv1.RateLimit) error {
+	if m != nil && rateLimit(m) == (apikey.RateLimit{}) {
+		return apikey.InvalidFields([]apikey.FieldProblem{
+			{Field: "rate_limit.requests", Problem: "is required"},
+			{Field: "rate_limit.window_seconds", Problem: "is required"},
+		})
+	}
+	return nil
 }

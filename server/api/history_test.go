@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,109 +19,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/servertest"
 )
-
-// A logged event is one of the log as it was read when everything was over.
-type logged struct {
-	position     int64
-	id           string
-	organization string
-	kind         apikey.EventType
-	resource     string
-}
-
-// A seen message is one that a watcher received: an event, or a heartbeat where
-// id is empty. position is that of its cursor.
-type seen struct {
-	position int64
-	id       string
-}
-
-// A history is all that one watcher saw, over all its connections.
-type history struct {
-	name   string
-	filter apikey.EventFilter
-	// from is the position after which it began to watch.
-	from int64
-	seen []seen
-}
-
-// check holds a history against the log. What it has seen is
-//
-//   - ordered and unique: each event once, in the order of the log
-//   - complete and resumable: no wanted event is missing, across all cuts
-//   - filter-exact: no event came that was not wanted
-//   - heartbeat-honest: no wanted event at or before a heartbeat came after it
-//
-// up to its last message, and the last message is at the end of the log.
-func (h *history) check(log []logged) (faults []string) {
-	fault := func(format string, args ...any) {
-		faults = append(faults, h.name+": "+fmt.Sprintf(format, args...))
-	}
-	wants := func(e logged) bool {
-		return h.filter.Wants(&apikey.Event{OrganizationID: e.organization, Type: e.kind, ResourceID: e.resource})
-	}
-	at := h.from
-	for _, m := range h.seen {
-		if m.position < at || m.position == at && m.id != "" {
-			fault("%+v came after position %d", m, at)
-			continue
-		}
-		for _, e := range log {
-			switch {
-			case e.position <= at || e.position > m.position || !wants(e):
-			case e.position == m.position && e.id == m.id:
-			default:
-				fault("%+v was not seen before %+v", e, m)
-			}
-		}
-		if m.id != "" {
-			i := slices.IndexFunc(log, func(e logged) bool { return e.id == m.id })
-			if i < 0 || log[i].position != m.position {
-				fault("%+v is not in the log there", m)
-			} else if !wants(log[i]) {
-				fault("%+v was not wanted", log[i])
-			}
-		}
-		at = m.position
-	}
-	if n := len(log); n > 0 && at < log[n-1].position {
-		fault("it ends at %d, the log at %d", at, log[n-1].position)
-	}
-	return faults
-}
-
-// The checker finds what it is there to find.
-func TestCheckerOfHistories(t *testing.T) {
-	log := []logged{
-		{1, "e1", "a", apikey.KeyCreated, "k1"},
-		{2, "e2", "b", apikey.KeyCreated, "k2"},
-		{3, "e3", "a", apikey.KeyUpdated, "k1"},
-		{4, "e4", "a", apikey.KeyDeleted, "k1"},
-		{5, "e5", "b", apikey.KeyDeleted, "k2"},
-	}
-	good := []seen{{0, ""}, {1, "e1"}, {2, ""}, {3, "e3"}, {3, ""}, {4, "e4"}, {5, ""}}
-	for name, c := range map[string]struct {
-		seen []seen
-		want string
-	}{
-		"good":               {good, ""},
-		"a duplicate":        {slices.Insert(slices.Clone(good), 2, seen{1, "e1"}), "came after"},
-		"a swap":             {[]seen{{3, "e3"}, {1, "e1"}, {4, "e4"}, {5, ""}}, "came after"},
-		"a loss":             {slices.Delete(slices.Clone(good), 3, 5), "not seen before"},
-		"of another":         {slices.Insert(slices.Clone(good), 2, seen{2, "e2"}), "not wanted"},
-		"a false heartbeat":  {slices.Insert(slices.Clone(good), 1, seen{1, ""}), "not seen before"},
-		"a heartbeat behind": {slices.Insert(slices.Clone(good), 6, seen{3, ""}), "came after"},
-		"a false cursor":     {slices.Replace(slices.Clone(good), 3, 4, seen{4, "e3"}), "not in the log there"},
-		"an early end":       {good[:5], "it ends at"},
-	} {
-		h := history{filter: apikey.EventFilter{Organization: "a"}, seen: c.seen}
-		faults := strings.Join(h.check(log), "\n")
-		if (faults == "") != (c.want == "") || !strings.Contains(faults, c.want) {
-			t.Errorf("%s: got %q, want %q", name, faults, c.want)
-		}
-	}
-}
 
 // listen opens the rig's services to the network, and returns a connection.
 func (r *rig) listen() *grpc.ClientConn {
@@ -226,16 +124,13 @@ type manner struct {
 }
 
 // watchHistory watches until the load is over and it has come to the end.
-func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *history, m manner, random *rand.Rand) error {
+func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *servertest.History, m manner, random *rand.Rand) error {
 	l.await(m.late)
-	organization := h.filter.Organization
+	organization := h.Organization
 	if organization == "" {
 		organization = "*"
 	}
-	req := &apikeysv1.WatchEventsRequest{After: m.from, ResourceIds: h.filter.ResourceIDs, HeartbeatSeconds: 1}
-	for _, t := range h.filter.Types {
-		req.Types = append(req.Types, string(t))
-	}
+	req := &apikeysv1.WatchEventsRequest{After: m.from, Types: h.Types, ResourceIds: h.Resources, HeartbeatSeconds: 1}
 	for over := false; !over; {
 		ctx, cancel := context.WithCancel(r.as("", "x-organization-id", organization))
 		stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(ctx, req)
@@ -249,15 +144,15 @@ func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *history, m 
 				cancel()
 				return err
 			}
-			position, err := r.cursors.Open(feed.PurposeCursor, message.GetCursor(), h.filter.Organization)
+			position, err := r.cursors.Open(feed.PurposeCursor, message.GetCursor(), h.Organization)
 			if err != nil {
 				cancel()
 				return err
 			}
-			if len(h.seen) == 0 {
-				h.from = position
+			if len(h.Seen) == 0 {
+				h.From = position
 			}
-			h.seen = append(h.seen, seen{position, message.GetEvent().GetId()})
+			h.Seen = append(h.Seen, servertest.Seen{Position: position, ID: message.GetEvent().GetId()})
 			req.After = message.GetCursor()
 			over = l.passed(position)
 			l.await(m.slow)
@@ -285,11 +180,11 @@ func TestHistories(t *testing.T) {
 	known := r.create(&apikeysv1.CreateApiKeyRequest{}, "x-organization-id", "org_a").GetId()
 	l.answered(apikey.KeyCreated, known)
 
-	filters := map[string]apikey.EventFilter{
+	filters := map[string]servertest.History{
 		"all":      {},
 		"one":      {Organization: "org_a"},
-		"types":    {Organization: "org_b", Types: []apikey.EventType{apikey.KeyRevoked, apikey.KeyDeleted}},
-		"resource": {ResourceIDs: []string{known}},
+		"types":    {Organization: "org_b", Types: []string{string(apikey.KeyRevoked), string(apikey.KeyDeleted)}},
+		"resource": {Resources: []string{known}},
 	}
 	manners := map[string]manner{
 		"eager":           {},
@@ -299,18 +194,19 @@ func TestHistories(t *testing.T) {
 		"late, slow, cut": {slow: 3, cut: 20, late: 100, from: "start"},
 	}
 	var watchers, writers sync.WaitGroup
-	var histories []*history
+	var histories []*servertest.History
 	n := uint64(0)
 	for connName, conn := range conns {
 		for filterName, filter := range filters {
 			for mannerName, m := range manners {
-				h := &history{name: connName + ", " + filterName + ", " + mannerName, filter: filter}
-				histories = append(histories, h)
+				h := filter
+				h.Name = connName + ", " + filterName + ", " + mannerName
+				histories = append(histories, &h)
 				n++
 				random := rand.New(rand.NewPCG(n, 1))
 				watchers.Go(func() {
-					if err := watchHistory(r, conn, l, h, m, random); err != nil {
-						t.Errorf("%s: %v", h.name, err)
+					if err := watchHistory(r, conn, l, &h, m, random); err != nil {
+						t.Errorf("%s: %v", h.Name, err)
 					}
 				})
 			}
@@ -333,13 +229,14 @@ func TestHistories(t *testing.T) {
 	watchers.Wait()
 
 	all, _ := r.list(&apikeysv1.ListEventsRequest{PageSize: 100}, "x-organization-id", "*")
-	var log []logged
+	var log []servertest.Logged
 	for _, e := range all {
 		position, err := r.cursors.Open(feed.PurposeCursor, e.GetCursor(), "")
 		r.must(err)
-		kind := apikey.EventType(e.GetType())
-		log = append(log, logged{position, e.GetId(), e.GetOrganizationId(), kind, e.GetResourceId()})
-		l.changes[string(kind)+" "+e.GetResourceId()]--
+		log = append(log, servertest.Logged{
+			Position: position, ID: e.GetId(), Organization: e.GetOrganizationId(), Type: e.GetType(), Resource: e.GetResourceId(),
+		})
+		l.changes[e.GetType()+" "+e.GetResourceId()]--
 	}
 	for change, n := range l.changes {
 		if n != 0 {
@@ -348,13 +245,13 @@ func TestHistories(t *testing.T) {
 	}
 	total := 0
 	for _, h := range histories {
-		if m := manners[strings.SplitN(h.name, ", ", 3)[2]]; m.from == "start" && h.from != 0 {
-			t.Errorf("%s begins at %d", h.name, h.from)
+		if m := manners[strings.SplitN(h.Name, ", ", 3)[2]]; m.from == "start" && h.From != 0 {
+			t.Errorf("%s begins at %d", h.Name, h.From)
 		}
-		for _, fault := range h.check(log) {
+		for _, fault := range h.Check(log) {
 			t.Error(fault)
 		}
-		total += len(h.seen)
+		total += len(h.Seen)
 	}
 	t.Logf("%d changes, %d watchers, %d messages", len(log), len(histories), total)
 }

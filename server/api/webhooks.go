@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -86,7 +87,7 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 		return nil, errNoMask()
 	}
 	w, err := s.change(ctx, req.GetId(), webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
-		if err := checkETag(req.GetEtag(), w.ETag()); err != nil {
+		if err := checkETag(cmp.Or(req.GetEtag(), req.GetWebhook().GetEtag()), w.ETag()); err != nil {
 			return err
 		}
 		return s.rules.Update(w, webhook.PatchOf(req))
@@ -196,10 +197,6 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 		choose = func(d *webhook.Delivery) bool { return d != nil && d.State == webhook.StateFailed }
 	}
 	organization := callerOf(ctx).Organization
-	// There may be nothing to replay, and still the webhook has to be there.
-	if _, err := s.store.Webhook(ctx, organization, req.GetId()); err != nil {
-		return nil, err
-	}
 	after, err := s.store.PositionBefore(ctx, since)
 	if err != nil {
 		return nil, err
@@ -209,7 +206,9 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 		return nil, err
 	}
 	resp := &apikeysv1.ReplayEventsResponse{Until: wire.Timestamp(until)}
-	for looked := 0; after < last; looked += replayBatch {
+	// At least once: there may be nothing to replay, and still the webhook has to
+	// be there and enabled.
+	for looked := 0; looked == 0 || after < last; looked += replayBatch {
 		if looked == maxReplay {
 			// The next call begins where this one ends; what happened in that very
 			// microsecond is looked at again, and found to be queued.

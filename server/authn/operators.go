@@ -24,9 +24,9 @@ type OperatorToken struct {
 	PepperID string
 }
 
-// tokenTTL is how old the list of stored tokens may be: a token that was reset
-// stops working within it.
-const tokenTTL = time.Second
+// TokenTTL is how old the list of stored tokens may be: a token that was reset
+// stops working within it, and the new one works.
+const TokenTTL = time.Second
 
 // Operators knows the access tokens of operators. Its zero fields are explained
 // one by one; it must not be copied after first use.
@@ -74,12 +74,12 @@ func (o *Operators) find(ctx context.Context, credential string) (string, error)
 	return id, nil
 }
 
-// current returns the stored tokens, at most tokenTTL old.
+// current returns the stored tokens, at most TokenTTL old.
 func (o *Operators) current(ctx context.Context) ([]OperatorToken, error) {
 	now := o.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.tokens != nil && now.Sub(o.read) < tokenTTL && !now.Before(o.read) {
+	if o.tokens != nil && now.Sub(o.read) < TokenTTL && !now.Before(o.read) {
 		return o.tokens, nil
 	}
 	tokens, err := o.Stored(ctx)

@@ -76,7 +76,7 @@ func (c *call) fill(m protoreflect.Message) error {
 		return err
 	}
 	if !c.route.body {
-		return nil
+		return c.ifMatch(m)
 	}
 	data, err := c.readBody()
 	if err != nil {
@@ -88,9 +88,6 @@ func (c *call) fill(m protoreflect.Message) error {
 	}
 	if err := wire.ReadRequest(data, m.Interface(), body); err != nil {
 		return err
-	}
-	if c.route.match == nil {
-		return nil
 	}
 	return c.ifMatch(m)
 }

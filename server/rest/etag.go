@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"net/http"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -12,8 +13,12 @@ import (
 // stands in the body as well must be the same.
 func (c *call) ifMatch(m protoreflect.Message) error {
 	values := c.r.Header["If-Match"]
-	if len(values) == 0 {
+	if len(values) == 0 || c.verb == http.MethodGet {
 		return nil
+	}
+	if c.route.match == nil {
+		// A guard that is not looked at is worse than none.
+		return &wire.FieldsError{Problems: []wire.Problem{{Field: "If-Match", Text: "is taken by PUT and PATCH alone"}}}
 	}
 	etag, problem := parseIfMatch(strings.Join(values, ","))
 	if problem != "" {

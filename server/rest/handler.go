@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/gofrs/uuid/v5"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -86,6 +87,10 @@ func New(config Config) (*Handler, error) {
 	return h, nil
 }
 
+// writeTimeout is how long a client may take to read an answer. Streams have
+// deadlines of their own.
+const writeTimeout = time.Minute
+
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{h: h, w: w, r: r, verb: r.Method, space: spaces.Get().(*space)}
@@ -93,6 +98,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.verb == http.MethodHead {
 		c.verb = http.MethodGet // net/http leaves the body out
 	}
+	// A client that asks and does not read must not hold its answer for ever.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a writer without deadlines does not block
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")

@@ -108,6 +108,8 @@ func (rs routes) addService(service protoreflect.ServiceDescriptor, tail string)
 		if !ok || rule == nil {
 			continue
 		}
+		var ways []*route
+		var bound []string
 		for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
 			r, err := newRoute(method, binding)
 			if err != nil {
@@ -116,6 +118,12 @@ func (rs routes) addService(service protoreflect.ServiceDescriptor, tail string)
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
 			r.tail = success + quote(rule.GetMessage()) + tail
 			rs.add(r)
+			ways = append(ways, r)
+			bound = append(bound, r.bound...)
+		}
+		// What one path says no caller says in a body, on another path either.
+		for _, r := range ways {
+			r.bound = bound
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -80,6 +81,7 @@ func (c *call) watch() {
 		c.fail(err)
 		return
 	}
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{}) // a writer without deadlines does not block
 	header := c.w.Header()
 	header.Set("Content-Type", form.mediaType)
 	header.Set("Cache-Control", "no-store, no-transform") // compressing proxies wait for more

@@ -221,12 +221,18 @@ func columnsOf(b *testing.B, db *sql.DB) (names string) {
 	return names
 }
 
-// BenchmarkVerifyUnderRevokes revokes 100 keys a second beside the verifications,
-// and makes as many. Its floor is the same without.
+// BenchmarkVerifyUnderRevokes makes, uses and revokes 100 keys a second beside the
+// verifications; each must be refused as soon as its revocation was answered. Its
+// floor is the same without. A turn is long enough for many revocations to fall
+// into it, and how many did is reported: a turn shorter than their pace would
+// measure nothing.
 func BenchmarkVerifyUnderRevokes(b *testing.B) {
+	const long = 20 * turn
 	s := newStand(b, 10_000, 10_000)
-	run := func() time.Duration { return together(b, callers, turn, func(i int) { s.valid(b, i) }) }
-	beside := func() time.Duration {
+	run := func() time.Duration { return together(b, callers, long, func(i int) { s.valid(b, i) }) }
+	var revoked atomic.Int64
+	var beside time.Duration
+	alternate(b, long, run, func() time.Duration {
 		ctx, cancel := context.WithCancel(b.Context())
 		var others sync.WaitGroup
 		others.Go(func() {
@@ -237,65 +243,117 @@ func BenchmarkVerifyUnderRevokes(b *testing.B) {
 				case <-ctx.Done():
 					return
 				case <-tick.C:
-				}
-				k, err := s.CreateKey(b.Context(), operator, benchmarkKey)
-				if err == nil {
-					_, err = s.ChangeKey(b.Context(), operator, org, k.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error {
-						rules.Revoke(k, apikey.RevokeUnspecified, now)
-						return nil
-					}, nil)
-				}
-				if err != nil {
-					b.Error(err)
+					s.revokeOne(b)
+					if ctx.Err() == nil { // else it ended outside the turn
+						revoked.Add(1)
+					}
 				}
 			}
 		})
-		defer others.Wait()
-		defer cancel()
-		return run()
-	}
-	alternate(b, turn, run, beside)
+		took := run()
+		cancel()
+		others.Wait()
+		beside += took
+		return took
+	})
+	b.ReportMetric(float64(revoked.Load())/beside.Seconds(), "revokes/s")
 }
 
-// BenchmarkVerifyFlood asks for hot keys, paced, while others flood the verifier
-// with well-formed secrets that nobody has. It reports the p99 of the hot calls,
-// and that without the flood.
+// revokeOne makes a key, uses it so that it is in memory, and revokes it.
+func (s *stand) revokeOne(b *testing.B) {
+	secret, kept := newSecret(b)
+	k, err := s.CreateKey(b.Context(), operator, func(now time.Time) (apikey.Key, error) {
+		return rules.Create(apikey.Key{OrganizationID: org, Label: "Benchmark", Enabled: true, Secret: kept}, now)
+	})
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	ask := func(want apikey.Code) {
+		r, err := s.Verify(b.Context(), verify.Request{Secret: secret.Reveal(), Organization: org, Cost: 1})
+		if err != nil || r.Code != want {
+			b.Errorf("%s, %v, want %s", r.Code, err, want)
+		}
+	}
+	ask(apikey.CodeValid)
+	_, err = s.ChangeKey(b.Context(), operator, org, k.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error {
+		rules.Revoke(k, apikey.RevokeUnspecified, now)
+		return nil
+	}, nil)
+	if err != nil {
+		b.Error(err)
+	}
+	ask(apikey.CodeRevoked)
+}
+
+// BenchmarkVerifyFlood asks for hot keys on a schedule while others flood the
+// verifier with well-formed secrets that nobody has, and again while as many others
+// only verify hot keys: that keeps the machine as busy, so what lies between the
+// two is the flood's. Times are from when a call was due, not from when it got to
+// run, or the waiting that a flood causes would not be in them.
 func BenchmarkVerifyFlood(b *testing.B) {
 	s := newStand(b, 10_000, 10_000)
-	var calm, flooded []time.Duration
-	var unknown atomic.Int64
+	unknown := make([]string, 100_000)
+	for i := range unknown { // made before: making them would be most of the load
+		secret, _ := newSecret(b)
+		unknown[i] = secret.Reveal()
+	}
+	var idle, busy, flooded []time.Duration
+	var asked atomic.Int64
+	var flood time.Duration
 	for b.Loop() {
-		calm = s.paced(b, calm)
-		ctx, cancel := context.WithCancel(b.Context())
-		var flood sync.WaitGroup
-		for range callers {
-			flood.Go(func() {
-				for ctx.Err() == nil {
-					secret, _ := newSecret(b)
-					s.notFound(b, secret.Reveal())
-					unknown.Add(1)
-				}
-			})
-		}
-		flooded = s.paced(b, flooded)
-		cancel()
-		flood.Wait()
+		idle = s.scheduled(b, idle)
+		busy, _ = s.beside(b, busy, func(i int) { s.valid(b, i) })
+		var took time.Duration
+		flooded, took = s.beside(b, flooded, func(i int) {
+			s.notFound(b, unknown[i%len(unknown)])
+			asked.Add(1)
+		})
+		flood += took
 	}
 	b.ReportMetric(float64(p99(flooded).Microseconds()), "µs-p99-flooded")
-	b.ReportMetric(float64(p99(calm).Microseconds()), "µs-p99-calm")
-	b.ReportMetric(float64(unknown.Load())/b.Elapsed().Seconds(), "unknown/s")
+	b.ReportMetric(float64(p99(busy).Microseconds()), "µs-p99-busy")
+	b.ReportMetric(float64(p99(idle).Microseconds()), "µs-p99-idle")
+	b.ReportMetric(float64(asked.Load())/flood.Seconds(), "unknown/s")
 }
 
-// paced verifies a key every 200 microseconds, 2,500 times, and appends how long
-// each took.
-func (s *stand) paced(b *testing.B, took []time.Duration) []time.Duration {
-	tick := time.NewTicker(200 * time.Microsecond)
-	defer tick.Stop()
-	for i := range 2500 {
-		<-tick.C
-		start := time.Now()
+// beside is scheduled while others call load without a pause, and returns how long
+// that was too.
+func (s *stand) beside(b *testing.B, took []time.Duration, load func(i int)) ([]time.Duration, time.Duration) {
+	ctx, cancel := context.WithCancel(b.Context())
+	var others sync.WaitGroup
+	var next atomic.Int64
+	for range callers {
+		others.Go(func() {
+			for ctx.Err() == nil {
+				load(int(next.Add(1)))
+			}
+		})
+	}
+	start := time.Now()
+	took = s.scheduled(b, took)
+	cancel()
+	others.Wait()
+	return took, time.Since(start)
+}
+
+// scheduled verifies a key every 500 microseconds, 2,000 times, and appends how
+// long after it was due each was answered. One that is late makes those behind it
+// late as well.
+func (s *stand) scheduled(b *testing.B, took []time.Duration) []time.Duration {
+	const pace = 500 * time.Microsecond
+	start := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	for i := range 2000 {
+		due := start.Add(time.Duration(i) * pace)
+		if wait := time.Until(due); wait > 0 {
+			timer.Reset(wait)
+			<-timer.C
+		}
 		s.valid(b, i)
-		took = append(took, time.Since(start))
+		took = append(took, time.Since(due))
 	}
 	return took
 }

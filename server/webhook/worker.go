@@ -233,7 +233,9 @@ func (w *Worker) send(ctx context.Context, c *Claim) (o Outcome, err error) {
 		w.problem(ctx, "The body of a delivery could not be made.", err)
 		return Outcome{Failure: Failure{ClassInternal, "The body could not be made, which is our fault."}}, nil
 	}
-	return w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
+	outcome, err := w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
+	outcome.Body = c.Webhook.conceal(outcome.Body)
+	return outcome, err
 }
 
 // judge records what an outcome means for the webhook's health, where it means

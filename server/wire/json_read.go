@@ -171,7 +171,9 @@ func (r *reader) refusal(f *field, at string, patch bool) string {
 func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) error {
 	c := r.next()
 	if c == 'n' {
-		if patch {
+		if patch && f.kind == protoreflect.BoolKind && !f.presence && !f.list {
+			r.add(at+f.name, "must be true or false") // neither is what null would clear
+		} else if patch {
 			r.path(at, f.name)
 		}
 		if at == "" && r.body != nil && slices.Contains(r.body.Required, f.name) {

@@ -699,7 +699,8 @@ func (*DeliveryPayload_Webhook) isDeliveryPayload_Resource() {}
 type DeliveryError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// blocked_address, connection_failed, connection_refused, dns_error,
-	// http_status, invalid_response, timeout or tls_error.
+	// http_status, invalid_response, timeout or tls_error; and, where it is no
+	// fault of the endpoint, event_gone (the event is no longer kept) or internal.
 	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
 	// A sentence for people. It never holds a part of the url.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
@@ -1715,7 +1716,7 @@ type ReplayEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The events that the request meant.
 	Matched int32 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
-	// The deliveries that were opened again or added.
+	// Those whose deliveries were opened again or added; the others are pending.
 	Queued int32 `protobuf:"varint,2,opt,name=queued,proto3" json:"queued,omitempty"`
 	// Until when events were looked at. Earlier than the request's where a call
 	// reached its bound of 10,000: the next one goes on from here.

@@ -66,9 +66,10 @@ type WebhooksServiceClient interface {
 	// Sends a `webhook.test` event, whatever the webhook is subscribed to, and
 	// answers with its delivery.
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
-	// Queues again what a webhook missed: its failed deliveries, and the events
-	// of subscribed types that it was never sent. One delivery per webhook and
-	// event stays one: a row that exists is opened again, under the same id.
+	// Sends the events of subscribed types again that happened in a span of time,
+	// those that the webhook was never sent too. One delivery per webhook and
+	// event stays one: a row that exists is opened again, under the same id,
+	// unless it is pending.
 	ReplayEvents(ctx context.Context, in *ReplayEventsRequest, opts ...grpc.CallOption) (*ReplayEventsResponse, error)
 	// Lists the types of events that a webhook can be subscribed to. Its path
 	// would match GetWebhook's too; of two, the one declared later wins.
@@ -255,9 +256,10 @@ type WebhooksServiceServer interface {
 	// Sends a `webhook.test` event, whatever the webhook is subscribed to, and
 	// answers with its delivery.
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
-	// Queues again what a webhook missed: its failed deliveries, and the events
-	// of subscribed types that it was never sent. One delivery per webhook and
-	// event stays one: a row that exists is opened again, under the same id.
+	// Sends the events of subscribed types again that happened in a span of time,
+	// those that the webhook was never sent too. One delivery per webhook and
+	// event stays one: a row that exists is opened again, under the same id,
+	// unless it is pending.
 	ReplayEvents(context.Context, *ReplayEventsRequest) (*ReplayEventsResponse, error)
 	// Lists the types of events that a webhook can be subscribed to. Its path
 	// would match GetWebhook's too; of two, the one declared later wins.
