@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"regexp"
 
@@ -61,10 +62,8 @@ func redactAttr(a slog.Attr) slog.Attr {
 		}
 		return slog.Group(a.Key, clean...)
 	case slog.KindAny:
-		// Errors and other values are logged as text anyway.
-		if err, ok := value.Any().(error); ok {
-			return slog.String(a.Key, redact(err.Error()))
-		}
+		// Whatever it is, it is logged as text.
+		return slog.String(a.Key, redact(fmt.Sprint(value.Any())))
 	default: // Numbers, times and the like hold no text.
 	}
 	return slog.Attr{Key: a.Key, Value: value}

@@ -207,7 +207,7 @@ func overLines(ctx context.Context, p *process, f *follower) iter.Seq2[followed,
 			Event  struct{ ID, Cursor string }
 		}
 		if err := json.Unmarshal(line, &content); err != nil || content.Cursor == "" {
-			return m, fmt.Errorf("the line %s: %v", line, err)
+			return m, fmt.Errorf("the line %s: %w", line, err)
 		}
 		if e := content.Event; e.ID != "" && e.Cursor != content.Cursor {
 			return m, fmt.Errorf("two cursors in %s", line)

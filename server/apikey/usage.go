@@ -61,11 +61,11 @@ func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
 		p.Until = end
 	}
 	if since.IsZero() {
-		buckets := time.Duration(24)
+		span := 24 * time.Hour
 		if g == Daily {
-			buckets = 30
+			span = 30 * 24 * time.Hour
 		}
-		p.Since = p.Until.Add(-buckets * width)
+		p.Since = p.Until.Add(-span)
 	}
 	switch n := p.Until.Sub(p.Since) / width; {
 	case n < 1:

@@ -1,7 +1,7 @@
 // Package store keeps keys, their events and their counters, and is the only
 // room that knows ent and SQL.
 //
-// Each exported method is one transaction. A method that changes a key takes the
+// Each change is one transaction. A method that changes a key takes the
 // rule to apply as a function, runs it on the key as it is inside the
 // transaction, and appends the event that tells of it in the same transaction:
 // no change without its event, no event without its change. Rules must be pure

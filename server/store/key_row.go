@@ -28,16 +28,17 @@ const (
 // withUsage selects the key's counters and the balance of its quota beside the
 // key.
 func withUsage(s *entsql.Selector) {
-	beside := func(table, id, column, as string) {
+	const id = "id" // of both tables, which is the key's
+	beside := func(table, column, as string) {
 		u := entsql.Dialect(s.Dialect()).Table(table).As("u")
 		s.AppendSelectExprAs(entsql.Dialect(s.Dialect()).Select(u.C(column)).From(u).
 			Where(entsql.ColumnsEQ(u.C(id), s.C(entkey.FieldID))), as)
 	}
-	beside(entusage.Table, entusage.FieldID, entusage.FieldTotalRequests, totalColumn)
-	beside(entusage.Table, entusage.FieldID, entusage.FieldLastUsedAt, lastUsedColumn)
-	beside(entquota.Table, entquota.FieldID, entquota.FieldRemaining, remainingColumn)
-	beside(entquota.Table, entquota.FieldID, entquota.FieldRefilledAt, refilledColumn)
-	beside(entquota.Table, entquota.FieldID, entquota.FieldEpoch, epochColumn)
+	beside(entusage.Table, entusage.FieldTotalRequests, totalColumn)
+	beside(entusage.Table, entusage.FieldLastUsedAt, lastUsedColumn)
+	beside(entquota.Table, entquota.FieldRemaining, remainingColumn)
+	beside(entquota.Table, entquota.FieldRefilledAt, refilledColumn)
+	beside(entquota.Table, entquota.FieldEpoch, epochColumn)
 }
 
 // besideOf returns the number that withUsage selected as column; false where

@@ -135,7 +135,12 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 		for _, row := range rows {
 			k, err := keyOf(row)
 			if err != nil {
-				return err
+				// One row that nobody can read must not keep all others' notices.
+				s.log.Error("A key cannot be read; its notice of expiry is dropped.", "api_key_id", row.ID, "error", err)
+				if err := t.ApiKey.Update().Where(entkey.ID(row.ID)).ClearNoticeAt().Exec(ctx); err != nil {
+					return fmt.Errorf("drop a notice: %w", err)
+				}
+				continue
 			}
 			event, changes := rule(&k, t.now)
 			update := t.ApiKey.Update().Where(entkey.ID(k.ID)).SetNillableNoticeAt(micros(k.NoticeAt))

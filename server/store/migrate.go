@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/sqlite"
 	entsql "entgo.io/ent/dialect/sql"
+	"github.com/mattn/go-sqlite3"
 
 	"github.com/apikeys-dev/apikeys/server/store/migrations"
 )
@@ -46,7 +48,7 @@ func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*m
 	if err != nil {
 		return err
 	}
-	dbtx, err := db.BeginTx(ctx, nil)
+	dbtx, err := beginFirst(ctx, db)
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
@@ -73,6 +75,24 @@ func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*m
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	return nil
+}
+
+// beginFirst begins the first transaction of a connection. Making the connection
+// may switch the file to write-ahead logging, for which SQLite does not wait as it
+// does for everything else while another program has the file open.
+func beginFirst(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		dbtx, err := db.BeginTx(ctx, nil)
+		var busy sqlite3.Error
+		if err == nil || !errors.As(err, &busy) || busy.Code != sqlite3.ErrBusy || wait > 3*time.Second {
+			return dbtx, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // migrationDir returns the embedded migrations of a dialect, checked against

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -252,7 +253,7 @@ func testBuckets(t *testing.T, f *fixture) {
 		t.Errorf("%+v, %v", used.Usage, err)
 	}
 	for _, organization := range []string{"org_other", ""} {
-		if _, err := f.Usage(t.Context(), organization, k.ID, apikey.Period{Granularity: apikey.Hourly}); err != apikey.ErrNotFound {
+		if _, err := f.Usage(t.Context(), organization, k.ID, apikey.Period{Granularity: apikey.Hourly}); !errors.Is(err, apikey.ErrNotFound) {
 			t.Errorf("for %q: %v", organization, err)
 		}
 	}

@@ -65,7 +65,7 @@ func (q *quotas) joinLocked(st *state, b *budget, need int64) *reservation {
 func (q *quotas) startLocked() {
 	if q.flying == nil && len(q.waiting) > 0 && (q.idle == nil || isClosed(q.idle)) {
 		q.idle = make(chan struct{})
-		go q.answer(q.idle)
+		go q.answer()
 	}
 }
 
@@ -79,7 +79,7 @@ func isClosed(c chan struct{}) bool {
 }
 
 // answer answers asks until there are none that it may.
-func (q *quotas) answer(idle chan struct{}) {
+func (q *quotas) answer() {
 	for {
 		asks := q.takeOff()
 		if asks == nil {
@@ -207,7 +207,9 @@ func (q *quotas) recall(ctx context.Context, s *states, ids []string) (open func
 	if len(returns) == 0 {
 		return open, nil
 	}
-	if err := q.store.ReturnQuota(ctx, returns); err != nil {
+	// The units are in nobody's hands now: a caller who goes away must not take
+	// them along.
+	if err := q.store.ReturnQuota(context.WithoutCancel(ctx), returns); err != nil {
 		open()
 		return nil, fmt.Errorf("return quota: %w", err)
 	}

@@ -68,8 +68,3 @@ func (t *tally) putBack(counts []apikey.OutcomeCount) {
 		}
 	}
 }
-
-// empty reports whether there is nothing to take.
-func (t *tally) empty() bool {
-	return len(t.others) == 0 && t.counts == [len(outcomes)]uint32{}
-}

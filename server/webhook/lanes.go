@@ -161,7 +161,7 @@ func (l *lanes) ask(now time.Time) (asks []Ask, wait time.Duration) {
 			continue
 		}
 		for s := range k.standing + 1 {
-			room[s] -= n
+			room[s] -= n //nolint:gosec // A standing is an index of room.
 		}
 		for s := fresh; s < standings; s++ {
 			room[s] = min(room[s], room[s-1])
