@@ -32,7 +32,7 @@ import (
 const maxMessage = 1 << 20
 
 // maxStreams bounds the calls under way on one connection over gRPC.
-const maxStreams = 256
+const maxStreams = 1024
 
 // Server is a server that has its database and its listeners, and serves nobody
 // until Run.
@@ -272,6 +272,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	workers, background := errgroup.WithContext(background)
 	workers.Go(func() error { return s.verifier.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
+	workers.Go(func() error { return tellHealth(background, s.health, s.db.store.Ready, s.config.Logger) })
 	workers.Go(func() error { return publishNotices(background, s.db.store, s.rules, s.config.Logger) })
 	// Deliveries take their time, so they stop with the doors; what is queued later
 	// waits for the next start.

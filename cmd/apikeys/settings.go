@@ -43,6 +43,10 @@ type serveSettings struct {
 	ExpiringNotice period   `group:"keys" default:"7d" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
 	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
 
+	HourlyUsageRetention period `group:"keys" default:"30d" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
+	DailyUsageRetention  period `group:"keys" default:"400d" placeholder:"TIME" help:"How long usage is kept by the day; at least a day."`
+	ShutdownTimeout      period `group:"network" default:"20s" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
+
 	WebhooksAllowNetworks []string `group:"webhooks" placeholder:"RANGE" help:"Networks besides the public ones that deliveries may go to, separated by commas."`
 	WebhooksDelays        []period `group:"webhooks" placeholder:"TIME" help:"When a delivery that failed is tried again, each after the one before. Default: 11 times from 5s to 1d."`
 	WebhooksDisableAfter  period   `group:"webhooks" default:"5d" placeholder:"TIME" help:"How long a webhook may fail without a success before it is disabled; at least a minute."`
@@ -101,6 +105,8 @@ func (s *serveSettings) apply(c *server.Config) error {
 		c.ExpiringNotice = -1 // The Config's zero is its default.
 	}
 	c.EventRetention, c.DeliveryRetention = set(s.EventRetention), time.Duration(s.DeliveryRetention)
+	c.HourlyUsageRetention, c.DailyUsageRetention = set(s.HourlyUsageRetention), set(s.DailyUsageRetention)
+	c.ShutdownTimeout = set(s.ShutdownTimeout)
 	for _, delay := range s.WebhooksDelays {
 		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
 	}

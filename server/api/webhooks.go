@@ -134,13 +134,10 @@ func (s *webhooks) DeleteWebhook(ctx context.Context, req *apikeysv1.DeleteWebho
 	if err := s.store.DeleteWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
 		return nil, err
 	}
-	// The webhook is gone, whether the caller waits for the rest or not.
-	ctx = context.WithoutCancel(ctx)
-	for looked := cancelBatch; looked == cancelBatch; {
-		var err error
-		if looked, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch); err != nil {
-			return nil, err
-		}
+	// The webhook is gone, whatever becomes of the rest: what is not cancelled here
+	// is when orphans are looked for.
+	for looked, err := cancelBatch, error(nil); looked == cancelBatch && err == nil; {
+		looked, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch)
 	}
 	return &apikeysv1.DeleteWebhookResponse{Id: req.GetId()}, nil
 }
