@@ -1,0 +1,101 @@
+package authn
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+var trusted = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:1::/48")}
+
+func TestClientAddress(t *testing.T) {
+	tests := map[string]struct {
+		peer      string
+		forwarded []string
+		want      string // empty for unknown
+	}{
+		"a peer that is no proxy is the client":          {peer: "192.0.2.1", forwarded: []string{"198.51.100.9"}, want: "192.0.2.1"},
+		"a mapped peer is the IPv4 address":              {peer: "::ffff:192.0.2.1", want: "192.0.2.1"},
+		"a proxy without the header is the client":       {peer: "10.0.0.1", want: "10.0.0.1"},
+		"the right-most that is no proxy":                {peer: "10.0.0.1", forwarded: []string{"203.0.113.5, 198.51.100.9, 10.0.0.2"}, want: "198.51.100.9"},
+		"over all lines in their order":                  {peer: "10.0.0.1", forwarded: []string{"203.0.113.5", "198.51.100.9", "10.0.0.2,10.0.0.3"}, want: "198.51.100.9"},
+		"all trusted: the left-most":                     {peer: "10.0.0.1", forwarded: []string{"10.0.0.9, 10.0.0.2"}, want: "10.0.0.9"},
+		"IPv6":                                           {peer: "2001:db8:1::1", forwarded: []string{"2001:db8:2::7"}, want: "2001:db8:2::7"},
+		"junk where an entry is needed":                  {peer: "10.0.0.1", forwarded: []string{"198.51.100.9, junk"}},
+		"junk behind the entry that is needed":           {peer: "10.0.0.1", forwarded: []string{"junk, 198.51.100.9"}, want: "198.51.100.9"},
+		"an empty entry":                                 {peer: "10.0.0.1", forwarded: []string{"198.51.100.9,"}},
+		"an empty header":                                {peer: "10.0.0.1", forwarded: []string{""}},
+		"a port":                                         {peer: "10.0.0.1", forwarded: []string{"198.51.100.9:443"}},
+		"a zone":                                         {peer: "10.0.0.1", forwarded: []string{"fe80::1%eth0"}},
+		"an unknown peer is believed in nothing it says": {forwarded: []string{"198.51.100.9"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := Client{ForwardedFor: tc.forwarded}
+			if tc.peer != "" {
+				c.Addr = netip.MustParseAddr(tc.peer)
+			}
+			var want netip.Addr
+			if tc.want != "" {
+				want = netip.MustParseAddr(tc.want)
+			}
+			if got := c.address(trusted); got != want {
+				t.Errorf("the client is %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// FuzzClientAddress holds the rule against a plain reading of it: split
+// everything, then walk from the right.
+func FuzzClientAddress(f *testing.F) {
+	f.Add("203.0.113.5, 198.51.100.9, 10.0.0.2")
+	f.Add("10.0.0.2\n10.0.0.3,junk")
+	f.Add(", ,")
+	f.Fuzz(func(t *testing.T, header string) {
+		c := Client{Addr: netip.MustParseAddr("10.0.0.1"), ForwardedFor: strings.Split(header, "\n")}
+		want := c.Addr
+		entries := strings.Split(strings.Join(c.ForwardedFor, ","), ",")
+		for i := len(entries) - 1; i >= 0; i-- {
+			addr, err := netip.ParseAddr(strings.TrimSpace(entries[i]))
+			if err != nil || addr.Zone() != "" {
+				want = netip.Addr{}
+				break
+			}
+			if want = addr.Unmap(); !contains(trusted, want) {
+				break
+			}
+		}
+		if got := c.address(trusted); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	})
+}
+
+func TestCredentialOf(t *testing.T) {
+	tests := map[string]struct {
+		authorization, apiKey []string
+		want                  string
+		fails                 bool
+	}{
+		"bearer":                     {authorization: []string{"Bearer abc"}, want: "abc"},
+		"bearer in another case":     {authorization: []string{"bEARER   abc "}, want: "abc"},
+		"bare":                       {authorization: []string{"abc"}, want: "abc"},
+		"x-api-key":                  {apiKey: []string{"abc"}, want: "abc"},
+		"the same twice":             {authorization: []string{"Bearer abc", "abc"}, apiKey: []string{"abc"}, want: "abc"},
+		"two that differ":            {authorization: []string{"Bearer abc"}, apiKey: []string{"abd"}, fails: true},
+		"two lines that differ":      {authorization: []string{"abc", "abd"}, fails: true},
+		"an empty one beside":        {authorization: []string{""}, apiKey: []string{"abc"}, want: "abc"},
+		"none":                       {fails: true},
+		"empty":                      {authorization: []string{"Bearer "}, apiKey: []string{" "}, want: "Bearer"},
+		"longer than any credential": {authorization: []string{strings.Repeat("a", 600)}, fails: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := credentialOf(tc.authorization, tc.apiKey)
+			if (err != nil) != tc.fails || got != tc.want {
+				t.Errorf("the credential is %q, %v; want %q", got, err, tc.want)
+			}
+		})
+	}
+}
