@@ -1,0 +1,157 @@
+package verify
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// fakeQuotas is what is stored of quotas. Tests can make it fail and hold it up.
+type fakeQuotas struct {
+	mu     sync.Mutex
+	byID   map[string]apikey.Quota
+	asked  int // transactions
+	broken error
+	onAsk  func() // called at the start of each
+}
+
+var _ Quotas = (*fakeQuotas)(nil)
+
+func (f *fakeQuotas) ReserveQuota(_ context.Context, asks []apikey.QuotaAsk, now time.Time) ([]apikey.QuotaGrant, error) {
+	f.mu.Lock()
+	hook := f.onAsk
+	f.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if f.broken != nil {
+		return nil, f.broken
+	}
+	grants := make([]apikey.QuotaGrant, len(asks))
+	for i, a := range asks {
+		q, ok := f.byID[a.KeyID]
+		if !ok || q.Epoch != a.Quota.Epoch {
+			continue
+		}
+		q = q.At(now)
+		units := apikey.Block(a.Want, q.Remaining)
+		q.Remaining -= units
+		f.byID[a.KeyID] = q
+		grants[i] = apikey.QuotaGrant{Units: units, Quota: q}
+	}
+	return grants, nil
+}
+
+func (f *fakeQuotas) ReturnQuota(_ context.Context, returns []apikey.QuotaReturn) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken != nil {
+		return f.broken
+	}
+	for _, r := range returns {
+		if q := f.byID[r.KeyID]; q.Epoch == r.Epoch && q.RefilledAt.Equal(r.RefilledAt) {
+			q.Remaining += r.Units
+			f.byID[r.KeyID] = q
+		}
+	}
+	return nil
+}
+
+// of returns a key's quota.
+func (f *fakeQuotas) of(id string) (apikey.Quota, bool) {
+	if f == nil {
+		return apikey.Quota{}, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q, ok := f.byID[id]
+	return q, ok
+}
+
+func (f *fakeQuotas) remaining(id string) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.byID[id].Remaining
+}
+
+func (f *fakeQuotas) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
+// A quotaRig is a verifier over keys with quotas.
+type quotaRig struct {
+	*Verifier
+	keys   *fakeKeys
+	quotas *fakeQuotas
+	clock  *clock
+}
+
+func newQuotaRig(t testing.TB) *quotaRig {
+	t.Helper()
+	r := &quotaRig{keys: newFakeKeys(), quotas: &fakeQuotas{byID: make(map[string]apikey.Quota)}, clock: newClock()}
+	r.keys.quotas = r.quotas
+	r.restart(t)
+	return r
+}
+
+// restart is what a crash leaves: storage alone.
+func (r *quotaRig) restart(t testing.TB) {
+	t.Helper()
+	var err error
+	r.Verifier, err = New(Config{Keys: r.keys, Quotas: r.quotas, Peppers: r.keys.peppers, Now: r.clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *quotaRig) create(t testing.TB, limit int64, refill apikey.Refill, rate apikey.RateLimit) (apikey.Key, string) {
+	t.Helper()
+	q := apikey.Quota{Limit: limit, Remaining: limit, Refill: refill, Epoch: 1}
+	if refill == apikey.RefillMonthly {
+		q.RefillDay = 1
+	}
+	q.RefilledAt = q.PeriodStart(r.clock.Now())
+	k, secret := r.keys.create(t, apikey.Key{OrganizationID: "org_a", Quota: q, RateLimit: rate}, 0)
+	r.quotas.byID[k.ID] = q
+	return k, secret
+}
+
+// set changes a key's quota as an update does.
+func (r *quotaRig) set(t testing.TB, k *apikey.Key, change func(q *apikey.Quota)) {
+	t.Helper()
+	resume, err := r.RecallQuota(t.Context(), k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resume()
+	r.quotas.mu.Lock()
+	k.Quota = r.quotas.byID[k.ID]
+	k.Quota.Epoch++
+	change(&k.Quota)
+	r.quotas.byID[k.ID] = k.Quota
+	r.quotas.mu.Unlock()
+	r.keys.change(r.Verifier, *k)
+}
+
+// spend makes n calls one after the other and returns how many were valid.
+func (r *quotaRig) spend(t testing.TB, secret string, n, cost int) (valid int) {
+	t.Helper()
+	for range n {
+		switch got := ask(t, r.Verifier, Request{Secret: secret, Cost: cost}); got.Code {
+		case apikey.CodeValid:
+			valid++
+		case apikey.CodeQuotaExceeded:
+		default:
+			t.Errorf("code %s", got.Code)
+		}
+	}
+	return valid
+}
