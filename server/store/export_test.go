@@ -152,6 +152,16 @@ func (d tracedTx) Exec(ctx context.Context, query string, args, v any) error {
 	return d.Tx.Exec(ctx, query, args, v)
 }
 
+func (d tracedTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	d.trace.add(query, args)
+	return d.Tx.(querier).ExecContext(ctx, query, args...)
+}
+
+func (d tracedTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	d.trace.add(query, args)
+	return d.Tx.(querier).QueryContext(ctx, query, args...)
+}
+
 // CopyKeys adds n keys like template, with the ids that id makes, without events.
 func (s *Store) CopyKeys(ctx context.Context, template apikey.Key, n int, id func(i int) string) error {
 	return s.administer(ctx, "copy keys", func(ctx context.Context, etx *ent.Tx) error {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	entsql "entgo.io/ent/dialect/sql"
-
 	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
@@ -15,7 +13,7 @@ import (
 
 // usageChunk is how many counters one transaction of a flush writes: a few
 // milliseconds' worth, so that changes never wait long behind a flush.
-const usageChunk = 100
+const usageChunk = 512
 
 // AddUsage adds to the counters of keys: each count, of which a key has one, to
 // the key's total, the later of both times as its last use, and its outcomes to
@@ -38,47 +36,74 @@ func (s *Store) AddUsage(ctx context.Context, counts []apikey.UsageCount) (store
 }
 
 func (s *Store) addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.UsageCount) error {
-	ids := make([]string, len(counts))
-	for i, c := range counts {
-		ids[i] = c.KeyID
+	ids := make([]any, 0, len(counts))
+	for i := range counts {
+		if counts[i].KeyID != "" {
+			ids = append(ids, counts[i].KeyID)
+		}
 	}
-	// ids becomes those that are there: a key can be deleted after its last use,
-	// and nobody would ever take its counters away.
-	ids, err := etx.ApiKey.Query().Where(entkey.IDIn(ids...)).Order(entkey.ByID()).IDs(ctx)
+	gone, err := s.gone(ctx, etx, ids)
 	if err != nil {
 		return err
 	}
-	b := make(buckets)
-	totals := entsql.Dialect(s.dialect).Insert(entusage.Table).
-		Columns(entusage.FieldID, entusage.FieldTotalRequests, entusage.FieldLastUsedAt)
-	used := false
+	totals := make([]any, 0, len(counts)*addTotals.columns)
+	var b buckets
 	for i := range counts {
 		c := &counts[i]
-		_, found := slices.BinarySearch(ids, c.KeyID)
-		if found && !c.LastUsedAt.IsZero() {
-			totals.Values(c.KeyID, c.Count, c.LastUsedAt.UnixMicro())
-			used = true
+		b.addOrganization(c.OrganizationID, c.Outcomes)
+		if c.KeyID == "" || gone[c.KeyID] {
+			continue
 		}
-		if found {
-			b.add(c.OrganizationID, c.KeyID, c.Outcomes)
+		b.addKey(c.OrganizationID, c.KeyID, c.Outcomes)
+		if !c.LastUsedAt.IsZero() {
+			totals = append(totals, c.KeyID, c.Count, c.LastUsedAt.UnixMicro())
 		}
-		b.add(c.OrganizationID, "", c.Outcomes)
 	}
-	if used {
-		query, args := totals.OnConflict(entsql.ConflictColumns(entusage.FieldID), entsql.ResolveWith(addCount)).Query()
-		if _, err := etx.ExecContext(ctx, query, args...); err != nil {
-			return err
-		}
+	if err := addTotals.exec(ctx, etx, s.dialect, totals); err != nil {
+		return err
 	}
 	return b.write(ctx, etx, s.dialect)
 }
 
-// addCount is what becomes of a counter that is there already.
-func addCount(u *entsql.UpdateSet) {
-	last := entusage.Table + "." + entusage.FieldLastUsedAt
-	u.Set(entusage.FieldTotalRequests, entsql.Expr(
-		entusage.Table+"."+entusage.FieldTotalRequests+" + excluded."+entusage.FieldTotalRequests))
-	u.Set(entusage.FieldLastUsedAt, entsql.Expr(
-		"CASE WHEN excluded."+entusage.FieldLastUsedAt+" > "+last+
-			" THEN excluded."+entusage.FieldLastUsedAt+" ELSE "+last+" END"))
+// addTotals adds to the counters of keys.
+var addTotals = bulk{
+	head: "INSERT INTO " + entusage.Table + " (" +
+		entusage.FieldID + ", " + entusage.FieldTotalRequests + ", " + entusage.FieldLastUsedAt + ") VALUES ",
+	columns: 3,
+	tail: " ON CONFLICT (" + entusage.FieldID + ") DO UPDATE SET " +
+		entusage.FieldTotalRequests + " = " + usageTotal + " + excluded." + entusage.FieldTotalRequests + ", " +
+		entusage.FieldLastUsedAt + " = CASE WHEN excluded." + entusage.FieldLastUsedAt + " > " + usageLast +
+		" THEN excluded." + entusage.FieldLastUsedAt + " ELSE " + usageLast + " END",
+}
+
+const (
+	usageTotal = entusage.Table + "." + entusage.FieldTotalRequests
+	usageLast  = entusage.Table + "." + entusage.FieldLastUsedAt
+)
+
+// countKeys counts those of ids that are keys.
+var countKeys = bulk{
+	head:    "SELECT COUNT(*) FROM " + entkey.Table + " WHERE " + entkey.FieldID + " IN (VALUES ",
+	columns: 1,
+	tail:    ")",
+}
+
+// gone returns those of ids, which are distinct, that are not keys: a key can be
+// deleted after its last use, and nobody would ever take its counters away. That
+// is rare, so they are counted first, which is cheaper than to read them.
+func (s *Store) gone(ctx context.Context, etx *ent.Tx, ids []any) (map[string]bool, error) {
+	if n, err := countKeys.sum(ctx, etx, s.dialect, ids); err != nil || n == len(ids) {
+		return nil, err
+	}
+	gone := make(map[string]bool, len(ids))
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i], _ = id.(string)
+		gone[texts[i]] = true
+	}
+	there, err := etx.ApiKey.Query().Where(entkey.IDIn(texts...)).IDs(ctx)
+	for _, id := range there {
+		delete(gone, id)
+	}
+	return gone, err
 }

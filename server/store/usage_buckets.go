@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"time"
 
@@ -17,52 +17,106 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// bucket names one row: what is counted, in which hour or day, of what outcome.
-// All of an organization has no key.
+// bucket is what is to be added to one row: what is counted, in which hour or
+// day, of what outcome. All of an organization has no key.
 type bucket struct {
 	organization, key string
 	width             apikey.Granularity
 	start             int64 // microseconds
 	code              apikey.Code
+	count             int64
 }
 
-// buckets is what is to be added to rows.
-type buckets map[bucket]int64
+// compare orders buckets as their index does. The key comes first that most often
+// decides: a flush has few organizations and many keys.
+func (b bucket) compare(other bucket) int {
+	if b.organization != other.organization {
+		return cmp.Compare(b.organization, other.organization)
+	}
+	if b.key != other.key {
+		return cmp.Compare(b.key, other.key)
+	}
+	return cmp.Or(cmp.Compare(b.width, other.width), cmp.Compare(b.start, other.start), cmp.Compare(b.code, other.code))
+}
 
-// add counts outcomes by hour and by day.
-func (b buckets) add(organization, key string, outcomes []apikey.OutcomeCount) {
-	for _, o := range outcomes {
-		for _, width := range []apikey.Granularity{apikey.Hourly, apikey.Daily} {
-			b[bucket{organization, key, width, width.Start(o.Hour).UnixMicro(), o.Code}] += o.Count
+// buckets is what is to be added to rows. Several can be of one row.
+type buckets struct {
+	keys []bucket
+	// organizations are added up at once: every count of a flush has a part in them.
+	organizations map[bucket]int64
+}
+
+// addKey counts outcomes of a key by hour and by day.
+func (b *buckets) addKey(organization, key string, outcomes []apikey.OutcomeCount) {
+	for o := range bucketsOf(organization, key, outcomes) {
+		b.keys = append(b.keys, o)
+	}
+}
+
+// addOrganization counts outcomes of an organization by hour and by day.
+func (b *buckets) addOrganization(organization string, outcomes []apikey.OutcomeCount) {
+	if b.organizations == nil {
+		b.organizations = make(map[bucket]int64)
+	}
+	for o := range bucketsOf(organization, "", outcomes) {
+		count := o.count
+		o.count = 0
+		b.organizations[o] += count
+	}
+}
+
+func bucketsOf(organization, key string, outcomes []apikey.OutcomeCount) iter.Seq[bucket] {
+	return func(yield func(bucket) bool) {
+		for _, o := range outcomes {
+			for _, width := range [...]apikey.Granularity{apikey.Hourly, apikey.Daily} {
+				if !yield(bucket{organization, key, width, width.Start(o.Hour).UnixMicro(), o.Code, o.Count}) {
+					return
+				}
+			}
 		}
 	}
 }
 
-// write adds to the rows, in the order of their index. It builds its statements
-// itself, which takes half the time of ent's bulk builders.
-func (b buckets) write(ctx context.Context, etx *ent.Tx, dialect string) error {
-	names := slices.SortedFunc(maps.Keys(b), func(a, b bucket) int {
-		return cmp.Or(cmp.Compare(a.organization, b.organization), cmp.Compare(a.key, b.key),
-			cmp.Compare(a.width, b.width), cmp.Compare(a.start, b.start), cmp.Compare(a.code, b.code))
-	})
-	for chunk := range slices.Chunk(names, 2*usageChunk) {
-		name := []string{
-			entbucket.FieldOrganizationID, entbucket.FieldKeyID, entbucket.FieldWidth, entbucket.FieldStart, entbucket.FieldCode,
-		}
-		insert := entsql.Dialect(dialect).Insert(entbucket.Table).Columns(append(name, entbucket.FieldCount)...)
-		for _, n := range chunk {
-			insert.Values(n.organization, n.key, seconds(n.width), n.start, string(n.code), b[n])
-		}
-		insert.OnConflict(entsql.ConflictColumns(name...), entsql.ResolveWith(func(u *entsql.UpdateSet) {
-			u.Set(entbucket.FieldCount, entsql.Expr(
-				entbucket.Table+"."+entbucket.FieldCount+" + excluded."+entbucket.FieldCount))
-		}))
-		query, args := insert.Query()
-		if _, err := etx.ExecContext(ctx, query, args...); err != nil {
-			return err
+// sorted returns all that is to be added, one for each row, in the order of their
+// index.
+func (b *buckets) sorted() []bucket {
+	all := b.keys
+	for o, count := range b.organizations {
+		o.count = count
+		all = append(all, o)
+	}
+	slices.SortFunc(all, bucket.compare)
+	rows := all[:0]
+	for _, one := range all {
+		if n := len(rows); n > 0 && rows[n-1].compare(one) == 0 {
+			rows[n-1].count += one.count
+		} else {
+			rows = append(rows, one)
 		}
 	}
-	return nil
+	return rows
+}
+
+// addBuckets adds to the rows of buckets.
+var addBuckets = bulk{
+	head:    "INSERT INTO " + entbucket.Table + " (" + bucketName + ", " + entbucket.FieldCount + ") VALUES ",
+	columns: 6,
+	tail: " ON CONFLICT (" + bucketName + ") DO UPDATE SET " +
+		entbucket.FieldCount + " = " + entbucket.Table + "." + entbucket.FieldCount + " + excluded." + entbucket.FieldCount,
+}
+
+const bucketName = entbucket.FieldOrganizationID + ", " + entbucket.FieldKeyID + ", " + entbucket.FieldWidth + ", " +
+	entbucket.FieldStart + ", " + entbucket.FieldCode
+
+// write adds to the rows.
+func (b *buckets) write(ctx context.Context, etx *ent.Tx, dialect string) error {
+	rows := b.sorted()
+	args := make([]any, 0, len(rows)*addBuckets.columns)
+	for i := range rows {
+		r := &rows[i]
+		args = append(args, r.organization, r.key, seconds(r.width), r.start, string(r.code), r.count)
+	}
+	return addBuckets.exec(ctx, etx, dialect, args)
 }
 
 func seconds(g apikey.Granularity) int { return int(time.Duration(g) / time.Second) }

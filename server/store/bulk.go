@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"strings"
+
+	"entgo.io/ent/dialect"
+)
+
+// A bulk is a statement over many rows of arguments. It is for the flush of
+// counters, which writes thousands of rows a second: building a statement of that
+// size with ent's builders took longer than running it.
+type bulk struct {
+	head    string // before the rows
+	columns int    // of a row
+	tail    string // after the rows
+}
+
+// bulkSizes are how many rows one statement has, the most first: few sizes, so
+// that their texts repeat and the driver finds them prepared.
+var bulkSizes = [...]int{512, 64, 8, 1}
+
+// run calls do with the text and the arguments of statements that have all rows
+// of args among them, in order.
+func (b bulk) run(dialect string, args []any, do func(text string, args []any) error) error {
+	for _, rows := range bulkSizes {
+		for size := rows * b.columns; len(args) >= size; args = args[size:] {
+			if err := do(b.text(dialect, rows), args[:size]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// text returns the statement for so many rows.
+func (b bulk) text(database string, rows int) string {
+	var text strings.Builder
+	text.WriteString(b.head)
+	for i := range rows {
+		if i > 0 {
+			text.WriteByte(',')
+		}
+		text.WriteByte('(')
+		for j := range b.columns {
+			if j > 0 {
+				text.WriteByte(',')
+			}
+			if database == dialect.Postgres {
+				text.WriteByte('$')
+				text.WriteString(strconv.Itoa(i*b.columns + j + 1))
+			} else {
+				text.WriteByte('?')
+			}
+		}
+		text.WriteByte(')')
+	}
+	text.WriteString(b.tail)
+	return text.String()
+}
+
+// querier is what a transaction of ent has for statements of our own.
+type querier interface {
+	ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}
+
+// exec runs the bulk in a transaction.
+func (b bulk) exec(ctx context.Context, q querier, dialect string, args []any) error {
+	return b.run(dialect, args, func(text string, args []any) error {
+		_, err := q.ExecContext(ctx, text, args...)
+		return err
+	})
+}
+
+// sum runs the bulk, each statement of which answers with one number, and returns
+// their sum.
+func (b bulk) sum(ctx context.Context, q querier, dialect string, args []any) (total int, err error) {
+	err = b.run(dialect, args, func(text string, args []any) error {
+		rows, err := q.QueryContext(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var n int
+			if err := rows.Scan(&n); err != nil {
+				return err
+			}
+			total += n
+		}
+		return rows.Err()
+	})
+	return total, err
+}
