@@ -150,7 +150,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	}
 	s.health = health.NewServer()
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
-	s.services.Register(s.grpc)
+	s.services.RegisterRemote(s.grpc)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 

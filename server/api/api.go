@@ -101,10 +101,20 @@ func (a *API) Stream() []grpc.StreamServerInterceptor { return a.chain.stream() 
 // only when their clients go.
 func (a *API) EndStreams() { a.stop(errStopping) }
 
-// Register registers the services with a server: the one that listens, and the
-// one inside the process.
+// Register registers the services with the server inside the process, which hands
+// messages over as they are.
 func (a *API) Register(r grpc.ServiceRegistrar) {
-	apikeysv1.RegisterApiKeysServiceServer(r, a.keys)
+	a.register(r, &apikeysv1.ApiKeysService_ServiceDesc)
+}
+
+// RegisterRemote registers the services with a server that listens, whose codec
+// must be [Codec].
+func (a *API) RegisterRemote(r grpc.ServiceRegistrar) {
+	a.register(r, encodedVerification())
+}
+
+func (a *API) register(r grpc.ServiceRegistrar, keys *grpc.ServiceDesc) {
+	r.RegisterService(keys, a.keys)
 	apikeysv1.RegisterEventsServiceServer(r, a.events)
 	apikeysv1.RegisterWebhooksServiceServer(r, a.hooks)
 }

@@ -40,7 +40,10 @@ func (c *chain) identify(ctx context.Context, req any, _ *grpc.UnaryServerInfo, 
 func (c *chain) report(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	resp, err := next(ctx, req)
 	if err == nil {
-		c.log.Debug("call", "method", info.FullMethod)
+		// Asked first, since the arguments of a line that nobody reads are made too.
+		if c.log.Enabled(ctx, slog.LevelDebug) {
+			c.log.Debug("call", "method", info.FullMethod)
+		}
 		return resp, nil
 	}
 	return nil, c.failure(ctx, info.FullMethod, err)

@@ -41,8 +41,11 @@ func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
 	}
 }
 
-// Codec is the codec of protobuf that sends the bytes of a shared message as they
-// are. A server that listens uses it for everything.
+// encodedMessage is an answer that is made as bytes at once.
+type encodedMessage []byte
+
+// Codec is the codec of protobuf that sends the bytes of a message that has them
+// already as they are. A server that listens uses it for everything.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns the codec.
@@ -50,8 +53,12 @@ func NewCodec() Codec { return Codec{encoding.GetCodecV2(grpcproto.Name)} }
 
 // Marshal returns the bytes of v.
 func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
-	if shared, ok := v.(*sharedMessage); ok {
-		return shared.encoded, nil
+	switch m := v.(type) {
+	case *sharedMessage:
+		return m.encoded, nil
+	case encodedMessage:
+		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+	default:
+		return c.CodecV2.Marshal(v)
 	}
-	return c.CodecV2.Marshal(v)
 }

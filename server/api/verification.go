@@ -3,6 +3,9 @@ package api
 import (
 	"context"
 	"net/netip"
+	"slices"
+
+	"google.golang.org/grpc"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/verify"
@@ -16,6 +19,37 @@ func (s *apiKeys) VerifyApiKey(ctx context.Context, req *apikeysv1.VerifyApiKeyR
 		return nil, err
 	}
 	return wire.Verification(&v), nil
+}
+
+// encodedVerification returns the service of keys with its VerifyApiKey answered
+// in bytes: this is the call that every request of every customer waits for.
+func encodedVerification() *grpc.ServiceDesc {
+	desc := apikeysv1.ApiKeysService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i := range desc.Methods {
+		if m := &desc.Methods[i]; m.MethodName == "VerifyApiKey" {
+			m.Handler = verifyEncoded
+		}
+	}
+	return &desc
+}
+
+// verifyEncoded is what protoc-gen-go-grpc generates for VerifyApiKey, but for the
+// form of the answer.
+func verifyEncoded(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // The signature is grpc's.
+	in := new(apikeysv1.VerifyApiKeyRequest)
+	if err := decode(in); err != nil {
+		return nil, err
+	}
+	s, _ := service.(*apiKeys)
+	info := &grpc.UnaryServerInfo{Server: service, FullMethod: apikeysv1.ApiKeysService_VerifyApiKey_FullMethodName}
+	return intercept(ctx, in, info, func(ctx context.Context, _ any) (any, error) {
+		v, err := s.verifier.Verify(ctx, question(ctx, in))
+		if err != nil {
+			return nil, err
+		}
+		return encodedMessage(wire.AppendVerification(make([]byte, 0, 512), &v)), nil
+	})
 }
 
 // BatchVerifyApiKeys judges secrets one after the other.

@@ -143,9 +143,14 @@ func Verification(v *apikey.Verification) *apikeysv1.VerifyApiKeyResponse {
 		m.Quota = &apikeysv1.QuotaStatus{Limit: v.Quota.Limit, Remaining: v.Quota.Remaining, RefillAt: Timestamp(v.Quota.RefillAt)}
 		m.ApiKey.Quota.Remaining = &m.Quota.Remaining
 	}
-	if v.RetryAfter > 0 {
-		seconds := int32((v.RetryAfter + time.Second - 1) / time.Second)
+	if seconds := retryAfter(v); seconds > 0 {
 		m.RetryAfterSeconds = &seconds
 	}
 	return m
+}
+
+// retryAfter returns how many seconds to wait, rounded up; zero where waiting
+// would not help.
+func retryAfter(v *apikey.Verification) int32 {
+	return int32((v.RetryAfter + time.Second - 1) / time.Second)
 }
