@@ -31,7 +31,7 @@ import (
 // rig is the services with everything below them, behind the connection inside
 // the process, so that a test inside a synctest bubble owns the time.
 type rig struct {
-	*testing.T
+	testing.TB
 	store    *store.Store
 	verifier *verify.Verifier
 	cursors  *feed.Cursors
@@ -84,9 +84,9 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig), change ...func(*api
 	synctest.Test(t, func(t *testing.T) { test(t, newRig(t, change...)) })
 }
 
-func newRig(t *testing.T, change ...func(*api.Config)) *rig {
+func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	t.Helper()
-	r := &rig{T: t, gate: make(chan struct{})}
+	r := &rig{TB: t, gate: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var err error
 	r.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "apikeys.db"), Logger: log})
@@ -288,13 +288,13 @@ func (s *stream) end(code codes.Code, reason string) {
 	s.Helper()
 	for {
 		if _, err := s.Recv(); err != nil {
-			checkFailure(s.T, err, code, reason)
+			checkFailure(s.TB, err, code, reason)
 			return
 		}
 	}
 }
 
-func checkFailure(t *testing.T, err error, code codes.Code, reason string) *errdetails.ErrorInfo {
+func checkFailure(t testing.TB, err error, code codes.Code, reason string) *errdetails.ErrorInfo {
 	t.Helper()
 	if errors.Is(err, io.EOF) {
 		t.Fatal("the stream ended without a status")

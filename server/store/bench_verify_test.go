@@ -225,9 +225,13 @@ func columnsOf(b *testing.B, db *sql.DB) (names string) {
 // verifications; each must be refused as soon as its revocation was answered. Its
 // floor is the same without. A turn is long enough for many revocations to fall
 // into it, and how many did is reported: a turn shorter than their pace would
-// measure nothing.
+// measure nothing. Several take turns at it, because each step of one waits for a
+// core that the verifications hold.
 func BenchmarkVerifyUnderRevokes(b *testing.B) {
-	const long = 20 * turn
+	const (
+		long     = 20 * turn
+		revokers = 8
+	)
 	s := newStand(b, 10_000, 10_000)
 	run := func() time.Duration { return together(b, callers, long, func(i int) { s.valid(b, i) }) }
 	var revoked atomic.Int64
@@ -235,21 +239,23 @@ func BenchmarkVerifyUnderRevokes(b *testing.B) {
 	alternate(b, long, run, func() time.Duration {
 		ctx, cancel := context.WithCancel(b.Context())
 		var others sync.WaitGroup
-		others.Go(func() {
-			tick := time.NewTicker(10 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-					s.revokeOne(b)
-					if ctx.Err() == nil { // else it ended outside the turn
-						revoked.Add(1)
+		start, next := time.Now(), new(atomic.Int64)
+		for range revokers {
+			others.Go(func() {
+				for {
+					due := start.Add(time.Duration(next.Add(1)) * 10 * time.Millisecond)
+					select {
+					case <-ctx.Done():
+						return
+					case <-time.After(time.Until(due)):
+						s.revokeOne(b)
+						if ctx.Err() == nil { // else it ended outside the turn
+							revoked.Add(1)
+						}
 					}
 				}
-			}
-		})
+			})
+		}
 		took := run()
 		cancel()
 		others.Wait()
