@@ -72,8 +72,8 @@ func (s *Store) keysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apike
 	if err != nil || len(rows) == 0 {
 		return nil, 0, err
 	}
-	position, ok := besideOf(rows[0], positionColumn)
-	if !ok {
+	position := besideOf(rows[0], positionColumn)
+	if !position.Valid {
 		return nil, 0, errors.New("the log has no position")
 	}
 	keys := make([]apikey.Key, len(rows))
@@ -82,7 +82,7 @@ func (s *Store) keysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apike
 			return nil, 0, err
 		}
 	}
-	return keys, position, nil
+	return keys, position.Int64, nil
 }
 
 // KeyFilter says which keys a list holds. Zero fields filter nothing.

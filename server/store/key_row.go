@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"fmt"
 	"net/netip"
 	"time"
@@ -41,20 +42,36 @@ func withUsage(s *entsql.Selector) {
 	beside(entquota.Table, entquota.FieldEpoch, epochColumn)
 }
 
-// besideOf returns the number that withUsage selected as column; false where
-// there is no such row, or the query did not select it.
-func besideOf(row *ent.ApiKey, column string) (int64, bool) {
-	value, err := row.Value(column)
-	if err != nil {
-		return 0, false
-	}
-	n, ok := value.(int64)
-	return n, ok
+// beside is what other tables hold about a key: its counters, and the balance of
+// its quota. A key that was never used has no counters, and one without a quota no
+// balance.
+type beside struct {
+	total, lastUsed            sql.NullInt64
+	remaining, refilled, epoch sql.NullInt64
 }
 
-// keyOf returns the key that a row holds. A row that does not decode is an error
-// rather than a key that grants something else.
+// besideOf returns the number that withUsage selected as column, which is not
+// valid where there is no such row, or the query did not select it.
+func besideOf(row *ent.ApiKey, column string) sql.NullInt64 {
+	value, err := row.Value(column)
+	if err != nil {
+		return sql.NullInt64{}
+	}
+	n, ok := value.(int64)
+	return sql.NullInt64{Int64: n, Valid: ok}
+}
+
+// keyOf returns the key that a row holds, with what withUsage selected beside it.
 func keyOf(row *ent.ApiKey) (apikey.Key, error) {
+	return decodeKey(row, &beside{
+		total: besideOf(row, totalColumn), lastUsed: besideOf(row, lastUsedColumn),
+		remaining: besideOf(row, remainingColumn), refilled: besideOf(row, refilledColumn), epoch: besideOf(row, epochColumn),
+	})
+}
+
+// decodeKey returns the key that a row holds. A row that does not decode is an
+// error rather than a key that grants something else.
+func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 	k := apikey.Key{
 		ID:                row.ID,
 		OrganizationID:    row.OrganizationID,
@@ -93,17 +110,17 @@ func keyOf(row *ent.ApiKey) (apikey.Key, error) {
 		}
 		k.IPAllowList = append(k.IPAllowList, p)
 	}
-	// A key that was never used has no counters, and its query none to select.
-	k.Usage.TotalRequests, _ = besideOf(row, totalColumn)
-	if last, ok := besideOf(row, lastUsedColumn); ok {
-		k.Usage.LastUsedAt = fromMicros(&last)
+	k.Usage.TotalRequests = b.total.Int64
+	if b.lastUsed.Valid {
+		k.Usage.LastUsedAt = fromMicros(&b.lastUsed.Int64)
 	}
 	if row.QuotaLimit > 0 {
-		k.Quota = apikey.Quota{Limit: row.QuotaLimit, Refill: apikey.Refill(row.QuotaRefill), RefillDay: row.QuotaRefillDay}
-		k.Quota.Remaining, _ = besideOf(row, remainingColumn)
-		k.Quota.Epoch, _ = besideOf(row, epochColumn)
-		if at, ok := besideOf(row, refilledColumn); ok {
-			k.Quota.RefilledAt = fromMicros(&at)
+		k.Quota = apikey.Quota{
+			Limit: row.QuotaLimit, Refill: apikey.Refill(row.QuotaRefill), RefillDay: row.QuotaRefillDay,
+			Remaining: b.remaining.Int64, Epoch: b.epoch.Int64,
+		}
+		if b.refilled.Valid {
+			k.Quota.RefilledAt = fromMicros(&b.refilled.Int64)
 		}
 	}
 	return k, nil
