@@ -13,6 +13,7 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
 	entevent "github.com/apikeys-dev/apikeys/ent/event"
 	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
@@ -79,6 +80,23 @@ func MigrateAndDie(ctx context.Context, db *sql.DB) error {
 	})
 }
 
+// LoadSizes are the numbers of secrets that loads have statements for.
+var LoadSizes = loadSizes[:]
+
+// LoadText returns the query of a load of n secrets.
+func LoadText(dialect string, n int) string { return loadText(dialect, n) }
+
+// LoadedColumns returns the columns of a key's own table that a load reads, and
+// those that there are.
+func LoadedColumns() (loaded, all []string) {
+	for _, c := range new(loadedRow).columns() {
+		if c.table == entkey.Table {
+			loaded = append(loaded, c.name)
+		}
+	}
+	return loaded, entkey.Columns
+}
+
 // Trace collects the queries that the store makes from now on.
 func (s *Store) Trace() *Trace {
 	t := new(Trace)
@@ -86,6 +104,7 @@ func (s *Store) Trace() *Trace {
 		return ent.NewClient(ent.Driver(traced{entsql.OpenDB(s.dialect, db), t}))
 	}
 	s.reader, s.writer = client(s.readerDB), client(s.writerDB)
+	s.loads.driver = traced{s.loads.driver, t}
 	return t
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,7 +12,6 @@ import (
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
-	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
@@ -35,54 +33,6 @@ func findKey(ctx context.Context, keys *ent.ApiKeyClient, organization, id strin
 		return apikey.Key{}, apikey.ErrNotFound
 	}
 	return keyOf(rows[0])
-}
-
-// secretsTogether is how many hashes one statement of KeysBySecret looks up.
-const secretsTogether = 250
-
-// KeysBySecret returns the keys that have one of hashes as their current or
-// previous secret, in no order, and the position of the log at which the first of
-// them was read, in the same statement. Hashes that belong to no key are passed
-// over.
-func (s *Store) KeysBySecret(ctx context.Context, hashes []apikey.Hash) (keys []apikey.Key, position int64, err error) {
-	for chunk := range slices.Chunk(hashes, secretsTogether) {
-		found, at, err := s.keysBySecret(ctx, chunk)
-		if err != nil {
-			return nil, 0, fmt.Errorf("look up secrets: %w", err)
-		}
-		if len(keys) == 0 {
-			position = at
-		}
-		keys = append(keys, found...)
-	}
-	return keys, position, nil
-}
-
-func (s *Store) keysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error) {
-	values := make([][]byte, len(hashes))
-	for i := range hashes {
-		values[i] = hashes[i][:]
-	}
-	rows, err := s.reader.ApiKey.Query().
-		Where(entkey.Or(entkey.SecretHashIn(values...), entkey.PreviousHashIn(values...))).
-		Modify(withUsage, func(sel *entsql.Selector) {
-			position := entsql.Dialect(sel.Dialect()).Select(entrevision.FieldPosition).From(entsql.Table(entrevision.Table))
-			sel.AppendSelectExprAs(position, positionColumn)
-		}).All(ctx)
-	if err != nil || len(rows) == 0 {
-		return nil, 0, err
-	}
-	position := besideOf(rows[0], positionColumn)
-	if !position.Valid {
-		return nil, 0, errors.New("the log has no position")
-	}
-	keys := make([]apikey.Key, len(rows))
-	for i, row := range rows {
-		if keys[i], err = keyOf(row); err != nil {
-			return nil, 0, err
-		}
-	}
-	return keys, position.Int64, nil
 }
 
 // KeyFilter says which keys a list holds. Zero fields filter nothing.

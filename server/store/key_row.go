@@ -15,15 +15,13 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// The extra columns of a key's row: its counters, what is left of its quota, and
-// the position of the log at which it was read.
+// The extra columns of a key's row: its counters, and what is left of its quota.
 const (
 	totalColumn     = "usage_total"
 	lastUsedColumn  = "usage_last"
 	remainingColumn = "quota_remaining"
 	refilledColumn  = "quota_refilled_at"
 	epochColumn     = "quota_epoch"
-	positionColumn  = "log_position"
 )
 
 // withUsage selects the key's counters and the balance of its quota beside the

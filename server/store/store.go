@@ -49,6 +49,7 @@ type Store struct {
 	dialect            string
 	writer             *ent.Client // one connection: whoever has it is the writer
 	reader             *ent.Client
+	loads              *loads
 
 	group     group
 	committed []func(Commit)
@@ -119,6 +120,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(err, s.writerDB.Close())
 	}
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.readerDB)))
+	s.loads = newLoads(entsql.OpenDB(dialect.SQLite, s.readerDB))
 	return s, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/store"
 )
 
 var quotaTests = map[string]func(*testing.T, *fixture){
@@ -25,7 +24,6 @@ var quotaTests = map[string]func(*testing.T, *fixture){
 	"BucketsOfDeleted":  testBucketsOfDeleted,
 	"MostUsed":          testMostUsed,
 	"DeleteUsage":       testDeleteUsage,
-	"KeysBySecret":      testKeysBySecret,
 }
 
 // withQuota makes a key with a quota.
@@ -327,41 +325,5 @@ func testDeleteUsage(t *testing.T, f *fixture) {
 	}
 	if hours, days := f.usage(t, k.ID, apikey.Hourly), f.usage(t, k.ID, apikey.Daily); len(hours) != 10 || len(days) != 3 || deleted != 2*62 {
 		t.Errorf("%d hours and %d days are left, %d were deleted", len(hours), len(days), deleted)
-	}
-}
-
-func testKeysBySecret(t *testing.T, f *fixture) {
-	const n = 600
-	template := f.create(t, nil)
-	f.copies(t, template, n)
-	rotated, err := f.update(t.Context(), template.ID, func(k *apikey.Key) {
-		_, fresh := newSecret(t)
-		k.Previous, k.PreviousExpiresAt, k.Secret = k.Secret, f.clock.Now().Add(time.Hour), fresh
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, _, err := f.Keys(t.Context(), store.KeyFilter{Organization: org}, "", 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var hashes []apikey.Hash
-	for i := range all {
-		hashes = append(hashes, all[i].Hashes()...)
-		hashes = append(hashes, apikey.Hash{byte(i), byte(i >> 8), 1})
-	}
-	keys, position, err := f.KeysBySecret(t.Context(), hashes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := make(map[string]bool)
-	for _, k := range keys {
-		found[k.ID] = true
-	}
-	if newest, err := f.Position(t.Context()); err != nil || position != newest || len(found) != n+1 || !found[rotated.ID] {
-		t.Errorf("%d keys at %d of %d, %v", len(found), position, newest, err)
-	}
-	if keys, _, err := f.KeysBySecret(t.Context(), nil); len(keys) != 0 || err != nil {
-		t.Errorf("of no hashes: %v, %v", keys, err)
 	}
 }
