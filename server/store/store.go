@@ -49,7 +49,7 @@ type Store struct {
 	dialect            string
 	writer             *ent.Client // one connection: whoever has it is the writer
 	reader             *ent.Client
-	loads              *loads
+	loads              *loads // on connections of its own
 
 	group     group
 	committed []func(Commit)
@@ -120,7 +120,13 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.Join(err, s.writerDB.Close())
 	}
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.readerDB)))
-	s.loads = newLoads(entsql.OpenDB(dialect.SQLite, s.readerDB))
+	// Loads do not stand in the queue for the readers, where a few slow lists would
+	// hold up every verification of a key that is not in memory.
+	loadsDB, err := openSQLite(path, loadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
+	if err != nil {
+		return nil, errors.Join(err, s.readerDB.Close(), s.writerDB.Close())
+	}
+	s.loads = newLoads(entsql.OpenDB(dialect.SQLite, loadsDB))
 	return s, nil
 }
 
@@ -160,7 +166,7 @@ func openSQLite(path string, connections int, options url.Values) (*sql.DB, erro
 
 // Close closes the database. Calls under way fail.
 func (s *Store) Close() error {
-	return errors.Join(s.readerDB.Close(), s.writerDB.Close())
+	return errors.Join(s.loads.driver.Close(), s.readerDB.Close(), s.writerDB.Close())
 }
 
 // Ready reports whether the database answers.

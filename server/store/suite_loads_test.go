@@ -21,6 +21,7 @@ var loadTests = map[string]func(*testing.T, *fixture){
 	"LoadsOfAnyNumber":     testLoadsOfAnyNumber,
 	"LoadsAreAsOtherReads": testLoadsAreAsOtherReads,
 	"LoadsOfBrokenRows":    testLoadsOfBrokenRows,
+	"LoadsBesideReaders":   testLoadsBesideReaders,
 	"LoadsGivenUp":         testLoadsGivenUp,
 }
 
@@ -206,6 +207,22 @@ func testLoadsOfBrokenRows(t *testing.T, f *fixture) {
 	f.execute(t, "DELETE FROM revisions")
 	if _, _, err := f.KeysBySecret(t.Context(), k.Hashes()); err == nil {
 		t.Error("a log without a position: no error")
+	}
+}
+
+// testLoadsBesideReaders loads a key while every reader is busy with something
+// else.
+func testLoadsBesideReaders(t *testing.T, f *fixture) {
+	k := f.create(t, nil)
+	for range f.Reader().Stats().MaxOpenConnections {
+		busy, err := f.Reader().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer busy.Close()
+	}
+	if _, _, err := f.KeyBySecret(t.Context(), k.Hashes()); err != nil {
+		t.Error(err)
 	}
 }
 
