@@ -19,10 +19,10 @@ import (
 )
 
 // loads is the read that each verification of a key that is not in memory waits
-// for. It is the one read that does not go through ent's builder, which took most
-// of its time: its texts are made once, for a few numbers of hashes, so that the
-// driver finds its statements prepared, and its rows are scanned straight into
-// what keyOf decodes.
+// for. It is the one read that ent does not build and scan each time, which took
+// most of its time: its texts are made once, for a few numbers of hashes, so that
+// the driver finds its statements prepared, and its rows are scanned straight into
+// what decodeKey takes.
 type loads struct {
 	driver dialect.Driver
 	texts  [len(loadSizes)]string
