@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -154,12 +153,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 
-	// REST is a client like any other, only without a wire between.
-	local := new(inprocgrpc.Channel).
-		WithServerUnaryInterceptor(chainUnary(s.services.Unary())).
-		WithServerStreamInterceptor(chainStream(s.services.Stream()))
-	s.services.Register(local)
-	handler, err := rest.New(rest.Config{Conn: local, Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
+	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
 	if err != nil {
 		return err
 	}
@@ -202,29 +196,6 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.listeners.grpcTLS)))
 	}
 	return options
-}
-
-// chainUnary composes interceptors, outermost first, for the connection inside
-// the process, which takes one.
-func chainUnary(interceptors []grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		for i := len(interceptors) - 1; i >= 0; i-- {
-			next, intercept := handler, interceptors[i]
-			handler = func(ctx context.Context, req any) (any, error) { return intercept(ctx, req, info, next) }
-		}
-		return handler(ctx, req)
-	}
-}
-
-// chainStream is chainUnary for streams.
-func chainStream(interceptors []grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		for i := len(interceptors) - 1; i >= 0; i-- {
-			next, intercept := handler, interceptors[i]
-			handler = func(srv any, stream grpc.ServerStream) error { return intercept(srv, stream, info, next) }
-		}
-		return handler(srv, stream)
-	}
 }
 
 // storedTokens reads the operator tokens in the form that authentication knows.
