@@ -25,15 +25,22 @@ import (
 // figures of README are those of 1,000,000.
 const storedEnv = "APIKEYS_BENCH_KEYS"
 
-func storedKeys(b *testing.B) int {
+func storedKeys(b *testing.B) int { return sizeOf(b, storedEnv, 100_000) }
+
+// floodEnv is how many secrets that nobody has a flood asks for, 100,000 unless it
+// is set. The figure of README is that of 10,000,000.
+const floodEnv = "APIKEYS_BENCH_FLOOD"
+
+// sizeOf returns the number in the environment, or standard.
+func sizeOf(b *testing.B, name string, standard int) int {
 	b.Helper()
-	text := os.Getenv(storedEnv)
+	text := os.Getenv(name)
 	if text == "" {
-		return 100_000
+		return standard
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 20_000 {
-		b.Fatalf("%s must be a number of 20000 at least, not %q", storedEnv, text)
+		b.Fatalf("%s must be a number of 20000 at least, not %q", name, text)
 	}
 	return n
 }
@@ -384,6 +391,33 @@ func BenchmarkMemory(b *testing.B) {
 		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB-heap")
 		b.ReportMetric(resident(b)/(1<<20), "MiB-resident")
 		runtime.KeepAlive(s)
+	}
+}
+
+// BenchmarkMemoryFlood tells what a process holds more after a flood of well-formed
+// secrets that nobody has, each another, and 1,000 keys in use between them.
+func BenchmarkMemoryFlood(b *testing.B) {
+	n := sizeOf(b, floodEnv, 100_000)
+	s := newStand(b, 1000, 1000)
+	flood := func(n int) time.Duration {
+		took := together(b, callers, n, func(i int) {
+			secret, _ := newSecret(b)
+			s.notFound(b, secret.Reveal())
+			if i%100 == 0 {
+				s.valid(b, i)
+			}
+		})
+		if err := s.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		return took
+	}
+	flood(20_000) // so that connections and pools have what they will have
+	for b.Loop() {
+		before := heap()
+		took := flood(n)
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB-more")
+		b.ReportMetric(float64(n)/took.Seconds(), "unknown/s")
 	}
 }
 
