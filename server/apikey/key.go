@@ -157,7 +157,7 @@ func Changes(before, after *Key, now time.Time) []string {
 	differs("owner_id", before.OwnerID != after.OwnerID)
 	differs("metadata", !maps.Equal(before.Metadata, after.Metadata))
 	differs("rate_limit", before.RateLimit != after.RateLimit)
-	differs("quota", before.Quota.At(now) != after.Quota.At(now))
+	differs("quota", before.Quota.refilled(now) != after.Quota.refilled(now))
 	differs("revoked_at", !before.RevokedAt.Equal(after.RevokedAt))
 	differs("revoke_reason", before.RevokeReason != after.RevokeReason)
 	differs("previous_secret_expires_at", !before.PreviousExpiresAt.Equal(after.PreviousExpiresAt))

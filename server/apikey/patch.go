@@ -27,7 +27,7 @@ func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 		return errRevoked()
 	}
 	after := *k
-	after.Quota = k.Quota.At(now)
+	after.Quota = k.Quota.refilled(now)
 	judged := make(map[string]bool)
 	for _, path := range p.Paths {
 		field, err := after.set(path, &p.Values)

@@ -25,7 +25,8 @@ type Quota struct {
 	// RefillDay is the day of the month of a monthly refill, 1 to 31; in a month
 	// that has no such day it is the last one. Zero for every other refill.
 	RefillDay int `json:"refill_day,omitzero"`
-	// RefilledAt is when the period began; the zero time where there are none.
+	// RefilledAt is when the period began; the zero time where there are none. A
+	// clock that was wrong can have put it into the future: At puts that right.
 	RefilledAt time.Time `json:"refilled_at,omitzero"`
 	// Epoch names the setting of the quota: a change of it, which sets what is
 	// left, begins a new one, and what was reserved before is void. It ascends.
@@ -51,13 +52,16 @@ func (q *Quota) PeriodStart(now time.Time) time.Time {
 
 // NextRefill returns the first refill after the period that is kept, the zero
 // time where there is none.
-func (q *Quota) NextRefill() time.Time {
-	year, month, day := q.RefilledAt.UTC().Date()
+func (q *Quota) NextRefill() time.Time { return q.refillAfter(q.RefilledAt) }
+
+// refillAfter returns the first refill after t, the zero time where there is none.
+func (q *Quota) refillAfter(t time.Time) time.Time {
+	year, month, day := t.UTC().Date()
 	switch q.Refill {
 	case RefillDaily:
 		return time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC)
 	case RefillMonthly:
-		if start := dayOfMonth(year, month, q.RefillDay); start.After(q.RefilledAt) {
+		if start := dayOfMonth(year, month, q.RefillDay); start.After(t) {
 			return start
 		}
 		return dayOfMonth(year, month+1, q.RefillDay)
@@ -67,9 +71,24 @@ func (q *Quota) NextRefill() time.Time {
 }
 
 // At returns the quota as it is at now: full again if a refill has come since. A
-// clock that was set back refills nothing, so that a period is never granted
-// twice.
+// clock that was set back refills nothing, so that no period is granted twice
+// while it is less than a period behind the latest time it has shown.
+//
+// A period that begins after the next one cannot be explained like that: a clock
+// was wrong, and waiting for the time that it showed could mean years without a
+// refill. What is left then is what is left of the period of now, and the next
+// refill comes in its time.
 func (q Quota) At(now time.Time) Quota {
+	q = q.refilled(now)
+	if start := q.PeriodStart(now); q.RefilledAt.After(q.refillAfter(start)) {
+		q.RefilledAt = start
+	}
+	return q
+}
+
+// refilled returns the quota with a refill that has come since, and nothing else
+// put right: passing time is no change of a quota, mending it is one.
+func (q Quota) refilled(now time.Time) Quota {
 	if start := q.PeriodStart(now); start.After(q.RefilledAt) {
 		q.Remaining, q.RefilledAt = q.Limit, start
 	}
@@ -111,7 +130,8 @@ func (q *Quota) complete() {
 // amend makes the quota of an update whole, after the parts that named names
 // were set in before. Which parts of the quota an update leaves alone follow those that it
 // sets: a lower limit cuts off what is left, and the day of a refill that is not
-// monthly any more is dropped.
+// monthly any more is dropped. Whoever says what is left says it of the period of
+// now, whatever period a wrong clock had begun.
 func (q *Quota) amend(before Quota, named func(part string) bool, now time.Time) {
 	if !named("refill_day") && q.Refill != RefillMonthly {
 		q.RefillDay = 0
@@ -120,7 +140,7 @@ func (q *Quota) amend(before Quota, named func(part string) bool, now time.Time)
 		q.Remaining = min(q.Remaining, q.Limit)
 	}
 	q.complete()
-	if q.Refill != before.Refill || q.RefillDay != before.RefillDay {
+	if named("remaining") || q.Refill != before.Refill || q.RefillDay != before.RefillDay {
 		q.RefilledAt = q.PeriodStart(now)
 	} else {
 		q.RefilledAt = before.RefilledAt

@@ -173,6 +173,11 @@ func TestQuotaUpdates(t *testing.T) {
 		{"replaced", monthly, []string{"quota"}, Quota{Limit: 5, Remaining: FullQuota}, Quota{5, 5, RefillNone, 0, time.Time{}, 0}, nil},
 		{"given", Quota{}, []string{"quota.limit"}, Quota{Limit: 5}, Quota{5, 5, RefillNone, 0, time.Time{}, 0}, nil},
 		{"given in part", Quota{}, []string{"quota.refill"}, Quota{Refill: RefillDaily}, Quota{}, []string{"quota.limit"}},
+		{"years ahead, another limit", Quota{100, 40, RefillDaily, 0, today.AddDate(10, 0, 0), 0}, []string{"quota.limit"}, Quota{Limit: 200}, Quota{200, 40, RefillDaily, 0, today, 0}, nil},
+		{"years ahead, the same", Quota{100, 40, RefillDaily, 0, today.AddDate(10, 0, 0), 0}, []string{"quota.remaining"}, Quota{Remaining: 40}, Quota{100, 40, RefillDaily, 0, today, 0}, nil},
+		{"years ahead, replaced", Quota{100, 40, RefillDaily, 0, today.AddDate(10, 0, 0), 0}, []string{"quota"}, Quota{Limit: 7, Remaining: 6, Refill: RefillDaily}, Quota{7, 6, RefillDaily, 0, today, 0}, nil},
+		{"a period ahead, another limit", Quota{100, 40, RefillDaily, 0, today.AddDate(0, 0, 1), 0}, []string{"quota.limit"}, Quota{Limit: 200}, Quota{200, 40, RefillDaily, 0, today.AddDate(0, 0, 1), 0}, nil},
+		{"a period ahead, topped up", Quota{100, 40, RefillDaily, 0, today.AddDate(0, 0, 1), 0}, []string{"quota.remaining"}, Quota{Remaining: 50}, Quota{100, 50, RefillDaily, 0, today, 0}, nil},
 		{"after a refill", Quota{100, 4, RefillDaily, 0, today.AddDate(0, 0, -3), 0}, []string{"quota.limit"}, Quota{Limit: 200},
 			Quota{200, 100, RefillDaily, 0, today, 0}, nil},
 	} {
@@ -188,7 +193,7 @@ func TestQuotaUpdates(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			changed := slices.Equal(Changes(&before, &k, noon), []string{"quota"})
-			if want := c.want != c.before.At(noon); changed != want {
+			if want := c.want != c.before.refilled(noon); changed != want {
 				t.Errorf("changed = %t", changed)
 			}
 			if err := k.UpdateWithin(&before, Changes(&before, &k, noon)); (AsError(err) != nil) != changed {
@@ -198,15 +203,18 @@ func TestQuotaUpdates(t *testing.T) {
 	}
 }
 
-// Time that passes is no change.
+// Time that passes is no change, and one by a wrong clock is not put right by an
+// update of something else.
 func TestRefillIsNoChange(t *testing.T) {
-	k := testKey()
-	k.Quota = Quota{Limit: 10, Refill: RefillDaily, RefilledAt: noon.AddDate(0, 0, -2).Truncate(24 * time.Hour)}
-	before := k
-	if err := testRules().Update(&k, Patch{[]string{"label"}, Key{Label: "other"}}, noon); err != nil {
-		t.Fatal(err)
-	}
-	if got := Changes(&before, &k, noon); !slices.Equal(got, []string{"label"}) {
-		t.Errorf("changes %q", got)
+	for _, days := range []int{-2, 1, 4000} {
+		k := testKey()
+		k.Quota = Quota{Limit: 10, Refill: RefillDaily, RefilledAt: noon.AddDate(0, 0, days).Truncate(24 * time.Hour)}
+		before := k
+		if err := testRules().Update(&k, Patch{[]string{"label"}, Key{Label: "other"}}, noon); err != nil {
+			t.Fatal(err)
+		}
+		if got := Changes(&before, &k, noon); !slices.Equal(got, []string{"label"}) {
+			t.Errorf("%d days ahead: changes %q", days, got)
+		}
 	}
 }

@@ -18,6 +18,7 @@ var quotaTests = map[string]func(*testing.T, *fixture){
 	"ReserveConcurrent": testReserveConcurrent,
 	"ReserveOtherEpoch": testReserveOtherEpoch,
 	"ReserveRefills":    testReserveRefills,
+	"ReserveWrongClock": testReserveWrongClock,
 	"ReturnQuota":       testReturnQuota,
 	"QuotaIsDeleted":    testQuotaIsDeleted,
 	"Buckets":           testBuckets,
@@ -168,6 +169,73 @@ func testReserveRefills(t *testing.T, f *fixture) {
 	f.clock.advance(-24 * time.Hour) // a server whose clock is behind
 	if g := f.reserve(t, k, 4); g.Units != 0 || before != 0 {
 		t.Errorf("the day before: %+v, %d stored", g, before)
+	}
+}
+
+// testReserveWrongClock has a clock that was years ahead once: what is stored goes
+// back to the period of a right one with the first ask, without a refill, and
+// what is returned afterwards is judged by that period.
+func testReserveWrongClock(t *testing.T, f *fixture) {
+	const years = 10 * 365 * 24 * time.Hour
+	k := f.withQuota(t, apikey.Quota{Limit: 1000, Remaining: 1000, Refill: apikey.RefillDaily})
+	today := k.Quota.RefilledAt
+	giveBack := func(g apikey.QuotaGrant, units int64) {
+		t.Helper()
+		r := apikey.QuotaReturn{KeyID: k.ID, Units: units, Epoch: g.Quota.Epoch, RefilledAt: g.Quota.RefilledAt}
+		if err := f.ReturnQuota(t.Context(), []apikey.QuotaReturn{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what string, remaining int64, period time.Time) {
+		t.Helper()
+		got, err := f.Key(t.Context(), org, k.ID)
+		if err != nil || got.Quota.Remaining != remaining || !got.Quota.RefilledAt.Equal(period) {
+			t.Errorf("%s: %+v, %v", what, got.Quota, err)
+		}
+	}
+	f.reserve(t, k, 600)
+	f.clock.advance(years)
+	wrong := f.reserve(t, k, 936) // a refill that was not due, and a block of 4 more
+	want("by the wrong clock", 60, today.Add(years))
+	f.clock.advance(-years)
+	giveBack(wrong, 1)
+	want("given back before anyone has asked", 61, today.Add(years))
+	right := f.reserve(t, k, 1)
+	if right.Units != 4 || !right.Quota.RefilledAt.Equal(today) {
+		t.Errorf("%+v", right)
+	}
+	want("by the right clock", 57, today)
+	giveBack(wrong, 3)
+	want("what is left of the wrong period is void", 57, today)
+	giveBack(right, 3)
+	want("what is left of the right one is not", 60, today)
+	f.clock.advance(30 * time.Minute) // midnight
+	if g := f.reserve(t, k, 1000); g.Units != 1000 || !g.Quota.RefilledAt.Equal(today.AddDate(0, 0, 1)) {
+		t.Errorf("after the next refill: %+v", g)
+	}
+	// An ask that finds nothing left puts the period right, too.
+	f.clock.advance(years)
+	f.reserve(t, k, 1000)
+	f.clock.advance(-years)
+	f.reserve(t, k, 1)
+	want("nothing is left", 0, today.AddDate(0, 0, 1))
+	// So does an update, of whatever it says.
+	for _, values := range []apikey.Quota{{Remaining: 0, Refill: apikey.RefillNone}, {Remaining: 5}} {
+		f.clock.advance(years)
+		if k.Quota = f.reserve(t, k, 1000).Quota; k.Quota.Limit == 0 {
+			t.Fatal("reserved by an old epoch")
+		}
+		f.clock.advance(-years)
+		var err error
+		k, err = f.ChangeKey(t.Context(), operator, org, k.ID, apikey.KeyUpdated, func(k *apikey.Key, now time.Time) error {
+			return rules.Update(k, apikey.Patch{Paths: []string{"quota.remaining"}, Values: apikey.Key{Quota: values}}, now)
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want("set", values.Remaining, today.AddDate(0, 0, 1))
+		giveBack(wrong, 3)
+		want("what was reserved before is void", values.Remaining, today.AddDate(0, 0, 1))
 	}
 }
 

@@ -35,7 +35,9 @@ func (st *state) budgetLocked(q *apikey.Quota, now time.Time) *budget {
 	return b
 }
 
-// turn ends the period if its time is over, and what is held of it.
+// turn ends the period if its time is over, or if a wrong clock began it, and what
+// is held of it. Storage is then asked before anything is spent, so that it goes
+// on from the same period.
 func (b *budget) turn(now time.Time) {
 	if current := b.quota.At(now); !current.RefilledAt.Equal(b.quota.RefilledAt) {
 		b.quota, b.held, b.knownAt = current, 0, time.Time{}
@@ -59,13 +61,15 @@ func (b *budget) status() apikey.QuotaStatus {
 	return apikey.QuotaStatus{Limit: b.quota.Limit, Remaining: b.left(), RefillAt: b.quota.NextRefill()}
 }
 
-// receive adds a grant of an ask, unless it is of an epoch or a period that is
-// over: then it is void, or lost with its period.
+// receive adds a grant of an ask, unless it is of an epoch that is over: then it is
+// void. Which period it is of, storage decides: where that is one that is over,
+// the next turn ends it; and where this server had turned to a later one by a
+// clock that was set back since, refusing it would mean to ask for ever.
 func (b *budget) receive(g apikey.QuotaGrant, now time.Time) {
-	switch {
-	case g.Quota.Epoch < b.quota.Epoch, g.Quota.RefilledAt.Before(b.quota.RefilledAt) && g.Quota.Epoch == b.quota.Epoch:
+	if g.Quota.Epoch < b.quota.Epoch {
 		return
-	case g.Quota.Epoch > b.quota.Epoch, g.Quota.RefilledAt.After(b.quota.RefilledAt):
+	}
+	if g.Quota.Epoch > b.quota.Epoch || !g.Quota.RefilledAt.Equal(b.quota.RefilledAt) {
 		b.held = 0
 	}
 	b.quota, b.knownAt = g.Quota, now
