@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/metadata"
@@ -284,7 +285,7 @@ func (w *world) failure(t *testing.T, err error) answer {
 				a.validator[v.GetField()] = v.GetDescription()
 			}
 		case *errdetails.RetryInfo:
-			a.retry = int(d.GetRetryDelay().GetSeconds()) + 1
+			a.retry = int((d.GetRetryDelay().AsDuration() + time.Second - 1) / time.Second)
 		case *errdetails.RequestInfo:
 			if !supportForm.MatchString(d.GetServingData()) || !strings.HasPrefix(d.GetRequestId(), "request_") || !strings.Contains(w.Log.String(), d.GetServingData()) {
 				t.Errorf("support id or request id: %v", d)

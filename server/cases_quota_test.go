@@ -123,12 +123,16 @@ func TestOwnQuota(t *testing.T) {
 	}
 	call := step{rpc: "ListApiKeys", as: "$c.secret"}
 	over := step{rpc: "ListApiKeys", as: "$c.secret", want: "QUOTA_EXCEEDED"}
+	// Where no refill can be named, nobody is sent round once a second.
+	never := step{rpc: "ListApiKeys", as: "$c.secret", want: "QUOTA_EXCEEDED", retry: 3600}
+	daily := step{rpc: "ListApiKeys", as: "$c.secret", want: "QUOTA_EXCEEDED", retry: 32378} // from 15:00:22 on
 	own := func(body, want string) step {
 		return step{rpc: "UpdateApiKey", id: "$c.id", as: "$c.secret", body: body, want: want, quiet: true}
 	}
 	newWorld(t).play(t, map[string]scenario{
-		"spent": {made(`{"limit": 2, "refill": "daily"}`), call, call, over, over,
+		"spent": {made(`{"limit": 2, "refill": "daily"}`), call, call, daily, over,
 			{rpc: "GetApiKey", id: "$c.id", data: `{"quota": {"remaining": 0}}`}},
+		"spent for good": {made(`{"limit": 1}`), call, never, never},
 		"own": {made(`{"limit": 20}`), own(`{"quota": {"remaining": 20}}`, "OWN_LIMITS"), own(`{"quota": {"limit": 21}}`, "OWN_LIMITS"), own(`{"quota": null}`, "OWN_LIMITS"),
 			own(`{"quota": {"limit": 20}}`, ""), {rpc: "GetApiKey", id: "$c.id", data: `{"quota": {"limit": 20, "remaining": 16}}`},
 			{rpc: "CreateApiKey", as: "$c.secret", body: `{"label": "richer", "scopes": ["*"], "quota": {"limit": 1000}}`, save: "k"},

@@ -39,6 +39,7 @@ type step struct {
 	want  string // the reason of the failure; default: success
 	field string // the names that the validator holds, in any order
 	data  string // JSON that the answer's data holds; further fields are not looked at
+	retry int    // the seconds after which it can be tried again; default: not looked at
 	quiet bool   // a change that leaves everything as it was: no event
 	only  string // the one door that has such a request; default: both
 }
@@ -192,6 +193,10 @@ func (w *world) take(t *testing.T, name, door string, s step) bool {
 			t.Errorf("%s: data (-want +got)\n%s", name, diff)
 			ok = false
 		}
+	}
+	if s.retry != 0 && a.retry != s.retry {
+		t.Errorf("%s: retry after %d s, want %d", name, a.retry, s.retry)
+		ok = false
 	}
 	made := w.events(t)[len(before):]
 	var due []string

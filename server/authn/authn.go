@@ -1,9 +1,11 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -23,6 +25,11 @@ const DefaultOrganization = "org_default"
 
 // allOrganizations is how an operator asks for all organizations at once.
 const allOrganizations = "*"
+
+// askAgain is what a key is told to wait whose quota is used up and does not refill.
+// There is no time to name, since somebody has to raise it; but whoever is told
+// nothing, or a second, calls for ever.
+const askAgain = time.Hour
 
 // Caller is whoever made a call, and proved it.
 type Caller struct {
@@ -207,7 +214,7 @@ func (a *Authenticator) key(ctx context.Context, credential, organization string
 	case apikey.CodeQuotaExceeded:
 		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonQuotaExceeded,
 			"The API key has used up its quota of %d.", v.Quota.Limit)
-		err.RetryAfter = v.RetryAfter
+		err.RetryAfter = cmp.Or(v.RetryAfter, askAgain)
 		return Caller{}, err
 	default:
 		return Caller{}, errBadCredential()
