@@ -46,10 +46,13 @@ func TestUsage(t *testing.T) {
 				{"start": "2025-06-30 16:00:00", "total": 0, "codes": {}}, {"start": "2025-06-30 17:00:00", "total": 3, "codes": {"valid": 1, "quota_exceeded": 2}}]}`)},
 		"days": {usage("granularity=day&since=2025-06-29T23:30:00Z&until=2025-07-01T00:00:00Z", `{"granularity": "day", "since": "2025-06-29 00:00:00", "until": "2025-07-01 00:00:00", "series": [
 				{"start": "2025-06-29 00:00:00", "total": 0, "codes": {}}, {"start": "2025-06-30 00:00:00", "total": 7, "codes": {"valid": 4, "insufficient_scope": 1, "quota_exceeded": 2}}]}`)},
-		"defaults":   {usage("", `{"since": "2025-06-29 18:00:00", "until": "2025-06-30 18:00:00", "totals": {"total": 7}}`), usage("granularity=day", `{"since": "2025-06-01 00:00:00", "until": "2025-07-01 00:00:00"}`)},
-		"never used": {{rpc: "GetApiKeyUsage", id: "$n.id", body: "since=2025-06-30T17:00:00Z", data: `{"totals": {"total": 0, "codes": {}}, "series": [{"start": "2025-06-30 17:00:00", "total": 0}]}`}},
-		"deleted":    {{rpc: "GetApiKeyUsage", id: "$d.id", want: "API_KEY_NOT_FOUND"}, {rpc: "GetApiKeyUsage", id: "x", want: "API_KEY_NOT_FOUND"}, {rpc: "GetApiKeyUsage", id: "$k.id", head: "X-Organization-Id: org_other", want: "API_KEY_NOT_FOUND"}},
+		"the end of time": {usage("until=9999-12-31T23:00:00Z", `{"since": "9999-12-30 23:00:00", "until": "9999-12-31 23:00:00"}`)},
+		"defaults":        {usage("", `{"since": "2025-06-29 18:00:00", "until": "2025-06-30 18:00:00", "totals": {"total": 7}}`), usage("granularity=day", `{"since": "2025-06-01 00:00:00", "until": "2025-07-01 00:00:00"}`)},
+		"never used":      {{rpc: "GetApiKeyUsage", id: "$n.id", body: "since=2025-06-30T17:00:00Z", data: `{"totals": {"total": 0, "codes": {}}, "series": [{"start": "2025-06-30 17:00:00", "total": 0}]}`}},
+		"deleted":         {{rpc: "GetApiKeyUsage", id: "$d.id", want: "API_KEY_NOT_FOUND"}, {rpc: "GetApiKeyUsage", id: "x", want: "API_KEY_NOT_FOUND"}, {rpc: "GetApiKeyUsage", id: "$k.id", head: "X-Organization-Id: org_other", want: "API_KEY_NOT_FOUND"}},
 		"faults": {wrong("granularity=week", "granularity"), wrong("since=2025-07-01T00:00:00Z", "since"), wrong("since=2025-06-30T17:00:00Z&until=2025-06-30T17:00:00Z", "since"),
+			wrong("since=2025-06-30T09:30:00Z&until=2025-06-30T09:30:00Z", "since"), wrong("granularity=day&since=2025-06-30T09:30:01Z&until=2025-06-30T09:30:00Z", "since"),
+			wrong("until=9999-12-31T23:59:59Z", "until"), wrong("granularity=day&until=9999-12-31T00:00:01Z", "until"),
 			wrong("since=2020-01-01T00:00:00Z", "since"), wrong("since=yesterday", "since"), wrong("page_size=1", "page_size"),
 			{rpc: "GetApiKeyUsage", id: "$k.id", head: "X-Organization-Id: *", want: "INVALID_ARGUMENT", field: "x-organization-id"}},
 		"analytics": {{rpc: "GetApiKeysAnalytics", body: "since=2025-06-30T15:00:00Z", data: `{"since": "2025-06-30 15:00:00", "until": "2025-06-30 18:00:00",
@@ -59,6 +62,8 @@ func TestUsage(t *testing.T) {
 		"analytics of others": {{rpc: "GetApiKeysAnalytics", head: "X-Organization-Id: org_other", data: `{"totals": {"total": 1, "codes": {"not_found": 1}}, "unknown_keys": 1, "success_rate": 0, "most_used": []}`},
 			{rpc: "GetApiKeysAnalytics", head: "X-Organization-Id: org_idle", data: `{"totals": {"total": 0, "codes": {}}, "unknown_keys": 0, "success_rate": null, "requests_per_second": 0}`}},
 		"analytics, faults": {{rpc: "GetApiKeysAnalytics", body: "since=2025-07-01T00:00:00Z", want: "INVALID_ARGUMENT", field: "since"},
+			{rpc: "GetApiKeysAnalytics", body: "since=2025-06-30T09:30:00Z&until=2025-06-30T09:30:00Z", want: "INVALID_ARGUMENT", field: "since"},
+			{rpc: "GetApiKeysAnalytics", body: "until=9999-12-31T23:59:59Z", want: "INVALID_ARGUMENT", field: "until"},
 			{rpc: "GetApiKeysAnalytics", head: "X-Organization-Id: *", want: "INVALID_ARGUMENT", field: "x-organization-id"}},
 	})
 }

@@ -40,6 +40,9 @@ func (g Granularity) Start(t time.Time) time.Time {
 // MaxBuckets bounds how many buckets one answer holds.
 const MaxBuckets = 1000
 
+// lastYear is the last one that the times of answers can be in.
+const lastYear = 9999
+
 // Period is a span of whole buckets: from Since on, before Until.
 type Period struct {
 	Granularity  Granularity
@@ -47,13 +50,17 @@ type Period struct {
 }
 
 // NewPeriod returns the buckets of g that hold any moment from since on and before
-// until. A zero until is now, a zero since 24 buckets of hours or 30 of days
-// before the end. It is an error where that is nothing, or more than MaxBuckets.
+// until. A zero until is the end of the bucket of now, a zero since 24 buckets of
+// hours or 30 of days before the end. It is an error where that is nothing, or
+// more than MaxBuckets, or ends later than an answer can say.
 func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
 	width := time.Duration(g)
+	if !until.IsZero() && !since.Before(until) { // buckets would make something of nothing
+		return Period{}, InvalidField("since", "must be before until")
+	}
 	p := Period{Granularity: g, Since: g.Start(since), Until: until}
 	if until.IsZero() {
-		p.Until = now.Add(1) // the bucket of now is part of it
+		p.Until = now.Add(1)
 	}
 	if end := g.Start(p.Until); end.Before(p.Until) {
 		p.Until = end.Add(width)
@@ -72,6 +79,8 @@ func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
 		return p, InvalidField("since", "must be before until")
 	case n > MaxBuckets:
 		return p, InvalidField("since", "must be at most %d hours or days before until", MaxBuckets)
+	case p.Until.Year() > lastYear:
+		return p, InvalidField("until", "must be before the last hour or day of the year %d", lastYear)
 	}
 	return p, nil
 }

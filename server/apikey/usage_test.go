@@ -25,6 +25,15 @@ func TestNewPeriod(t *testing.T) {
 		{Hourly, "2026-03-01T13:00:00Z", "", [2]string{}, []string{"since"}},
 		{Hourly, "2026-03-01T11:00:00Z", "2026-03-01T11:00:00Z", [2]string{}, []string{"since"}},
 		{Hourly, "2026-01-01T00:00:00Z", "", [2]string{}, []string{"since"}}, // too many
+		{Hourly, "2026-03-01T09:30:00Z", "2026-03-01T09:30:00Z", [2]string{}, []string{"since"}},
+		{Hourly, "2026-03-01T09:30:00.000001Z", "2026-03-01T09:30:00Z", [2]string{}, []string{"since"}},
+		{Hourly, "2026-03-01T09:30:00Z", "2026-03-01T09:30:00.000001Z", [2]string{"2026-03-01T09:00:00Z", "2026-03-01T10:00:00Z"}, nil},
+		{Hourly, "2026-03-01T12:59:00Z", "", [2]string{"2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z"}, nil}, // by a clock ahead of ours
+		{Daily, "2026-03-01T01:00:00Z", "2026-02-28T23:00:00Z", [2]string{}, []string{"since"}},
+		{Hourly, "", "9999-12-31T23:00:00Z", [2]string{"9999-12-30T23:00:00Z", "9999-12-31T23:00:00Z"}, nil},
+		{Hourly, "", "9999-12-31T23:59:59Z", [2]string{}, []string{"until"}},
+		{Daily, "9999-12-30T00:00:00Z", "9999-12-31T00:00:00.001Z", [2]string{}, []string{"until"}},
+		{Daily, "", "1970-01-01T00:00:00Z", [2]string{"1969-12-02T00:00:00Z", "1970-01-01T00:00:00Z"}, nil},
 	} {
 		var since, until time.Time
 		if c.since != "" {
