@@ -102,7 +102,7 @@ type Config struct {
 	// days; at least an hour.
 	HourlyUsageRetention time.Duration
 	// DailyUsageRetention is how long usage is kept by the day. Zero means 400
-	// days; at least a day.
+	// days; at least a day, and as long as hours are.
 	DailyUsageRetention time.Duration
 
 	// ShutdownTimeout is how long a stopping server waits for calls and
@@ -219,6 +219,10 @@ func (c Config) validate() error {
 	}
 	if c.DailyUsageRetention < 24*time.Hour {
 		fault("daily_usage_retention", "must be at least a day")
+	}
+	// A day answers for its hours.
+	if c.DailyUsageRetention < c.HourlyUsageRetention {
+		fault("daily_usage_retention", "must not be shorter than hourly_usage_retention")
 	}
 	if c.DeliveryRetention < time.Minute {
 		fault("delivery_retention", "must be at least a minute")

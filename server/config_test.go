@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestZeroConfigIsValid(t *testing.T) {
@@ -55,6 +56,7 @@ func TestFaultsOfAConfig(t *testing.T) {
 		{"a strange scope", Config{Scopes: []string{"a b"}}, `scopes: may hold only letters, digits and _ . : - /, unlike "a b"`},
 		{"a scope twice", Config{Scopes: []string{"a", "b", "a"}}, `scopes: names a twice`},
 		{"years of notice", Config{ExpiringNotice: 1 << 62}, `expiring_notice: must be at most 366 days`},
+		{"days of less than their hours", Config{DailyUsageRetention: 29 * 24 * time.Hour}, `daily_usage_retention: must not be shorter than hourly_usage_retention`},
 		{"two faults", Config{Env: "x", Scopes: []string{"*"}}, "env: must be development or production, not \"x\"\nscopes: must not name *, which stands for all of them"},
 	}
 	for _, c := range cases {

@@ -44,7 +44,7 @@ type serveSettings struct {
 	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
 
 	HourlyUsageRetention period `group:"keys" default:"30d" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
-	DailyUsageRetention  period `group:"keys" default:"400d" placeholder:"TIME" help:"How long usage is kept by the day; at least a day."`
+	DailyUsageRetention  period `group:"keys" default:"400d" placeholder:"TIME" help:"How long usage is kept by the day; at least a day, and as long as by the hour."`
 	ShutdownTimeout      period `group:"network" default:"20s" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
 
 	WebhooksAllowNetworks []string `group:"webhooks" placeholder:"RANGE" help:"Networks besides the public ones that deliveries may go to, separated by commas."`

@@ -85,6 +85,24 @@ func NewPeriod(g Granularity, since, until, now time.Time) (Period, error) {
 	return p, nil
 }
 
+// Parts returns the period in as few buckets as hold all of it: its whole days, and
+// the hours before and after them.
+func (p Period) Parts() []Period {
+	first, last := Daily.Start(p.Since.Add(time.Duration(Daily)-1)), Daily.Start(p.Until)
+	if !first.Before(last) {
+		return []Period{p}
+	}
+	var parts []Period
+	if p.Since.Before(first) {
+		parts = append(parts, Period{p.Granularity, p.Since, first})
+	}
+	parts = append(parts, Period{Daily, first, last})
+	if last.Before(p.Until) {
+		parts = append(parts, Period{p.Granularity, last, p.Until})
+	}
+	return parts
+}
+
 // Passed returns how much of the period is over at now.
 func (p Period) Passed(now time.Time) time.Duration {
 	if now.Before(p.Until) {

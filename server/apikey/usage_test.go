@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestNewPeriod(t *testing.T) {
@@ -57,6 +58,29 @@ func TestNewPeriod(t *testing.T) {
 			t.Errorf("at %v %v have passed, want %v", now, got, want)
 		}
 	}
+}
+
+// The parts of a period are all of it, in order, and hours only where a day is not
+// whole.
+func TestPeriodParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		width := rapid.SampledFrom([]Granularity{Hourly, Daily}).Draw(t, "granularity")
+		n := rapid.Int64Range(1, MaxBuckets).Draw(t, "buckets")
+		p := Period{Granularity: width, Since: width.Start(time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "since"), 0))}
+		p.Until = p.Since.Add(time.Duration(n) * time.Duration(width))
+		at, hours := p.Since, time.Duration(0)
+		for _, part := range p.Parts() {
+			if part.Since != at || !part.Until.After(at) || part.Granularity.Start(at) != at || part.Granularity.Start(part.Until) != part.Until {
+				t.Fatalf("%v to %v has the part %v to %v by %v", p.Since, p.Until, part.Since, part.Until, time.Duration(part.Granularity))
+			}
+			if at = part.Until; part.Granularity == Hourly {
+				hours += part.Until.Sub(part.Since)
+			}
+		}
+		if at != p.Until || len(p.Parts()) > 3 || hours > 46*time.Hour || width == Daily && hours > 0 {
+			t.Fatalf("%v to %v ends at %v, %v by the hour", p.Since, p.Until, at, hours)
+		}
+	})
 }
 
 func TestFillAndTotal(t *testing.T) {

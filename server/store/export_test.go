@@ -49,6 +49,9 @@ func (s *Store) Waiting() int {
 	return len(s.group.waiting)
 }
 
+// Summing is full while the most used keys are read.
+func (s *Store) Summing() chan struct{} { return s.summing }
+
 // Position returns the position that the revision tells.
 func (s *Store) Position(ctx context.Context) (int64, error) {
 	row, err := s.reader.Revision.Query().Where(entrevision.ID(revisionRow)).Only(ctx)

@@ -111,6 +111,32 @@ func TestQueryPlans(t *testing.T) {
 	}
 }
 
+// TestMostUsedPlan says how the one read goes about it whose cost does grow: each
+// part of the period is a range of an index, nothing before or after it is read,
+// and what is sorted is what was found: first by key, then, one row a key, by how
+// often.
+func TestMostUsedPlan(t *testing.T) {
+	const part = "SEARCH usage_buckets USING INDEX usagebucket_organization_id_width_start (organization_id=? AND width=? AND start>? AND start<?)"
+	c := newClock()
+	s := openSQLite(t, store.Config{Now: c.Now})
+	trace := s.Trace()
+	for name, q := range map[string]struct {
+		since time.Duration
+		want  []string
+	}{
+		"hours": {-2 * time.Hour, []string{part, "USE TEMP B-TREE FOR GROUP BY", "USE TEMP B-TREE FOR ORDER BY"}},
+		"hours, days and hours": {-72 * time.Hour, []string{"MULTI-INDEX OR", "INDEX 1", part, "INDEX 2", part, "INDEX 3", part,
+			"USE TEMP B-TREE FOR GROUP BY", "USE TEMP B-TREE FOR ORDER BY"}},
+	} {
+		trace.Take()
+		p := apikey.Period{Granularity: apikey.Hourly, Since: at(c, q.since), Until: at(c, 0)}
+		if _, err := s.MostUsed(t.Context(), org, p, 10); err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, name, q.want, explain(t, s, trace.Take()[0]))
+	}
+}
+
 // explain returns the lines of SQLite's plan of a query.
 func explain(t *testing.T, s *store.Store, q store.Query) (lines []string) {
 	t.Helper()

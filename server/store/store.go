@@ -52,6 +52,7 @@ type Store struct {
 	loads              *loads // on connections of its own
 
 	group     group
+	summing   chan struct{} // full while the usage of many keys is summed up
 	committed []func(Commit)
 }
 
@@ -80,7 +81,7 @@ func (s *Store) SealWith(sealer *webhook.Sealer) { s.sealer = sealer }
 // Close releases it. A file that cannot be opened, and a database of a later
 // version, are errors.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{now: c.Now, newID: c.NewID, log: c.Logger, dialect: dialect.SQLite}
+	s := &Store{now: c.Now, newID: c.NewID, log: c.Logger, dialect: dialect.SQLite, summing: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
 	}

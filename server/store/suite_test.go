@@ -28,7 +28,8 @@ type opener func(tb testing.TB, c store.Config) *store.Store
 // it, and tests of its own only for what it alone has.
 func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
-		keyTests, loadTests, changeTests, listTests, eventTests, noticeTests, usageTests, quotaTests, settingTests, groupTests, writerTests,
+		keyTests, loadTests, changeTests, listTests, eventTests, noticeTests, usageTests, bucketTests, quotaTests, settingTests, groupTests,
+		writerTests,
 		webhookTests, deliveryTests, queueTests, replayTests,
 	} {
 		for name, test := range group {
