@@ -15,7 +15,7 @@ const (
 )
 
 // deleteOld deletes what was kept long enough until ctx ends. remove deletes up
-// to limit of the rows that were made before a time, and returns how many.
+// to limit of the rows that were made, or over, before a time, and returns how many.
 func deleteOld(ctx context.Context, what string, keep time.Duration, now func() time.Time, log *slog.Logger,
 	remove func(ctx context.Context, before time.Time, limit int) (int, error),
 ) error {

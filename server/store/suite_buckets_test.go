@@ -183,7 +183,7 @@ func testDeleteUsage(t *testing.T, f *fixture) {
 	f.addUsage(t, apikey.UsageCount{KeyID: k.ID, OrganizationID: org, Outcomes: outcomes})
 	deleted := 0
 	for {
-		n, err := f.DeleteUsageBefore(t.Context(), apikey.Hourly, at(f.clock, -9*time.Hour), 50)
+		n, err := f.DeleteUsageBefore(t.Context(), apikey.Hourly, at(f.clock, -8*time.Hour), 50)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,5 +194,21 @@ func testDeleteUsage(t *testing.T, f *fixture) {
 	}
 	if hours, days := f.usage(t, k.ID, apikey.Hourly), f.usage(t, k.ID, apikey.Daily); len(hours) != 10 || len(days) != 3 || deleted != 2*62 {
 		t.Errorf("%d hours and %d days are left, %d were deleted", len(hours), len(days), deleted)
+	}
+	// What is old enough is the end of a bucket: until then it holds what is not.
+	for _, c := range []struct {
+		g      apikey.Granularity
+		before time.Time
+		want   int
+	}{
+		{apikey.Hourly, at(f.clock, -8*time.Hour), 0},
+		{apikey.Hourly, at(f.clock, -8*time.Hour).Add(time.Microsecond), 2},
+		{apikey.Daily, apikey.Daily.Start(f.clock.Now()).AddDate(0, 0, -1), 0},
+		{apikey.Daily, apikey.Daily.Start(f.clock.Now()).AddDate(0, 0, -1).Add(time.Hour), 2},
+		{apikey.Daily, f.clock.Now(), 2},
+	} {
+		if n, err := f.DeleteUsageBefore(t.Context(), c.g, c.before, 50); n != c.want || err != nil {
+			t.Errorf("%v before %v: %d were deleted, %v", time.Duration(c.g), c.before, n, err)
+		}
 	}
 }

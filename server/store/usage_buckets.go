@@ -220,12 +220,12 @@ func (s *Store) MostUsed(ctx context.Context, organization string, p apikey.Peri
 	return uses, nil
 }
 
-// DeleteUsageBefore deletes up to limit buckets of a granularity that began before
+// DeleteUsageBefore deletes up to limit buckets of a granularity that ended before
 // the time given, oldest first, and returns how many.
 func (s *Store) DeleteUsageBefore(ctx context.Context, g apikey.Granularity, before time.Time, limit int) (int, error) {
 	const doing = "delete old usage"
 	ids, err := s.reader.UsageBucket.Query().
-		Where(entbucket.Width(seconds(g)), entbucket.StartLT(before.UnixMicro())).
+		Where(entbucket.Width(seconds(g)), entbucket.StartLT(before.Add(-time.Duration(g)).UnixMicro())).
 		Order(entbucket.ByStart()).Limit(limit).IDs(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", doing, err)
