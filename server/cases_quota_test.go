@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"database/sql"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -166,4 +168,38 @@ func TestBatches(t *testing.T) {
 			{rpc: "BatchVerifyApiKeys", body: `{"keys": [` + one + `]}`, head: "X-Organization-Id: org_other", data: `[{"code": "not_found", "api_key": null}]`},
 			{rpc: "BatchVerifyApiKeys", body: `{"keys": [` + one + `]}`, head: "X-Organization-Id: *", data: `[{"code": "valid"}]`}},
 	})
+}
+
+// TestBrokenStorage plays verifications that storage fails: the caller is told to
+// try again and nothing of the cause, which is in the log.
+func TestBrokenStorage(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"plain", "metered"} {
+		w.take(t, name, "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "quota": {"limit": 3}}`, save: name})
+	}
+	w.take(t, "into memory", "rest", step{rpc: "VerifyApiKey", body: `{"key": "$metered.secret", "cost": 0}`})
+	breaker, err := sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer breaker.Close()
+	rename := func(from, to string) {
+		if _, err := breaker.ExecContext(t.Context(), "ALTER TABLE "+from+" RENAME TO "+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range []string{"api_key_quotas", "api_keys"} {
+		rename(table, "moved_"+table)
+		defer rename("moved_"+table, table) // the server stores its counters when it stops
+	}
+	for _, name := range []string{"plain", "metered"} { // one to be read, one to be reserved
+		for _, door := range []string{"rest", "grpc"} {
+			for _, s := range []step{{rpc: "VerifyApiKey", body: `{"key": "$` + name + `.secret"}`}, {rpc: "BatchVerifyApiKeys", body: `{"keys": [{"key": "$` + name + `.secret"}]}`}} {
+				w.take(t, name+" through "+door, door, s.failing("UNAVAILABLE", ""))
+			}
+		}
+	}
+	if log := w.Log.String(); !strings.Contains(log, "api_key_quotas") || strings.Contains(log, "reserve quota: reserve quota") {
+		t.Errorf("the log: %s", log)
+	}
 }

@@ -72,6 +72,7 @@ var reasons = map[string]struct {
 	"STALE_ETAG":     {409, "Aborted"},
 	"RATE_LIMITED":   {429, "ResourceExhausted"},
 	"QUOTA_EXCEEDED": {429, "ResourceExhausted"},
+	"UNAVAILABLE":    {503, "Unavailable"},
 }
 
 // events names the event of each RPC that changes something.

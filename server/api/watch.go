@@ -184,7 +184,7 @@ func (w *watcher) judge(ctx context.Context) error {
 		w.call.caller = caller
 		return nil
 	}
-	if apikey.AsError(err) == nil {
+	if known := apikey.AsError(err); known == nil || known.Kind == apikey.KindUnavailable {
 		return fmt.Errorf("%w: %w", errNotJudged, err)
 	}
 	return err

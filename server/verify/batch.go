@@ -52,10 +52,7 @@ func (v *Verifier) entries(ctx context.Context, requests []Request) ([]*entry, e
 	}
 	loaded, err := v.cache.load(ctx, secrets...)
 	if err != nil {
-		if ctx.Err() == nil {
-			err = fmt.Errorf("verify: %w", err)
-		}
-		return nil, err
+		return nil, notJudged(ctx, err)
 	}
 	for n, i := range missed {
 		entries[i] = loaded[n]

@@ -80,6 +80,8 @@ func TestBatchStorageFails(t *testing.T) {
 	r.keys.onRead = func(context.Context) error { return errBroken }
 	if _, err := r.VerifyBatch(t.Context(), []Request{{Secret: secret, Cost: 1}}); !errors.Is(err, errBroken) {
 		t.Errorf("err = %v", err)
+	} else {
+		wantUnavailable(t, err)
 	}
 	r.keys.onRead = nil
 	if got := r.spend(t, secret, 9, 1); got != 5 {

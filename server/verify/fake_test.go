@@ -198,6 +198,16 @@ func ask(t testing.TB, v *Verifier, r Request) apikey.Verification {
 	return result
 }
 
+// wantUnavailable fails unless a caller of err is told to try again, in words that
+// say nothing of the cause.
+func wantUnavailable(t testing.TB, err error) {
+	t.Helper()
+	known := apikey.AsError(err)
+	if known == nil || known.Kind != apikey.KindUnavailable || known.Message != "The key could not be judged; try again." {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func wantCode(t testing.TB, v *Verifier, r Request, want apikey.Code) {
 	t.Helper()
 	if got := ask(t, v, r).Code; got != want {

@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -98,7 +97,7 @@ func (q *quotas) answer() {
 		}
 		for i, a := range asks {
 			if err != nil {
-				a.land(apikey.QuotaGrant{}, now, fmt.Errorf("reserve quota: %w", err))
+				a.land(apikey.QuotaGrant{}, now, err)
 			} else {
 				a.land(grants[i], now, nil)
 			}
@@ -211,7 +210,7 @@ func (q *quotas) recall(ctx context.Context, s *states, ids []string) (open func
 	// them along.
 	if err := q.store.ReturnQuota(context.WithoutCancel(ctx), returns); err != nil {
 		open()
-		return nil, fmt.Errorf("return quota: %w", err)
+		return nil, err
 	}
 	return open, nil
 }

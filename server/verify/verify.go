@@ -113,7 +113,8 @@ type Request struct {
 }
 
 // Verify judges a secret. A refusal is not an error, and spends nothing. An error
-// is one of the storage, or a cost that the key's limits can never meet.
+// is one of the storage, of the kind KindUnavailable, or a cost that the key's
+// limits can never meet.
 func (v *Verifier) Verify(ctx context.Context, r Request) (apikey.Verification, error) {
 	for {
 		e, ok := v.cached(r.Secret)
@@ -140,7 +141,22 @@ func (v *Verifier) await(ctx context.Context, e *entry, a *reservation) error {
 	if stale {
 		v.cache.evict(e.key.Hashes(), 0)
 	}
-	return err
+	if err != nil {
+		return notJudged(ctx, err)
+	}
+	return nil
+}
+
+// errNotJudged is what callers are told where storage fails.
+var errNotJudged = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "The key could not be judged; try again.")
+
+// notJudged returns what a caller with ctx is told of an error of storage, with
+// the cause for the log. One who has gone hears of that alone.
+func notJudged(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", errNotJudged, err)
 }
 
 // attempt judges a secret that finds e, or nil. It spends nothing where it returns
@@ -191,13 +207,10 @@ func (v *Verifier) cached(secret string) (*entry, bool) {
 // load reads the entry of a secret from storage; nil where there is none.
 func (v *Verifier) load(ctx context.Context, secret string) (*entry, error) {
 	entries, err := v.cache.load(ctx, v.peppers.Hashes(secret))
-	switch {
-	case err == nil:
-		return entries[0], nil
-	case ctx.Err() == nil:
-		return nil, fmt.Errorf("verify: %w", err)
+	if err != nil {
+		return nil, notJudged(ctx, err)
 	}
-	return nil, err
+	return entries[0], nil
 }
 
 // find tells whether the caller may know of the key that e is. The code is empty

@@ -232,6 +232,14 @@ func TestStorageFails(t *testing.T) {
 	keys.onRead = func(context.Context) error { return errBroken }
 	if r, err := v.Verify(t.Context(), Request{Secret: secret}); !errors.Is(err, errBroken) || r.Code != "" {
 		t.Errorf("Verify = %q, %v", r.Code, err)
+	} else {
+		wantUnavailable(t, err)
+	}
+	// Who gives up hears of that alone.
+	ctx, cancel := context.WithCancel(t.Context())
+	keys.onRead = func(context.Context) error { cancel(); return errBroken }
+	if _, err := v.Verify(ctx, Request{Secret: secret}); !errors.Is(err, context.Canceled) || apikey.AsError(err) != nil {
+		t.Errorf("err = %v", err)
 	}
 	keys.onRead = nil
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
