@@ -22,11 +22,9 @@ func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apike
 	}
 	results := make([]apikey.Verification, len(requests))
 	for i := range requests {
-		var a *reservation
-		if results[i], a, err = v.attempt(entries[i], &requests[i]); a != nil {
-			if err = v.await(ctx, entries[i], a); err == nil {
-				results[i], err = v.Verify(ctx, requests[i])
-			}
+		var c claim
+		if results[i], c, err = v.attempt(entries[i], &requests[i]); c.reservation != nil {
+			results[i], err = v.attemptAgain(ctx, entries[i], requests[i], c)
 		}
 		if err != nil {
 			return nil, err
@@ -87,7 +85,7 @@ func (v *Verifier) prepare(ctx context.Context, requests []Request, entries []*e
 	if err := apikey.InvalidFields(problems); err != nil {
 		return err
 	}
-	asks := make(map[*entry]*reservation)
+	asks := make(map[*entry]claim)
 	for e, need := range needs {
 		st := v.states.lock(e.state)
 		b := st.budgetLocked(&e.key.Quota, now)

@@ -48,9 +48,22 @@ func (b *budget) turn(now time.Time) {
 // on the same database may have given something back.
 const knownFor = 10 * time.Second
 
+// known reports whether this server knows what is left.
+func (b *budget) known(now time.Time) bool {
+	return !b.knownAt.IsZero() && now.Sub(b.knownAt) <= knownFor
+}
+
 // mayHave reports whether storage may have that many units left.
 func (b *budget) mayHave(units int64, now time.Time) bool {
-	return b.quota.Remaining >= units || b.knownAt.IsZero() || now.Sub(b.knownAt) > knownFor
+	return b.quota.Remaining >= units || !b.known(now)
+}
+
+// most returns how many units calls can get at most, those that are held included.
+func (b *budget) most(now time.Time) int64 {
+	if b.known(now) {
+		return b.left()
+	}
+	return b.quota.Limit
 }
 
 // left returns what remains, as far as this server knows.
@@ -88,8 +101,26 @@ func (b *budget) release(id string, returns []apikey.QuotaReturn) []apikey.Quota
 	if !b.holds() {
 		return returns
 	}
-	r := apikey.QuotaReturn{KeyID: id, Units: b.held, Epoch: b.quota.Epoch, RefilledAt: b.quota.RefilledAt}
-	b.quota.Remaining += b.held
-	b.held, b.knownAt = 0, time.Time{}
-	return append(returns, r)
+	b.knownAt = time.Time{}
+	return b.take(id, b.held, returns)
+}
+
+// surrender takes units out of the budget that were reserved for calls and are not
+// spent, as a return that is appended to returns. No more than a block stays, as
+// it would after any grant. A nil budget holds nothing.
+func (b *budget) surrender(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+	if !b.holds() {
+		return returns
+	}
+	if units = min(units, b.held-apikey.Block(0, b.left())); units <= 0 {
+		return returns
+	}
+	return b.take(id, units, returns)
+}
+
+// take takes units that are held out of the budget.
+func (b *budget) take(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+	b.held -= units
+	b.quota.Remaining += units
+	return append(returns, apikey.QuotaReturn{KeyID: id, Units: units, Epoch: b.quota.Epoch, RefilledAt: b.quota.RefilledAt})
 }

@@ -21,9 +21,7 @@ func (v *Verifier) Reckon(k *apikey.Key) {
 	}
 	now := v.now()
 	k.Quota = k.Quota.At(now)
-	v.states.mu.Lock()
-	st := v.states.byID[k.ID]
-	v.states.mu.Unlock()
+	st := v.states.find(k.ID)
 	if st == nil {
 		return
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ type fakeQuotas struct {
 	asked  int // transactions
 	broken error
 	onAsk  func() // called at the start of each
+	// onGrant, where it is set, is called with the units of each grant.
+	onGrant func(units int64)
 }
 
 var _ Quotas = (*fakeQuotas)(nil)
@@ -41,6 +44,9 @@ func (f *fakeQuotas) ReserveQuota(_ context.Context, asks []apikey.QuotaAsk, now
 		}
 		q = q.At(now)
 		units := apikey.Block(a.Want, q.Remaining)
+		if f.onGrant != nil {
+			f.onGrant(units)
+		}
 		q.Remaining -= units
 		f.byID[a.KeyID] = q
 		grants[i] = apikey.QuotaGrant{Units: units, Quota: q}
@@ -154,4 +160,9 @@ func (r *quotaRig) spend(t testing.TB, secret string, n, cost int) (valid int) {
 		}
 	}
 	return valid
+}
+
+// times is n requests that are alike.
+func times(n int, secret string, cost int) []Request {
+	return slices.Repeat([]Request{{Secret: secret, Cost: cost}}, n)
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -19,13 +20,22 @@ const reserveTimeout = 10 * time.Second
 type reservation struct {
 	state *state
 	quota apikey.Quota
-	want  int64 // guarded by the quotas' mu until it flies
-	flies bool  // guarded by the quotas' mu
 	done  chan struct{}
+	// Guarded by the quotas' mu. want is what the calls that still wait for it want,
+	// asked what they wanted when it took off.
+	want, asked   int64
+	flies, landed bool
 	// What came of it, once done is closed. stale says that the quota was set anew
 	// since the entry of the calls was read.
 	stale bool
 	err   error
+}
+
+// claim is one call's part of a reservation. Its units are zero where the call came
+// too late for it and will have to ask again. The zero claim is none.
+type claim struct {
+	*reservation
+	units int64
 }
 
 // quotas reserves units: asks that wait at the same time are answered in one
@@ -33,6 +43,7 @@ type reservation struct {
 type quotas struct {
 	store Quotas
 	now   func() time.Time
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	waiting []*reservation
@@ -41,23 +52,28 @@ type quotas struct {
 	// closed are the keys whose quotas are being set, by how many. Asks for them
 	// wait for the end of it.
 	closed map[string]int
+
+	// returns is held from taking units out of a budget until they are stored, so
+	// that who recalls a quota finds all of it there.
+	returns sync.Mutex
 }
 
-// joinLocked returns the ask that calls wait for who need so many units, of a key
-// whose state the caller holds.
-func (q *quotas) joinLocked(st *state, b *budget, need int64) *reservation {
+// joinLocked returns the claim of a call that needs so many units of a key whose
+// state it holds. The call waits for it.
+func (q *quotas) joinLocked(st *state, b *budget, need int64) claim {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if b.ask != nil {
-		if !b.ask.flies { // else these calls will find too little and ask again
-			b.ask.want += need
+		if b.ask.flies {
+			return claim{b.ask, 0}
 		}
-		return b.ask
+		b.ask.want += need
+		return claim{b.ask, need}
 	}
 	b.ask = &reservation{state: st, quota: b.quota, want: need, done: make(chan struct{})}
 	q.waiting = append(q.waiting, b.ask)
 	q.startLocked()
-	return b.ask
+	return claim{b.ask, need}
 }
 
 // startLocked makes sure that someone answers the asks. The caller holds mu.
@@ -86,7 +102,7 @@ func (q *quotas) answer() {
 		}
 		requests := make([]apikey.QuotaAsk, len(asks))
 		for i, a := range asks {
-			requests[i] = apikey.QuotaAsk{KeyID: a.state.id, Quota: a.quota, Want: a.want}
+			requests[i] = apikey.QuotaAsk{KeyID: a.state.id, Quota: a.quota, Want: a.asked}
 		}
 		now := q.now()
 		ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
@@ -95,12 +111,16 @@ func (q *quotas) answer() {
 		if err == nil && len(grants) != len(asks) {
 			err = errors.New("not every ask was answered")
 		}
+		if err != nil {
+			grants = make([]apikey.QuotaGrant, len(asks))
+		}
+		var unclaimed []apikey.QuotaReturn
 		for i, a := range asks {
-			if err != nil {
-				a.land(apikey.QuotaGrant{}, now, err)
-			} else {
-				a.land(grants[i], now, nil)
-			}
+			unclaimed = q.land(a, grants[i], now, err, unclaimed)
+		}
+		q.giveBack(unclaimed)
+		for _, a := range asks {
+			close(a.done)
 		}
 	}
 }
@@ -113,7 +133,7 @@ func (q *quotas) takeOff() []*reservation {
 	var next, rest []*reservation
 	for _, a := range q.waiting {
 		if len(next) < asksTogether && q.closed[a.state.id] == 0 {
-			a.flies = true
+			a.flies, a.asked = true, a.want
 			next = append(next, a)
 		} else {
 			rest = append(rest, a)
@@ -126,26 +146,78 @@ func (q *quotas) takeOff() []*reservation {
 	return next
 }
 
-// land gives the state of an ask what it got, and lets the calls go on.
-func (a *reservation) land(g apikey.QuotaGrant, now time.Time, err error) {
+// land gives the state of an ask what it got. Where calls have gone it is taken out
+// again but for what the others want, as a return that is appended to returns.
+func (q *quotas) land(a *reservation, g apikey.QuotaGrant, now time.Time, err error, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
 	a.state.mu.Lock()
+	defer a.state.mu.Unlock()
 	b := a.state.budget
 	a.err = err
 	if a.stale = err == nil && g.Quota == (apikey.Quota{}); err == nil && !a.stale {
 		b.receive(g, now)
 	}
 	b.ask = nil
-	a.state.mu.Unlock()
-	close(a.done)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a.landed = true
+	if a.want < a.asked {
+		returns = b.surrender(a.state.id, g.Units-a.want, returns)
+	}
+	return returns
 }
 
-// wait waits for an ask and reports whether the entry of the call is stale.
-func (a *reservation) wait(ctx context.Context) (stale bool, err error) {
+// wait waits for a claim and reports whether the entry of the call is stale. A
+// call that gives up leaves nothing reserved.
+func (q *quotas) wait(ctx context.Context, c claim) (stale bool, err error) {
 	select {
-	case <-a.done:
-		return a.stale, a.err
+	case <-c.done:
 	case <-ctx.Done():
-		return false, ctx.Err()
+		if q.leave(c) {
+			return false, ctx.Err()
+		}
+		<-c.done // it has its units already
+	}
+	return c.stale, c.err
+}
+
+// leave takes a claim out of its reservation, unless that has landed.
+func (q *quotas) leave(c claim) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c.landed {
+		return false
+	}
+	c.want -= c.units
+	return true
+}
+
+// surrender gives back what calls have reserved and not spent, in units by the id
+// of the key, but for what a server holds anyway.
+func (q *quotas) surrender(s *states, unspent map[string]int64) {
+	q.returns.Lock()
+	defer q.returns.Unlock()
+	var returns []apikey.QuotaReturn
+	for id, units := range unspent {
+		if st := s.find(id); st != nil {
+			st.mu.Lock()
+			returns = st.budget.surrender(id, units, returns)
+			st.mu.Unlock()
+		}
+	}
+	q.giveBack(returns)
+}
+
+// giveBack stores units that were taken out of budgets. What fails is lost, and
+// never granted twice.
+func (q *quotas) giveBack(returns []apikey.QuotaReturn) {
+	if len(returns) == 0 {
+		return
+	}
+	// The units are in nobody's hands, so no caller can break it off.
+	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
+	defer cancel()
+	if err := q.store.ReturnQuota(ctx, returns); err != nil {
+		q.log.Error("What was reserved of quotas and not spent could not be given back; it is lost.", "keys", len(returns), "error", err)
 	}
 }
 
@@ -177,7 +249,7 @@ func (q *quotas) shut(ctx context.Context, ids []string) (open func(), err error
 		if !shut[a.state.id] {
 			continue
 		}
-		if _, err := a.wait(ctx); ctx.Err() != nil {
+		if _, err := q.wait(ctx, claim{a, 0}); ctx.Err() != nil {
 			open()
 			return nil, err
 		}
@@ -191,11 +263,11 @@ func (q *quotas) recall(ctx context.Context, s *states, ids []string) (open func
 	if open, err = q.shut(ctx, ids); err != nil {
 		return nil, err
 	}
+	q.returns.Lock()
+	defer q.returns.Unlock()
 	var returns []apikey.QuotaReturn
 	for _, id := range ids {
-		s.mu.Lock()
-		st := s.byID[id]
-		s.mu.Unlock()
+		st := s.find(id)
 		if st == nil {
 			continue
 		}

@@ -67,6 +67,13 @@ func (s *states) lock(st *state) *state {
 	return st
 }
 
+// find returns the state of a key, nil where there is none.
+func (s *states) find(id string) *state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[id]
+}
+
 func (s *states) getLocked(id, organization string, usage apikey.Usage) *state {
 	st, ok := s.byID[id]
 	if !ok {

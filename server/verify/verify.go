@@ -82,7 +82,7 @@ func New(c Config) (*Verifier, error) {
 		c.Loads = 2
 	}
 	v.states.byID = make(map[string]*state)
-	v.quotas.store, v.quotas.now = c.Quotas, v.now
+	v.quotas.store, v.quotas.now, v.quotas.log = c.Quotas, v.now, v.log
 	var err error
 	if v.cache, err = newCache(c.Keys, &v.states, c.CacheSize, c.Loads); err != nil {
 		return nil, fmt.Errorf("make the key cache: %w", err)
@@ -116,52 +116,20 @@ type Request struct {
 // is one of the storage, of the kind KindUnavailable, or a cost that the key's
 // limits can never meet.
 func (v *Verifier) Verify(ctx context.Context, r Request) (apikey.Verification, error) {
-	for {
-		e, ok := v.cached(r.Secret)
-		if !ok {
-			var err error
-			if e, err = v.load(ctx, r.Secret); err != nil {
-				return apikey.Verification{}, err
-			}
-		}
-		result, a, err := v.attempt(e, &r)
-		if a == nil {
-			return result, err
-		}
-		if err := v.await(ctx, e, a); err != nil {
-			return apikey.Verification{}, err
-		}
-	}
-}
-
-// await waits until units of a quota have been asked for. The call begins anew
-// then, with a new look at the clock and the cache: it has waited for a disk.
-func (v *Verifier) await(ctx context.Context, e *entry, a *reservation) error {
-	stale, err := a.wait(ctx)
-	if stale {
-		v.cache.evict(e.key.Hashes(), 0)
-	}
+	e, err := v.lookUp(ctx, r.Secret)
 	if err != nil {
-		return notJudged(ctx, err)
+		return apikey.Verification{}, err
 	}
-	return nil
-}
-
-// errNotJudged is what callers are told where storage fails.
-var errNotJudged = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "The key could not be judged; try again.")
-
-// notJudged returns what a caller with ctx is told of an error of storage, with
-// the cause for the log. One who has gone hears of that alone.
-func notJudged(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+	result, c, err := v.attempt(e, &r)
+	if c.reservation == nil {
+		return result, err
 	}
-	return fmt.Errorf("%w: %w", errNotJudged, err)
+	return v.attemptAgain(ctx, e, r, c)
 }
 
 // attempt judges a secret that finds e, or nil. It spends nothing where it returns
-// an ask, which the call has to wait for.
-func (v *Verifier) attempt(e *entry, r *Request) (result apikey.Verification, a *reservation, err error) {
+// a claim, which the call has to wait for.
+func (v *Verifier) attempt(e *entry, r *Request) (result apikey.Verification, c claim, err error) {
 	// The clock is read after the entry: a key that expired while it was being
 	// read has expired.
 	now := v.now()
@@ -170,18 +138,18 @@ func (v *Verifier) attempt(e *entry, r *Request) (result apikey.Verification, a 
 		if !r.Caller && r.Organization != "" {
 			v.states.countUnknown(r.Organization, result.Code, now)
 		}
-		return result, nil, nil
+		return result, claim{}, nil
 	}
 	result = judge(e, r, foreign, now)
 	if r.Again {
 		if result.Code == "" {
 			result.Code = apikey.CodeValid
 		}
-		return result, nil, nil
+		return result, claim{}, nil
 	}
 	if result.Code == "" {
 		if err := affordable(&e.key, r.Cost); err != nil {
-			return result, nil, err
+			return result, claim{}, err
 		}
 	}
 	return result, v.account(e, r.Cost, &result), nil
@@ -204,8 +172,12 @@ func (v *Verifier) cached(secret string) (*entry, bool) {
 	return nil, !ok
 }
 
-// load reads the entry of a secret from storage; nil where there is none.
-func (v *Verifier) load(ctx context.Context, secret string) (*entry, error) {
+// lookUp returns the entry of a secret, from memory or else from storage; nil where
+// there is none.
+func (v *Verifier) lookUp(ctx context.Context, secret string) (*entry, error) {
+	if e, ok := v.cached(secret); ok {
+		return e, nil
+	}
 	entries, err := v.cache.load(ctx, v.peppers.Hashes(secret))
 	if err != nil {
 		return nil, notJudged(ctx, err)
@@ -270,8 +242,8 @@ func affordable(k *apikey.Key, cost int) error {
 
 // account spends and counts a call that was judged, and fills in what is left. All
 // limits are looked at before any of them is spent, so that one that refuses
-// leaves the others whole. Where it returns an ask, it has done nothing.
-func (v *Verifier) account(e *entry, cost int, result *apikey.Verification) *reservation {
+// leaves the others whole. Where it returns a claim, it has done nothing.
+func (v *Verifier) account(e *entry, cost int, result *apikey.Verification) claim {
 	st := v.states.lock(e.state)
 	defer st.mu.Unlock()
 	key := &e.key
@@ -315,7 +287,7 @@ func (v *Verifier) account(e *entry, cost int, result *apikey.Verification) *res
 		result.Quota = b.status()
 	}
 	result.Usage = v.states.countLocked(st, result.Code, result.At)
-	return nil
+	return claim{}
 }
 
 // micros is the time of the limits. A difference of two readings keeps to the

@@ -1,0 +1,117 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// holdUp makes the next transaction of asks wait until let is called, after it has
+// told of itself.
+func (r *quotaRig) holdUp() (began <-chan struct{}, let func()) {
+	in, out := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r.quotas.mu.Lock()
+	defer r.quotas.mu.Unlock()
+	r.quotas.onAsk = func() { once.Do(func() { close(in); <-out }) }
+	return in, sync.OnceFunc(func() { close(out) })
+}
+
+// inBackground verifies a batch and returns what comes of it.
+func (r *quotaRig) inBackground(ctx context.Context, requests ...Request) (results func() ([]apikey.Verification, error)) {
+	var all []apikey.Verification
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		all, err = r.VerifyBatch(ctx, requests)
+	}()
+	return func() ([]apikey.Verification, error) {
+		<-done
+		return all, err
+	}
+}
+
+// wantStored fails where a crash would now lose more than a block of what is left.
+func (r *quotaRig) wantStored(t *testing.T, id string, left int64) {
+	t.Helper()
+	if stored := r.quotas.remaining(id); stored > left || stored < left-apikey.Block(0, left) {
+		t.Errorf("%d are stored of %d that are left", stored, left)
+	}
+}
+
+// A call that costs more than is left keeps no more than a block of it.
+func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
+	r := newQuotaRig(t)
+	k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
+	wantCode(t, r.Verifier, Request{Secret: secret}, apikey.CodeValid)
+	k.Quota.Remaining = 900_000
+	r.quotas.byID[k.ID] = k.Quota
+	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1_000_000}, apikey.CodeQuotaExceeded)
+	r.wantStored(t, k.ID, 900_000)
+	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 900_000}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
+		t.Errorf("%s, %+v", got.Code, got.Quota)
+	}
+}
+
+// Calls that give up leave nothing reserved, whether their units were on the way
+// already or not.
+func TestGivingUpReservesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newQuotaRig(t)
+		flying, first := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
+		queued, second := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
+		began, let := r.holdUp()
+		ctx, cancel := context.WithCancel(t.Context())
+		results := r.inBackground(ctx, times(1000, first, 500)...)
+		<-began
+		for range 10 {
+			go func() {
+				if _, err := r.Verify(ctx, Request{Secret: second, Cost: 50_000}); !errors.Is(err, context.Canceled) {
+					t.Errorf("err = %v", err)
+				}
+			}()
+		}
+		go wantCode(t, r.Verifier, Request{Secret: second, Cost: 7}, apikey.CodeValid)
+		synctest.Wait() // all of them have asked
+		cancel()
+		if _, err := results(); !errors.Is(err, context.Canceled) {
+			t.Errorf("err = %v", err)
+		}
+		synctest.Wait()
+		let()
+		synctest.Wait()
+		r.wantStored(t, queued.ID, 1_000_000-7)
+		r.wantStored(t, flying.ID, 1_000_000)
+	})
+}
+
+// Calls that give up in the moment in which their units come have either spent them
+// or left them.
+func TestGivingUpWhileUnitsCome(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			r := newQuotaRig(t)
+			k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
+			for cost := 1000; cost < 6000; cost += 500 {
+				ctx, cancel := context.WithCancel(t.Context())
+				r.quotas.onGrant = func(int64) { cancel() }
+				if _, err := r.Verify(ctx, Request{Secret: secret, Cost: cost}); err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("err = %v", err)
+				}
+				synctest.Wait()
+				ctx, cancel = context.WithCancel(t.Context())
+				if _, err := r.VerifyBatch(ctx, times(10, secret, cost)); err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("err = %v", err)
+				}
+				cancel()
+				synctest.Wait()
+			}
+			r.wantStored(t, k.ID, ask(t, r.Verifier, Request{Secret: secret}).Quota.Remaining)
+		})
+	}
+}
