@@ -3,101 +3,227 @@ package verify
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
+// maxLooks is how often a batch looks for keys that change while it waits for
+// storage. After that it looks each of them up when it is its turn.
+const maxLooks = 4
+
 // VerifyBatch judges secrets one after the other, as [Verifier.Verify] does, and
 // returns the results in the order of requests. What is missing in memory is read
-// together, and what they need of quotas is reserved together. A cost that a key's
-// limits can never meet is an error that names each such request as keys[i].cost,
-// and nothing is spent then.
+// together, and what they need of quotas is reserved together, before the first is
+// judged: a change of a key that was answered by then is seen.
+//
+// A cost that a key's limits can never meet is no error here but a refusal: who
+// asks about many keys cannot know the limits of all. Other faults of a request
+// are an error before anything is spent. After that only storage can fail a batch half-way, and only if it has to
+// be asked again for units that others have spent meanwhile.
 func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apikey.Verification, error) {
-	entries, err := v.entries(ctx, requests)
-	if err != nil {
+	b := &batch{Verifier: v, requests: requests, unspent: make(map[string]int64)}
+	if err := b.check(); err != nil {
 		return nil, err
 	}
-	if err := v.prepare(ctx, requests, entries); err != nil {
+	defer func() {
+		if len(b.unspent) > 0 {
+			v.quotas.surrender(&v.states, b.unspent)
+		}
+	}()
+	if err := b.prepare(ctx); err != nil {
 		return nil, err
 	}
-	results := make([]apikey.Verification, len(requests))
-	for i := range requests {
-		var c claim
-		if results[i], c, err = v.attempt(entries[i], &requests[i]); c.reservation != nil {
-			results[i], err = v.attemptAgain(ctx, entries[i], requests[i], c)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return results, nil
+	return b.judge(ctx)
 }
 
-// entries returns the entry that each request finds, nil where there is none.
-func (v *Verifier) entries(ctx context.Context, requests []Request) ([]*entry, error) {
-	entries := make([]*entry, len(requests))
-	var missed []int
-	var secrets [][]apikey.Hash
-	for i := range requests {
-		var ok bool
-		if entries[i], ok = v.cached(requests[i].Secret); !ok {
-			missed = append(missed, i)
-			secrets = append(secrets, v.peppers.Hashes(requests[i].Secret))
-		}
-	}
-	if len(missed) == 0 {
-		return entries, nil
-	}
-	loaded, err := v.cache.load(ctx, secrets...)
-	if err != nil {
-		return nil, notJudged(ctx, err)
-	}
-	for n, i := range missed {
-		entries[i] = loaded[n]
-	}
-	return entries, nil
+// batch is a call of VerifyBatch. Its phases are: check the requests, find the
+// keys, reserve units and judge.
+type batch struct {
+	*Verifier
+	requests []Request
+	entries  []*entry // that each request finds; nil where there is none
+	// stale says that a key may have changed since entries were found.
+	stale bool
+	// unspent is what was reserved for the batch, by the id of the key, less what it
+	// has spent of it.
+	unspent map[string]int64
 }
 
-// prepare judges all requests without spending anything: whether their costs can
-// be, and what they need of quotas, which it reserves.
-func (v *Verifier) prepare(ctx context.Context, requests []Request, entries []*entry) error {
+// check names the faults of the requests themselves.
+func (b *batch) check() error {
 	var problems []apikey.FieldProblem
-	needs := make(map[*entry]int64)
-	now := v.now()
-	for i, e := range entries {
-		r := &requests[i]
-		result, foreign := v.find(e, r, now)
-		if result.Code != "" {
-			continue
-		}
-		if result = judge(e, r, foreign, now); result.Code != "" {
-			continue
-		}
-		if err := apikey.AsError(affordable(&e.key, r.Cost)); err != nil {
-			for _, f := range err.Fields {
-				problems = append(problems, apikey.FieldProblem{Field: fmt.Sprintf("keys[%d].%s", i, f.Field), Problem: f.Problem})
-			}
-		}
-		if e.key.Quota.Limit > 0 && r.Cost > 0 {
-			needs[e] += int64(r.Cost)
+	for i := range b.requests {
+		if b.requests[i].Cost < 0 {
+			problems = append(problems, apikey.FieldProblem{Field: fmt.Sprintf("keys[%d].cost", i), Problem: "must not be negative"})
 		}
 	}
 	if err := apikey.InvalidFields(problems); err != nil {
 		return err
 	}
-	asks := make(map[*entry]claim)
-	for e, need := range needs {
-		st := v.states.lock(e.state)
-		b := st.budgetLocked(&e.key.Quota, now)
-		if need -= b.held; need > 0 && b.mayHave(1, now) {
-			asks[e] = v.quotas.joinLocked(st, b, need)
+	return nil
+}
+
+// prepare does all that waits for storage. It begins anew after it has waited for
+// units, or where a key has changed during it, so that what it leaves is as of its
+// end.
+func (b *batch) prepare(ctx context.Context) error {
+	found := int64(-1) // the generation that the entries are of
+	for range maxLooks {
+		if now := b.cache.generation(); now != found {
+			found = now
+			if err := b.findAll(ctx); err != nil {
+				return err
+			}
+		}
+		waited, err := b.reserve(ctx)
+		if err != nil {
+			return err
+		}
+		if !waited && b.cache.generation() == found {
+			return nil
+		}
+	}
+	b.stale = true
+	return nil
+}
+
+// findAll finds the entries of all requests. What is not in memory is read
+// together.
+func (b *batch) findAll(ctx context.Context) error {
+	b.entries = make([]*entry, len(b.requests))
+	var missed []int
+	var secrets [][]apikey.Hash
+	for i := range b.requests {
+		var ok bool
+		if b.entries[i], ok = b.cached(b.requests[i].Secret); !ok {
+			missed = append(missed, i)
+			secrets = append(secrets, b.peppers.Hashes(b.requests[i].Secret))
+		}
+	}
+	if len(missed) == 0 {
+		return nil
+	}
+	loaded, err := b.cache.load(ctx, secrets...)
+	if err != nil {
+		return notJudged(ctx, err)
+	}
+	for n, i := range missed {
+		b.entries[i] = loaded[n]
+	}
+	return nil
+}
+
+// plan is what the requests of a batch are going to take of one key's limits.
+type plan struct {
+	entry *entry
+	units int64 // of the quota
+	most  int64 // that the quota can have
+	left  int64 // of the rate limit, after these
+}
+
+// plans goes through the requests in their order and adds up, by the id of the
+// key, what those that will pass take of quotas. What a limit is going to refuse
+// takes nothing: it must not be reserved, since a crash loses what is.
+func (b *batch) plans() map[string]*plan {
+	plans := make(map[string]*plan)
+	now := b.now()
+	for i, e := range b.entries {
+		r := &b.requests[i]
+		if e == nil || e.key.Quota.Limit == 0 || r.Cost == 0 {
+			continue
+		}
+		result, foreign := b.find(e, r, now)
+		if result.Code == "" {
+			result = judge(e, r, foreign, now)
+		}
+		if result.Code != "" {
+			continue
+		}
+		p := plans[e.key.ID]
+		if p == nil {
+			p = &plan{entry: e, left: math.MaxInt64}
+			st := b.states.lock(e.state)
+			p.most = st.budgetLocked(&e.key.Quota, now).most(now)
+			if e.key.RateLimit != (apikey.RateLimit{}) {
+				at := b.micros(now)
+				st.bucket.drain(e.key.RateLimit, at)
+				left, _ := st.bucket.left(at)
+				p.left = int64(left)
+			}
+			st.mu.Unlock()
+			plans[e.key.ID] = p
+		}
+		if cost := int64(r.Cost); cost <= p.left && p.units+cost <= p.most {
+			p.units += cost
+			p.left -= cost
+		}
+	}
+	return plans
+}
+
+// reserve reserves what the plans need beyond what is held, and reports whether
+// that was anything.
+func (b *batch) reserve(ctx context.Context) (waited bool, err error) {
+	plans := b.plans()
+	claims := make(map[string]claim)
+	now := b.now()
+	for id, p := range plans {
+		st := b.states.lock(p.entry.state)
+		budget := st.budgetLocked(&p.entry.key.Quota, now)
+		if need := p.units - budget.held; need > 0 {
+			claims[id] = b.quotas.joinLocked(st, budget, need)
 		}
 		st.mu.Unlock()
 	}
-	for e, a := range asks {
-		if err := v.await(ctx, e, a); err != nil {
-			return err
+	// Where one fails the others are given up.
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed error
+	for id, c := range claims {
+		switch err := b.await(waiting, plans[id].entry, c); {
+		case err == nil:
+			b.unspent[id] = max(b.unspent[id], plans[id].units)
+		case failed == nil:
+			failed = err
+			cancel()
 		}
 	}
-	return nil
+	return len(claims) > 0, failed
+}
+
+// judge judges the requests one after the other.
+func (b *batch) judge(ctx context.Context) ([]apikey.Verification, error) {
+	results := make([]apikey.Verification, len(b.requests))
+	for i, e := range b.entries {
+		r := b.requests[i]
+		r.batched = true
+		var err error
+		if b.stale {
+			if e, err = b.lookUp(ctx, r.Secret); err != nil {
+				return nil, err
+			}
+		}
+		var c claim
+		if results[i], c, err = b.attempt(e, &r); c.reservation != nil {
+			b.stale = true
+			results[i], err = b.attemptAgain(ctx, e, r, c)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if results[i].Code == apikey.CodeValid {
+			b.spend(results[i].Key.ID, int64(r.Cost))
+		}
+	}
+	return results, nil
+}
+
+// spend takes units off what is unspent of a key.
+func (b *batch) spend(id string, units int64) {
+	if left := b.unspent[id] - units; left > 0 {
+		b.unspent[id] = left
+	} else {
+		delete(b.unspent, id)
+	}
 }

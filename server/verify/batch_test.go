@@ -48,15 +48,20 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// One impossible cost refuses the batch before anything is spent, and every such
-// request is named.
-func TestBatchIsJudgedBefore(t *testing.T) {
+// A fault of a request refuses the batch before anything is spent.
+func TestBatchIsCheckedBefore(t *testing.T) {
 	r := newQuotaRig(t)
 	_, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
-	_, err := r.VerifyBatch(t.Context(), []Request{
-		{Secret: secret, Cost: 1}, {Secret: secret, Cost: 6}, {Secret: secret, Cost: 5}, {Secret: secret, Cost: -1},
-		{Secret: secret, Scopes: []string{"x"}, Cost: 6}, // refused for another reason first
-	})
+	_, err := r.VerifyBatch(t.Context(), []Request{{Secret: secret, Cost: 1}, {Secret: secret, Cost: -1}, {Secret: "junk", Cost: -2}})
+	wantFields(t, err, "keys[1].cost", "keys[2].cost")
+	if got := r.spend(t, secret, 9, 1); got != 5 {
+		t.Errorf("%d of 5 are left", got)
+	}
+}
+
+// wantFields fails unless err is the caller's fault and names these fields.
+func wantFields(t *testing.T, err error, want ...string) {
+	t.Helper()
 	known := apikey.AsError(err)
 	if known == nil || known.Kind != apikey.KindInvalid {
 		t.Fatalf("err = %v", err)
@@ -65,11 +70,49 @@ func TestBatchIsJudgedBefore(t *testing.T) {
 	for _, f := range known.Fields {
 		fields = append(fields, f.Field)
 	}
-	if want := []string{"keys[1].cost", "keys[3].cost"}; !slices.Equal(fields, want) {
+	if !slices.Equal(fields, want) {
 		t.Errorf("fields %q, want %q", fields, want)
 	}
-	if got := r.spend(t, secret, 9, 1); got != 5 {
-		t.Errorf("%d of 5 are left", got)
+}
+
+// batch verifies requests together and fails on errors.
+func (r *quotaRig) batch(t testing.TB, requests ...Request) []apikey.Verification {
+	t.Helper()
+	results, err := r.VerifyBatch(context.Background(), requests)
+	if err != nil {
+		t.Fatalf("VerifyBatch: %v", err)
+	}
+	return results
+}
+
+// valid counts the results that are.
+func valid(results []apikey.Verification) (n int) {
+	for i := range results {
+		if results[i].Code == apikey.CodeValid {
+			n++
+		}
+	}
+	return n
+}
+
+// A cost that can never be met is refused by the limit that it is above, with no
+// time to wait, and the others of the batch are what they are.
+func TestBatchCostOutOfReach(t *testing.T) {
+	r := newQuotaRig(t)
+	_, metered := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{})
+	_, both := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{Requests: 10, WindowSeconds: 60})
+	got := r.batch(t, Request{Secret: metered, Cost: 1}, Request{Secret: metered, Cost: 6}, Request{Secret: both, Cost: 11}, Request{Secret: both, Cost: 6},
+		Request{Secret: metered, Scopes: []string{"x"}, Cost: 6}, Request{Secret: metered, Cost: 4}, Request{Secret: metered, Cost: 1})
+	for i, want := range []apikey.Code{
+		apikey.CodeValid, apikey.CodeQuotaExceeded, apikey.CodeRateLimited, apikey.CodeQuotaExceeded,
+		apikey.CodeInsufficientScope, apikey.CodeValid, apikey.CodeQuotaExceeded,
+	} {
+		if wait := i == 6; got[i].Code != want || (got[i].RetryAfter > 0) != wait {
+			t.Errorf("%d: %s, retry after %v; want %s", i, got[i].Code, got[i].RetryAfter, want)
+		}
+	}
+	if l, q := got[3].Limit, got[3].Quota; l.Remaining != 10 || q.Remaining != 5 {
+		t.Errorf("a refusal tells %+v, %+v", l, q)
 	}
 }
 

@@ -46,6 +46,8 @@ type cache struct {
 	// an older position may have read what the eviction was about, so it is not
 	// kept.
 	evicted int64
+	// evictions counts them.
+	evictions int64
 }
 
 func newCache(keys Keys, states *states, size, loads int) (*cache, error) {
@@ -69,10 +71,19 @@ func (c *cache) evict(hashes []apikey.Hash, position int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.evicted = max(c.evicted, position)
+	c.evictions++
 	clear(c.flights)
 	for _, h := range hashes {
 		c.entries.Invalidate(h)
 	}
+}
+
+// generation names what is cached: every entry that was found or loaded since it
+// was read is good for as long as it stays the same.
+func (c *cache) generation() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.evictions
 }
 
 // load reads the entries that secrets find, each given by its hash under each

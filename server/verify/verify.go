@@ -110,6 +110,10 @@ type Request struct {
 	// Again judges anew the credential of a call that is still under way: nothing
 	// is spent or counted, and no limit refuses it.
 	Again bool
+
+	// batched makes a cost that the key's limits can never meet a refusal. Alone it
+	// is an error.
+	batched bool
 }
 
 // Verify judges a secret. A refusal is not an error, and spends nothing. An error
@@ -148,7 +152,7 @@ func (v *Verifier) attempt(e *entry, r *Request) (result apikey.Verification, c 
 		return result, claim{}, nil
 	}
 	if result.Code == "" {
-		if err := affordable(&e.key, r.Cost); err != nil {
+		if result.Code, err = outOfReach(&e.key, r.Cost); err != nil && !r.batched {
 			return result, claim{}, err
 		}
 	}
@@ -227,17 +231,18 @@ func judge(e *entry, r *Request, foreign bool, now time.Time) apikey.Verificatio
 	return result
 }
 
-// affordable returns an error where the limits of a key can never meet a cost.
-func affordable(k *apikey.Key, cost int) error {
+// outOfReach returns an error where a cost can never be met, and the code of the
+// first of the key's limits that it is above as a whole.
+func outOfReach(k *apikey.Key, cost int) (apikey.Code, error) {
 	switch {
 	case cost < 0:
-		return apikey.InvalidField("cost", "must not be negative")
+		return "", apikey.InvalidField("cost", "must not be negative")
 	case k.RateLimit != (apikey.RateLimit{}) && cost > k.RateLimit.Requests:
-		return apikey.InvalidField("cost", "must not be above the key's rate limit of %d requests", k.RateLimit.Requests)
+		return apikey.CodeRateLimited, apikey.InvalidField("cost", "must not be above the key's rate limit of %d requests", k.RateLimit.Requests)
 	case k.Quota.Limit > 0 && int64(cost) > k.Quota.Limit:
-		return apikey.InvalidField("cost", "must not be above the key's quota of %d", k.Quota.Limit)
+		return apikey.CodeQuotaExceeded, apikey.InvalidField("cost", "must not be above the key's quota of %d", k.Quota.Limit)
 	}
-	return nil
+	return "", nil
 }
 
 // account spends and counts a call that was judged, and fills in what is left. All

@@ -1635,8 +1635,9 @@ type VerifyApiKeyRequest struct {
 	// The end client's address as the caller saw it.
 	Ip string `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"`
 	// What this call costs of the key's rate limit and of its quota, 0 to
-	// 1,000,000 and not above either of them as a whole; unset means 1.
-	// 0 checks everything and spends nothing.
+	// 1,000,000 and not above either of them as a whole (in a batch, one that is
+	// above is refused instead of the request); unset means 1. 0 checks everything
+	// and spends nothing.
 	Cost          *int32 `protobuf:"varint,4,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1713,7 +1714,7 @@ type VerifyApiKeyResponse struct {
 	// True when the secret is the one before the last rotation.
 	PreviousSecret bool `protobuf:"varint,5,opt,name=previous_secret,json=previousSecret,proto3" json:"previous_secret,omitempty"`
 	// How long to wait after rate_limited, and after quota_exceeded where the quota
-	// is refilled, in whole seconds, at least 1.
+	// is refilled, in whole seconds, at least 1. Unset where no waiting helps.
 	RetryAfterSeconds *int32 `protobuf:"varint,6,opt,name=retry_after_seconds,json=retryAfterSeconds,proto3,oneof" json:"retry_after_seconds,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

@@ -67,8 +67,13 @@ type ApiKeysServiceClient interface {
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(ctx context.Context, in *GetApiKeysAnalyticsRequest, opts ...grpc.CallOption) (*GetApiKeysAnalyticsResponse, error)
-	// Judges up to 1,000 secrets, each as VerifyApiKey does, one after the other. A
-	// fault in one of the requests refuses all of them before anything is spent.
+	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
+	// that a cost which the key's limits can never meet is an answer of its own:
+	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
+	// one of the requests refuses all of them before anything is spent. What quotas have
+	// to give is reserved before the first is judged, so that storage that fails
+	// fails the call before anything is spent; in the rare case that others spend
+	// those units first, it can fail half-way.
 	BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error)
@@ -227,8 +232,13 @@ type ApiKeysServiceServer interface {
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error)
-	// Judges up to 1,000 secrets, each as VerifyApiKey does, one after the other. A
-	// fault in one of the requests refuses all of them before anything is spent.
+	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
+	// that a cost which the key's limits can never meet is an answer of its own:
+	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
+	// one of the requests refuses all of them before anything is spent. What quotas have
+	// to give is reserved before the first is judged, so that storage that fails
+	// fails the call before anything is spent; in the rare case that others spend
+	// those units first, it can fail half-way.
 	BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error)
