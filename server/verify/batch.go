@@ -8,6 +8,11 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
+// maxFound bounds the keys that one batch may tell of, in bytes of their messages:
+// clients of gRPC take answers of 4 MiB unless they are set otherwise, and one that
+// a client does not take has been spent all the same.
+const maxFound = 3 << 20
+
 // maxLooks is how often a batch looks for keys that change while it waits for
 // storage. After that it looks each of them up when it is its turn.
 const maxLooks = 4
@@ -18,8 +23,9 @@ const maxLooks = 4
 // judged: a change of a key that was answered by then is seen.
 //
 // A cost that a key's limits can never meet is no error here but a refusal: who
-// asks about many keys cannot know the limits of all. Other faults of a request
-// are an error before anything is spent. After that only storage can fail a batch half-way, and only if it has to
+// asks about many keys cannot know the limits of all. Other faults of a request,
+// and keys that are too large for one answer, are an error before anything is
+// spent. After that only storage can fail a batch half-way, and only if it has to
 // be asked again for units that others have spent meanwhile.
 func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apikey.Verification, error) {
 	b := &batch{Verifier: v, requests: requests, unspent: make(map[string]int64)}
@@ -38,7 +44,7 @@ func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apike
 }
 
 // batch is a call of VerifyBatch. Its phases are: check the requests, find the
-// keys, reserve units and judge.
+// keys, bound the answer, reserve units and judge.
 type batch struct {
 	*Verifier
 	requests []Request
@@ -73,6 +79,9 @@ func (b *batch) prepare(ctx context.Context) error {
 		if now := b.cache.generation(); now != found {
 			found = now
 			if err := b.findAll(ctx); err != nil {
+				return err
+			}
+			if err := b.bound(); err != nil {
 				return err
 			}
 		}
@@ -110,6 +119,24 @@ func (b *batch) findAll(ctx context.Context) error {
 	}
 	for n, i := range missed {
 		b.entries[i] = loaded[n]
+	}
+	return nil
+}
+
+// bound refuses a batch that finds more than one answer should tell of.
+func (b *batch) bound() error {
+	now := b.now()
+	size := 0
+	for i, e := range b.entries {
+		if e == nil {
+			continue
+		}
+		if result, _ := b.find(e, &b.requests[i], now); result.Code == "" {
+			size += e.key.MessageSize()
+		}
+	}
+	if size > maxFound {
+		return apikey.InvalidField("keys", "would have an answer of more than %d MiB; ask about fewer keys at once", maxFound>>20)
 	}
 	return nil
 }

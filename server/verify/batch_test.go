@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -113,6 +114,28 @@ func TestBatchCostOutOfReach(t *testing.T) {
 	}
 	if l, q := got[3].Limit, got[3].Quota; l.Remaining != 10 || q.Remaining != 5 {
 		t.Errorf("a refusal tells %+v, %+v", l, q)
+	}
+}
+
+// What the keys of a batch take in an answer is bounded before anything is spent;
+// what the caller is not told of does not count.
+func TestBatchAnswerIsBounded(t *testing.T) {
+	r := newQuotaRig(t)
+	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
+	k.Metadata = map[string]string{"a": strings.Repeat("x", 8<<10)}
+	r.keys.put(k)
+	most := maxFound / k.MessageSize()
+	_, err := r.VerifyBatch(t.Context(), times(most+1, secret, 1))
+	wantFields(t, err, "keys")
+	foreign := times(1000, secret, 1)
+	for i := range foreign {
+		foreign[i].Organization = "org_b"
+	}
+	if n := valid(r.batch(t, append(foreign[most:], times(most, secret, 1)...)...)); n != most {
+		t.Errorf("%d valid of %d", n, most)
+	}
+	if got := r.spend(t, secret, 1000, 1); got != 1000-most {
+		t.Errorf("%d of 1000 are left after %d", got, most)
 	}
 }
 

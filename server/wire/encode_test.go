@@ -36,6 +36,9 @@ func TestAppendVerification(t *testing.T) {
 		if size := proto.Size(want); len(encoded)-len("before") != size {
 			t.Errorf("%d bytes, protobuf takes %d", len(encoded)-len("before"), size)
 		}
+		if size := proto.Size(want); v.Key != nil && size > v.Key.MessageSize() {
+			t.Errorf("%d bytes, estimated at most %d", size, v.Key.MessageSize())
+		}
 		noteFields(want.ProtoReflect(), seen)
 	})
 	wantFields(t, (&apikeysv1.VerifyApiKeyResponse{}).ProtoReflect().Descriptor(), seen)

@@ -70,7 +70,9 @@ type ApiKeysServiceClient interface {
 	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
-	// one of the requests refuses all of them before anything is spent. What quotas have
+	// one of the requests refuses all of them before anything is spent. So do found
+	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
+	// bytes each and their texts: ask about fewer keys at once then. What quotas have
 	// to give is reserved before the first is judged, so that storage that fails
 	// fails the call before anything is spent; in the rare case that others spend
 	// those units first, it can fail half-way.
@@ -235,7 +237,9 @@ type ApiKeysServiceServer interface {
 	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
-	// one of the requests refuses all of them before anything is spent. What quotas have
+	// one of the requests refuses all of them before anything is spent. So do found
+	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
+	// bytes each and their texts: ask about fewer keys at once then. What quotas have
 	// to give is reserved before the first is judged, so that storage that fails
 	// fails the call before anything is spent; in the rare case that others spend
 	// those units first, it can fail half-way.
