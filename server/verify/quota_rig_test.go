@@ -19,6 +19,8 @@ type fakeQuotas struct {
 	onAsk  func() // called at the start of each
 	// onGrant, where it is set, is called with the units of each grant.
 	onGrant func(units int64)
+	// onReturn, where it is set, is called before a return is stored.
+	onReturn func()
 }
 
 var _ Quotas = (*fakeQuotas)(nil)
@@ -55,6 +57,12 @@ func (f *fakeQuotas) ReserveQuota(_ context.Context, asks []apikey.QuotaAsk, now
 }
 
 func (f *fakeQuotas) ReturnQuota(_ context.Context, returns []apikey.QuotaReturn) error {
+	f.mu.Lock()
+	hook := f.onReturn
+	f.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken != nil {

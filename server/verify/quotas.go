@@ -53,8 +53,10 @@ type quotas struct {
 	// wait for the end of it.
 	closed map[string]int
 
-	// returns is held from taking units out of a budget until they are stored, so
-	// that who recalls a quota finds all of it there.
+	// returns is held from taking units out of a budget until they are stored, and
+	// from asking for units until they are in their budgets. So who recalls a quota
+	// finds all of it stored, and no answer speaks of what is left without the units
+	// that are just on their way back.
 	returns sync.Mutex
 }
 
@@ -100,29 +102,36 @@ func (q *quotas) answer() {
 		if asks == nil {
 			return
 		}
-		requests := make([]apikey.QuotaAsk, len(asks))
-		for i, a := range asks {
-			requests[i] = apikey.QuotaAsk{KeyID: a.state.id, Quota: a.quota, Want: a.asked}
-		}
-		now := q.now()
-		ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
-		grants, err := q.store.ReserveQuota(ctx, requests, now)
-		cancel()
-		if err == nil && len(grants) != len(asks) {
-			err = errors.New("not every ask was answered")
-		}
-		if err != nil {
-			grants = make([]apikey.QuotaGrant, len(asks))
-		}
-		var unclaimed []apikey.QuotaReturn
-		for i, a := range asks {
-			unclaimed = q.land(a, grants[i], now, err, unclaimed)
-		}
-		q.giveBack(unclaimed)
+		q.grant(asks)
 		for _, a := range asks {
 			close(a.done)
 		}
 	}
+}
+
+// grant asks storage for the units of asks and gives them to the states.
+func (q *quotas) grant(asks []*reservation) {
+	q.returns.Lock()
+	defer q.returns.Unlock()
+	requests := make([]apikey.QuotaAsk, len(asks))
+	for i, a := range asks {
+		requests[i] = apikey.QuotaAsk{KeyID: a.state.id, Quota: a.quota, Want: a.asked}
+	}
+	now := q.now()
+	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
+	defer cancel()
+	grants, err := q.store.ReserveQuota(ctx, requests, now)
+	if err == nil && len(grants) != len(asks) {
+		err = errors.New("not every ask was answered")
+	}
+	if err != nil {
+		grants = make([]apikey.QuotaGrant, len(asks))
+	}
+	var unclaimed []apikey.QuotaReturn
+	for i, a := range asks {
+		unclaimed = q.land(a, grants[i], now, err, unclaimed)
+	}
+	q.giveBack(unclaimed)
 }
 
 // takeOff returns the asks to answer next; nil where there are none, and then the
@@ -166,8 +175,9 @@ func (q *quotas) land(a *reservation, g apikey.QuotaGrant, now time.Time, err er
 	return returns
 }
 
-// wait waits for a claim and reports whether the entry of the call is stale. A
-// call that gives up leaves nothing reserved.
+// wait waits for a claim and reports whether the entry of the call is stale. Of a
+// call that gives up no more stays reserved than the block that a server holds
+// anyway.
 func (q *quotas) wait(ctx context.Context, c claim) (stale bool, err error) {
 	select {
 	case <-c.done:

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,34 @@ func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
 	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 900_000}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
 		t.Errorf("%s, %+v", got.Code, got.Quota)
 	}
+}
+
+// Units on their way back are missed by nobody: a call that comes meanwhile waits
+// until they are stored, rather than being told that there are none.
+func TestUnitsOnTheirWayBack(t *testing.T) {
+	r := newQuotaRig(t)
+	k, secret := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
+	wantCode(t, r.Verifier, Request{Secret: secret}, apikey.CodeValid)
+	k.Quota.Remaining = 40
+	r.quotas.byID[k.ID] = k.Quota
+	var meanwhile sync.WaitGroup
+	r.quotas.onReturn = sync.OnceFunc(func() {
+		asked := r.quotas.count()
+		meanwhile.Go(func() { wantCode(t, r.Verifier, Request{Secret: secret, Cost: 10}, apikey.CodeValid) })
+		for range 10_000 { // for long enough that it would have asked
+			runtime.Gosched()
+		}
+		if r.quotas.count() > asked {
+			t.Error("storage was asked what is left before it had all of it")
+		}
+	})
+	// It takes all that is left, which is not enough, and gives it back.
+	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 61}, apikey.CodeQuotaExceeded)
+	meanwhile.Wait()
+	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 30}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
+		t.Errorf("%s, %+v", got.Code, got.Quota)
+	}
+	r.wantStored(t, k.ID, 0)
 }
 
 // Calls that give up leave nothing reserved, whether their units were on the way
