@@ -14,7 +14,7 @@ import (
 const maxFound = 3 << 20
 
 // maxLooks is how often a batch looks for keys that change while it waits for
-// storage. After that it looks each of them up when it is its turn.
+// storage. After that it looks again at each of them when it is its turn.
 const maxLooks = 4
 
 // VerifyBatch judges secrets one after the other, as [Verifier.Verify] does, and
@@ -26,7 +26,8 @@ const maxLooks = 4
 // asks about many keys cannot know the limits of all. Other faults of a request,
 // and keys that are too large for one answer, are an error before anything is
 // spent. After that only storage can fail a batch half-way, and only if it has to
-// be asked again for units that others have spent meanwhile.
+// be asked again: for a key that is being changed, or for units that others have
+// spent meanwhile.
 func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apikey.Verification, error) {
 	b := &batch{Verifier: v, requests: requests, unspent: make(map[string]int64)}
 	if err := b.check(); err != nil {
@@ -52,7 +53,7 @@ type batch struct {
 	// stale says that a key may have changed since entries were found.
 	stale bool
 	// unspent is what was reserved for the batch, by the id of the key, less what it
-	// has spent of it.
+	// has spent: of these units or of others, since one is as good as another.
 	unspent map[string]int64
 }
 
@@ -210,7 +211,7 @@ func (b *batch) reserve(ctx context.Context) (waited bool, err error) {
 	for id, c := range claims {
 		switch err := b.await(waiting, plans[id].entry, c); {
 		case err == nil:
-			b.unspent[id] = max(b.unspent[id], plans[id].units)
+			b.unspent[id] += c.units
 		case failed == nil:
 			failed = err
 			cancel()
@@ -226,7 +227,9 @@ func (b *batch) judge(ctx context.Context) ([]apikey.Verification, error) {
 		r := b.requests[i]
 		r.batched = true
 		var err error
-		if b.stale {
+		if b.stale && e != nil {
+			// Of a secret that nobody had there is nothing in memory, and it would have to
+			// be read once more; whoever has it now has it since the batch began.
 			if e, err = b.lookUp(ctx, r.Secret); err != nil {
 				return nil, err
 			}

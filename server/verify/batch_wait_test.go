@@ -50,6 +50,27 @@ func TestBatchSeesChanges(t *testing.T) {
 	}
 }
 
+// Where others' keys change all the time, a batch reads nothing more once it has
+// begun to spend: not even secrets that nobody has.
+func TestBatchOnABusyServer(t *testing.T) {
+	r := newQuotaRig(t)
+	_, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
+	other, _ := r.keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
+	wantCode(t, r.Verifier, Request{Secret: metered, Cost: 50}, apikey.CodeValid)
+	looks := 0
+	r.keys.onRead = func(context.Context) error {
+		if looks++; looks > maxLooks {
+			return errBroken
+		}
+		r.keys.change(r.Verifier, other)
+		return nil
+	}
+	got := r.batch(t, Request{Secret: metered, Cost: 10}, Request{Secret: newSecret(t), Cost: 1})
+	if looks != maxLooks || got[0].Code != apikey.CodeValid || got[1].Code != apikey.CodeNotFound {
+		t.Errorf("%d looks: %s, %s", looks, got[0].Code, got[1].Code)
+	}
+}
+
 // A limit that is lowered while the batch waits fails nothing of it.
 func TestBatchLimitIsLowered(t *testing.T) {
 	r := newQuotaRig(t)

@@ -74,8 +74,9 @@ type ApiKeysServiceClient interface {
 	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
 	// bytes each and their texts: ask about fewer keys at once then. What quotas have
 	// to give is reserved before the first is judged, so that storage that fails
-	// fails the call before anything is spent; in the rare case that others spend
-	// those units first, it can fail half-way.
+	// fails the call before anything is spent. It can fail half-way only where it has
+	// to be asked again: for a key that is being changed, or for units that others
+	// spend first.
 	BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error)
@@ -241,8 +242,9 @@ type ApiKeysServiceServer interface {
 	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
 	// bytes each and their texts: ask about fewer keys at once then. What quotas have
 	// to give is reserved before the first is judged, so that storage that fails
-	// fails the call before anything is spent; in the rare case that others spend
-	// those units first, it can fail half-way.
+	// fails the call before anything is spent. It can fail half-way only where it has
+	// to be asked again: for a key that is being changed, or for units that others
+	// spend first.
 	BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error)
 	// Judges a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error)
