@@ -95,7 +95,9 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 func (s *Server) assemble(ctx context.Context, root Token) error {
 	c := s.config
 	var err error
-	s.verifier, err = verify.New(verify.Config{Keys: s.db.store, Quotas: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
+	s.verifier, err = verify.New(verify.Config{
+		Keys: s.db.store, Quotas: s.db.store, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now, Logger: c.Logger,
+	})
 	if err != nil {
 		return err
 	}

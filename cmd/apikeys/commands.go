@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -32,9 +33,12 @@ func (c *serveCommand) Run(ctx context.Context, sources *sources, out streams) e
 	}
 	// The garbage collector runs when as much again was allocated as is alive, which
 	// for a server with few keys in memory is many times a second. These bytes count
-	// as alive and are never touched, so the system gives no memory for them.
-	ballast := make([]byte, gcBallast)
-	defer runtime.KeepAlive(ballast)
+	// as alive and are never touched, so the system gives no memory for them. They
+	// count against a limit of memory too, so where there is one there are none.
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		ballast := make([]byte, gcBallast)
+		defer runtime.KeepAlive(ballast)
+	}
 	return s.Run(ctx)
 }
 

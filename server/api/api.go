@@ -110,7 +110,7 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 // RegisterRemote registers the services with a server that listens, whose codec
 // must be [Codec].
 func (a *API) RegisterRemote(r grpc.ServiceRegistrar) {
-	a.register(r, encodedVerification())
+	a.register(r, a.keys.encodedVerification())
 }
 
 func (a *API) register(r grpc.ServiceRegistrar, keys *grpc.ServiceDesc) {

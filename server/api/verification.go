@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -23,12 +24,12 @@ func (s *apiKeys) VerifyApiKey(ctx context.Context, req *apikeysv1.VerifyApiKeyR
 
 // encodedVerification returns the service of keys with its VerifyApiKey answered
 // in bytes: this is the call that every request of every customer waits for.
-func encodedVerification() *grpc.ServiceDesc {
+func (s *apiKeys) encodedVerification() *grpc.ServiceDesc {
 	desc := apikeysv1.ApiKeysService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
 	for i := range desc.Methods {
 		if m := &desc.Methods[i]; m.MethodName == "VerifyApiKey" {
-			m.Handler = verifyEncoded
+			m.Handler = s.verifyEncoded
 		}
 	}
 	return &desc
@@ -36,14 +37,17 @@ func encodedVerification() *grpc.ServiceDesc {
 
 // verifyEncoded is what protoc-gen-go-grpc generates for VerifyApiKey, but for the
 // form of the answer.
-func verifyEncoded(service any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // The signature is grpc's.
+func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // The signature is grpc's.
 	in := new(apikeysv1.VerifyApiKeyRequest)
 	if err := decode(in); err != nil {
 		return nil, err
 	}
-	s, _ := service.(*apiKeys)
-	info := &grpc.UnaryServerInfo{Server: service, FullMethod: apikeysv1.ApiKeysService_VerifyApiKey_FullMethodName}
-	return intercept(ctx, in, info, func(ctx context.Context, _ any) (any, error) {
+	info := &grpc.UnaryServerInfo{Server: s, FullMethod: apikeysv1.ApiKeysService_VerifyApiKey_FullMethodName}
+	return intercept(ctx, in, info, func(ctx context.Context, req any) (any, error) {
+		in, ok := req.(*apikeysv1.VerifyApiKeyRequest)
+		if !ok {
+			return nil, fmt.Errorf("verify: a request of %T", req)
+		}
 		v, err := s.verifier.Verify(ctx, question(ctx, in))
 		if err != nil {
 			return nil, err

@@ -32,9 +32,9 @@ type loads struct {
 // of another number repeats its last hash up to the next of them.
 var loadSizes = [...]int{1, 2, 4, 16, 64, 256}
 
-// loadsTogether is how many connections loads have. Verification runs as many
-// loads at a time, so that none of them waits for a connection.
-const loadsTogether = 2
+// LoadsTogether is how many connections loads have: as many calls of KeysBySecret
+// as that run at a time without waiting for each other.
+const LoadsTogether = 2
 
 func newLoads(driver dialect.Driver) *loads {
 	l := &loads{driver: driver}

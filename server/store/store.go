@@ -123,7 +123,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.readerDB)))
 	// Loads do not stand in the queue for the readers, where a few slow lists would
 	// hold up every verification of a key that is not in memory.
-	loadsDB, err := openSQLite(path, loadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
+	loadsDB, err := openSQLite(path, LoadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
 	if err != nil {
 		return nil, errors.Join(err, s.readerDB.Close(), s.writerDB.Close())
 	}

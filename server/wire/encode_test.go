@@ -119,8 +119,12 @@ func drawStoredKey(t *rapid.T) apikey.Key {
 		Version:           rapid.Int64Range(1, 1<<62).Draw(t, "version"),
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "addresses") {
-		address := netip.AddrFrom4([4]byte{10, byte(i), 0, 0})
-		k.IPAllowList = append(k.IPAllowList, netip.PrefixFrom(address, rapid.IntRange(16, 32).Draw(t, fmt.Sprint("bits ", i))))
+		name := fmt.Sprint("address ", i)
+		address := netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, name)))
+		if rapid.Bool().Draw(t, name+" is IPv6") {
+			address = netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, name)))
+		}
+		k.IPAllowList = append(k.IPAllowList, netip.PrefixFrom(address, rapid.IntRange(0, address.BitLen()).Draw(t, name+" bits")))
 	}
 	if rapid.Bool().Draw(t, "limited") {
 		k.RateLimit = apikey.RateLimit{
