@@ -237,7 +237,7 @@ func columnsOf(b *testing.B, db *sql.DB) (names string) {
 func BenchmarkVerifyUnderRevokes(b *testing.B) {
 	const (
 		long     = 20 * turn
-		revokers = 8
+		revokers = 24
 	)
 	s := newStand(b, 10_000, 10_000)
 	run := func() time.Duration { return together(b, callers, long, func(i int) { s.valid(b, i) }) }

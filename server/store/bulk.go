@@ -20,7 +20,7 @@ type bulk struct {
 
 // bulkSizes are how many rows one statement has, the most first: few sizes, so
 // that their texts repeat and the driver finds them prepared.
-var bulkSizes = [...]int{512, 64, 8, 1}
+var bulkSizes = [...]int{400, 50, 5, 1}
 
 // run calls do with the text and the arguments of statements that have all rows
 // of args among them, in order.

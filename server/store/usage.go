@@ -13,7 +13,7 @@ import (
 
 // usageChunk is how many counters one transaction of a flush writes: a few
 // milliseconds' worth, so that changes never wait long behind a flush.
-const usageChunk = 512
+const usageChunk = 400
 
 // AddUsage adds to the counters of keys: each count, of which a key has one, to
 // the key's total, the later of both times as its last use, and its outcomes to
