@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 	}
+	if os.Getenv(runFloor) != "" {
+		fmt.Fprintln(os.Stderr, "serve the floor:", serveFloor())
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -48,7 +52,7 @@ type process struct {
 var doors = regexp.MustCompile(`rest=(\S+) grpc=(\S+)`)
 
 // startProcess starts the program on dir and waits until it serves.
-func startProcess(t *testing.T, dir string) *process {
+func startProcess(t testing.TB, dir string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--data-dir", dir, "--rest-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), runMain+"=1", "APIKEYS_ROOT_TOKEN="+crashToken)
@@ -86,7 +90,7 @@ func startProcess(t *testing.T, dir string) *process {
 }
 
 // kill ends the process as a power cut would.
-func (p *process) kill(t *testing.T) {
+func (p *process) kill(t testing.TB) {
 	t.Helper()
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Errorf("kill: %v", err)
