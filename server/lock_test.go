@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -102,5 +103,49 @@ func TestLockInAMissingDirectory(t *testing.T) {
 	_, err := lockDatabase(filepath.Join(t.TempDir(), "none", "apikeys.db"))
 	if err == nil || !strings.HasPrefix(err.Error(), "lock the database: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The number of the process is written into the lock file, so a file of that name
+// that somebody else has put there must not lead to another one.
+func TestLockFileThatLeadsElsewhere(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name string
+		make func(target, lock string) error
+		want string
+	}{
+		{"a symbolic link", os.Symlink, "is a symbolic link; remove it"},
+		{"a symbolic link to nothing", func(target, lock string) error { return os.Symlink(target+"-missing", lock) }, "is a symbolic link; remove it"},
+		{"a hard link", os.Link, "is also a file of another name (a hard link); remove it"},
+		{"a directory", func(_, lock string) error { return os.Mkdir(lock, 0o700) }, "is a directory"},
+		{"a pipe", func(_, lock string) error { return syscall.Mkfifo(lock, 0o600) }, "is not a regular file; remove it"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			target, path := filepath.Join(dir, "target"), filepath.Join(dir, "apikeys.db")
+			if err := os.WriteFile(target, []byte("kept"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.make(target, path+".lock"); err != nil {
+				t.Fatal(err)
+			}
+			lock, err := lockDatabase(path)
+			if err == nil {
+				lock.release()
+				t.Fatal("it was locked")
+			}
+			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+			if text, err := os.ReadFile(target); err != nil || string(text) != "kept" {
+				t.Errorf("the target holds %q, %v", text, err)
+			}
+			if _, err := os.Stat(target + "-missing"); err == nil {
+				t.Error("the missing target was made")
+			}
+		})
 	}
 }

@@ -53,7 +53,7 @@ func onTheWay(st *status.Status) string {
 	case strings.Contains(text, "error reading server preface"):
 		text += "; is this the gRPC port, and does it want TLS?"
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
-		text += "; the server is not reached with TLS"
+		text += "; the server speaks no TLS: write grpc://host:port to reach it without, if the token may be read on its way"
 	case st.Code() == codes.Unimplemented:
 		text += "; is this the gRPC port of the server?"
 	}

@@ -27,11 +27,11 @@ import (
 // are the same as flags, in the environment and in a profile.
 type clientSettings struct {
 	Profile      string       `group:"connection" placeholder:"NAME" help:"The connection profile; its settings stand behind flags and environment. Default: the one called default, if there is one."`
-	Server       string       `group:"connection" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL; grpcs:// and https:// mean TLS."`
+	Server       string       `group:"connection" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL. TLS is used unless the host is this machine (loopback) or the URL begins with grpc://."`
 	Token        server.Token `group:"connection" placeholder:"TOKEN" help:"A root token or an API key. As a flag every user of this machine can read it: better use the others."`
 	TokenFile    string       `group:"connection" type:"path" placeholder:"FILE" help:"A file that holds the token."`
 	Organization string       `group:"connection" placeholder:"ID" help:"The organization to act in, or * for all. For root tokens."`
-	TLS          bool         `name:"tls" group:"connection" help:"Connect with TLS, whatever the address says."`
+	TLS          bool         `name:"tls" group:"connection" help:"Connect with TLS to a server on loopback too."`
 	CAFile       string       `name:"ca-file" group:"connection" type:"path" placeholder:"FILE" help:"PEM file of the authorities that may vouch for the server, in place of the system's."`
 }
 
@@ -121,16 +121,16 @@ var schemes = map[string]struct {
 }
 
 // parseServer returns the host:port of a server and whether it is reached with
-// TLS. A port that is left out is the usual one.
+// TLS, which secure asks for. The token travels with every call, so TLS is left
+// out only where nobody else can listen, on loopback, or where the URL says
+// grpc://. A port that is left out is the usual one.
 func parseServer(text string, secure bool) (address string, _ bool, err error) {
 	const want = "must be host:port or a URL such as grpcs://keys.example.com, not %q"
-	host, port := text, schemes["grpc"].port
-	if secure {
-		port = schemes["grpcs"].port
-	}
+	host, port, written := text, "", ""
 	if strings.Contains(text, "://") {
 		u, err := url.Parse(text)
-		scheme, known := schemes[strings.ToLower(strings.Split(text, "://")[0])]
+		written = strings.ToLower(strings.Split(text, "://")[0])
+		scheme, known := schemes[written]
 		switch {
 		case err == nil && u.User != nil:
 			return "", false, errors.New("must not hold a credential; that is what token and token_file are for")
@@ -146,10 +146,32 @@ func parseServer(text string, secure bool) (address string, _ bool, err error) {
 	} else if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		host = ip.String()
 	}
+	local := isLoopback(host)
+	switch {
+	case written == "":
+		secure = secure || !local
+	case written == "http" && !local:
+		return "", false, fmt.Errorf("%q would send the token unencrypted; use grpcs://, or grpc:// if it may be read on its way", text)
+	}
+	if port == "" {
+		port = schemes["grpc"].port
+		if secure {
+			port = schemes["grpcs"].port
+		}
+	}
 	if host == "" || strings.ContainsAny(host, "/@[] ") || strings.Contains(host, ":") && !isIP(host) || !isPort(port) {
 		return "", false, fmt.Errorf(want, text)
 	}
 	return net.JoinHostPort(host, port), secure, nil
+}
+
+// isLoopback reports whether a host is this machine, as every resolver must take
+// it (RFC 6761). Any other name can stand for another machine.
+func isLoopback(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
 func isIP(text string) bool {

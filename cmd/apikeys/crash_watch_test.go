@@ -54,8 +54,9 @@ func TestWatchThroughKills(t *testing.T) {
 			return s.calls >= round*calls && len(s.met)+s.failed >= prompt || s.writing == 0
 		})
 		if round > kills {
-			s.change(func() { s.over = true })
+			s.change(func() { s.stopped = true })
 			written()
+			s.change(func() { s.over = true })
 			break
 		}
 		p.kill(t)
@@ -122,7 +123,8 @@ type site struct {
 	failed  int                // followers that gave up
 	writing int                // writers of the process
 	calls   int                // of the writers, answered
-	over    bool               // nothing changes any more
+	stopped bool               // the writers make no further call; those under way may still change something
+	over    bool               // the writers have ended, so nothing changes any more
 }
 
 // change makes a change that others may wait for.
@@ -188,11 +190,11 @@ func (s *site) write(ctx context.Context, p *process, rotated string, known map[
 	for i := range writers {
 		all.Go(func() {
 			own := make(map[string]*answered)
-			for over := false; !over && writeOne(as(ctx, crashOrganizations[i%3]), p.keys, own); {
+			for stopped := false; !stopped && writeOne(as(ctx, crashOrganizations[i%3]), p.keys, own); {
 				if i == 0 { // What comes of this is in the log; that the server is gone shows soon enough.
 					_, _ = p.keys.RotateApiKey(as(ctx, crashOrganizations[0]), &apikeysv1.RotateApiKeyRequest{Id: rotated})
 				}
-				s.change(func() { s.calls++; over = s.over })
+				s.change(func() { s.calls++; stopped = s.stopped })
 			}
 			s.change(func() {
 				s.writing--
