@@ -28,25 +28,22 @@ import (
 // packages is where .ci/receivers/run installs the npm packages.
 const packages = "../.ci/receivers/node_modules"
 
-// TestReceivers is what .ci/receivers/run runs. Each receiver that the README
-// shows verifies what a server really delivers, and refuses what was tampered
-// with; and what the README says arrives is what arrives.
+// TestReceivers is what .ci/receivers/run runs. Each receiver of docs/receivers
+// verifies what a server really delivers, and refuses what was tampered with; and
+// what docs/webhooks.md says arrives is what arrives.
 func TestReceivers(t *testing.T) {
-	path := os.Getenv("RECEIVERS_README")
-	if path == "" {
+	if os.Getenv("RECEIVERS") == "" {
 		t.Skip("it needs npm packages: bash .ci/receivers/run")
 	}
-	shown := readFences(t, path)
+	shown := readShown(t, "../docs/webhooks.md")
 	s := servertest.Start(t)
 	h := &hooks{s: s, rpc: apikeysv1.NewWebhooksServiceClient(s.Conn)}
 
 	t.Run("what arrives", func(t *testing.T) { testArrivals(t, h, shown) })
 
 	dir := t.TempDir()
-	for name, text := range shown.files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.CopyFS(dir, os.DirFS("../docs/receivers")); err != nil {
+		t.Fatal(err)
 	}
 	svix, err := os.ReadFile("../.ci/receivers/receive-svix.mjs")
 	if err != nil {
@@ -67,7 +64,7 @@ func TestReceivers(t *testing.T) {
 		program string
 		pkg     string // the npm package that it imports
 	}{
-		{"receive.go", "go", ""},
+		{"go", "go", ""},
 		{"receive.mjs", "node", "standardwebhooks"},
 		{"receive-crypto.mjs", "node", ""},
 		{"receive-svix.mjs", "node", "svix"},
@@ -76,7 +73,7 @@ func TestReceivers(t *testing.T) {
 		t.Run(r.file, func(t *testing.T) {
 			path := filepath.Join(dir, r.file)
 			if _, err := os.Stat(path); err != nil {
-				t.Fatalf("the README has no such receiver: %v", err)
+				t.Fatalf("there is no such receiver: %v", err)
 			}
 			if _, err := exec.LookPath(r.program); err != nil {
 				t.Skipf("%s is not installed", r.program)
@@ -86,8 +83,8 @@ func TestReceivers(t *testing.T) {
 			}
 			command := []string{r.program, path}
 			if r.program == "go" {
-				command = []string{filepath.Join(dir, "receive")}
-				build := exec.CommandContext(t.Context(), "go", "build", "-o", command[0], path)
+				command = []string{filepath.Join(dir, "receiver")}
+				build := exec.CommandContext(t.Context(), "go", "build", "-o", command[0], "../docs/receivers/go")
 				if out, err := build.CombinedOutput(); err != nil {
 					t.Fatalf("build it: %v\n%s", err, out)
 				}
@@ -249,8 +246,8 @@ func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
 	}
 }
 
-// testArrivals compares what arrives with what the README says arrives.
-func testArrivals(t *testing.T, h *hooks, shown fences) {
+// testArrivals compares what arrives with what docs/webhooks.md says arrives.
+func testArrivals(t *testing.T, h *hooks, shown map[string]string) {
 	url, arrived := capture(t)
 	for number, name := range apikeysv1.WebhookFormat_name {
 		if number == 0 {
@@ -263,12 +260,12 @@ func testArrivals(t *testing.T, h *hooks, shown fences) {
 		}
 		got := <-arrived
 		h.remove(t, hook.GetId())
-		matchShown(t, name, shown.arrives[name], string(got.body))
+		matchShown(t, name, shown[name], string(got.body))
 		if name != "classic" {
 			continue
 		}
 		var lines []string
-		for line := range strings.Lines(shown.arrives["headers"]) {
+		for line := range strings.Lines(shown["headers"]) {
 			if name, _, ok := strings.Cut(line, ": "); ok && name != "Host" && name != "Content-Length" {
 				lines = append(lines, strings.TrimSpace(line))
 			}
@@ -298,7 +295,7 @@ var differing = []struct {
 	{regexp.MustCompile(`\s+`), ""},
 }
 
-// matchShown compares a text with what the README shows of it, where … stands for
+// matchShown compares a text with what the page shows of it, where … stands for
 // anything and white space for nothing.
 func matchShown(t *testing.T, what, shown, got string) {
 	t.Helper()
@@ -307,30 +304,24 @@ func matchShown(t *testing.T, what, shown, got string) {
 	}
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(shown), "…", ".*") + "$"
 	if shown == "" || !regexp.MustCompile(pattern).MatchString(got) {
-		t.Errorf("%s: the README shows\n%s\nand there arrives\n%s", what, shown, got)
+		t.Errorf("%s: the page shows\n%s\nand there arrives\n%s", what, shown, got)
 	}
 }
 
-// fences are those of the README that follow one of these markers:
-// <!-- file NAME -->, a file; <!-- arrives NAME -->, a part of a delivery.
-type fences struct{ files, arrives map[string]string }
-
-func readFences(t *testing.T, path string) fences {
+// readShown returns the fences of a page that follow <!-- arrives NAME -->, each a
+// part of a delivery, by their names.
+func readShown(t *testing.T, path string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := fences{map[string]string{}, map[string]string{}}
-	marked := regexp.MustCompile("(?sm)^<!-- (file|arrives) (\\S+) -->\n```[a-z]*\n(.*?)^```$")
+	shown := map[string]string{}
+	marked := regexp.MustCompile("(?sm)^<!-- arrives (\\S+) -->\n```[a-z]*\n(.*?)^```$")
 	for _, m := range marked.FindAllStringSubmatch(string(text), -1) {
-		if m[1] == "file" {
-			f.files[m[2]] = m[3]
-		} else {
-			f.arrives[m[2]] = m[3]
-		}
+		shown[m[1]] = m[2]
 	}
-	return f
+	return shown
 }
 
 // hooks are the webhooks of a server, as an operator calls them.

@@ -43,7 +43,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Every setting appears in the help and in the README, under all its names, so
+// Every setting appears in the help and in docs/settings.md, under all its names, so
 // that nobody has to read the code for it.
 func TestEverySettingIsDocumented(t *testing.T) {
 	var help bytes.Buffer
@@ -51,7 +51,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	if err := run(t.Context(), []string{"help", "serve"}, nil, out); err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		}
 		for _, name := range names {
 			if !strings.Contains(string(readme), "`"+name+"`") {
-				t.Errorf("README.md lacks %s", name)
+				t.Errorf("docs/settings.md lacks %s", name)
 			}
 		}
 	}
