@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
@@ -46,7 +48,7 @@ func BenchmarkDeliveries(b *testing.B) {
 			makeWebhook(b, s, fmt.Sprint(receiver, "/", i))
 		}
 		makeKeys(b, s, each)
-		worker := webhook.NewWorker(webhook.WorkerConfig{Queue: s, Client: loopbackClient()})
+		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient()})
 		received.Store(0)
 		all = make(chan struct{})
 		b.StartTimer()
@@ -100,7 +102,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 			}
 		}
 		makeWebhook(b, s, receiver+"/healthy")
-		worker := webhook.NewWorker(webhook.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
+		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
 		s.OnCommit(func(c store.Commit) { worker.Wake(c.Due) })
 		runWorker(b, worker)
 		return func() time.Duration {
@@ -143,8 +145,8 @@ func bareReceiver(tb testing.TB, receive http.HandlerFunc) string {
 
 var loopback = webhook.Guard{Loopback: true}
 
-func loopbackClient() *webhook.Client {
-	return webhook.NewClient(webhook.ClientConfig{Guard: loopback})
+func loopbackClient() *deliver.Client {
+	return deliver.NewClient(deliver.ClientConfig{Guard: loopback})
 }
 
 // openStore opens a new database, without a server.
@@ -168,7 +170,7 @@ func openStore(tb testing.TB) *store.Store {
 
 func makeWebhook(tb testing.TB, s *store.Store, url string) webhook.Webhook {
 	tb.Helper()
-	secret, err := webhook.NewSecret(nil)
+	secret, err := hooks.NewSecret(nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -213,7 +215,7 @@ func makeKeys(tb testing.TB, s *store.Store, n int) {
 }
 
 // runWorker runs a worker until the function that it returns is called.
-func runWorker(tb testing.TB, w *webhook.Worker) (stop func()) {
+func runWorker(tb testing.TB, w *deliver.Worker) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

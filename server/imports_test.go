@@ -14,21 +14,23 @@ const module = "github.com/apikeys-dev/apikeys/"
 var edges = map[string][]string{
 	"gen/apikeys/v1":                   {},
 	"server/apikey":                    {},
+	"client/hooks":                     {},
 	"server/feed":                      {"server/apikey"},
 	"server/verify":                    {"server/apikey"},
-	"server/wire":                      {"server/apikey", "gen/apikeys/v1"},
-	"server/webhook":                   {"server/apikey", "server/wire", "gen/apikeys/v1"},
+	"server/webhook":                   {"server/apikey", "client/hooks"},
+	"server/wire":                      {"server/apikey", "server/webhook", "gen/apikeys/v1"},
+	"server/deliver":                   {"server/apikey", "server/webhook", "server/wire", "server/feed", "client/hooks", "gen/apikeys/v1"},
 	"server/authn":                     {"server/apikey", "server/verify"},
 	"server/store":                     {"server/apikey", "server/webhook", "server/store/migrations", "ent"},
 	"server/store/migrations":          {},
 	"server/store/migrations/generate": {"ent"},
-	"server/api":                       {"server/apikey", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},
+	"server/api":                       {"server/apikey", "client/hooks", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},
 	"server/rest":                      {"server/authn", "server/wire", "gen/apikeys/v1"},
-	"server":                           {"server/apikey", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
+	"server":                           {"server/apikey", "server/authn", "server/verify", "server/feed", "server/store", "server/webhook", "server/deliver", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
 	"server/servertest":                {"server", "gen/apikeys/v1"},
 	// wire too: what it prints as JSON is what REST sends, to the byte.
-	"cmd/apikeys":       {"server", "server/webhook", "server/wire", "gen/apikeys/v1"},
-	"docs/receivers/go": {"server/webhook"},
+	"cmd/apikeys":       {"server", "client/hooks", "server/webhook", "server/deliver", "server/wire", "gen/apikeys/v1"},
+	"docs/receivers/go": {"client/hooks"},
 }
 
 // TestImports fails on an import that points up or sideways, and on a package that

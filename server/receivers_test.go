@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/servertest"
-	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // packages is where .ci/receivers/run installs the npm packages.
@@ -37,7 +37,7 @@ func TestReceivers(t *testing.T) {
 	}
 	shown := readShown(t, "../docs/webhooks.md")
 	s := servertest.Start(t)
-	h := &hooks{s: s, rpc: apikeysv1.NewWebhooksServiceClient(s.Conn)}
+	h := &hookCalls{s: s, rpc: apikeysv1.NewWebhooksServiceClient(s.Conn)}
 
 	t.Run("what arrives", func(t *testing.T) { testArrivals(t, h, shown) })
 
@@ -97,7 +97,7 @@ func TestReceivers(t *testing.T) {
 
 // testReceiver runs a receiver: it verifies deliveries of the server, during a
 // rotation too, and refuses all that is forged.
-func testReceiver(t *testing.T, h *hooks, format apikeysv1.WebhookFormat, command []string) {
+func testReceiver(t *testing.T, h *hookCalls, format apikeysv1.WebhookFormat, command []string) {
 	// The first delivery goes elsewhere, so that there is one to tamper with.
 	url, arrived := capture(t)
 	hook := h.create(t, url+"/hook", format)
@@ -129,7 +129,7 @@ func testReceiver(t *testing.T, h *hooks, format apikeysv1.WebhookFormat, comman
 			t.Errorf("it says %q, want %q", got, want)
 		}
 	}
-	expect(first.header.Get(webhook.HeaderID), "webhook.test")
+	expect(first.header.Get(hooks.HeaderID), "webhook.test")
 	for name, forged := range forgeries(t, first, hook.GetSecret()) {
 		if status := resend(forged); status != http.StatusUnauthorized {
 			t.Errorf("%s: answered %d", name, status)
@@ -155,7 +155,7 @@ func testReceiver(t *testing.T, h *hooks, format apikeysv1.WebhookFormat, comman
 }
 
 // testOpenSSL runs the shell scripts on deliveries that were kept.
-func testOpenSSL(t *testing.T, h *hooks, dir string) {
+func testOpenSSL(t *testing.T, h *hookCalls, dir string) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not installed")
 	}
@@ -179,7 +179,7 @@ func testOpenSSL(t *testing.T, h *hooks, dir string) {
 		out, err := cmd.CombinedOutput()
 		return strings.TrimSpace(string(out)), err
 	}
-	if out, err := script("verify.sh", genuine); err != nil || out != "verified "+genuine.header.Get(webhook.HeaderID) {
+	if out, err := script("verify.sh", genuine); err != nil || out != "verified "+genuine.header.Get(hooks.HeaderID) {
 		t.Errorf("verify.sh: %v: %s", err, out)
 	}
 	for name, forged := range forgeries(t, genuine, hook.GetSecret()) {
@@ -187,7 +187,7 @@ func testOpenSSL(t *testing.T, h *hooks, dir string) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}
-	if out, err := script("classic.sh", genuine); err != nil || out != genuine.header.Get(webhook.HeaderClassicSignature) {
+	if out, err := script("classic.sh", genuine); err != nil || out != genuine.header.Get(hooks.HeaderClassicSignature) {
 		t.Errorf("classic.sh: %v: %s", err, out)
 	}
 	// Two signatures, and ours is the second.
@@ -202,11 +202,11 @@ func testOpenSSL(t *testing.T, h *hooks, dir string) {
 // forgeries returns what nobody may take for a delivery, made of a real one.
 func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
 	t.Helper()
-	secret, err := webhook.ParseSecret(text)
+	secret, err := hooks.ParseSecret(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := webhook.NewSecret(nil)
+	other, err := hooks.NewSecret(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,16 +215,16 @@ func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
 		change(&a)
 		return a
 	}
-	sent := func(at time.Time, by webhook.Secret) arrival {
+	sent := func(at time.Time, by hooks.Secret) arrival {
 		return with(func(a *arrival) {
-			a.header.Set(webhook.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
-			a.header.Set(webhook.HeaderSignature, webhook.Sign([]webhook.Secret{by}, a.header.Get(webhook.HeaderID), at, a.body))
+			a.header.Set(hooks.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
+			a.header.Set(hooks.HeaderSignature, hooks.Sign([]hooks.Secret{by}, a.header.Get(hooks.HeaderID), at, a.body))
 		})
 	}
 	set := func(name, value string) arrival {
 		return with(func(a *arrival) { a.header.Set(name, value) })
 	}
-	at, err := strconv.ParseInt(genuine.header.Get(webhook.HeaderTimestamp), 10, 64)
+	at, err := strconv.ParseInt(genuine.header.Get(hooks.HeaderTimestamp), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,14 +232,14 @@ func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
 		"another body":      with(func(a *arrival) { a.body[len(a.body)/2] ^= 1 }),
 		"a longer body":     with(func(a *arrival) { a.body = append(a.body, ' ') }),
 		"no body":           with(func(a *arrival) { a.body = nil }),
-		"another id":        set(webhook.HeaderID, "delivery_other"),
-		"another timestamp": set(webhook.HeaderTimestamp, strconv.FormatInt(at+1, 10)),
-		"no timestamp":      with(func(a *arrival) { a.header.Del(webhook.HeaderTimestamp) }),
-		"no number":         set(webhook.HeaderTimestamp, "soon"),
-		"no signature":      with(func(a *arrival) { a.header.Del(webhook.HeaderSignature) }),
-		"another version":   set(webhook.HeaderSignature, strings.Replace(genuine.header.Get(webhook.HeaderSignature), "v1,", "v2,", 1)),
-		"a wrong signature": set(webhook.HeaderSignature, "v1,"+base64.StdEncoding.EncodeToString(make([]byte, 32))),
-		"an empty one":      set(webhook.HeaderSignature, "v1,"),
+		"another id":        set(hooks.HeaderID, "delivery_other"),
+		"another timestamp": set(hooks.HeaderTimestamp, strconv.FormatInt(at+1, 10)),
+		"no timestamp":      with(func(a *arrival) { a.header.Del(hooks.HeaderTimestamp) }),
+		"no number":         set(hooks.HeaderTimestamp, "soon"),
+		"no signature":      with(func(a *arrival) { a.header.Del(hooks.HeaderSignature) }),
+		"another version":   set(hooks.HeaderSignature, strings.Replace(genuine.header.Get(hooks.HeaderSignature), "v1,", "v2,", 1)),
+		"a wrong signature": set(hooks.HeaderSignature, "v1,"+base64.StdEncoding.EncodeToString(make([]byte, 32))),
+		"an empty one":      set(hooks.HeaderSignature, "v1,"),
 		"another secret":    sent(time.Now(), other),
 		"an old delivery":   sent(time.Now().Add(-10*time.Minute), secret),
 		"one of tomorrow":   sent(time.Now().Add(10*time.Minute), secret),
@@ -247,7 +247,7 @@ func forgeries(t *testing.T, genuine arrival, text string) map[string]arrival {
 }
 
 // testArrivals compares what arrives with what docs/webhooks.md says arrives.
-func testArrivals(t *testing.T, h *hooks, shown map[string]string) {
+func testArrivals(t *testing.T, h *hookCalls, shown map[string]string) {
 	url, arrived := capture(t)
 	for number, name := range apikeysv1.WebhookFormat_name {
 		if number == 0 {
@@ -324,13 +324,13 @@ func readShown(t *testing.T, path string) map[string]string {
 	return shown
 }
 
-// hooks are the webhooks of a server, as an operator calls them.
-type hooks struct {
+// hookCalls are the webhooks of a server, as an operator calls them.
+type hookCalls struct {
 	s   *servertest.Server
 	rpc apikeysv1.WebhooksServiceClient
 }
 
-func (h *hooks) create(t *testing.T, url string, format apikeysv1.WebhookFormat) *apikeysv1.Webhook {
+func (h *hookCalls) create(t *testing.T, url string, format apikeysv1.WebhookFormat) *apikeysv1.Webhook {
 	t.Helper()
 	created, err := h.rpc.CreateWebhook(h.s.Context(t.Context()), &apikeysv1.CreateWebhookRequest{
 		Label: "billing", Url: url, Events: []string{"*"}, Format: format, Headers: map[string]string{"X-Tenant": "blue"},
@@ -342,19 +342,19 @@ func (h *hooks) create(t *testing.T, url string, format apikeysv1.WebhookFormat)
 }
 
 // move gives a webhook another url.
-func (h *hooks) move(t *testing.T, id, url string) {
+func (h *hookCalls) move(t *testing.T, id, url string) {
 	t.Helper()
 	h.s.Call(t, http.MethodPatch, "/developers/webhooks/"+id, fmt.Sprintf(`{"url": %q}`, url)).Into(t, new(any))
 }
 
-func (h *hooks) rotate(t *testing.T, id string, overlap int32) {
+func (h *hookCalls) rotate(t *testing.T, id string, overlap int32) {
 	t.Helper()
 	if _, err := h.rpc.RotateWebhookSecret(h.s.Context(t.Context()), &apikeysv1.RotateWebhookSecretRequest{Id: id, OverlapSeconds: &overlap}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (h *hooks) remove(t *testing.T, id string) {
+func (h *hookCalls) remove(t *testing.T, id string) {
 	t.Helper()
 	if _, err := h.rpc.DeleteWebhook(h.s.Context(t.Context()), &apikeysv1.DeleteWebhookRequest{Id: id}); err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func (h *hooks) remove(t *testing.T, id string) {
 }
 
 // test has a test event sent and returns the id of its delivery.
-func (h *hooks) test(t *testing.T, id string) string {
+func (h *hookCalls) test(t *testing.T, id string) string {
 	t.Helper()
 	sent, err := h.rpc.TestWebhook(h.s.Context(t.Context()), &apikeysv1.TestWebhookRequest{Id: id})
 	if err != nil {
@@ -372,7 +372,7 @@ func (h *hooks) test(t *testing.T, id string) string {
 }
 
 // wait returns when the server knows that a delivery was acknowledged.
-func (h *hooks) wait(t *testing.T, id string) {
+func (h *hookCalls) wait(t *testing.T, id string) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {

@@ -20,6 +20,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
@@ -42,7 +43,7 @@ type Server struct {
 	listeners *listeners
 	verifier  *verify.Verifier
 	feed      *feed.Feed
-	worker    *webhook.Worker
+	worker    *deliver.Worker
 	services  *api.API
 	health    *health.Server
 	grpc      *grpc.Server
@@ -112,9 +113,9 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		DisableAfter: c.WebhooksDisableAfter,
 		MaxWebhooks:  c.WebhooksMax,
 	}
-	s.worker = webhook.NewWorker(webhook.WorkerConfig{
+	s.worker = deliver.NewWorker(deliver.WorkerConfig{
 		Queue:      s.db.store,
-		Client:     webhook.NewClient(webhook.ClientConfig{Guard: hooks.Guard, Now: c.Now}),
+		Client:     deliver.NewClient(deliver.ClientConfig{Guard: hooks.Guard, Now: c.Now}),
 		Rules:      hooks,
 		Backoff:    webhook.Backoff{Delays: c.WebhooksDelays},
 		PerWebhook: c.WebhooksInFlight,

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/servertest"
-	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // A receiver is an endpoint that does as its path says.
@@ -175,7 +175,7 @@ func TestDeliveries(t *testing.T) {
 	if len(got) != 1 {
 		t.Fatalf("%d requests", len(got))
 	}
-	if err := webhook.Verify(secret, got[0].header, []byte(got[0].body), time.Now()); err != nil {
+	if err := hooks.Verify(secret, got[0].header, []byte(got[0].body), time.Now()); err != nil {
 		t.Error(err)
 	}
 	if h := got[0].header; h.Get("X-Tenant") != "blue" || h.Get("X-Webhook-Event") != "api_key.created" || h.Get("X-Webhook-Delivery") != d.ID || h.Get("Webhook-Id") != d.ID {

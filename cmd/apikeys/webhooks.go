@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -37,14 +39,14 @@ func (c *webhooksListenCommand) Run(ctx context.Context, out streams) error {
 	}
 	secret, shown := c.Secret.Secret, c.Secret.Mask()
 	if shown == "" {
-		if secret, err = webhook.NewSecret(nil); err != nil {
+		if secret, err = hooks.NewSecret(nil); err != nil {
 			return err
 		}
 		shown = secret.Reveal() + " (made for this run, for local use only)"
 	}
 	l := &listener{
-		local:  webhook.NewLocal(string(c.ForwardTo), c.Type, webhook.Format(c.Format), secret),
-		client: webhook.NewClient(webhook.ClientConfig{Guard: webhook.Unguarded()}),
+		local:  deliver.NewLocal(string(c.ForwardTo), c.Type, webhook.Format(c.Format), secret),
+		client: deliver.NewClient(deliver.ClientConfig{Guard: webhook.Unguarded()}),
 		url:    string(c.ForwardTo),
 		out:    out.stdout,
 		now:    time.Now,
@@ -64,8 +66,8 @@ func (c *webhooksListenCommand) Run(ctx context.Context, out streams) error {
 
 // A listener posts events to one URL, one after the other.
 type listener struct {
-	local  *webhook.Local
-	client *webhook.Client
+	local  *deliver.Local
+	client *deliver.Client
 	url    string
 	out    io.Writer
 	now    func() time.Time
@@ -151,10 +153,10 @@ func (f *bodyFormat) UnmarshalText(text []byte) error {
 }
 
 // signingSecret is a secret of a webhook.
-type signingSecret struct{ webhook.Secret }
+type signingSecret struct{ hooks.Secret }
 
 // UnmarshalText takes the text of a secret, which its error does not repeat.
 func (s *signingSecret) UnmarshalText(text []byte) (err error) {
-	s.Secret, err = webhook.ParseSecret(string(text))
+	s.Secret, err = hooks.ParseSecret(string(text))
 	return err
 }

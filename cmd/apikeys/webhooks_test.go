@@ -19,9 +19,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/servertest"
-	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // listening is a running `apikeys webhooks listen`.
@@ -105,7 +105,7 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 // byte, but for the ids of webhook and delivery, the url and the secret.
 func TestListenPostsWhatTheServerDelivers(t *testing.T) {
 	s := servertest.Start(t)
-	hooks := apikeysv1.NewWebhooksServiceClient(s.Conn)
+	service := apikeysv1.NewWebhooksServiceClient(s.Conn)
 	as := func() context.Context { return s.Context(t.Context()) }
 	key, err := s.Keys.CreateApiKey(as(), &apikeysv1.CreateApiKeyRequest{Label: "x", Metadata: map[string]string{"b": "<&>", "a": "ü"}})
 	if err != nil {
@@ -120,11 +120,11 @@ func TestListenPostsWhatTheServerDelivers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, posts := receiver(t, noContent)
-			created, err := hooks.CreateWebhook(as(), &apikeysv1.CreateWebhookRequest{Label: name, Url: url + "/server", Events: []string{"*"}, Format: format})
+			created, err := service.CreateWebhook(as(), &apikeysv1.CreateWebhookRequest{Label: name, Url: url + "/server", Events: []string{"*"}, Format: format})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer hooks.DeleteWebhook(as(), &apikeysv1.DeleteWebhookRequest{Id: created.GetWebhook().GetId()})
+			defer service.DeleteWebhook(as(), &apikeysv1.DeleteWebhookRequest{Id: created.GetWebhook().GetId()})
 			l := startListening(t, "--server", s.Conn.Target(), "--format", name, "--forward-to", url+"/local")
 			if _, err := s.Keys.UpdateApiKey(as(), &apikeysv1.UpdateApiKeyRequest{
 				Id: key.GetApiKey().GetId(), ApiKey: &apikeysv1.ApiKey{Label: name}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label"}},
@@ -151,14 +151,14 @@ func TestListenPostsWhatTheServerDelivers(t *testing.T) {
 			if len(local.header) != len(server.header) {
 				t.Errorf("headers %v, and from the server %v", local.header, server.header)
 			}
-			if err := webhook.Verify(l.secret, local.header, local.body, time.Now()); err != nil {
+			if err := hooks.Verify(l.secret, local.header, local.body, time.Now()); err != nil {
 				t.Errorf("with the secret that it told: %v", err)
 			}
-			secret, err := webhook.ParseSecret(l.secret)
+			secret, err := hooks.ParseSecret(l.secret)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if local.header.Get(webhook.HeaderClassicSignature) != webhook.SignClassic(secret, local.body) {
+			if local.header.Get(hooks.HeaderClassicSignature) != hooks.SignClassic(secret, local.body) {
 				t.Error("the classic signature is another")
 			}
 			want := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  api_key\.updated +` + key.GetApiKey().GetId() + `  204 +\d+m?s$`)
@@ -232,7 +232,7 @@ func TestListenTellsWhatCameOfIt(t *testing.T) {
 		if got := p.header.Get("Webhook-Id"); got != want || p.path != "/hook" {
 			t.Errorf("posted %s to %s, want %s", got, p.path, want)
 		}
-		if err := webhook.Verify("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", p.header, p.body, time.Now()); err != nil {
+		if err := hooks.Verify("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", p.header, p.body, time.Now()); err != nil {
 			t.Error(err)
 		}
 	}

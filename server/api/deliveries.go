@@ -8,6 +8,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // ListDeliveries lists deliveries.
@@ -27,7 +28,7 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	list, next, err := s.store.Deliveries(ctx, store.DeliveryFilter{
 		Organization: callerOf(ctx).Organization,
 		WebhookID:    req.GetWebhookId(),
-		State:        webhook.StateOf(req.GetState()),
+		State:        wire.DeliveryState(req.GetState()),
 		Event:        apikey.EventType(req.GetEvent()),
 		ResourceID:   req.GetResourceId(),
 		Since:        since,
@@ -38,7 +39,7 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	}
 	resp := &apikeysv1.ListDeliveriesResponse{NextPageToken: encodePageToken(next)}
 	for i := range list {
-		m, err := list[i].Message(list[i].Of, nil)
+		m, err := wire.Delivery(&list[i].Delivery, list[i].Of, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +66,7 @@ func (s *webhooks) delivery(ctx context.Context, id string) (*apikeysv1.Delivery
 	if err != nil {
 		return nil, err
 	}
-	return d.Message(d.Of, attempts)
+	return wire.Delivery(&d.Delivery, d.Of, attempts)
 }
 
 // RetryDelivery makes a delivery due at once.

@@ -12,6 +12,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // events is the service of the event log.
@@ -73,7 +74,7 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 
 // message returns the message of an event and its cursor.
 func (s *events) message(e *apikey.Event, cursor string) (*apikeysv1.Event, error) {
-	m, err := webhook.EventMessage(e)
+	m, err := wire.Event(e)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
@@ -25,7 +26,7 @@ type webhooks struct {
 // CreateWebhook makes a webhook.
 func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebhookRequest) (*apikeysv1.CreateWebhookResponse, error) {
 	organization := callerOf(ctx).Organization
-	secret, err := webhook.NewSecret(s.random)
+	secret, err := hooks.NewSecret(s.random)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 		if err := s.rules.Admit(count); err != nil {
 			return webhook.Webhook{}, err
 		}
-		return s.rules.Create(webhook.Requested(req, organization), secret, now)
+		return s.rules.Create(wire.RequestedWebhook(req, organization), secret, now)
 	})
 	if err != nil {
 		return nil, err
@@ -43,8 +44,8 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 
 // revealed returns the message of w with its whole secret, for the two answers
 // that show it.
-func revealed(w *webhook.Webhook, secret webhook.Secret) *apikeysv1.Webhook {
-	m := w.Message()
+func revealed(w *webhook.Webhook, secret hooks.Secret) *apikeysv1.Webhook {
+	m := wire.Webhook(w)
 	m.Secret = secret.Reveal()
 	return m
 }
@@ -61,7 +62,7 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 	}
 	resp := &apikeysv1.ListWebhooksResponse{NextPageToken: encodePageToken(next)}
 	for i := range list {
-		resp.Webhooks = append(resp.Webhooks, list[i].Message())
+		resp.Webhooks = append(resp.Webhooks, wire.Webhook(&list[i]))
 	}
 	return resp, nil
 }
@@ -75,7 +76,7 @@ func (s *webhooks) GetWebhook(ctx context.Context, req *apikeysv1.GetWebhookRequ
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.GetWebhookResponse{Webhook: w.Message()}, nil
+	return &apikeysv1.GetWebhookResponse{Webhook: wire.Webhook(&w)}, nil
 }
 
 // UpdateWebhook changes the fields that the mask names.
@@ -90,22 +91,22 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 		if err := checkETag(cmp.Or(req.GetEtag(), req.GetWebhook().GetEtag()), w.ETag()); err != nil {
 			return err
 		}
-		return s.rules.Update(w, webhook.PatchOf(req))
+		return s.rules.Update(w, wire.WebhookPatch(req))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.UpdateWebhookResponse{Webhook: w.Message()}, nil
+	return &apikeysv1.UpdateWebhookResponse{Webhook: wire.Webhook(&w)}, nil
 }
 
 // RotateWebhookSecret gives a webhook a new secret.
 func (s *webhooks) RotateWebhookSecret(ctx context.Context, req *apikeysv1.RotateWebhookSecretRequest) (*apikeysv1.RotateWebhookSecretResponse, error) {
-	secret, err := webhook.NewSecret(s.random)
+	secret, err := hooks.NewSecret(s.random)
 	if err != nil {
 		return nil, err
 	}
 	w, err := s.change(ctx, req.GetId(), webhook.WebhookSecretRotated, func(w *webhook.Webhook, now time.Time) error {
-		s.rules.RotateSecret(w, secret, webhook.Overlap(req), now)
+		s.rules.RotateSecret(w, secret, wire.WebhookOverlap(req), now)
 		return nil
 	})
 	if err != nil {
@@ -151,7 +152,7 @@ func (s *webhooks) TestWebhook(ctx context.Context, req *apikeysv1.TestWebhookRe
 	if err != nil {
 		return nil, err
 	}
-	m, err := d.Message(d.Of, nil)
+	m, err := wire.Delivery(&d.Delivery, d.Of, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +161,7 @@ func (s *webhooks) TestWebhook(ctx context.Context, req *apikeysv1.TestWebhookRe
 
 // ListWebhookEventTypes lists what can be subscribed to.
 func (s *webhooks) ListWebhookEventTypes(context.Context, *apikeysv1.ListWebhookEventTypesRequest) (*apikeysv1.ListWebhookEventTypesResponse, error) {
-	return &apikeysv1.ListWebhookEventTypesResponse{EventTypes: webhook.EventTypeMessages()}, nil
+	return &apikeysv1.ListWebhookEventTypesResponse{EventTypes: wire.WebhookEventTypes()}, nil
 }
 
 // The bounds of a replay: how many events a call looks at, and how many of them

@@ -17,8 +17,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-var _ webhook.Queue = (*Store)(nil)
-
 // VoidLeases makes every delivery due that was under way when the last server of
 // this database died. It is for a database that has one server.
 func (s *Store) VoidLeases(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -54,7 +55,7 @@ func (f *fixture) hook(tb testing.TB, with func(w *webhook.Webhook)) webhook.Web
 
 func (f *fixture) tryHook(tb testing.TB, with func(w *webhook.Webhook)) (webhook.Webhook, error) {
 	tb.Helper()
-	secret, err := webhook.NewSecret(nil)
+	secret, err := hooks.NewSecret(nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func testCreateWebhook(t *testing.T, f *fixture) {
 	f.wantHook(t, w)
 	f.wantEvents(t, 0, webhook.WebhookCreated)
 	e := f.events(t, 0)[0]
-	of, err := webhook.Of(&e)
+	of, err := webhook.FromEvent(&e)
 	if err != nil || of.Label != w.Label || e.ResourceID != w.ID || e.OrganizationID != org || e.Actor != operator.Actor {
 		t.Errorf("event %+v of %+v, %v", e, of, err)
 	}
@@ -152,7 +153,7 @@ func testWebhooksOfOthers(t *testing.T, f *fixture) {
 
 func testChangeWebhook(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
-	other, err := webhook.NewSecret(nil)
+	other, err := hooks.NewSecret(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +264,7 @@ func testWebhookSecretsAreKept(t *testing.T, f *fixture) {
 		t.Errorf("without its key: %v", err)
 	}
 	f.SealWith(newSealer(t, "e_1"))
-	next, err := webhook.NewSecret(nil)
+	next, err := hooks.NewSecret(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

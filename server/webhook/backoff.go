@@ -52,9 +52,9 @@ func (b Backoff) Next(failures int, retryAfter time.Duration) (time.Duration, bo
 	return max(delay, min(retryAfter, maxRetryAfter)), true
 }
 
-// parseRetryAfter returns how long after now a Retry-After asks to wait, 0 where
+// ParseRetryAfter returns how long after now a Retry-After asks to wait, 0 where
 // it says nothing of use. It is bounded.
-func parseRetryAfter(value string, now time.Time) time.Duration {
+func ParseRetryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if value == "" {
 		return 0

@@ -23,11 +23,17 @@ const (
 // included.
 const AllEvents apikey.EventType = "*"
 
-// The beginnings of types, which say what an event is about.
+// The prefixes of types, which say what an event is about.
 const (
 	aboutKeys     = "api_key."
 	aboutWebhooks = "webhook."
 )
+
+// IsAboutKey reports whether an event of type t is about a key.
+func IsAboutKey(t apikey.EventType) bool { return strings.HasPrefix(string(t), aboutKeys) }
+
+// IsAboutWebhook reports whether an event of type t is about a webhook.
+func IsAboutWebhook(t apikey.EventType) bool { return strings.HasPrefix(string(t), aboutWebhooks) }
 
 // EventType is a type that a webhook can be subscribed to.
 type EventType struct {
@@ -64,13 +70,13 @@ func isSubscribable(t apikey.EventType) bool {
 	return slices.ContainsFunc(eventTypes, func(known EventType) bool { return known.Type == t })
 }
 
-// subscribed reports whether the webhook asked for events of type t.
-func (w *Webhook) subscribed(t apikey.EventType) bool {
+// Subscribed reports whether the webhook asked for events of type t.
+func (w *Webhook) Subscribed(t apikey.EventType) bool {
 	if t == WebhookTest {
 		return false
 	}
 	return slices.Contains(w.Events, t) ||
-		strings.HasPrefix(string(t), aboutKeys) && slices.Contains(w.Events, AllEvents)
+		IsAboutKey(t) && slices.Contains(w.Events, AllEvents)
 }
 
 // uniqueEvents returns list without the later ones of equal entries.

@@ -114,24 +114,34 @@ func (g Guard) refusal(addr netip.Addr) string {
 	return name
 }
 
-// blockedError is the guard's refusal of an address. It does not name the
+// BlockedError is the guard's refusal of an address. It does not name the
 // address: what a name resolves to inside is not for its tenant to learn.
-type blockedError struct{ what string }
+type BlockedError struct{ What string }
 
-func (e *blockedError) Error() string { return "the host resolves to " + e.what }
+func (e *BlockedError) Error() string { return "the host resolves to " + e.What }
 
-// control judges the address of a connection that is about to be made: after the
+// Control judges the address of a connection that is about to be made: after the
 // name was resolved, for every address tried. It is a net.Dialer's Control.
-func (g Guard) control(network, address string, _ syscall.RawConn) error {
+func (g Guard) Control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
-		return &blockedError{fmt.Sprintf("an address of %s", network)}
+		return &BlockedError{fmt.Sprintf("an address of %s", network)}
 	}
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return &blockedError{"no address"}
+		return &BlockedError{"no address"}
 	}
 	if name := g.refusal(to.Addr()); name != "" {
-		return &blockedError{name}
+		return &BlockedError{name}
 	}
 	return nil
+}
+
+// Unguarded returns a guard that lets a client call every address, by http too.
+// It is for programs that send to where their own user says, on the user's own
+// machine; a server's endpoints are picked by others.
+func Unguarded() Guard {
+	return Guard{
+		Loopback:      true,
+		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
+	}
 }

@@ -112,7 +112,7 @@ func TestControl(t *testing.T) {
 		{"tcp4", "example.com:443", false},
 		{"tcp4", "", false},
 	} {
-		if err := (Guard{}).control(c.network, c.address, nil); (err == nil) != c.want {
+		if err := (Guard{}).Control(c.network, c.address, nil); (err == nil) != c.want {
 			t.Errorf("%s %s: %v", c.network, c.address, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
@@ -134,9 +135,9 @@ func shownName(name string) string {
 	return name
 }
 
-// classicTime is the form of X-Webhook-Timestamp, and of the timestamp of a
+// ClassicTime is the form of X-Webhook-Timestamp, and of the timestamp of a
 // classic body.
-const classicTime = "2006-01-02 15:04:05.000"
+const ClassicTime = "2006-01-02 15:04:05.000"
 
 // Header returns the headers of an attempt that sends body for d at a time. The
 // webhook's own headers come first: nothing that they could say replaces ours.
@@ -148,23 +149,23 @@ func (w *Webhook) Header(d *Delivery, body []byte, at time.Time) http.Header {
 	for _, own := range w.Headers {
 		h[own.Name] = []string{own.Value.Reveal()}
 	}
-	h["Content-Type"] = []string{d.Format.contentType()}
+	h["Content-Type"] = []string{contentTypes[d.Format]}
 	secrets := w.signing(at)
 	if len(secrets) > 0 {
-		h[HeaderClassicSignature] = []string{SignClassic(secrets[0], body)}
-		h[HeaderSignature] = []string{Sign(secrets, d.ID, at, body)}
+		h[hooks.HeaderClassicSignature] = []string{hooks.SignClassic(secrets[0], body)}
+		h[hooks.HeaderSignature] = []string{hooks.Sign(secrets, d.ID, at, body)}
 	}
-	h[HeaderClassicTimestamp] = []string{at.Format(classicTime)}
-	h[HeaderEvent] = []string{string(d.Event)}
-	h[HeaderDelivery] = []string{d.ID}
-	h[HeaderID] = []string{d.ID}
-	h[HeaderTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
+	h[hooks.HeaderClassicTimestamp] = []string{at.Format(ClassicTime)}
+	h[hooks.HeaderEvent] = []string{string(d.Event)}
+	h[hooks.HeaderDelivery] = []string{d.ID}
+	h[hooks.HeaderID] = []string{d.ID}
+	h[hooks.HeaderTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
 	return h
 }
 
 // signing returns the secrets that sign at a time, newest first.
-func (w *Webhook) signing(at time.Time) []Secret {
-	var list []Secret
+func (w *Webhook) signing(at time.Time) []hooks.Secret {
+	var list []hooks.Secret
 	for _, s := range w.Secrets {
 		if s.ExpiresAt.IsZero() || at.Before(s.ExpiresAt) {
 			list = append(list, s.Secret)
@@ -173,10 +174,10 @@ func (w *Webhook) signing(at time.Time) []Secret {
 	return list
 }
 
-// conceal returns body, which an endpoint sent back, with the webhook's secrets
+// Redact returns body, which an endpoint sent back, with the webhook's secrets
 // and header values masked in it: an endpoint that echoes what it was sent must
 // not bring them into the delivery log.
-func (w *Webhook) conceal(body []byte) []byte {
+func (w *Webhook) Redact(body []byte) []byte {
 	mask := []byte(HeaderMask)
 	for _, h := range w.Headers {
 		if value := h.Value.Reveal(); len(value) > 3 { // less is no secret, and would mask half the body

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/apikeys-dev/apikeys/client/hooks"
 )
 
 func TestHeaderRules(t *testing.T) {
@@ -130,10 +132,10 @@ func TestOldSecretsStopSigning(t *testing.T) {
 	Rules{}.RotateSecret(&w, otherSecret, time.Hour, testNow)
 	for after, want := range map[time.Duration]int{0: 2, time.Hour - 1: 2, time.Hour: 1} {
 		h := w.Header(&Delivery{ID: "delivery_1", Format: FormatClassic}, nil, testNow.Add(after))
-		if got := len(strings.Fields(h.Get(HeaderSignature))); got != want {
+		if got := len(strings.Fields(h.Get(hooks.HeaderSignature))); got != want {
 			t.Errorf("after %v: %d signatures, want %d", after, got, want)
 		}
-		if got := h.Get(HeaderClassicSignature); got != SignClassic(otherSecret, nil) {
+		if got := h.Get(hooks.HeaderClassicSignature); got != hooks.SignClassic(otherSecret, nil) {
 			t.Errorf("after %v the classic signature is not the newest secret's", after)
 		}
 	}

@@ -1,21 +1,11 @@
 package webhook
 
 import (
-	"io"
-	"log"
-	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
-
-func TestMain(m *testing.M) {
-	// The transport logs what endpoints send without being asked.
-	log.SetOutput(io.Discard)
-	goleak.VerifyTestMain(m)
-}
 
 // The values that tests begin with.
 var (
@@ -24,8 +14,8 @@ var (
 	otherSecret = mustSecret("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 )
 
-func mustSecret(text string) Secret {
-	s, err := ParseSecret(text)
+func mustSecret(text string) hooks.Secret {
+	s, err := hooks.ParseSecret(text)
 	if err != nil {
 		panic(err)
 	}

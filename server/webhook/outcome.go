@@ -1,8 +1,6 @@
 package webhook
 
 import (
-	"fmt"
-	"net/http"
 	"time"
 )
 
@@ -49,26 +47,4 @@ func (o *Outcome) Acknowledged() bool { return o.Failure == (Failure{}) }
 // Ours reports whether the attempt failed before it reached for the endpoint.
 func (o *Outcome) Ours() bool {
 	return o.Failure.Class == ClassEventGone || o.Failure.Class == ClassInternal
-}
-
-// judge sets the failure that the answer's status is, if it is one.
-func (o *Outcome) judge() {
-	switch {
-	case o.Status >= 200 && o.Status <= 299:
-		return
-	case o.Status >= 300 && o.Status <= 399:
-		o.fail(ClassHTTPStatus, fmt.Sprintf("The endpoint answered %s; redirects are not followed.", statusName(o.Status)))
-	default:
-		o.fail(ClassHTTPStatus, fmt.Sprintf("The endpoint answered %s.", statusName(o.Status)))
-	}
-}
-
-func (o *Outcome) fail(class ErrorClass, message string) { o.Failure = Failure{class, message} }
-
-// statusName is the code with its usual name, never with the endpoint's words.
-func statusName(code int) string {
-	if text := http.StatusText(code); text != "" {
-		return fmt.Sprintf("%d %s", code, text)
-	}
-	return fmt.Sprint(code)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
@@ -57,7 +58,7 @@ func (r Rules) Admit(count int) error {
 
 // Create completes w, the webhook that a caller asked for, as one made at now
 // with secret, or says which fields are wrong.
-func (r Rules) Create(w Webhook, secret Secret, now time.Time) (Webhook, error) {
+func (r Rules) Create(w Webhook, secret hooks.Secret, now time.Time) (Webhook, error) {
 	w.CreatedAt, w.Version = now, 1
 	w.Events = uniqueEvents(w.Events)
 	w.setSecrets([]SigningSecret{{Secret: secret}})
@@ -184,7 +185,7 @@ func (r Rules) problems(w *Webhook, judged func(field string) bool) error {
 		}
 	}
 	if judged("format") {
-		if _, ok := contentTypes[w.Format]; !ok {
+		if !w.Format.IsKnown() {
 			report("format", "must be one of classic, resource, standard, cloudevents")
 		}
 	}
@@ -201,7 +202,7 @@ func (r Rules) problems(w *Webhook, judged func(field string) bool) error {
 // RotateSecret gives w a new secret. The old one signs beside it for overlap
 // more, and so do older ones that still do, but none of them longer: a rotation
 // without overlap ends them all.
-func (r Rules) RotateSecret(w *Webhook, secret Secret, overlap time.Duration, now time.Time) {
+func (r Rules) RotateSecret(w *Webhook, secret hooks.Secret, overlap time.Duration, now time.Time) {
 	secrets := []SigningSecret{{Secret: secret}}
 	end := now.Add(overlap)
 	for _, s := range w.Secrets {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
@@ -93,7 +94,7 @@ func (s *Sealer) Open(w *Webhook, sealed Sealed) error {
 	}
 	secrets := make([]SigningSecret, len(p.Secrets))
 	for i, stored := range p.Secrets {
-		secret, err := ParseSecret(stored.Text)
+		secret, err := hooks.ParseSecret(stored.Text)
 		if err != nil {
 			return fmt.Errorf("open webhook %s: %w", w.ID, err)
 		}

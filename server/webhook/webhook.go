@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -24,6 +26,19 @@ const (
 	FormatStandard    Format = "standard"
 	FormatCloudEvents Format = "cloudevents"
 )
+
+const jsonType = "application/json; charset=utf-8"
+
+// contentTypes has a line for every format.
+var contentTypes = map[Format]string{
+	FormatClassic:     jsonType,
+	FormatResource:    jsonType,
+	FormatStandard:    jsonType,
+	FormatCloudEvents: "application/cloudevents+json; charset=utf-8",
+}
+
+// IsKnown reports whether f is one of the formats.
+func (f Format) IsKnown() bool { return contentTypes[f] != "" }
 
 // Subscriptions is the collection whose webhooks have the resource format where
 // none is named; elsewhere it is the classic one.
@@ -86,7 +101,7 @@ func (w *Webhook) ETag() string { return strconv.FormatInt(w.Version, 10) }
 // organization and subscribed, and e is not about w itself. A test event is
 // delivered by name, never by subscription.
 func (w *Webhook) Receives(e *apikey.Event) bool {
-	return w.Enabled && w.OrganizationID == e.OrganizationID && w.ID != e.ResourceID && w.subscribed(e.Type)
+	return w.Enabled && w.OrganizationID == e.OrganizationID && w.ID != e.ResourceID && w.Subscribed(e.Type)
 }
 
 // Changes returns the names of the resource's fields whose values differ between
@@ -109,6 +124,15 @@ func Changes(before, after *Webhook) []string {
 	differs("secret", newest(before) != newest(after))
 	differs("disabled_reason", before.DisabledReason != after.DisabledReason)
 	return names
+}
+
+// FromEvent returns the webhook after e, an event about a webhook.
+func FromEvent(e *apikey.Event) (*Webhook, error) {
+	var w Webhook
+	if err := json.Unmarshal(e.Payload, &w); err != nil {
+		return nil, fmt.Errorf("decode the webhook of event %s: %w", e.ID, err)
+	}
+	return &w, nil
 }
 
 // newest returns the text of the newest secret.

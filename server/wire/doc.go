@@ -1,5 +1,5 @@
-// Package wire is what the outside sees: the values of the domain as protobuf
-// messages, and the one JSON form of every message.
+// Package wire is what the outside sees: keys, events, webhooks and deliveries as
+// protobuf messages, and the one JSON form of every message.
 //
 // The JSON form is worked out from descriptors, so a field that is added to a
 // proto needs no code here. Names are the ones of the proto, in the order of

@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/client/hooks"
 )
 
 func main() {
@@ -21,7 +21,7 @@ func main() {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if err := webhook.Verify(secret, r.Header, body, time.Now()); err != nil {
+		if err := hooks.Verify(secret, r.Header, body, time.Now()); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}

@@ -1,7 +1,8 @@
-package webhook
+package deliver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // The bounds of what is taken from an endpoint.
@@ -23,7 +26,7 @@ const (
 // ClientConfig is what a client can be told. Its zero value is good.
 type ClientConfig struct {
 	// Guard says where the client may call.
-	Guard Guard
+	Guard webhook.Guard
 	// Timeout bounds an attempt as a whole, from the look-up of the name to the
 	// end of the answer's body. Zero means 30 seconds.
 	Timeout time.Duration
@@ -42,7 +45,7 @@ type ClientConfig struct {
 // redirect, uses no proxy, keeps no cookies and decompresses nothing. One client
 // is for all webhooks, and its methods can be called at the same time.
 type Client struct {
-	guard     Guard
+	guard     webhook.Guard
 	timeout   time.Duration
 	now       func() time.Time
 	transport *http.Transport
@@ -53,14 +56,14 @@ func NewClient(c ClientConfig) *Client {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	dialer := &net.Dialer{Timeout: connectTimeout, Control: c.Guard.control, Resolver: c.Resolver}
+	dialer := &net.Dialer{Timeout: connectTimeout, Control: c.Guard.Control, Resolver: c.Resolver}
 	// HTTP/1.1 alone: no state that an endpoint could grow, and a connection that
 	// is ended in the middle of an answer was nobody else's.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &Client{
 		guard:   c.Guard,
-		timeout: positive(c.Timeout, 30*time.Second),
+		timeout: cmp.Or(c.Timeout, 30*time.Second),
 		now:     c.Now,
 		transport: &http.Transport{
 			Proxy:                  nil, // of the environment, above all
@@ -70,7 +73,7 @@ func NewClient(c ClientConfig) *Client {
 			TLSHandshakeTimeout:    connectTimeout,
 			DisableCompression:     true,
 			MaxIdleConns:           1024,
-			MaxIdleConnsPerHost:    positive(c.IdlePerHost, 256),
+			MaxIdleConnsPerHost:    cmp.Or(c.IdlePerHost, 256),
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: maxResponseHeader,
 		},
@@ -83,17 +86,17 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // Send makes one attempt: it posts body to url and returns what came of it. A
 // failure of the endpoint is an Outcome; an error means that ctx ended first,
 // which is no fault of the endpoint and is not to be counted.
-func (c *Client) Send(ctx context.Context, url string, header http.Header, body []byte) (Outcome, error) {
+func (c *Client) Send(ctx context.Context, url string, header http.Header, body []byte) (webhook.Outcome, error) {
 	target, err := c.guard.URL(url)
 	if err != nil {
 		// It was allowed once, under another configuration.
-		return Outcome{Failure: Failure{ClassBlockedAddress, "The webhook's url " + err.Error() + "."}}, ctx.Err()
+		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The webhook's url " + err.Error() + "."}}, ctx.Err()
 	}
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(attempt, http.MethodPost, "https://invalid.", bytes.NewReader(body))
 	if err != nil {
-		return Outcome{}, err
+		return webhook.Outcome{}, err
 	}
 	r.URL, r.Host, r.Header = target, target.Host, header.Clone()
 	if _, own := r.Header["X-Idempotency-Key"]; !own {
@@ -105,12 +108,12 @@ func (c *Client) Send(ctx context.Context, url string, header http.Header, body 
 
 	// Not an http.Client: it would add redirects and cookies.
 	response, err := c.transport.RoundTrip(r)
-	var o Outcome
+	var o webhook.Outcome
 	if err == nil {
 		err = c.read(&o, response)
 	}
 	if ctx.Err() != nil && err != nil {
-		return Outcome{}, ctx.Err()
+		return webhook.Outcome{}, ctx.Err()
 	}
 	if err != nil {
 		o.Failure = failureOf(err)
@@ -120,11 +123,11 @@ func (c *Client) Send(ctx context.Context, url string, header http.Header, body 
 
 // read takes the answer, as much of it as is wanted. A body that is longer is
 // cut off, and the answer counts; one that breaks before is an error.
-func (c *Client) read(o *Outcome, response *http.Response) error {
+func (c *Client) read(o *webhook.Outcome, response *http.Response) error {
 	defer response.Body.Close()
 	o.Status = response.StatusCode
-	o.RetryAfter = parseRetryAfter(response.Header.Get("Retry-After"), c.now())
-	o.judge()
+	o.RetryAfter = webhook.ParseRetryAfter(response.Header.Get("Retry-After"), c.now())
+	o.Failure = statusFailure(o.Status)
 	if o.Status == http.StatusSwitchingProtocols {
 		return nil // what follows is no body, and has no end
 	}

@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"context"
@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // A nameServer answers questions for IPv4 addresses with what answer returns,
@@ -104,7 +106,7 @@ func TestNameThatChangesItsAddress(t *testing.T) {
 		return []string{"127.0.0.1"}
 	}}
 	client := NewClient(ClientConfig{
-		Guard:    Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}},
+		Guard:    webhook.Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}},
 		RootCAs:  server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
 		Resolver: names.resolver(),
 	})
@@ -115,7 +117,7 @@ func TestNameThatChangesItsAddress(t *testing.T) {
 	}
 	client.Close()
 	for range 2 {
-		want := Failure{ClassBlockedAddress, "The host resolves to a loopback address, which webhooks may not call."}
+		want := webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to a loopback address, which webhooks may not call."}
 		if o := send(t, client, url); o.Failure != want {
 			t.Errorf("then: %+v", o)
 		}
@@ -127,13 +129,13 @@ func TestNames(t *testing.T) {
 	cases := []struct {
 		name   string
 		answer []string
-		want   Failure
+		want   webhook.Failure
 	}{
-		{"none", nil, Failure{ClassDNSError, "The host does not exist."}},
-		{"private", []string{"10.0.0.1"}, Failure{ClassBlockedAddress, "The host resolves to a private address, which webhooks may not call."}},
-		{"several, none public", []string{"10.0.0.1", "169.254.169.254"}, Failure{ClassBlockedAddress, "The host resolves to a private address, which webhooks may not call."}},
-		{"metadata", []string{"169.254.169.254"}, Failure{ClassBlockedAddress, "The host resolves to a link-local address, which webhooks may not call."}},
-		{"unspecified", []string{"0.0.0.0"}, Failure{ClassBlockedAddress, "The host resolves to an unspecified address, which webhooks may not call."}},
+		{"none", nil, webhook.Failure{Class: webhook.ClassDNSError, Message: "The host does not exist."}},
+		{"private", []string{"10.0.0.1"}, webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to a private address, which webhooks may not call."}},
+		{"several, none public", []string{"10.0.0.1", "169.254.169.254"}, webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to a private address, which webhooks may not call."}},
+		{"metadata", []string{"169.254.169.254"}, webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to a link-local address, which webhooks may not call."}},
+		{"unspecified", []string{"0.0.0.0"}, webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to an unspecified address, which webhooks may not call."}},
 	}
 	for _, c := range cases {
 		names := &nameServer{answer: func(int) []string { return c.answer }}
@@ -148,7 +150,7 @@ func TestNames(t *testing.T) {
 	}}
 	client := NewClient(ClientConfig{Resolver: broken})
 	defer client.Close()
-	if o := send(t, client, "https://receiver.example/"); o.Failure != (Failure{ClassDNSError, "The host could not be looked up."}) {
+	if o := send(t, client, "https://receiver.example/"); o.Failure != (webhook.Failure{Class: webhook.ClassDNSError, Message: "The host could not be looked up."}) {
 		t.Errorf("a broken resolver: %+v", o.Failure)
 	}
 }
@@ -179,7 +181,7 @@ func TestExpiredCertificate(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(certificate)
 	o := send(t, localClient(t, ClientConfig{RootCAs: pool}), server.URL)
-	if o.Failure.Class != ClassTLSError || !strings.Contains(o.Failure.Message, "expired") {
+	if o.Failure.Class != webhook.ClassTLSError || !strings.Contains(o.Failure.Message, "expired") {
 		t.Errorf("got %+v", o)
 	}
 }
@@ -191,11 +193,11 @@ func TestHandshakeThatFails(t *testing.T) {
 	server.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	server.StartTLS()
 	defer server.Close()
-	if o := send(t, localClient(t, ClientConfig{}), server.URL); o.Failure.Class != ClassTLSError {
+	if o := send(t, localClient(t, ClientConfig{}), server.URL); o.Failure.Class != webhook.ClassTLSError {
 		t.Errorf("TLS 1.1: %+v", o)
 	}
 	closed := rawServe(t, func(net.Conn, int) {})
-	if o := send(t, localClient(t, ClientConfig{}), strings.Replace(closed, "http:", "https:", 1)); o.Failure.Class != ClassConnectionFailed {
+	if o := send(t, localClient(t, ClientConfig{}), strings.Replace(closed, "http:", "https:", 1)); o.Failure.Class != webhook.ClassConnectionFailed {
 		t.Errorf("closed: %+v", o)
 	}
 }

@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/client/hooks"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // localClient returns a client that may call this machine, closed at the end.
@@ -31,11 +34,11 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 }
 
 // send makes one attempt. What it fails with never tells the url's query.
-func send(t *testing.T, c *Client, url string) Outcome {
+func send(t *testing.T, c *Client, url string) webhook.Outcome {
 	t.Helper()
 	w := testWebhook()
 	body := []byte(`{"a":1}`)
-	o, err := c.Send(t.Context(), url, w.Header(&Delivery{ID: "delivery_1", Format: FormatClassic}, body, testNow), body)
+	o, err := c.Send(t.Context(), url, w.Header(&webhook.Delivery{ID: "delivery_1", Format: webhook.FormatClassic}, body, testNow), body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,12 +64,12 @@ func TestSend(t *testing.T) {
 	if got.Method != http.MethodPost || got.URL.RequestURI() != "/hook?token=hunter2" || string(body) != `{"a":1}` || got.ContentLength != 7 {
 		t.Errorf("sent %s %s %q", got.Method, got.URL, body)
 	}
-	if err := Verify(testSecret.Reveal(), got.Header, body, testNow); err != nil {
+	if err := hooks.Verify(testSecret.Reveal(), got.Header, body, testNow); err != nil {
 		t.Error(err)
 	}
 	for name, want := range map[string]string{
 		"Content-Type":        "application/json; charset=utf-8",
-		"X-Webhook-Signature": SignClassic(testSecret, body),
+		"X-Webhook-Signature": hooks.SignClassic(testSecret, body),
 		"X-Webhook-Timestamp": "2026-11-21 09:30:00.123",
 		"X-Webhook-Delivery":  "delivery_1",
 		"Webhook-Id":          "delivery_1",
@@ -97,15 +100,15 @@ func TestStatus(t *testing.T) {
 		w.WriteHeader(code)
 	})
 	client := localClient(t, ClientConfig{})
-	for code, want := range map[string]Failure{
+	for code, want := range map[string]webhook.Failure{
 		"200": {}, "201": {}, "204": {}, "299": {},
-		"301": {ClassHTTPStatus, "The endpoint answered 301 Moved Permanently; redirects are not followed."},
-		"302": {ClassHTTPStatus, "The endpoint answered 302 Found; redirects are not followed."},
-		"307": {ClassHTTPStatus, "The endpoint answered 307 Temporary Redirect; redirects are not followed."},
-		"410": {ClassHTTPStatus, "The endpoint answered 410 Gone."},
-		"429": {ClassHTTPStatus, "The endpoint answered 429 Too Many Requests."},
-		"500": {ClassHTTPStatus, "The endpoint answered 500 Internal Server Error."},
-		"599": {ClassHTTPStatus, "The endpoint answered 599."},
+		"301": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 301 Moved Permanently; redirects are not followed."},
+		"302": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 302 Found; redirects are not followed."},
+		"307": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 307 Temporary Redirect; redirects are not followed."},
+		"410": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 410 Gone."},
+		"429": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 429 Too Many Requests."},
+		"500": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 500 Internal Server Error."},
+		"599": {Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 599."},
 	} {
 		if o := send(t, client, strings.Replace(url, "token", "code="+code+"&token", 1)); o.Failure != want {
 			t.Errorf("%s: %+v", code, o.Failure)
@@ -133,12 +136,12 @@ func TestTLS(t *testing.T) {
 		name   string
 		config ClientConfig
 		url    string
-		want   Failure
+		want   webhook.Failure
 	}{
-		{"a trusted authority", ClientConfig{RootCAs: trusted}, server.URL, Failure{}},
-		{"an unknown authority", ClientConfig{}, server.URL, Failure{ClassTLSError, "The endpoint's certificate is signed by an unknown authority."}},
-		{"another host", ClientConfig{RootCAs: trusted}, strings.Replace(server.URL, "127.0.0.1", "localhost", 1), Failure{ClassTLSError, "The endpoint's certificate is for another host."}},
-		{"no TLS", ClientConfig{}, strings.Replace(plain, "http:", "https:", 1), Failure{ClassTLSError, "The endpoint does not speak TLS."}},
+		{"a trusted authority", ClientConfig{RootCAs: trusted}, server.URL, webhook.Failure{}},
+		{"an unknown authority", ClientConfig{}, server.URL, webhook.Failure{Class: webhook.ClassTLSError, Message: "The endpoint's certificate is signed by an unknown authority."}},
+		{"another host", ClientConfig{RootCAs: trusted}, strings.Replace(server.URL, "127.0.0.1", "localhost", 1), webhook.Failure{Class: webhook.ClassTLSError, Message: "The endpoint's certificate is for another host."}},
+		{"no TLS", ClientConfig{}, strings.Replace(plain, "http:", "https:", 1), webhook.Failure{Class: webhook.ClassTLSError, Message: "The endpoint does not speak TLS."}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -152,13 +155,13 @@ func TestTLS(t *testing.T) {
 func TestFailuresToConnect(t *testing.T) {
 	closed := listen(t, "127.0.0.1:0")
 	closed.Close()
-	if o := send(t, localClient(t, ClientConfig{}), "http://"+closed.Addr().String()); o.Failure.Class != ClassConnectionRefused {
+	if o := send(t, localClient(t, ClientConfig{}), "http://"+closed.Addr().String()); o.Failure.Class != webhook.ClassConnectionRefused {
 		t.Errorf("refused: %+v", o)
 	}
 	strict := NewClient(ClientConfig{})
 	defer strict.Close()
 	for _, url := range []string{"https://127.0.0.1/?token=hunter2", "http://example.com/?token=hunter2", "https://[::1]/"} {
-		if o := send(t, strict, url); o.Failure.Class != ClassBlockedAddress {
+		if o := send(t, strict, url); o.Failure.Class != webhook.ClassBlockedAddress {
 			t.Errorf("%s: %+v", url, o)
 		}
 	}
@@ -203,9 +206,9 @@ func TestIdleConnectionThatWasClosed(t *testing.T) {
 func BenchmarkSend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
-	client := NewClient(ClientConfig{Guard: Guard{Loopback: true}, Timeout: time.Minute})
+	client := NewClient(ClientConfig{Guard: webhook.Guard{Loopback: true}, Timeout: time.Minute})
 	defer client.Close()
-	w, d := testWebhook(), Delivery{ID: "delivery_1", Format: FormatClassic}
+	w, d := testWebhook(), webhook.Delivery{ID: "delivery_1", Format: webhook.FormatClassic}
 	body := []byte(strings.Repeat("x", 700))
 	b.ReportAllocs()
 	b.SetParallelism(32)
@@ -216,4 +219,14 @@ func BenchmarkSend(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestRetryAfterIsRead(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "90")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	if o := send(t, localClient(t, ClientConfig{}), url); o.RetryAfter != 90*time.Second || o.Status != 429 {
+		t.Errorf("got %+v", o)
+	}
 }

@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"cmp"
@@ -16,12 +16,13 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // fakeQueue is a queue in memory, by the rules of Queue. Its clock is the bubble's.
 type fakeQueue struct {
 	mu       sync.Mutex
-	webhooks map[string]*Webhook
+	webhooks map[string]*webhook.Webhook
 	rows     map[string]*fakeRow
 	events   []apikey.EventType // about webhooks, in their order
 	away     map[string]error   // by the method's name
@@ -30,10 +31,10 @@ type fakeQueue struct {
 }
 
 type fakeRow struct {
-	Delivery
+	webhook.Delivery
 	due      time.Time // zero: none
 	lease    string
-	attempts []Attempt
+	attempts []webhook.Attempt
 }
 
 var _ Queue = (*fakeQueue)(nil)
@@ -42,7 +43,7 @@ var errAway = errors.New("the database is away")
 
 func newFakeQueue() *fakeQueue {
 	return &fakeQueue{
-		webhooks: make(map[string]*Webhook), rows: make(map[string]*fakeRow),
+		webhooks: make(map[string]*webhook.Webhook), rows: make(map[string]*fakeRow),
 		away: make(map[string]error), calls: make(map[string]int), wake: func([]string) {},
 	}
 }
@@ -64,7 +65,7 @@ func (q *fakeQueue) setAway(err error, methods ...string) {
 }
 
 // add makes a webhook.
-func (q *fakeQueue) add(id string) *Webhook {
+func (q *fakeQueue) add(id string) *webhook.Webhook {
 	w := testWebhook()
 	w.ID, w.URL, w.CreatedAt = id, "https://"+id+".example.com/", time.Now()
 	q.mu.Lock()
@@ -74,7 +75,7 @@ func (q *fakeQueue) add(id string) *Webhook {
 }
 
 // change changes a webhook as a caller would.
-func (q *fakeQueue) change(id string, rule func(w *Webhook)) {
+func (q *fakeQueue) change(id string, rule func(w *webhook.Webhook)) {
 	q.mu.Lock()
 	w := *q.webhooks[id]
 	rule(&w)
@@ -91,7 +92,7 @@ func (q *fakeQueue) put(id string, n int) {
 	for range n {
 		payload, _ := json.Marshal(testKey())
 		e := apikey.Event{ID: "event_1", Type: apikey.KeyCreated, OrganizationID: "org_default", ResourceID: "api_key_1", CreatedAt: time.Now(), Payload: payload}
-		d := NewDelivery(q.webhooks[id], &e, TriggerSchedule, time.Now())
+		d := webhook.NewDelivery(q.webhooks[id], &e, webhook.TriggerSchedule, time.Now())
 		d.ID = fmt.Sprintf("delivery_%06d", len(q.rows))
 		q.rows[d.ID] = &fakeRow{Delivery: d, due: time.Now()}
 	}
@@ -115,13 +116,13 @@ func (q *fakeQueue) Due(context.Context) (map[string]time.Time, error) {
 	return due, err
 }
 
-func (q *fakeQueue) Claim(_ context.Context, asks []Ask, lease string, until time.Time) ([]Claim, map[string]time.Time, error) {
+func (q *fakeQueue) Claim(_ context.Context, asks []webhook.Ask, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
 	err := q.enter("Claim")
 	defer q.mu.Unlock()
 	if err != nil {
 		return nil, nil, err
 	}
-	var claims []Claim
+	var claims []webhook.Claim
 	next := make(map[string]time.Time)
 	for _, ask := range asks {
 		w := q.webhooks[ask.WebhookID]
@@ -146,19 +147,19 @@ func (q *fakeQueue) Claim(_ context.Context, asks []Ask, lease string, until tim
 			if r.EventID == "" {
 				e = apikey.Event{}
 			}
-			claims = append(claims, Claim{Lease: lease, Delivery: r.Delivery, Webhook: *w, Event: e})
+			claims = append(claims, webhook.Claim{Lease: lease, Delivery: r.Delivery, Webhook: *w, Event: e})
 		}
 	}
 	return claims, next, nil
 }
 
-func (q *fakeQueue) Settle(_ context.Context, results []Result, b Backoff) ([]Delivery, error) {
+func (q *fakeQueue) Settle(_ context.Context, results []webhook.Result, b webhook.Backoff) ([]webhook.Delivery, error) {
 	err := q.enter("Settle")
 	defer q.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	var settled []Delivery
+	var settled []webhook.Delivery
 	for _, result := range results {
 		r := q.rows[result.DeliveryID]
 		if r.lease == "" || r.lease != result.Lease {
@@ -186,7 +187,7 @@ func (q *fakeQueue) Release(_ context.Context, lease string, ids []string) error
 	return nil
 }
 
-func (q *fakeQueue) RecordHealth(_ context.Context, id string, rule func(w *Webhook, now time.Time) []apikey.EventType) error {
+func (q *fakeQueue) RecordHealth(_ context.Context, id string, rule func(w *webhook.Webhook, now time.Time) []apikey.EventType) error {
 	err := q.enter("RecordHealth")
 	defer q.mu.Unlock()
 	known := q.webhooks[id]
@@ -195,7 +196,7 @@ func (q *fakeQueue) RecordHealth(_ context.Context, id string, rule func(w *Webh
 	}
 	w := *known
 	q.events = append(q.events, rule(&w, time.Now())...)
-	if len(Changes(known, &w)) > 0 {
+	if len(webhook.Changes(known, &w)) > 0 {
 		w.UpdatedAt = time.Now()
 	}
 	q.webhooks[id] = &w
@@ -216,7 +217,7 @@ func (q *fakeQueue) called(method string) int {
 	return q.calls[method]
 }
 
-func (q *fakeQueue) webhook(id string) Webhook {
+func (q *fakeQueue) webhook(id string) webhook.Webhook {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return *q.webhooks[id]
@@ -229,7 +230,7 @@ func (q *fakeQueue) told() []apikey.EventType {
 }
 
 // count returns how many of a webhook's deliveries, "" for all, are in a state.
-func (q *fakeQueue) count(id string, state DeliveryState) (n int) {
+func (q *fakeQueue) count(id string, state webhook.DeliveryState) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, r := range q.rows {
@@ -347,7 +348,7 @@ func startRig(t *testing.T, change ...func(*WorkerConfig)) *rig {
 	client.transport.RegisterProtocol("https", r.endpoints)
 	c := WorkerConfig{
 		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Backoff: Backoff{Rand: func() float64 { return 0.5 }},
+		Backoff: webhook.Backoff{Rand: func() float64 { return 0.5 }},
 	}
 	for _, f := range change {
 		f(&c)

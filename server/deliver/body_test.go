@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -46,29 +47,29 @@ const keyJSON = `{"id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","organizat
 
 func TestBody(t *testing.T) {
 	w := testWebhook()
-	d := Delivery{ID: "delivery_1", WebhookID: w.ID, URL: w.URL}
+	d := webhook.Delivery{ID: "delivery_1", WebhookID: w.ID, URL: w.URL}
 	const head = `{"webhook_id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","url":"https://example.com/hook?token=hunter2",`
 	const about = `"resourceId":"api_key_0197bd94-d729-76ef-b486-cf276509029d","timestamp":"2026-11-21T09:30:00.123Z","apiVersion":"v1",`
-	webhookJSON := string(wire.AppendJSON(nil, w.Message()))
+	webhookJSON := string(wire.AppendJSON(nil, wire.Webhook(&w)))
 	cases := []struct {
 		name   string
-		format Format
+		format webhook.Format
 		event  *apikey.Event
 		want   string
 	}{
-		{"classic", FormatClassic, testEvent(t, apikey.KeyUpdated, testKey(), "label"),
+		{"classic", webhook.FormatClassic, testEvent(t, apikey.KeyUpdated, testKey(), "label"),
 			head + `"event":"api_key.updated","resource_id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","payload":` + keyJSON +
 				`,"timestamp":"2026-11-21 09:30:00.123"}`},
-		{"resource, created", FormatResource, testEvent(t, apikey.KeyCreated, testKey()),
+		{"resource, created", webhook.FormatResource, testEvent(t, apikey.KeyCreated, testKey()),
 			`{"id":"delivery_1","event":"api_key.created","resource":"api_key",` + about + `"data":` + keyJSON + `}`},
-		{"resource, updated", FormatResource, testEvent(t, apikey.KeyUpdated, testKey(), "label", "expires_at", "enabled", "metadata"),
+		{"resource, updated", webhook.FormatResource, testEvent(t, apikey.KeyUpdated, testKey(), "label", "expires_at", "enabled", "metadata"),
 			`{"id":"delivery_1","event":"api_key.updated","resource":"api_key",` + about +
 				`"changes":{"label":"Ünïcode <&> \"key\"","expires_at":null,"enabled":true,"metadata":{"a":"1","b":"2"}}}`},
-		{"resource, of a webhook", FormatResource, testEvent(t, WebhookUpdated, w, "label"),
+		{"resource, of a webhook", webhook.FormatResource, testEvent(t, webhook.WebhookUpdated, w, "label"),
 			`{"id":"delivery_1","event":"webhook.updated","resource":"webhook",` + about + `"data":` + webhookJSON + `}`},
-		{"standard", FormatStandard, testEvent(t, apikey.KeyRevoked, testKey()),
+		{"standard", webhook.FormatStandard, testEvent(t, apikey.KeyRevoked, testKey()),
 			`{"type":"api_key.revoked","timestamp":"2026-11-21T09:30:00.123Z","data":` + keyJSON + `}`},
-		{"cloudevents", FormatCloudEvents, testEvent(t, apikey.KeyDeleted, testKey()),
+		{"cloudevents", webhook.FormatCloudEvents, testEvent(t, apikey.KeyDeleted, testKey()),
 			`{"specversion":"1.0","id":"event_0197bd94-d729-76ef-b486-cf2765090000","source":"/organizations/org_default",` +
 				`"type":"api_key.deleted","subject":"api_key_0197bd94-d729-76ef-b486-cf276509029d","time":"2026-11-21T09:30:00.123Z",` +
 				`"datacontenttype":"application/json","data":` + keyJSON + `}`},
@@ -92,8 +93,8 @@ func TestBody(t *testing.T) {
 	if _, err := Body(nil, &d, testEvent(t, apikey.KeyCreated, testKey())); err == nil {
 		t.Error("an unknown format has a body")
 	}
-	d.Format = FormatClassic
-	for _, kind := range []apikey.EventType{apikey.KeyCreated, WebhookCreated} {
+	d.Format = webhook.FormatClassic
+	for _, kind := range []apikey.EventType{apikey.KeyCreated, webhook.WebhookCreated} {
 		if _, err := Body(nil, &d, &apikey.Event{Type: kind, Payload: []byte("junk")}); err == nil {
 			t.Errorf("%s: junk has a body", kind)
 		}
@@ -103,7 +104,7 @@ func TestBody(t *testing.T) {
 // Every attempt of a delivery sends the same bytes, whatever became of the row
 // and the webhook in between, and whoever computes them.
 func TestBodyIsStable(t *testing.T) {
-	formats := []Format{FormatClassic, FormatResource, FormatStandard, FormatCloudEvents}
+	formats := []webhook.Format{webhook.FormatClassic, webhook.FormatResource, webhook.FormatStandard, webhook.FormatCloudEvents}
 	rapid.Check(t, func(t *rapid.T) {
 		k := testKey()
 		k.Label = rapid.String().Draw(t, "label")
@@ -114,12 +115,12 @@ func TestBodyIsStable(t *testing.T) {
 		w := testWebhook()
 		w.Label = rapid.String().Draw(t, "webhook")
 		var e *apikey.Event
-		if kind := rapid.SampledFrom(EventTypes()).Draw(t, "type").Type; strings.HasPrefix(string(kind), aboutWebhooks) {
+		if kind := rapid.SampledFrom(webhook.EventTypes()).Draw(t, "type").Type; webhook.IsAboutWebhook(kind) {
 			e = testEvent(t, kind, w)
 		} else {
 			e = testEvent(t, kind, k, rapid.SliceOf(rapid.SampledFrom([]string{"label", "metadata", "scopes", "state"})).Draw(t, "changes")...)
 		}
-		d := NewDelivery(&w, e, TriggerSchedule, testNow)
+		d := webhook.NewDelivery(&w, e, webhook.TriggerSchedule, testNow)
 		d.ID, d.Format = "delivery_1", rapid.SampledFrom(formats).Draw(t, "format")
 		first, err := Body(nil, &d, e)
 		if err != nil {
@@ -128,7 +129,7 @@ func TestBodyIsStable(t *testing.T) {
 		if !json.Valid(first) {
 			t.Fatalf("no JSON: %s", first)
 		}
-		d.Settle(Outcome{Status: 500, Failure: Failure{Class: ClassHTTPStatus}}, TriggerSchedule, testNow, Backoff{}, testNow)
+		d.Settle(webhook.Outcome{Status: 500, Failure: webhook.Failure{Class: webhook.ClassHTTPStatus}}, webhook.TriggerSchedule, testNow, webhook.Backoff{}, testNow)
 		local := *e
 		local.CreatedAt = e.CreatedAt.In(time.FixedZone("", 7200))
 		local.Position++
@@ -143,7 +144,7 @@ func TestBodyIsStable(t *testing.T) {
 func BenchmarkBody(b *testing.B) {
 	w := testWebhook()
 	e := testEvent(b, apikey.KeyCreated, testKey())
-	d := NewDelivery(&w, e, TriggerSchedule, testNow)
+	d := webhook.NewDelivery(&w, e, webhook.TriggerSchedule, testNow)
 	b.ReportAllocs()
 	var buf []byte
 	for b.Loop() {

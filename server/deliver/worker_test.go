@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"fmt"
@@ -9,7 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // inBubble runs a test whose time passes as soon as everybody waits for it.
@@ -24,7 +26,7 @@ func TestWorkerSends(t *testing.T) {
 		for i := range 5 {
 			w := r.add(fmt.Sprint("w", i))
 			r.says(w.ID, func(req *http.Request) (int, error) {
-				if err := Verify(w.Secrets[0].Secret.Reveal(), req.Header, bodyOf(t, req), time.Now()); err != nil {
+				if err := hooks.Verify(w.Secrets[0].Secret.Reveal(), req.Header, bodyOf(t, req), time.Now()); err != nil {
 					t.Error(err)
 				}
 				return 204, nil
@@ -32,7 +34,7 @@ func TestWorkerSends(t *testing.T) {
 			r.put(w.ID, 30)
 		}
 		synctest.Wait()
-		if n := r.count("", StateDelivered); n != 150 || r.requests("") != 150 {
+		if n := r.count("", webhook.StateDelivered); n != 150 || r.requests("") != 150 {
 			t.Errorf("%d of 150 delivered with %d requests", n, r.requests(""))
 		}
 		if r.called("RecordHealth") != 0 {
@@ -70,12 +72,12 @@ func TestWorkerBounds(t *testing.T) {
 				r.put(fmt.Sprint("w", i), 1)
 			}
 			synctest.Wait()
-			if n := r.count("", StatePending) - r.count("hangs", StatePending) - r.count("slow", StatePending); n != 0 {
+			if n := r.count("", webhook.StatePending) - r.count("hangs", webhook.StatePending) - r.count("slow", webhook.StatePending); n != 0 {
 				t.Fatalf("%d of those that do well wait", n)
 			}
 		}
 		time.Sleep(10 * time.Second)
-		if n := r.count("slow", StateDelivered); n != 80 || r.atMost("slow") != 8 {
+		if n := r.count("slow", webhook.StateDelivered); n != 80 || r.atMost("slow") != 8 {
 			t.Errorf("%d of the slow one's 80, at most %d at a time", n, r.atMost("slow"))
 		}
 		if r.atMost("hangs") > 8 || r.requests("hangs") != 2 {
@@ -105,7 +107,7 @@ func TestWorkerTotalBound(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			r.put("well", 3)
 			synctest.Wait()
-			if n := r.count("well", StatePending); n != 0 {
+			if n := r.count("well", webhook.StatePending); n != 0 {
 				t.Fatalf("%d of the one that does well wait", n)
 			}
 		}
@@ -137,7 +139,7 @@ func TestWorkerDrainsSlowly(t *testing.T) {
 			t.Errorf("at a time: %v", most)
 		}
 		time.Sleep(2 * time.Minute)
-		if n := r.count("w", StateDelivered); n != 200 {
+		if n := r.count("w", webhook.StateDelivered); n != 200 {
 			t.Errorf("%d of 200 delivered", n)
 		}
 	})
@@ -150,7 +152,7 @@ func TestWorkerDisabledWaits(t *testing.T) {
 		r := startRig(t)
 		r.add("w")
 		r.add("gone")
-		r.change("w", func(w *Webhook) { w.Enabled = false })
+		r.change("w", func(w *webhook.Webhook) { w.Enabled = false })
 		r.put("w", 20)
 		r.fakeQueue.mu.Lock()
 		delete(r.webhooks, "gone")
@@ -160,9 +162,9 @@ func TestWorkerDisabledWaits(t *testing.T) {
 		if n := r.requests(""); n != 0 {
 			t.Errorf("%d requests", n)
 		}
-		r.change("w", func(w *Webhook) { w.Enabled = true })
+		r.change("w", func(w *webhook.Webhook) { w.Enabled = true })
 		synctest.Wait()
-		if n := r.count("w", StateDelivered); n != 20 {
+		if n := r.count("w", webhook.StateDelivered); n != 20 {
 			t.Errorf("%d of 20 delivered", n)
 		}
 		if d := r.row("delivery_000000"); d.Attempts != 1 || d.Failures != 0 {
@@ -181,7 +183,7 @@ func TestWorkerKeepsTheSchedule(t *testing.T) {
 		r.put("w", 1)
 		time.Sleep(4 * 24 * time.Hour)
 		d := r.row("delivery_000000")
-		if d.State != StateFailed || len(d.attempts) != 12 {
+		if d.State != webhook.StateFailed || len(d.attempts) != 12 {
 			t.Fatalf("%s after %d attempts", d.State, len(d.attempts))
 		}
 		at := began
@@ -189,11 +191,11 @@ func TestWorkerKeepsTheSchedule(t *testing.T) {
 			if late := a.StartedAt.Sub(at); late < 0 || late > time.Second {
 				t.Errorf("attempt %d was %v late", i+1, late)
 			}
-			if i < len(DefaultDelays()) {
-				at = a.StartedAt.Add(DefaultDelays()[i])
+			if i < len(webhook.DefaultDelays()) {
+				at = a.StartedAt.Add(webhook.DefaultDelays()[i])
 			}
 		}
-		if !slices.Equal(r.told(), []apikey.EventType{WebhookFailing}) {
+		if !slices.Equal(r.told(), []apikey.EventType{webhook.WebhookFailing}) {
 			t.Errorf("events %v", r.told())
 		}
 	})
@@ -211,7 +213,7 @@ func TestWorkerObeysRetryAfter(t *testing.T) {
 		if time.Sleep(58 * time.Minute); r.requests("w") != 1 {
 			t.Errorf("%d requests within the hour", r.requests("w"))
 		}
-		if time.Sleep(2 * time.Minute); r.count("w", StateDelivered) != 1 {
+		if time.Sleep(2 * time.Minute); r.count("w", webhook.StateDelivered) != 1 {
 			t.Error("not delivered after the hour")
 		}
 	})
@@ -224,7 +226,7 @@ func TestWorkerHealth(t *testing.T) {
 		r.says("w", 410)
 		r.put("w", 30)
 		synctest.Wait()
-		if w := r.webhook("w"); w.Enabled || w.DisabledReason != DisabledGone || !slices.Equal(r.told(), []apikey.EventType{WebhookDisabled}) {
+		if w := r.webhook("w"); w.Enabled || w.DisabledReason != webhook.DisabledGone || !slices.Equal(r.told(), []apikey.EventType{webhook.WebhookDisabled}) {
 			t.Errorf("got %+v, %v", w, r.told())
 		}
 		seen := r.requests("w")
@@ -232,9 +234,9 @@ func TestWorkerHealth(t *testing.T) {
 			t.Errorf("%d requests, then %d", seen, r.requests("w"))
 		}
 		r.says("w", 200)
-		r.change("w", func(w *Webhook) { w.Enabled, w.DisabledReason, w.Health = true, "", Health{} })
-		if time.Sleep(time.Minute); r.count("w", StateDelivered) != 30 {
-			t.Errorf("%d of 30 delivered after it was enabled", r.count("w", StateDelivered))
+		r.change("w", func(w *webhook.Webhook) { w.Enabled, w.DisabledReason, w.Health = true, "", webhook.Health{} })
+		if time.Sleep(time.Minute); r.count("w", webhook.StateDelivered) != 30 {
+			t.Errorf("%d of 30 delivered after it was enabled", r.count("w", webhook.StateDelivered))
 		}
 	})
 	inBubble(t, "failing once a spell", func(t *testing.T) {
@@ -248,10 +250,10 @@ func TestWorkerHealth(t *testing.T) {
 			r.put("w", 1)
 			time.Sleep(24 * time.Hour)
 		}
-		if want := []apikey.EventType{WebhookFailing, WebhookFailing}; !slices.Equal(r.told(), want) {
+		if want := []apikey.EventType{webhook.WebhookFailing, webhook.WebhookFailing}; !slices.Equal(r.told(), want) {
 			t.Errorf("events %v", r.told())
 		}
-		if h := r.webhook("w").Health; h != (Health{}) || !r.webhook("w").Enabled {
+		if h := r.webhook("w").Health; h != (webhook.Health{}) || !r.webhook("w").Enabled {
 			t.Errorf("health %+v", h)
 		}
 	})
@@ -265,7 +267,7 @@ func TestWorkerHealth(t *testing.T) {
 			time.Sleep(24 * time.Hour)
 		}
 		w := r.webhook("w")
-		if want := []apikey.EventType{WebhookFailing, WebhookDisabled}; !slices.Equal(r.told(), want) || w.Enabled || w.DisabledReason != DisabledFailing {
+		if want := []apikey.EventType{webhook.WebhookFailing, webhook.WebhookDisabled}; !slices.Equal(r.told(), want) || w.Enabled || w.DisabledReason != webhook.DisabledFailing {
 			t.Errorf("events %v, %+v", r.told(), w)
 		}
 		if after := w.UpdatedAt.Sub(began); after < 5*24*time.Hour || after > 6*24*time.Hour {

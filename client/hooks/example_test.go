@@ -1,4 +1,4 @@
-package webhook_test
+package hooks_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/client/hooks"
 )
 
 // A receiver reads the whole body, verifies it, and answers with any 2xx.
@@ -23,7 +23,7 @@ func ExampleVerify() {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if err := webhook.Verify(secret, r.Header, body, now()); err != nil {
+		if err := hooks.Verify(secret, r.Header, body, now()); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
@@ -44,4 +44,37 @@ func ExampleVerify() {
 	// received msg_p5jXN8AQM9LWM0D4loKWxJek {"test": 2432232314}
 	// 204
 	// 401
+}
+
+// A test of a receiver signs a delivery as a server would.
+func ExampleSign() {
+	secret, err := hooks.ParseSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	now, body := time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`)
+	header := http.Header{}
+	header.Set(hooks.HeaderID, "delivery_1")
+	header.Set(hooks.HeaderTimestamp, "1614265330")
+	header.Set(hooks.HeaderSignature, hooks.Sign([]hooks.Secret{secret}, "delivery_1", now, body))
+	fmt.Println(hooks.Verify(secret.Reveal(), header, body, now))
+	fmt.Println(hooks.Verify(secret.Reveal(), header, body, now.Add(time.Hour)))
+	// Output:
+	// <nil>
+	// webhook-timestamp is not a time within five minutes of now
+}
+
+// A secret does not print its text.
+func ExampleSecret() {
+	secret, err := hooks.ParseSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(secret)
+	fmt.Println(len(secret.Reveal()))
+	// Output:
+	// whsec_MfKQ...aLaSw
+	// 38
 }

@@ -1,6 +1,7 @@
-package webhook
+package deliver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // The rhythm of a worker.
@@ -41,9 +43,9 @@ type WorkerConfig struct {
 	// Client makes the attempts. Required.
 	Client *Client
 	// Rules judge the webhooks' health.
-	Rules Rules
+	Rules webhook.Rules
 	// Backoff is the schedule of attempts.
-	Backoff Backoff
+	Backoff webhook.Backoff
 	// PerWebhook bounds the attempts in flight to one webhook. Zero means 8.
 	PerWebhook int
 	// InFlight bounds the attempts in flight in all. Webhooks that fail get half of
@@ -68,15 +70,15 @@ type Worker struct {
 	wake  chan struct{}
 	lanes lanes
 
-	results chan Result
+	results chan webhook.Result
 	flights sync.WaitGroup
 }
 
 // NewWorker returns a worker. It starts nothing; Run sends.
 func NewWorker(c WorkerConfig) *Worker {
-	c.PerWebhook = positive(c.PerWebhook, 8)
-	c.InFlight = positive(c.InFlight, max(512, maxShare*c.PerWebhook))
-	c.Grace = positive(c.Grace, 20*time.Second)
+	c.PerWebhook = cmp.Or(c.PerWebhook, 8)
+	c.InFlight = cmp.Or(c.InFlight, max(512, maxShare*c.PerWebhook))
+	c.Grace = cmp.Or(c.Grace, 20*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -87,7 +89,7 @@ func NewWorker(c WorkerConfig) *Worker {
 		WorkerConfig: c,
 		wake:         make(chan struct{}, 1),
 		lanes:        lanes{byID: make(map[string]*lane), perWebhook: c.PerWebhook, inFlight: c.InFlight},
-		results:      make(chan Result, c.InFlight),
+		results:      make(chan webhook.Result, c.InFlight),
 	}
 }
 
@@ -184,8 +186,8 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 }
 
 // attempt makes one attempt and hands on what came of it.
-func (w *Worker) attempt(ctx context.Context, c *Claim) {
-	result := Result{DeliveryID: c.Delivery.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger, StartedAt: w.Now()}
+func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
+	result := webhook.Result{DeliveryID: c.Delivery.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger, StartedAt: w.Now()}
 	outcome := outcomeUnknown
 	defer func() {
 		w.lanes.done(c.Delivery.WebhookID, outcome)
@@ -208,7 +210,7 @@ func (w *Worker) attempt(ctx context.Context, c *Claim) {
 }
 
 // release gives a claim back whose attempt was cut off.
-func (w *Worker) release(ctx context.Context, c *Claim) {
+func (w *Worker) release(ctx context.Context, c *webhook.Claim) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	if err := w.Queue.Release(ctx, c.Lease, []string{c.Delivery.ID}); err != nil {
@@ -217,33 +219,33 @@ func (w *Worker) release(ctx context.Context, c *Claim) {
 }
 
 // send makes the attempt of a claim. An error means that it was cut off.
-func (w *Worker) send(ctx context.Context, c *Claim) (o Outcome, err error) {
+func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome, err error) {
 	// What one delivery breaks must not take the others along.
 	defer func() {
 		if p := recover(); p != nil {
 			w.Logger.Error("Sending a delivery panicked.", "delivery_id", c.Delivery.ID, "panic", p, "stack", string(debug.Stack()))
-			o, err = Outcome{Failure: Failure{ClassInternal, "The delivery could not be sent, which is our fault."}}, nil
+			o, err = webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The delivery could not be sent, which is our fault."}}, nil
 		}
 	}()
 	if c.Event.ID == "" {
-		return Outcome{Failure: Failure{ClassEventGone, "The log no longer keeps the event of this delivery."}}, nil
+		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassEventGone, Message: "The log no longer keeps the event of this delivery."}}, nil
 	}
 	body, err := Body(nil, &c.Delivery, &c.Event)
 	if err != nil {
 		w.problem(ctx, "The body of a delivery could not be made.", err)
-		return Outcome{Failure: Failure{ClassInternal, "The body could not be made, which is our fault."}}, nil
+		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The body could not be made, which is our fault."}}, nil
 	}
 	outcome, err := w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
-	outcome.Body = c.Webhook.conceal(outcome.Body)
+	outcome.Body = c.Webhook.Redact(outcome.Body)
 	return outcome, err
 }
 
 // judge records what an outcome means for the webhook's health, where it means
 // anything.
-func (w *Worker) judge(ctx context.Context, c *Claim, r *Result) {
+func (w *Worker) judge(ctx context.Context, c *webhook.Claim, r *webhook.Result) {
 	after := c.Delivery
 	attempt := after.Settle(r.Outcome, r.Trigger, r.StartedAt, w.Backoff, r.EndedAt)
-	rule := func(hook *Webhook, now time.Time) []apikey.EventType {
+	rule := func(hook *webhook.Webhook, now time.Time) []apikey.EventType {
 		if attempt.Acknowledged() {
 			w.Rules.AttemptSucceeded(hook)
 			return nil
@@ -264,7 +266,7 @@ func (w *Worker) judge(ctx context.Context, c *Claim, r *Result) {
 // until there are no more. Once ctx has ended it waits for nothing.
 func (w *Worker) settleAll(ctx context.Context) {
 	for first := range w.results {
-		batch := append(make([]Result, 0, maxSettle), first)
+		batch := append(make([]webhook.Result, 0, maxSettle), first)
 		for more := true; more && len(batch) < maxSettle; {
 			select {
 			case r, ok := <-w.results:
@@ -281,8 +283,8 @@ func (w *Worker) settleAll(ctx context.Context) {
 
 // settle settles results. While the queue cannot be reached they wait, and new
 // attempts with them, as long as their leases surely hold.
-func (w *Worker) settle(ctx context.Context, batch []Result) {
-	var settled []Delivery
+func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
+	var settled []webhook.Delivery
 	for try := 1; ; try++ {
 		var err error
 		if settled, err = w.Queue.Settle(context.WithoutCancel(ctx), batch, w.Backoff); err == nil {

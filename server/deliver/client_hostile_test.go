@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"bufio"
@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 var quiet = log.New(io.Discard, "", 0)
@@ -91,7 +93,7 @@ func TestHostileEndpoints(t *testing.T) {
 		name   string
 		answer func(net.Conn)
 		status int
-		class  ErrorClass
+		class  webhook.ErrorClass
 		body   int // the bytes that are kept
 	}{
 		{"a gigabyte", func(c net.Conn) {
@@ -107,7 +109,7 @@ func TestHostileEndpoints(t *testing.T) {
 		{"a gigabyte of failure", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 500 No\r\nContent-Length: 1073741824\r\n\r\n")
 			flood(c, "x", gigabyte)
-		}, 500, ClassHTTPStatus, keptResponseBody},
+		}, 500, webhook.ClassHTTPStatus, keptResponseBody},
 		{"a gzip bomb", func(c net.Conn) {
 			io.WriteString(c, ok+"Content-Encoding: gzip\r\nConnection: close\r\n\r\n")
 			c.Write(bomb.Bytes())
@@ -117,38 +119,38 @@ func TestHostileEndpoints(t *testing.T) {
 			if n := flood(c, "X-Padding: "+strings.Repeat("x", 1000)+"\r\n", 20<<20); n >= 20<<20 {
 				t.Error("all headers were taken")
 			}
-		}, 0, ClassInvalidResponse, 0},
+		}, 0, webhook.ClassInvalidResponse, 0},
 		{"one header without an end", func(c net.Conn) {
 			io.WriteString(c, ok+"X-Padding: ")
 			flood(c, "x", 20<<20)
-		}, 0, ClassInvalidResponse, 0},
-		{"a status line without an end", func(c net.Conn) { flood(c, "H", 20<<20) }, 0, ClassInvalidResponse, 0},
+		}, 0, webhook.ClassInvalidResponse, 0},
+		{"a status line without an end", func(c net.Conn) { flood(c, "H", 20<<20) }, 0, webhook.ClassInvalidResponse, 0},
 		{"trailers without an end", func(c net.Conn) {
 			io.WriteString(c, ok+"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n0\r\n")
 			flood(c, "X: "+strings.Repeat("x", 1000)+"\r\n", 20<<20)
-		}, 200, ClassInvalidResponse, 0},
-		{"a flood of 103", func(c net.Conn) { flood(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 20<<20) }, 0, ClassInvalidResponse, 0},
-		{"a flood of 100", func(c net.Conn) { flood(c, "HTTP/1.1 100 Continue\r\n\r\n", 20<<20) }, 0, ClassInvalidResponse, 0},
+		}, 200, webhook.ClassInvalidResponse, 0},
+		{"a flood of 103", func(c net.Conn) { flood(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 20<<20) }, 0, webhook.ClassInvalidResponse, 0},
+		{"a flood of 100", func(c net.Conn) { flood(c, "HTTP/1.1 100 Continue\r\n\r\n", 20<<20) }, 0, webhook.ClassInvalidResponse, 0},
 		{"a 102, then 200", say("HTTP/1.1 102 Processing\r\n\r\n" + ok + "Content-Length: 2\r\n\r\nok"), 200, "", 2},
 		{"101 and the connection", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 			io.Copy(io.Discard, c)
-		}, 101, ClassHTTPStatus, 0},
+		}, 101, webhook.ClassHTTPStatus, 0},
 		{"HTTP/1.0", say("HTTP/1.0 200 OK\r\n\r\nold but good"), 200, "", 12},
-		{"HTTP/0.9", say("<html>"), 0, ClassInvalidResponse, 0},
-		{"another protocol", say("220 mail.example ESMTP\r\n"), 0, ClassInvalidResponse, 0},
-		{"two lengths", say(ok + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nokk"), 0, ClassInvalidResponse, 0},
-		{"a status of four digits", say("HTTP/1.1 2000 OK\r\n\r\n"), 0, ClassInvalidResponse, 0},
-		{"closed without a word", func(net.Conn) {}, 0, ClassConnectionFailed, 0},
-		{"closed within the headers", say(ok + "X: y\r\n"), 0, ClassConnectionFailed, 0},
-		{"closed within a header", say(ok + "Content-Le"), 0, ClassInvalidResponse, 0},
-		{"closed within the body", say(ok + "Content-Length: 10\r\n\r\nhalf"), 200, ClassConnectionFailed, 4},
-		{"closed within a chunk", say(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nha"), 200, ClassConnectionFailed, 2},
-		{"closed within the body of a failure", say("HTTP/1.1 503 No\r\nContent-Length: 10\r\n\r\nhalf"), 503, ClassHTTPStatus, 4},
-		{"reset", func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) }, 0, ClassConnectionFailed, 0},
+		{"HTTP/0.9", say("<html>"), 0, webhook.ClassInvalidResponse, 0},
+		{"another protocol", say("220 mail.example ESMTP\r\n"), 0, webhook.ClassInvalidResponse, 0},
+		{"two lengths", say(ok + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nokk"), 0, webhook.ClassInvalidResponse, 0},
+		{"a status of four digits", say("HTTP/1.1 2000 OK\r\n\r\n"), 0, webhook.ClassInvalidResponse, 0},
+		{"closed without a word", func(net.Conn) {}, 0, webhook.ClassConnectionFailed, 0},
+		{"closed within the headers", say(ok + "X: y\r\n"), 0, webhook.ClassConnectionFailed, 0},
+		{"closed within a header", say(ok + "Content-Le"), 0, webhook.ClassInvalidResponse, 0},
+		{"closed within the body", say(ok + "Content-Length: 10\r\n\r\nhalf"), 200, webhook.ClassConnectionFailed, 4},
+		{"closed within a chunk", say(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nha"), 200, webhook.ClassConnectionFailed, 2},
+		{"closed within the body of a failure", say("HTTP/1.1 503 No\r\nContent-Length: 10\r\n\r\nhalf"), 503, webhook.ClassHTTPStatus, 4},
+		{"reset", func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) }, 0, webhook.ClassConnectionFailed, 0},
 		{"an answer and junk behind it", say(ok + "Content-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\n\r\n"), 200, "", 2},
 		{"204 with a body", say("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"), 204, "", 0},
-		{"a redirect", say("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n"), 302, ClassHTTPStatus, 0},
+		{"a redirect", say("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n"), 302, webhook.ClassHTTPStatus, 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -173,25 +175,25 @@ func TestEndpointsThatTakeTheirTime(t *testing.T) {
 		name   string
 		answer func(net.Conn)
 		status int
-		class  ErrorClass
+		class  webhook.ErrorClass
 	}{
-		{"never", func(c net.Conn) { io.Copy(io.Discard, c) }, 0, ClassTimeout},
+		{"never", func(c net.Conn) { io.Copy(io.Discard, c) }, 0, webhook.ClassTimeout},
 		{"no end of the headers", func(c net.Conn) {
 			io.WriteString(c, ok+"X: y\r\n")
 			io.Copy(io.Discard, c)
-		}, 0, ClassTimeout},
+		}, 0, webhook.ClassTimeout},
 		{"no body", func(c net.Conn) {
 			io.WriteString(c, ok+"Content-Length: 5\r\n\r\n")
 			io.Copy(io.Discard, c)
-		}, 200, ClassTimeout},
+		}, 200, webhook.ClassTimeout},
 		{"half a body", func(c net.Conn) {
 			io.WriteString(c, ok+"Content-Length: 5\r\n\r\nhe")
 			io.Copy(io.Discard, c)
-		}, 200, ClassTimeout},
+		}, 200, webhook.ClassTimeout},
 		{"half the body of a failure", func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 500 No\r\nContent-Length: 5\r\n\r\nhe")
 			io.Copy(io.Discard, c)
-		}, 500, ClassHTTPStatus},
+		}, 500, webhook.ClassHTTPStatus},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -225,7 +227,7 @@ func TestDrip(t *testing.T) {
 		}
 	})
 	o := send(t, localClient(t, ClientConfig{Timeout: 400 * time.Millisecond}), url)
-	if o.Status != 200 || o.Failure.Class != ClassTimeout || len(o.Body) == 0 {
+	if o.Status != 200 || o.Failure.Class != webhook.ClassTimeout || len(o.Body) == 0 {
 		t.Errorf("got %+v", o)
 	}
 	<-release

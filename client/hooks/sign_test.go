@@ -1,4 +1,4 @@
-package webhook
+package hooks
 
 import (
 	"bytes"
@@ -16,8 +16,24 @@ import (
 	"pgregory.net/rapid"
 )
 
+// The values that tests begin with.
+var (
+	testNow     = time.Date(2026, 11, 21, 9, 30, 0, 123_456_000, time.UTC)
+	testSecret  = mustSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	otherSecret = mustSecret("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+)
+
+func mustSecret(text string) Secret {
+	s, err := ParseSecret(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
 // The vectors that the authors of Standard Webhooks published.
 func TestSignVectors(t *testing.T) {
+	t.Parallel()
 	const id = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 	at := time.Unix(1614265330, 0)
 	for body, want := range map[string]string{
@@ -32,6 +48,7 @@ func TestSignVectors(t *testing.T) {
 
 // Made by: printf '{"a":1}' | openssl dgst -sha256 -hmac whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
 func TestSignClassicVector(t *testing.T) {
+	t.Parallel()
 	const want = "45ec03b2b33403c8043a90de06bedad0827183927115fd7e448ef97eeb13c5be"
 	if got := SignClassic(testSecret, []byte(`{"a":1}`)); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -39,6 +56,7 @@ func TestSignClassicVector(t *testing.T) {
 }
 
 func TestSignNewestFirst(t *testing.T) {
+	t.Parallel()
 	both := Sign([]Secret{otherSecret, testSecret}, "delivery_1", testNow, []byte("x"))
 	first, second, _ := strings.Cut(both, " ")
 	if first != Sign([]Secret{otherSecret}, "delivery_1", testNow, []byte("x")) ||
@@ -47,15 +65,17 @@ func TestSignNewestFirst(t *testing.T) {
 	}
 }
 
-// signed returns the headers of a delivery that testSecret and otherSecret
-// signed at testNow.
-func signed(body []byte) http.Header {
-	w := testWebhook()
-	w.Secrets = []SigningSecret{{Secret: otherSecret}, {Secret: testSecret, ExpiresAt: testNow.Add(time.Hour)}}
-	return w.Header(&Delivery{ID: "delivery_1", Format: FormatClassic}, body, testNow)
+// signed returns the headers of a delivery that secrets signed at testNow.
+func signed(body []byte, secrets ...Secret) http.Header {
+	return http.Header{
+		HeaderID:        {"delivery_1"},
+		HeaderTimestamp: {strconv.FormatInt(testNow.Unix(), 10)},
+		HeaderSignature: {Sign(secrets, "delivery_1", testNow, body)},
+	}
 }
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	body := []byte(`{"a":1}`)
 	stamp := strconv.FormatInt(testNow.Unix(), 10)
 	cases := []struct {
@@ -91,7 +111,7 @@ func TestVerify(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			h := signed(body)
+			h := signed(body, otherSecret, testSecret)
 			if c.change != nil {
 				c.change(h)
 			}
@@ -104,14 +124,14 @@ func TestVerify(t *testing.T) {
 
 // Whatever is sent verifies, and one bit makes it another body.
 func TestVerifyWhatWasSigned(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
 		secret, err := NewSecret(bytes.NewReader(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key")))
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := Webhook{Secrets: []SigningSecret{{Secret: secret}}}
-		h := w.Header(&Delivery{ID: "delivery_1", Format: FormatStandard}, body, testNow)
+		h := signed(body, secret)
 		if err := Verify(secret.Reveal(), h, body, testNow); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +145,7 @@ func TestVerifyWhatWasSigned(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	h := signed([]byte("x"))
+	h := signed([]byte("x"), otherSecret, testSecret)
 	f.Add(h.Get(HeaderID), h.Get(HeaderTimestamp), h.Get(HeaderSignature))
 	f.Add("", "-1", "v1,")
 	f.Fuzz(func(t *testing.T, id, stamp, signature string) {
@@ -139,6 +159,7 @@ func FuzzVerify(f *testing.F) {
 }
 
 func TestParseSecret(t *testing.T) {
+	t.Parallel()
 	for text, good := range map[string]bool{
 		testSecret.Reveal():  true,
 		otherSecret.Reveal(): true,
@@ -162,31 +183,37 @@ func TestParseSecret(t *testing.T) {
 }
 
 func TestSecretsDoNotPrint(t *testing.T) {
-	w := testWebhook()
-	other := struct {
-		secret Secret
-		value  HeaderValue
-		w      Webhook
-	}{testSecret, w.Headers[0].Value, w}
+	t.Parallel()
+	other := struct{ secret Secret }{testSecret}
 	var log bytes.Buffer
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", testSecret, "value", w.Headers[0].Value, "webhook", w)
-	js, err := json.Marshal(map[string]any{"secret": testSecret, "value": w.Headers[0].Value, "webhook": w, "header": w.Headers})
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", testSecret)
+	js, err := json.Marshal(map[string]any{"secret": testSecret})
 	if err != nil {
 		t.Fatal(err)
 	}
 	shown := log.String() + string(js)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%p", "%T"} {
-		shown += fmt.Sprintf(verb, testSecret) + fmt.Sprintf(verb, w.Headers[0].Value) +
-			fmt.Sprintf(verb, other) + fmt.Sprintf(verb, &other) + fmt.Sprintf(verb, w) + fmt.Sprintf(verb, w.Secrets)
+		shown += fmt.Sprintf(verb, testSecret) + fmt.Sprintf(verb, other) + fmt.Sprintf(verb, &other)
 	}
-	for _, secret := range []string{testSecret.Reveal(), "hunter3"} {
-		for _, form := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))} {
-			if strings.Contains(shown, form) {
-				t.Errorf("it printed %q", form)
-			}
+	secret := testSecret.Reveal()
+	for _, form := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))} {
+		if strings.Contains(shown, form) {
+			t.Errorf("it printed %q", form)
 		}
 	}
 	if got, want := testSecret.String(), "whsec_MfKQ...aLaSw"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// The zero secret is no key: nothing is signed under it, and nothing verifies.
+func TestZeroSecret(t *testing.T) {
+	t.Parallel()
+	var zero Secret
+	if got := Sign([]Secret{zero, testSecret, zero}, "delivery_1", testNow, nil); got != Sign([]Secret{testSecret}, "delivery_1", testNow, nil) {
+		t.Errorf("signed: %q", got)
+	}
+	if got := SignClassic(zero, nil) + zero.Mask() + zero.Reveal(); got != "" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"fmt"
@@ -6,14 +6,16 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 func newLanes(perWebhook, inFlight int) *lanes {
 	return &lanes{byID: make(map[string]*lane), perWebhook: perWebhook, inFlight: inFlight}
 }
 
-func claimsOf(id string, n int) []Claim {
-	claims := make([]Claim, n)
+func claimsOf(id string, n int) []webhook.Claim {
+	claims := make([]webhook.Claim, n)
 	for i := range claims {
 		claims[i].Delivery.WebhookID = id
 	}

@@ -1,45 +1,48 @@
-package webhook
+package deliver
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"syscall"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // failureOf returns the class and the words of what an attempt failed with. The
 // error's own words stay inside, but for those about certificates: they can hold
 // addresses of our network and whatever the endpoint sent.
-func failureOf(err error) Failure {
-	if blocked, ok := errors.AsType[*blockedError](err); ok {
-		return Failure{ClassBlockedAddress, "The host resolves to " + blocked.what + ", which webhooks may not call."}
+func failureOf(err error) webhook.Failure {
+	if blocked, ok := errors.AsType[*webhook.BlockedError](err); ok {
+		return webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to " + blocked.What + ", which webhooks may not call."}
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
-			return Failure{ClassDNSError, "The host does not exist."}
+			return webhook.Failure{Class: webhook.ClassDNSError, Message: "The host does not exist."}
 		}
-		return Failure{ClassDNSError, "The host could not be looked up."}
+		return webhook.Failure{Class: webhook.ClassDNSError, Message: "The host could not be looked up."}
 	}
 	if timeout, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout() {
-		return Failure{ClassTimeout, "The endpoint did not answer completely in time."}
+		return webhook.Failure{Class: webhook.ClassTimeout, Message: "The endpoint did not answer completely in time."}
 	}
 	if message := tlsMessage(err); message != "" {
-		return Failure{ClassTLSError, message}
+		return webhook.Failure{Class: webhook.ClassTLSError, Message: message}
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Failure{ClassConnectionRefused, "The endpoint refused the connection."}
+		return webhook.Failure{Class: webhook.ClassConnectionRefused, Message: "The endpoint refused the connection."}
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return Failure{ClassConnectionFailed, "The endpoint could not be reached."}
+		return webhook.Failure{Class: webhook.ClassConnectionFailed, Message: "The endpoint could not be reached."}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), isNetwork(err):
-		return Failure{ClassConnectionFailed, "The connection broke before the answer was complete."}
+		return webhook.Failure{Class: webhook.ClassConnectionFailed, Message: "The connection broke before the answer was complete."}
 	}
-	return Failure{ClassInvalidResponse, "The endpoint's answer is not valid HTTP, or its headers are too large."}
+	return webhook.Failure{Class: webhook.ClassInvalidResponse, Message: "The endpoint's answer is not valid HTTP, or its headers are too large."}
 }
 
 // isNetwork reports whether err came from a connection, such as a reset.
@@ -92,4 +95,24 @@ func plain(s string) string {
 		return c
 	}, s)
 	return s[:min(len(s), 120)]
+}
+
+// statusFailure returns the failure that an answer's status is; a 2xx is none.
+func statusFailure(status int) webhook.Failure {
+	switch {
+	case status >= 200 && status <= 299:
+		return webhook.Failure{}
+	case status >= 300 && status <= 399:
+		return webhook.Failure{Class: webhook.ClassHTTPStatus, Message: fmt.Sprintf("The endpoint answered %s; redirects are not followed.", statusName(status))}
+	default:
+		return webhook.Failure{Class: webhook.ClassHTTPStatus, Message: fmt.Sprintf("The endpoint answered %s.", statusName(status))}
+	}
+}
+
+// statusName is the code with its usual name, never with the endpoint's words.
+func statusName(code int) string {
+	if text := http.StatusText(code); text != "" {
+		return fmt.Sprintf("%d %s", code, text)
+	}
+	return fmt.Sprint(code)
 }

@@ -1,4 +1,4 @@
-package webhook
+package deliver
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // A stop waits for what is under way as long as the grace, and gives back the
@@ -29,7 +31,7 @@ func TestWorkerStops(t *testing.T) {
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("stopped after %v", took)
 		}
-		if n, sent := r.count("slow", StateDelivered), r.requests("slow"); n != sent || n == 0 {
+		if n, sent := r.count("slow", webhook.StateDelivered), r.requests("slow"); n != sent || n == 0 {
 			t.Errorf("%d of %d under way were delivered", n, sent)
 		}
 		for id, row := range r.rows {
@@ -37,7 +39,7 @@ func TestWorkerStops(t *testing.T) {
 				t.Errorf("%s was not given back: %+v", id, row)
 			}
 		}
-		if r.webhook("hangs").Health != (Health{}) || len(r.log.String()) > 0 {
+		if r.webhook("hangs").Health != (webhook.Health{}) || len(r.log.String()) > 0 {
 			t.Errorf("health %+v, log %s", r.webhook("hangs").Health, r.log)
 		}
 	})
@@ -76,8 +78,8 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 			t.Errorf("%d requests, %d claims", r.requests("w"), r.called("Claim"))
 		}
 		r.setAway(nil, "Due", "Claim", "Settle", "Release", "RecordHealth")
-		if time.Sleep(2 * time.Second); r.count("w", StateDelivered) != 20 {
-			t.Errorf("%d of 20 delivered", r.count("w", StateDelivered))
+		if time.Sleep(2 * time.Second); r.count("w", webhook.StateDelivered) != 20 {
+			t.Errorf("%d of 20 delivered", r.count("w", webhook.StateDelivered))
 		}
 	})
 	inBubble(t, "away while sending", func(t *testing.T) {
@@ -89,15 +91,15 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		seen := r.requests("w")
 		r.setAway(nil, "Settle")
 		time.Sleep(2 * time.Second)
-		if r.count("w", StateDelivered) != 20 || r.requests("w") != 20 {
-			t.Errorf("%d of 20 delivered with %d requests, %d of them before", r.count("w", StateDelivered), r.requests("w"), seen)
+		if r.count("w", webhook.StateDelivered) != 20 || r.requests("w") != 20 {
+			t.Errorf("%d of 20 delivered with %d requests, %d of them before", r.count("w", webhook.StateDelivered), r.requests("w"), seen)
 		}
 		r.setAway(errAway, "Settle")
 		r.put("w", 2)
 		time.Sleep(20 * time.Second) // longer than it is waited for
 		r.setAway(nil, "Settle")
-		if time.Sleep(75 * time.Second); r.count("w", StateDelivered) != 22 {
-			t.Errorf("%d of 22 delivered", r.count("w", StateDelivered))
+		if time.Sleep(75 * time.Second); r.count("w", webhook.StateDelivered) != 22 {
+			t.Errorf("%d of 22 delivered", r.count("w", webhook.StateDelivered))
 		}
 		r.stop()
 		for _, row := range r.rows {
@@ -115,7 +117,7 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.setAway(nil, "RecordHealth")
 		r.says("w", 200)
-		if time.Sleep(time.Hour); r.count("w", StateDelivered) != 1 {
+		if time.Sleep(time.Hour); r.count("w", webhook.StateDelivered) != 1 {
 			t.Error("not delivered")
 		}
 	})
@@ -133,11 +135,11 @@ func TestWorkerFindsWhatOthersLeft(t *testing.T) {
 		r.fakeQueue.mu.Lock()
 		r.rows["delivery_000000"].lease, r.rows["delivery_000000"].due = "dead", time.Now().Add(leaseLength)
 		r.fakeQueue.mu.Unlock()
-		if time.Sleep(rescan); r.count("w", StateDelivered) != 2 {
-			t.Errorf("%d of 2 that wait delivered", r.count("w", StateDelivered))
+		if time.Sleep(rescan); r.count("w", webhook.StateDelivered) != 2 {
+			t.Errorf("%d of 2 that wait delivered", r.count("w", webhook.StateDelivered))
 		}
-		if time.Sleep(75*time.Second - rescan); r.count("w", StateDelivered) != 3 {
-			t.Errorf("%d of 3 delivered", r.count("w", StateDelivered))
+		if time.Sleep(75*time.Second - rescan); r.count("w", webhook.StateDelivered) != 3 {
+			t.Errorf("%d of 3 delivered", r.count("w", webhook.StateDelivered))
 		}
 	})
 }
@@ -189,7 +191,7 @@ func TestWorkerLosesNothing(t *testing.T) {
 				r.worker.lanes.mu.Unlock()
 			}
 			time.Sleep(30 * time.Minute)
-			if n := r.count("", StateDelivered); n != total {
+			if n := r.count("", webhook.StateDelivered); n != total {
 				t.Errorf("%d of %d delivered", n, total)
 			}
 		})
@@ -207,14 +209,14 @@ func TestWorkerOwnFaults(t *testing.T) {
 		r.add("other")
 		r.put("other", 2)
 		synctest.Wait()
-		if d := r.row("delivery_000000"); d.State != StatePending || d.Last.Failure.Class != ClassInternal || d.NextAttemptAt.Before(time.Now()) {
+		if d := r.row("delivery_000000"); d.State != webhook.StatePending || d.Last.Failure.Class != webhook.ClassInternal || d.NextAttemptAt.Before(time.Now()) {
 			t.Errorf("got %+v", d.Delivery)
 		}
-		if r.count("other", StateDelivered) != 2 || !strings.Contains(r.log.String(), "in an attempt") || r.webhook("w").Health != (Health{}) {
+		if r.count("other", webhook.StateDelivered) != 2 || !strings.Contains(r.log.String(), "in an attempt") || r.webhook("w").Health != (webhook.Health{}) {
 			t.Errorf("health %+v, log %s", r.webhook("w").Health, r.log)
 		}
 		r.says("w", 200)
-		if time.Sleep(time.Minute); r.count("w", StateDelivered) != 2 {
+		if time.Sleep(time.Minute); r.count("w", webhook.StateDelivered) != 2 {
 			t.Error("not delivered")
 		}
 	})
@@ -228,23 +230,23 @@ func TestWorkerOwnFaults(t *testing.T) {
 		r.fakeQueue.mu.Unlock()
 		r.worker.Wake([]string{"w"})
 		time.Sleep(time.Minute)
-		if d := r.row("delivery_000000"); d.State != StateFailed || d.Last.Failure.Class != ClassEventGone || len(d.attempts) != 1 {
+		if d := r.row("delivery_000000"); d.State != webhook.StateFailed || d.Last.Failure.Class != webhook.ClassEventGone || len(d.attempts) != 1 {
 			t.Errorf("got %+v", d.Delivery)
 		}
-		if r.requests("w") != 0 || r.webhook("w").Health != (Health{}) {
+		if r.requests("w") != 0 || r.webhook("w").Health != (webhook.Health{}) {
 			t.Errorf("%d requests, health %+v", r.requests("w"), r.webhook("w").Health)
 		}
 	})
 	inBubble(t, "no body", func(t *testing.T) {
 		r := startRig(t)
 		r.add("w").Format = "unknown"
-		r.change("w", func(w *Webhook) { w.Format = "unknown" })
+		r.change("w", func(w *webhook.Webhook) { w.Format = "unknown" })
 		r.put("w", 20)
-		r.change("w", func(w *Webhook) { w.Format = FormatClassic })
+		r.change("w", func(w *webhook.Webhook) { w.Format = webhook.FormatClassic })
 		r.put("w", 1)
 		time.Sleep(time.Second)
-		if r.count("w", StateDelivered) != 1 || r.called("Claim") > 50 {
-			t.Errorf("%d delivered, %d claims", r.count("w", StateDelivered), r.called("Claim"))
+		if r.count("w", webhook.StateDelivered) != 1 || r.called("Claim") > 50 {
+			t.Errorf("%d delivered, %d claims", r.count("w", webhook.StateDelivered), r.called("Claim"))
 		}
 	})
 }

@@ -1,10 +1,12 @@
-package webhook
+package deliver
 
 import (
 	"container/heap"
 	"container/list"
 	"sync"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // lanes is what a worker knows of the webhooks that have something pending: when
@@ -133,7 +135,7 @@ func (l *lanes) scanned(due map[string]time.Time) {
 // for what it has room for, those that have been ready longest first, and how
 // long until a further one is due. A webhook that is asked for is known to have
 // nothing due until claimed or refused says otherwise, or a wake-up.
-func (l *lanes) ask(now time.Time) (asks []Ask, wait time.Duration) {
+func (l *lanes) ask(now time.Time) (asks []webhook.Ask, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.later) > 0 && !l.later[0].due.After(now) {
@@ -166,7 +168,7 @@ func (l *lanes) ask(now time.Time) (asks []Ask, wait time.Duration) {
 		for s := fresh; s < standings; s++ {
 			room[s] = min(room[s], room[s-1])
 		}
-		asks = append(asks, Ask{WebhookID: k.id, Max: n})
+		asks = append(asks, webhook.Ask{WebhookID: k.id, Max: n})
 		k.due = time.Time{}
 		l.fileLocked(k)
 	}
@@ -201,7 +203,7 @@ func oldest(fronts [standings]*list.Element, room [standings]int) *lane {
 }
 
 // claimed takes over what came of asks.
-func (l *lanes) claimed(claims []Claim, next map[string]time.Time) {
+func (l *lanes) claimed(claims []webhook.Claim, next map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range claims {
@@ -213,7 +215,7 @@ func (l *lanes) claimed(claims []Claim, next map[string]time.Time) {
 }
 
 // refused gives asks back that the queue could not answer.
-func (l *lanes) refused(asks []Ask, now time.Time) {
+func (l *lanes) refused(asks []webhook.Ask, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, ask := range asks {

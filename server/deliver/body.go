@@ -1,7 +1,6 @@
-package webhook
+package deliver
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -9,29 +8,18 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // isoTime is ISO 8601 (and RFC 3339) with milliseconds.
 const isoTime = "2006-01-02T15:04:05.000Z"
 
-const jsonType = "application/json; charset=utf-8"
-
-// contentTypes has a line for every format.
-var contentTypes = map[Format]string{
-	FormatClassic:     jsonType,
-	FormatResource:    jsonType,
-	FormatStandard:    jsonType,
-	FormatCloudEvents: "application/cloudevents+json; charset=utf-8",
-}
-
-func (f Format) contentType() string { return contentTypes[f] }
-
 // Body appends what d sends of its event e to dst and returns the longer slice.
 // It depends on nothing but the two: every attempt of a delivery sends the same
 // bytes. The resource is shown as REST shows it, as it was when e happened.
-func Body(dst []byte, d *Delivery, e *apikey.Event) ([]byte, error) {
-	m, err := EventMessage(e)
+func Body(dst []byte, d *webhook.Delivery, e *apikey.Event) ([]byte, error) {
+	m, err := wire.Event(e)
 	if err != nil {
 		return dst, err
 	}
@@ -39,7 +27,7 @@ func Body(dst []byte, d *Delivery, e *apikey.Event) ([]byte, error) {
 }
 
 // BodyOf is [Body] for an event that is at hand as the stream of events shows it.
-func BodyOf(dst []byte, d *Delivery, e *apikeysv1.Event) ([]byte, error) {
+func BodyOf(dst []byte, d *webhook.Delivery, e *apikeysv1.Event) ([]byte, error) {
 	resource, kind := resourceOf(e)
 	if resource == nil {
 		return dst, fmt.Errorf("body of delivery %s: the event %s shows no resource", d.ID, e.GetId())
@@ -47,14 +35,14 @@ func BodyOf(dst []byte, d *Delivery, e *apikeysv1.Event) ([]byte, error) {
 	at := wire.Time(e.GetCreatedAt()).UTC()
 	o := object{dst: append(dst, '{')}
 	switch d.Format {
-	case FormatClassic:
+	case webhook.FormatClassic:
 		o.text("webhook_id", d.WebhookID)
 		o.text("url", d.URL)
 		o.text("event", e.GetType())
 		o.text("resource_id", e.GetResourceId())
 		o.message("payload", resource)
-		o.text("timestamp", at.Format(classicTime))
-	case FormatResource:
+		o.text("timestamp", at.Format(webhook.ClassicTime))
+	case webhook.FormatResource:
 		o.text("id", d.ID)
 		o.text("event", e.GetType())
 		o.text("resource", kind)
@@ -66,11 +54,11 @@ func BodyOf(dst []byte, d *Delivery, e *apikeysv1.Event) ([]byte, error) {
 		} else {
 			o.message("data", resource)
 		}
-	case FormatStandard:
+	case webhook.FormatStandard:
 		o.text("type", e.GetType())
 		o.text("timestamp", at.Format(isoTime))
 		o.message("data", resource)
-	case FormatCloudEvents:
+	case webhook.FormatCloudEvents:
 		o.text("specversion", "1.0")
 		o.text("id", e.GetId())
 		o.text("source", "/organizations/"+e.GetOrganizationId())
@@ -95,15 +83,6 @@ func resourceOf(e *apikeysv1.Event) (m proto.Message, kind string) {
 		return e.GetWebhook(), "webhook"
 	}
 	return nil, ""
-}
-
-// Of returns the webhook after e, an event about a webhook.
-func Of(e *apikey.Event) (*Webhook, error) {
-	var w Webhook
-	if err := json.Unmarshal(e.Payload, &w); err != nil {
-		return nil, fmt.Errorf("decode the webhook of event %s: %w", e.ID, err)
-	}
-	return &w, nil
 }
 
 // object writes the members of a JSON object in the order of its calls.

@@ -1,4 +1,4 @@
-package webhook
+package hooks
 
 import (
 	"crypto/hmac"
@@ -37,12 +37,8 @@ var (
 )
 
 // Verify reports whether a request with header and body is a delivery that was
-// signed with secret, the text that begins with whsec_, about now. It is for
-// receivers written in Go.
-//
-// body is what was received, byte for byte: parse it afterwards. A delivery can
-// come more than once, always with the same webhook-id, so a receiver for which
-// that matters remembers those.
+// signed with secret, the text that begins with whsec_, about now. body is what
+// was received, byte for byte: parse it afterwards.
 func Verify(secret string, header http.Header, body []byte, now time.Time) error {
 	parsed, err := ParseSecret(secret)
 	if err != nil {
@@ -73,9 +69,11 @@ func Verify(secret string, header http.Header, body []byte, now time.Time) error
 // id: one signature for each secret, in their order, with a space between.
 func Sign(secrets []Secret, id string, at time.Time, body []byte) string {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
-	all := make([]string, len(secrets))
-	for i, s := range secrets {
-		all[i] = signature(s, id, timestamp, body)
+	all := make([]string, 0, len(secrets))
+	for _, s := range secrets {
+		if s.text != nil {
+			all = append(all, signature(s, id, timestamp, body))
+		}
 	}
 	return strings.Join(all, " ")
 }
@@ -83,7 +81,7 @@ func Sign(secrets []Secret, id string, at time.Time, body []byte) string {
 // signature is "v1," and the base64 of the HMAC of "id.timestamp.body" under the
 // decoded key.
 func signature(secret Secret, id, timestamp string, body []byte) string {
-	mac := hmac.New(sha256.New, keyOf(secret.Reveal()))
+	mac := hmac.New(sha256.New, []byte(*secret.key))
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -93,6 +91,9 @@ func signature(secret Secret, id, timestamp string, body []byte) string {
 // its HMAC under the text of the secret, whsec_ included. It covers no time, so
 // it does not tell a delivery from its replay.
 func SignClassic(secret Secret, body []byte) string {
+	if secret.text == nil {
+		return ""
+	}
 	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
 	mac.Write(body)
 	return hex.EncodeToString(mac.Sum(nil))

@@ -1,0 +1,96 @@
+package wire
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// The words of deliveries and the numbers of the protos.
+var (
+	deliveryStateEnum = map[webhook.DeliveryState]apikeysv1.DeliveryState{
+		webhook.StatePending:   apikeysv1.DeliveryState_DELIVERY_STATE_PENDING,
+		webhook.StateDelivered: apikeysv1.DeliveryState_DELIVERY_STATE_DELIVERED,
+		webhook.StateFailed:    apikeysv1.DeliveryState_DELIVERY_STATE_FAILED,
+		webhook.StateCancelled: apikeysv1.DeliveryState_DELIVERY_STATE_CANCELLED,
+	}
+	triggerEnum = map[webhook.Trigger]apikeysv1.DeliveryTrigger{
+		webhook.TriggerSchedule: apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_SCHEDULE,
+		webhook.TriggerRetry:    apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_RETRY,
+		webhook.TriggerReplay:   apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_REPLAY,
+		webhook.TriggerTest:     apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_TEST,
+	}
+
+	deliveryStateWord = inverse(deliveryStateEnum)
+)
+
+// DeliveryState returns the word of a delivery's state; the unspecified one is
+// empty.
+func DeliveryState(e apikeysv1.DeliveryState) webhook.DeliveryState { return deliveryStateWord[e] }
+
+// Delivery returns the message of d, a delivery of e, and the attempts that are to be shown
+// with it. It has no payload where e is nil: the log no longer keeps it.
+func Delivery(d *webhook.Delivery, e *apikey.Event, attempts []webhook.Attempt) (*apikeysv1.Delivery, error) {
+	payload := &apikeysv1.DeliveryPayload{}
+	if e != nil {
+		event, err := Event(e)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case event.ApiKey != nil:
+			payload.Resource = &apikeysv1.DeliveryPayload_ApiKey{ApiKey: event.ApiKey}
+		case event.Webhook != nil:
+			payload.Resource = &apikeysv1.DeliveryPayload_Webhook{Webhook: event.Webhook}
+		}
+	}
+	m := &apikeysv1.Delivery{
+		Id:             d.ID,
+		WebhookId:      d.WebhookID,
+		OrganizationId: d.OrganizationID,
+		Url:            d.URL,
+		Event:          string(d.Event),
+		ResourceId:     d.ResourceID,
+		Payload:        payload,
+		Retries:        int32(d.Retries()),
+		CreatedAt:      Timestamp(d.CreatedAt),
+		UpdatedAt:      Timestamp(d.UpdatedAt),
+		FirstSentAt:    Timestamp(d.FirstSentAt),
+		NextAttemptAt:  Timestamp(d.NextAttemptAt),
+		DelayMs:        d.Delay.Milliseconds(),
+		State:          deliveryStateEnum[d.State],
+	}
+	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&d.Last)
+	for i := range attempts {
+		m.Attempts = append(m.Attempts, attempt(&attempts[i]))
+	}
+	return m, nil
+}
+
+func attempt(a *webhook.Attempt) *apikeysv1.DeliveryAttempt {
+	m := &apikeysv1.DeliveryAttempt{
+		Number:     int32(a.Number),
+		StartedAt:  Timestamp(a.StartedAt),
+		DurationMs: a.Duration.Milliseconds(),
+		Trigger:    triggerEnum[a.Trigger],
+	}
+	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&a.Outcome)
+	return m
+}
+
+// outcome returns the three fields that a delivery and an attempt have in
+// common. A body is whatever the endpoint sent; a message holds UTF-8 alone.
+func outcome(o *webhook.Outcome) (status *int32, body *string, failure *apikeysv1.DeliveryError) {
+	if o.Status != 0 {
+		status = proto.Int32(int32(o.Status))
+		body = proto.String(strings.ToValidUTF8(string(o.Body), "\uFFFD"))
+	}
+	if !o.Acknowledged() {
+		failure = &apikeysv1.DeliveryError{Class: string(o.Failure.Class), Message: o.Failure.Message}
+	}
+	return status, body, failure
+}
