@@ -69,6 +69,35 @@ type Config struct {
 	// means that the client's address is always the connection's. Default: none.
 	TrustedProxies []netip.Prefix
 
+	// ConnectionsMax bounds the open connections of both listeners together. Zero
+	// means 8,192.
+	ConnectionsMax int
+	// ConnectionsPerAddress bounds those of one address, which is an IPv4 address
+	// or the /64 network of an IPv6 address; those of TrustedProxies are not counted
+	// by address. Zero means 1,024.
+	ConnectionsPerAddress int
+	// CredentialTimeout is how long a connection may go without having shown a good
+	// credential. Zero means 30 seconds.
+	CredentialTimeout time.Duration
+	// HeaderTimeout is how long the headers of a request may take to arrive, and the
+	// handshake of a connection. Zero means 10 seconds.
+	HeaderTimeout time.Duration
+	// MessageTimeout is how long the rest of a request may take to arrive. Zero
+	// means 30 seconds.
+	MessageTimeout time.Duration
+	// AnswerTimeout is how long an answer may lie unread. Zero means 60 seconds.
+	AnswerTimeout time.Duration
+	// AnswerBytesMax bounds the bytes of answers under way for all callers together.
+	// Zero means 256 MiB.
+	AnswerBytesMax int64
+	// AnswerBytesPerCaller bounds those for one caller; all keys of an organization
+	// are one. Zero means 64 MiB.
+	AnswerBytesPerCaller int64
+	// FailuresPerSecond bounds the calls with a bad credential from one address
+	// that are looked at, over connections that have shown no good one; such a
+	// connection is read from no faster. Zero means 100.
+	FailuresPerSecond int
+
 	// Scopes is the catalogue: the scopes that a key can be given. Empty means
 	// apikey.DefaultScopes.
 	Scopes []string
@@ -130,6 +159,15 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Database, sqliteScheme+filepath.Join(c.DataDir, "apikeys.db"))
 	setDefault(&c.SecretsFile, filepath.Join(c.DataDir, "secrets"))
 	setDefault(&c.Env, Development)
+	setDefault(&c.ConnectionsMax, 8192)
+	setDefault(&c.ConnectionsPerAddress, 1024)
+	setDefault(&c.CredentialTimeout, 30*time.Second)
+	setDefault(&c.HeaderTimeout, 10*time.Second)
+	setDefault(&c.MessageTimeout, 30*time.Second)
+	setDefault(&c.AnswerTimeout, time.Minute)
+	setDefault(&c.AnswerBytesMax, 256<<20)
+	setDefault(&c.AnswerBytesPerCaller, 64<<20)
+	setDefault(&c.FailuresPerSecond, 100)
 	setDefault(&c.AbsentScopes, AbsentScopesNone)
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
 	setDefault(&c.EventRetention, 30*24*time.Hour)
@@ -205,6 +243,7 @@ func (c Config) validate() error {
 			fault("trusted_proxies", "holds a range that is none")
 		}
 	}
+	c.checkBounds(fault)
 	if err := checkCatalogue(c.Scopes); err != nil {
 		fault("scopes", "%w", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // listeners are the two doors of a server, open but not yet served.
@@ -23,9 +25,9 @@ type listeners struct {
 	secure   bool
 }
 
-// listen opens both listeners of c, or neither. A production server that could
+// listen opens both listeners of c, or neither. Their connections are in conns. A production server that could
 // be heard by others without TLS is refused.
-func listen(ctx context.Context, c Config) (*listeners, error) {
+func listen(ctx context.Context, c Config, conns *connection.Table) (*listeners, error) {
 	restTLS, grpcTLS, err := tlsConfigs(c)
 	if err != nil {
 		return nil, err
@@ -38,10 +40,10 @@ func listen(ctx context.Context, c Config) (*listeners, error) {
 	if err != nil {
 		return nil, errors.Join(err, rest.Close())
 	}
-	l := &listeners{rest: rest, grpc: grpc, grpcTLS: grpcTLS, secure: restTLS != nil}
+	l := &listeners{rest: conns.Listener(rest), grpc: conns.Listener(grpc), grpcTLS: grpcTLS, secure: restTLS != nil}
 	l.restAddr = reachable(c.RESTAddr, rest.Addr())
 	if restTLS != nil {
-		l.rest = tls.NewListener(rest, restTLS)
+		l.rest = tls.NewListener(l.rest, restTLS)
 	}
 	return l, nil
 }

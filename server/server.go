@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -20,6 +21,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/rest"
@@ -31,8 +33,18 @@ import (
 // maxMessage bounds a request over gRPC, in bytes, as REST bounds its bodies.
 const maxMessage = 1 << 20
 
-// maxStreams bounds the calls under way on one connection over gRPC.
-const maxStreams = 1024
+// What one connection may hold, over both protocols where they have it.
+const (
+	// maxHeaderBytes bounds the headers of a request. HTTP/2 counts 32 bytes for
+	// each header besides its text, so that there are at most 2,048 of them.
+	maxHeaderBytes = 64 << 10
+	// maxStreams bounds the calls under way over gRPC, maxHTTP2Streams the requests
+	// over HTTP/2.
+	maxStreams      = 1024
+	maxHTTP2Streams = 250
+	// receiveWindow bounds what has arrived on a stream before it is read.
+	receiveWindow = 64 << 10
+)
 
 // Server is a server that has its database and its listeners, and serves nobody
 // until Run.
@@ -46,6 +58,7 @@ type Server struct {
 	worker    *deliver.Worker
 	services  *api.API
 	health    *health.Server
+	conns     *connection.Table
 	grpc      *grpc.Server
 	http      *http.Server
 }
@@ -74,7 +87,8 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	}()
 	// The listeners come first: a first start that fails for a port in use must
 	// not have shown a token yet.
-	if s.listeners, err = listen(ctx, c); err != nil {
+	s.conns = connection.New(c.connections())
+	if s.listeners, err = listen(ctx, c, s.conns); err != nil {
 		return nil, err
 	}
 	if s.db, err = openDatabase(ctx, c); err != nil {
@@ -153,8 +167,9 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	s.health = health.NewServer()
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	s.services.RegisterRemote(s.grpc)
-	healthpb.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	open := s.conns.OpenServices(s.grpc)
+	healthpb.RegisterHealthServer(open, s.health)
+	reflection.Register(open)
 
 	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
 	if err != nil {
@@ -162,15 +177,21 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	}
 	s.http = &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
+		ConnContext:       connection.WithConn,
+		ReadHeaderTimeout: c.HeaderTimeout,
+		ReadTimeout:       c.MessageTimeout,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeaderBytes,
 		// What net/http complains of is the clients' doing.
 		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 		// Over HTTP/2 one connection has many streams, so a write's own deadline
 		// says nothing of a client that has stopped reading.
-		HTTP2: &http.HTTP2Config{WriteByteTimeout: time.Minute, SendPingTimeout: 30 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:      maxHTTP2Streams,
+			MaxReceiveBufferPerStream: receiveWindow,
+			WriteByteTimeout:          c.AnswerTimeout,
+			SendPingTimeout:           30 * time.Second,
+		},
 		// The envelope is the answer to OPTIONS * too.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -183,10 +204,15 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(s.services.Stream()...),
 		grpc.ForceServerCodecV2(api.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
-		// Messages are taken in before anyone has proved anything, so one
-		// connection can make the server hold this many of them, and no more.
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(10 * time.Second),
+		// A window that does not grow bounds what lies unread on a stream. A message
+		// that is being read may be larger than it.
+		grpc.StaticStreamWindowSize(receiveWindow),
+		grpc.StaticConnWindowSize(maxMessage),
+		grpc.ConnectionTimeout(s.config.HeaderTimeout),
+		// Thousands of connections that do nothing are to keep no buffers.
+		grpc.SharedWriteBuffer(true),
 		// Goroutines that stay keep their grown stacks, which a new one for each call
 		// would grow again.
 		grpc.NumStreamWorkers(32),
@@ -195,10 +221,11 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
+	transport := insecure.NewCredentials()
 	if s.listeners.grpcTLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(s.listeners.grpcTLS)))
+		transport = credentials.NewTLS(s.listeners.grpcTLS)
 	}
-	return options
+	return append(options, grpc.Creds(connection.Credentials(transport)))
 }
 
 // storedTokens reads the operator tokens in the form that authentication knows.
@@ -275,6 +302,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	workers.Go(func() error {
 		return deleteOld(background, "deliveries", s.config.DeliveryRetention, s.config.Now, s.config.Logger, s.db.store.DeleteDeliveriesBefore)
 	})
+
+	// Connections are watched for as long as any is open, the last calls too.
+	workers.Go(func() error { return s.conns.Run(background) })
 
 	doors, open := errgroup.WithContext(ctx)
 	doors.Go(func() error {

@@ -37,6 +37,16 @@ type serveSettings struct {
 	Plaintext      bool     `group:"network" help:"TLS ends in front of this server: let a production server listen without it."`
 	TrustedProxies []string `group:"network" placeholder:"RANGE" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas."`
 
+	ConnectionsMax        int    `group:"network" default:"8192" placeholder:"N" help:"How many connections may be open at both listeners together, 1 to 1000000."`
+	ConnectionsPerAddress int    `group:"network" default:"1024" placeholder:"N" help:"How many of them may come from one address, an IPv6 /64 being one; trusted proxies are not counted by address."`
+	CredentialTimeout     period `group:"network" default:"30s" placeholder:"TIME" help:"How long a connection may go without having shown a good credential."`
+	HeaderTimeout         period `group:"network" default:"10s" placeholder:"TIME" help:"How long a handshake, or the headers of a request, may take to arrive."`
+	MessageTimeout        period `group:"network" default:"30s" placeholder:"TIME" help:"How long the body or message of a request may take to arrive."`
+	AnswerTimeout         period `group:"network" default:"60s" placeholder:"TIME" help:"How long an answer may lie unread before its connection is closed."`
+	AnswerBytesMax        int64  `group:"network" default:"268435456" placeholder:"BYTES" help:"How many bytes of answers may be under way to all callers together."`
+	AnswerBytesPerCaller  int64  `group:"network" default:"67108864" placeholder:"BYTES" help:"How many of them to one caller; the keys of an organization are one caller."`
+	FailuresPerSecond     int    `group:"network" default:"100" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
+
 	Env            string   `group:"keys" default:"development" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
 	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes that keys can be given, separated by commas. Default: a catalogue of 34."`
 	AbsentScopes   string   `group:"keys" default:"none" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
@@ -99,6 +109,11 @@ func (s *serveSettings) apply(c *server.Config) error {
 	}
 	c.RESTAddr, c.GRPCAddr = s.RESTAddr, s.GRPCAddr
 	c.TLSCert, c.TLSKey, c.Plaintext = s.TLSCert, s.TLSKey, s.Plaintext
+	c.ConnectionsMax, c.ConnectionsPerAddress = positive(s.ConnectionsMax), positive(s.ConnectionsPerAddress)
+	c.CredentialTimeout, c.HeaderTimeout = set(s.CredentialTimeout), set(s.HeaderTimeout)
+	c.MessageTimeout, c.AnswerTimeout = set(s.MessageTimeout), set(s.AnswerTimeout)
+	c.AnswerBytesMax, c.AnswerBytesPerCaller = positive(s.AnswerBytesMax), positive(s.AnswerBytesPerCaller)
+	c.FailuresPerSecond = positive(s.FailuresPerSecond)
 	c.Env, c.AbsentScopes = s.Env, s.AbsentScopes
 	c.ExpiringNotice = time.Duration(s.ExpiringNotice)
 	if c.ExpiringNotice == 0 {
@@ -111,13 +126,7 @@ func (s *serveSettings) apply(c *server.Config) error {
 		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
 	}
 	c.WebhooksDisableAfter = set(s.WebhooksDisableAfter)
-	c.WebhooksMax, c.WebhooksInFlight = s.WebhooksMax, s.WebhooksInFlight
-	if c.WebhooksMax == 0 {
-		c.WebhooksMax = -1
-	}
-	if c.WebhooksInFlight == 0 {
-		c.WebhooksInFlight = -1
-	}
+	c.WebhooksMax, c.WebhooksInFlight = positive(s.WebhooksMax), positive(s.WebhooksInFlight)
 	return nil
 }
 
@@ -128,6 +137,15 @@ func set(p period) time.Duration {
 		return -1
 	}
 	return time.Duration(p)
+}
+
+// positive returns n so that none at all is not the default, which is what the
+// Config's zero is, but refused.
+func positive[N int | int64](n N) N {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // ranges reads the addresses and networks that a setting names.

@@ -1,0 +1,72 @@
+package connection
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// ErrUnread refuses a call because too many bytes of answers are under way.
+var ErrUnread = errors.New("too many bytes of answers are under way")
+
+// smallShare is what a caller may have under way although all callers together
+// are at their bound: callers that read their answers are not refused for those
+// that do not.
+const smallShare = 64 << 10
+
+// accountTTL is how long an account without bytes is kept.
+const accountTTL = time.Minute
+
+// account is what a caller has under way.
+type account struct {
+	caller string
+	bytes  atomic.Int64
+	// used is when it was asked for last, and dead is set once it is given up.
+	used atomic.Int64
+	dead atomic.Bool
+}
+
+// Admit names the caller of the call, to whom its answer is charged, or returns
+// [ErrUnread] where the caller, or all callers together, leave too much unread.
+func (c *Call) Admit(caller string) error {
+	if c.conn == nil {
+		return nil
+	}
+	t := c.conn.table
+	a := c.conn.account.Load()
+	if a == nil || a.caller != caller || a.dead.Load() {
+		a = t.accountOf(caller)
+		c.conn.account.Store(a)
+	}
+	if now := t.now.Load(); a.used.Load() != now {
+		a.used.Store(now)
+	}
+	c.account = a
+	bytes := a.bytes.Load()
+	if bytes >= t.config.MaxCallerAnswerBytes || bytes >= smallShare && t.answerBytes.Load() >= t.config.MaxAnswerBytes {
+		return ErrUnread
+	}
+	return nil
+}
+
+func (t *Table) accountOf(caller string) *account {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.accounts[caller]
+	if a == nil {
+		a = &account{caller: caller}
+		a.used.Store(t.now.Load())
+		t.accounts[caller] = a
+	}
+	return a
+}
+
+// sweepAccountsLocked gives up the accounts that nobody uses.
+func (t *Table) sweepAccountsLocked(now int64) {
+	for caller, a := range t.accounts {
+		if a.bytes.Load() == 0 && now-a.used.Load() > int64(accountTTL) {
+			a.dead.Store(true)
+			delete(t.accounts, caller)
+		}
+	}
+}
