@@ -15,6 +15,8 @@ import (
 
 // listeners are the two doors of a server, open but not yet served.
 type listeners struct {
+	// conns is the open connections of both.
+	conns *connection.Table
 	// rest speaks TLS already where TLS is set.
 	rest net.Listener
 	// grpc is bare: gRPC shakes hands itself, with grpcTLS where it is not nil.
@@ -25,9 +27,9 @@ type listeners struct {
 	secure   bool
 }
 
-// listen opens both listeners of c, or neither. Their connections are in conns. A production server that could
+// listen opens both listeners of c, or neither. A production server that could
 // be heard by others without TLS is refused.
-func listen(ctx context.Context, c Config, conns *connection.Table) (*listeners, error) {
+func listen(ctx context.Context, c Config) (*listeners, error) {
 	restTLS, grpcTLS, err := tlsConfigs(c)
 	if err != nil {
 		return nil, err
@@ -40,7 +42,8 @@ func listen(ctx context.Context, c Config, conns *connection.Table) (*listeners,
 	if err != nil {
 		return nil, errors.Join(err, rest.Close())
 	}
-	l := &listeners{rest: conns.Listener(rest), grpc: conns.Listener(grpc), grpcTLS: grpcTLS, secure: restTLS != nil}
+	conns := connection.New(c.connections())
+	l := &listeners{conns: conns, rest: conns.Listener(rest), grpc: conns.Listener(grpc), grpcTLS: grpcTLS, secure: restTLS != nil}
 	l.restAddr = reachable(c.RESTAddr, rest.Addr())
 	if restTLS != nil {
 		l.rest = tls.NewListener(l.rest, restTLS)

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // freePorts returns a Config that listens on free ports of loopback.
@@ -26,7 +24,7 @@ func freePorts() Config {
 }
 
 func TestListen(t *testing.T) {
-	l, err := listen(t.Context(), freePorts(), connection.New(freePorts().connections()))
+	l, err := listen(t.Context(), freePorts())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +55,7 @@ func TestPortInUse(t *testing.T) {
 	} {
 		c := freePorts()
 		set(&c)
-		_, err := listen(t.Context(), c, connection.New(c.connections()))
+		_, err := listen(t.Context(), c)
 		want := setting + ": " + addr + " is in use by another program; stop that or choose another address with --" + strings.ReplaceAll(setting, "_", "-")
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
@@ -86,7 +84,7 @@ func TestProductionOffLoopbackNeedsTLS(t *testing.T) {
 			config := freePorts()
 			config.Env = Production
 			c.change(&config)
-			l, err := listen(t.Context(), config, connection.New(config.connections()))
+			l, err := listen(t.Context(), config)
 			if (err != nil) != c.refused {
 				t.Fatalf("got %v", err)
 			}
@@ -104,7 +102,7 @@ func TestProductionOffLoopbackNeedsTLS(t *testing.T) {
 func TestOnLoopback(t *testing.T) {
 	c := freePorts()
 	c.GRPCAddr = ":0"
-	l, err := listen(t.Context(), c, connection.New(c.connections()))
+	l, err := listen(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +133,7 @@ func TestTLS(t *testing.T) {
 	cert, key, pool := certificate(t)
 	c := freePorts()
 	c.TLSCert, c.TLSKey = cert, key
-	l, err := listen(t.Context(), c, connection.New(c.connections()))
+	l, err := listen(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +172,7 @@ func TestTLS(t *testing.T) {
 func TestUnreadableCertificate(t *testing.T) {
 	c := freePorts()
 	c.TLSCert, c.TLSKey = "/nowhere/cert.pem", "/nowhere/key.pem"
-	_, err := listen(t.Context(), c, connection.New(c.connections()))
+	_, err := listen(t.Context(), c)
 	if err == nil || !strings.HasPrefix(err.Error(), "tls_cert /nowhere/cert.pem and tls_key /nowhere/key.pem: ") {
 		t.Errorf("got %v", err)
 	}

@@ -58,7 +58,6 @@ type Server struct {
 	worker    *deliver.Worker
 	services  *api.API
 	health    *health.Server
-	conns     *connection.Table
 	grpc      *grpc.Server
 	http      *http.Server
 }
@@ -87,8 +86,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	}()
 	// The listeners come first: a first start that fails for a port in use must
 	// not have shown a token yet.
-	s.conns = connection.New(c.connections())
-	if s.listeners, err = listen(ctx, c, s.conns); err != nil {
+	if s.listeners, err = listen(ctx, c); err != nil {
 		return nil, err
 	}
 	if s.db, err = openDatabase(ctx, c); err != nil {
@@ -167,7 +165,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	s.health = health.NewServer()
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	s.services.RegisterRemote(s.grpc)
-	open := s.conns.OpenServices(s.grpc)
+	open := s.listeners.conns.OpenServices(s.grpc)
 	healthpb.RegisterHealthServer(open, s.health)
 	reflection.Register(open)
 
@@ -304,7 +302,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	})
 
 	// Connections are watched for as long as any is open, the last calls too.
-	workers.Go(func() error { return s.conns.Run(background) })
+	workers.Go(func() error { return s.listeners.conns.Run(background) })
 
 	doors, open := errgroup.WithContext(ctx)
 	doors.Go(func() error {

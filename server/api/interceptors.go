@@ -12,7 +12,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // chain is what every call passes, whichever door it came through.
@@ -107,11 +109,29 @@ func (c *chain) admit(ctx context.Context, method string) error {
 		return nil
 	}
 	caller, err := c.authn.Authenticate(ctx, need)
+	tell(connection.OfCall(ctx), err)
 	if err != nil {
 		return err
 	}
 	callOf(ctx).caller = caller
 	return nil
+}
+
+// tell tells a connection what a credential shown over it was worth, by the error of
+// authentication. A good one may lack rights, or be over its limit.
+func tell(c *connection.Conn, err error) {
+	if err == nil {
+		c.Prove()
+		return
+	}
+	if known := apikey.AsError(err); known != nil {
+		switch known.Kind {
+		case apikey.KindUnauthenticated:
+			c.Reject()
+		case apikey.KindPermissionDenied, apikey.KindExhausted:
+			c.Prove()
+		}
+	}
 }
 
 // open reports whether a method needs no credential: health and reflection.

@@ -5,13 +5,19 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // health answers GET /healthz: the process runs and takes requests.
-func (c *call) health() { c.succeed(`{"status":"ok"}`, success+`"The server is alive"`+c.h.tail) }
+func (c *call) health() {
+	connection.Of(c.r.Context()).Serve()
+	c.succeed(`{"status":"ok"}`, success+`"The server is alive"`+c.h.tail)
+}
 
 // readiness answers GET /readyz: what the server needs is there.
 func (c *call) readiness() {
+	connection.Of(c.r.Context()).Serve()
 	if err := c.h.Ready(c.r.Context()); err != nil {
 		c.fail(&failure{
 			status:     http.StatusServiceUnavailable,

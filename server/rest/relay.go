@@ -149,8 +149,10 @@ type outlet struct {
 	last bool // the deadline that is set is the last
 }
 
-// write writes data and sends it on its way.
+// write writes data and sends it on its way. A deadline belongs to one write and is
+// taken away after it: over HTTP/2 one that passes ends the stream, writing or not.
 func (o *outlet) write(data []byte) error {
+	defer o.rest()
 	for part := range slices.Chunk(data, piece) {
 		o.wait()
 		if _, err := o.w.Write(part); err != nil {
@@ -158,6 +160,15 @@ func (o *outlet) write(data []byte) error {
 		}
 	}
 	return o.control.Flush()
+}
+
+// rest takes the deadline away, unless it is the last.
+func (o *outlet) rest() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.last {
+		_ = o.control.SetWriteDeadline(time.Time{}) // a writer without deadlines does not block
+	}
 }
 
 // wait gives what is written next the time that a client may take.
