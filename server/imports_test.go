@@ -32,6 +32,8 @@ var edges = map[string][]string{
 	// wire too: what it prints as JSON is what REST sends, to the byte.
 	"cmd/apikeys":       {"server", "client/hooks", "server/webhook", "server/deliver", "server/wire", "gen/apikeys/v1"},
 	"docs/receivers/go": {"client/hooks"},
+	"docs/protect/go":   {"gen/apikeys/v1"},
+	"docs/protect/grpc": {"gen/apikeys/v1"},
 }
 
 // TestImports fails on an import that points up or sideways, and on a package that
