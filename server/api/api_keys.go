@@ -117,11 +117,14 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 	if err != nil {
 		return nil, err
 	}
-	resp := &apikeysv1.ListApiKeysResponse{NextPageToken: encodePageToken(next)}
+	var page page[*apikeysv1.ApiKey]
 	for i := range keys {
-		resp.ApiKeys = append(resp.ApiKeys, s.message(&keys[i]))
+		if !page.add(s.message(&keys[i])) {
+			next = keys[i-1].ID
+			break
+		}
 	}
-	return resp, nil
+	return &apikeysv1.ListApiKeysResponse{ApiKeys: page.rows, NextPageToken: encodePageToken(next)}, nil
 }
 
 // GetApiKey returns one key.

@@ -37,15 +37,18 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	if err != nil {
 		return nil, err
 	}
-	resp := &apikeysv1.ListDeliveriesResponse{NextPageToken: encodePageToken(next)}
+	var page page[*apikeysv1.Delivery]
 	for i := range list {
 		m, err := wire.Delivery(&list[i].Delivery, list[i].Of, nil)
 		if err != nil {
 			return nil, err
 		}
-		resp.Deliveries = append(resp.Deliveries, m)
+		if !page.add(m) {
+			next = list[i-1].ID
+			break
+		}
 	}
-	return resp, nil
+	return &apikeysv1.ListDeliveriesResponse{Deliveries: page.rows, NextPageToken: encodePageToken(next)}, nil
 }
 
 // GetDelivery returns one delivery with its attempts.

@@ -50,24 +50,28 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 			return nil, err
 		}
 	}
-	page, err := s.store.Events(ctx, filter, after, pageSize(req.GetPageSize()))
+	found, err := s.store.Events(ctx, filter, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, s.readError(err, organization)
 	}
-	if after > page.Newest {
+	if after > found.Newest {
 		return nil, aheadError(place)
 	}
-	resp := &apikeysv1.ListEventsResponse{}
-	for i := range page.Events {
-		e := &page.Events[i]
+	var page page[*apikeysv1.Event]
+	for i := range found.Events {
+		e := &found.Events[i]
 		m, err := s.message(e, s.cursors.Seal(feed.PurposeCursor, e.Position, organization))
 		if err != nil {
 			return nil, err
 		}
-		resp.Events = append(resp.Events, m)
+		if !page.add(m) {
+			found.Next, found.More = found.Events[i-1].Position, true
+			break
+		}
 	}
-	if page.More {
-		resp.NextPageToken = s.cursors.Seal(feed.PurposePage, page.Next, organization)
+	resp := &apikeysv1.ListEventsResponse{Events: page.rows}
+	if found.More {
+		resp.NextPageToken = s.cursors.Seal(feed.PurposePage, found.Next, organization)
 	}
 	return resp, nil
 }

@@ -3,7 +3,10 @@ package api
 import (
 	"encoding/base64"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // What requests of all services have in common.
@@ -16,6 +19,29 @@ func pageSize(asked int32) int {
 		return defaultPageSize
 	}
 	return int(asked)
+}
+
+// pageBytes is how large the rows of a page may be, as JSON, which is the larger of
+// the two forms. A client of gRPC takes 4 MiB unless it is told otherwise.
+const pageBytes = 1 << 20
+
+// page collects the rows of one page of a list. Every list of this package is made
+// with it, so that none can become larger than its readers take.
+type page[M proto.Message] struct {
+	rows  []M
+	bytes int
+	row   []byte // the memory in which the latest row was measured
+}
+
+// add adds m and returns true, or false where m belongs on the next page. The first
+// row is always taken, however large it is.
+func (p *page[M]) add(m M) bool {
+	p.row = wire.AppendJSON(p.row[:0], m)
+	if p.bytes += len(p.row); p.bytes > pageBytes && len(p.rows) > 0 {
+		return false
+	}
+	p.rows = append(p.rows, m)
+	return true
 }
 
 // A page token is the id of the last row that was looked at, encoded so that

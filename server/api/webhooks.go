@@ -60,11 +60,14 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 	if err != nil {
 		return nil, err
 	}
-	resp := &apikeysv1.ListWebhooksResponse{NextPageToken: encodePageToken(next)}
+	var page page[*apikeysv1.Webhook]
 	for i := range list {
-		resp.Webhooks = append(resp.Webhooks, wire.Webhook(&list[i]))
+		if !page.add(wire.Webhook(&list[i])) {
+			next = list[i-1].ID
+			break
+		}
 	}
-	return resp, nil
+	return &apikeysv1.ListWebhooksResponse{Webhooks: page.rows, NextPageToken: encodePageToken(next)}, nil
 }
 
 // GetWebhook returns one webhook.

@@ -35,37 +35,46 @@ type DeliveryOf struct {
 	Of *apikey.Event
 }
 
-// Deliveries returns up to limit deliveries after the id after, ascending by id,
-// and the id after which the next page goes on; empty when this is the last. It
-// looks at 10,000 rows at most, so a page of a filter can be short, even empty,
-// and have a next still.
+// Deliveries returns a page of up to limit deliveries after the id after, ascending
+// by id, and the id after which the next page goes on; empty when this is the
+// last. A page ends at about 1 MiB too. It looks at 10,000 rows at most, so a page
+// of a filter can be short, even empty, and have a next still.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, after string, limit int) (list []DeliveryOf, next string, err error) {
-	indexed := []predicate.Delivery{entdelivery.IDGT(after)}
+	var indexed []predicate.Delivery
 	if f.Organization != "" {
 		indexed = append(indexed, entdelivery.OrganizationID(f.Organization))
 	}
-	where := append(slices.Clone(indexed), f.predicates()...)
+	where := slices.Concat(indexed, f.predicates())
 	if len(where) > len(indexed) {
-		last, err := s.reader.Delivery.Query().Where(indexed...).Order(entdelivery.ByID()).
-			Offset(maxExamined - 1).Limit(1).IDs(ctx)
+		next, err = lastExamined(ctx, func(ctx context.Context, skip int) ([]string, error) {
+			return s.reader.Delivery.Query().Where(append(indexed, entdelivery.IDGT(after))...).Order(entdelivery.ByID()).
+				Offset(skip).Limit(1).IDs(ctx)
+		})
 		if err != nil {
-			return nil, "", fmt.Errorf("list deliveries: %w", err)
+			return nil, "", errList("deliveries", err)
 		}
-		if len(last) == 1 {
-			next = last[0]
+		if next != "" {
 			where = append(where, entdelivery.IDLTE(next))
 		}
 	}
-	rows, err := s.reader.Delivery.Query().Where(where...).Order(entdelivery.ByID()).Limit(limit + 1).All(ctx)
+	list, more, err := readPage(limit, sizeOfDelivery, func(last *DeliveryOf, n int) ([]DeliveryOf, error) {
+		if last != nil {
+			after = last.ID
+		}
+		rows, err := s.reader.Delivery.Query().Where(slices.Concat(where, []predicate.Delivery{entdelivery.IDGT(after)})...).
+			Order(entdelivery.ByID()).Limit(n).All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return s.withEvents(ctx, rows)
+	})
 	if err != nil {
-		return nil, "", fmt.Errorf("list deliveries: %w", err)
+		return nil, "", errList("deliveries", err)
 	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		next = rows[limit-1].ID
+	if more {
+		next = list[len(list)-1].ID
 	}
-	list, err = s.withEvents(ctx, rows)
-	return list, next, err
+	return list, next, nil
 }
 
 // predicates are the parts of the filter for which rows must be looked at.
@@ -117,8 +126,14 @@ func (s *Store) withEvents(ctx context.Context, rows []*ent.Delivery) ([]Deliver
 	return list, nil
 }
 
-// Delivery returns a delivery of organization with its attempts, oldest first,
-// or webhook.ErrDeliveryNotFound.
+// The attempts of a delivery that are shown of many: the first and the newest.
+const (
+	firstAttempts  = 10
+	newestAttempts = 90
+)
+
+// Delivery returns a delivery of organization with its attempts, oldest first, of
+// more than 100 the first 10 and the newest 90; or webhook.ErrDeliveryNotFound.
 func (s *Store) Delivery(ctx context.Context, organization, id string) (DeliveryOf, []webhook.Attempt, error) {
 	row, err := findDelivery(ctx, s.reader.Delivery, organization, id)
 	if err != nil {
@@ -128,8 +143,12 @@ func (s *Store) Delivery(ctx context.Context, organization, id string) (Delivery
 	if err != nil {
 		return DeliveryOf{}, nil, err
 	}
-	rows, err := s.reader.DeliveryAttempt.Query().Where(entattempt.DeliveryID(id)).
-		Order(entattempt.ByNumber()).All(ctx)
+	// Attempts are numbered from 1 without a gap. One that is made meanwhile is as
+	// if it came after this read.
+	rows, err := s.reader.DeliveryAttempt.Query().Where(
+		entattempt.DeliveryID(id), entattempt.NumberLTE(row.Attempts),
+		entattempt.Or(entattempt.NumberLTE(firstAttempts), entattempt.NumberGT(row.Attempts-newestAttempts)),
+	).Order(entattempt.ByNumber()).All(ctx)
 	if err != nil {
 		return DeliveryOf{}, nil, fmt.Errorf("read the delivery's attempts: %w", err)
 	}

@@ -17,9 +17,9 @@ import (
 )
 
 // Events reads up to limit events that f wants after the position after, or
-// after apikey.OldestKept, in their order and as of one moment. It looks at
-// 10,000 rows at most, so a page of a filter can be short, even empty, and have
-// more behind it. Where events after the position are no longer kept it is an
+// after apikey.OldestKept, in their order and as of one moment. A page ends at about
+// 1 MiB too, and looks at 10,000 rows at most, so a page of a filter can be short,
+// even empty, and have more behind it. Where events after the position are no longer kept it is an
 // *apikey.TooOldError: a page never has a hole.
 func (s *Store) Events(ctx context.Context, f apikey.EventFilter, after int64, limit int) (apikey.EventPage, error) {
 	// One snapshot for the bounds and the rows, or the floor could rise between.
@@ -47,11 +47,10 @@ func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, afte
 		return page, nil
 	}
 	indexed, filtered := eventPredicates(&f)
-	indexed = append(indexed, entevent.IDGT(after))
 	where := slices.Concat(indexed, filtered)
 	if len(filtered) > 0 {
 		// The last row that this call may look at, by the index alone.
-		last, err := from.Event.Query().Where(indexed...).Order(entevent.ByID()).
+		last, err := from.Event.Query().Where(append(indexed, entevent.IDGT(after))...).Order(entevent.ByID()).
 			Offset(maxExamined - 1).Limit(1).IDs(ctx)
 		if err != nil {
 			return page, err
@@ -61,19 +60,22 @@ func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, afte
 			where = append(where, entevent.IDLTE(page.Next))
 		}
 	}
-	rows, err := from.Event.Query().Where(where...).Order(entevent.ByID()).Limit(limit + 1).All(ctx)
-	if err != nil {
-		return page, err
+	events, more, err := readPage(limit, sizeOfEvent, func(last *apikey.Event, n int) ([]apikey.Event, error) {
+		if last != nil {
+			after = last.Position
+		}
+		rows, err := from.Event.Query().Where(slices.Concat(where, []predicate.Event{entevent.IDGT(after)})...).
+			Order(entevent.ByID()).Limit(n).All(ctx)
+		chunk := make([]apikey.Event, len(rows))
+		for i, row := range rows {
+			chunk[i] = eventOf(row)
+		}
+		return chunk, err
+	})
+	if page.Events = events; more {
+		page.Next, page.More = events[len(events)-1].Position, true
 	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		page.Next, page.More = rows[limit-1].ID, true
-	}
-	page.Events = make([]apikey.Event, len(rows))
-	for i, row := range rows {
-		page.Events[i] = eventOf(row)
-	}
-	return page, nil
+	return page, err
 }
 
 // eventPredicates returns the part of the filter that an index answers in the

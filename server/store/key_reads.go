@@ -15,9 +15,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// maxExamined bounds how many rows one page of a list looks at.
-const maxExamined = 10_000
-
 // Key returns a key of organization, or apikey.ErrNotFound.
 func (s *Store) Key(ctx context.Context, organization, id string) (apikey.Key, error) {
 	return findKey(ctx, s.reader.ApiKey, organization, id)
@@ -48,40 +45,47 @@ type KeyFilter struct {
 	UnusedSince time.Time
 }
 
-// Keys returns up to limit keys after the id after, ascending by id, and the id
-// after which the next page goes on; empty when this is the last. It looks at
-// 10,000 rows at most, so a page of a filter can be short, even empty, and have
-// a next still.
+// Keys returns a page of up to limit keys after the id after, ascending by id, and
+// the id after which the next page goes on; empty when this is the last. A page
+// ends at about 1 MiB too. It looks at 10,000 rows at most, so a page of a filter
+// can be short, even empty, and have a next still.
 func (s *Store) Keys(ctx context.Context, f KeyFilter, after string, limit int) (keys []apikey.Key, next string, err error) {
 	indexed, filtered := f.predicates(s.timestamp())
-	indexed = append(indexed, entkey.IDGT(after))
 	where := slices.Concat(indexed, filtered)
 	if len(filtered) > 0 {
-		// The last row that this call may look at, by the index alone.
-		last, err := s.reader.ApiKey.Query().Where(indexed...).Order(entkey.ByID()).
-			Offset(maxExamined - 1).Limit(1).IDs(ctx)
+		next, err = lastExamined(ctx, func(ctx context.Context, skip int) ([]string, error) {
+			return s.reader.ApiKey.Query().Where(append(indexed, entkey.IDGT(after))...).Order(entkey.ByID()).
+				Offset(skip).Limit(1).IDs(ctx)
+		})
 		if err != nil {
-			return nil, "", fmt.Errorf("list keys: %w", err)
+			return nil, "", errList("keys", err)
 		}
-		if len(last) == 1 {
-			next = last[0]
+		if next != "" {
 			where = append(where, entkey.IDLTE(next))
 		}
 	}
-	rows, err := s.reader.ApiKey.Query().Where(where...).Order(entkey.ByID()).Limit(limit + 1).
-		Modify(withUsage).All(ctx)
-	if err != nil {
-		return nil, "", fmt.Errorf("list keys: %w", err)
-	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		next = rows[limit-1].ID
-	}
-	keys = make([]apikey.Key, len(rows))
-	for i, row := range rows {
-		if keys[i], err = keyOf(row); err != nil {
-			return nil, "", err
+	keys, more, err := readPage(limit, sizeOfKey, func(last *apikey.Key, n int) ([]apikey.Key, error) {
+		if last != nil {
+			after = last.ID
 		}
+		rows, err := s.reader.ApiKey.Query().Where(slices.Concat(where, []predicate.ApiKey{entkey.IDGT(after)})...).
+			Order(entkey.ByID()).Limit(n).Modify(withUsage).All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		chunk := make([]apikey.Key, len(rows))
+		for i, row := range rows {
+			if chunk[i], err = keyOf(row); err != nil {
+				return nil, err
+			}
+		}
+		return chunk, nil
+	})
+	if err != nil {
+		return nil, "", errList("keys", err)
+	}
+	if more {
+		next = keys[len(keys)-1].ID
 	}
 	return keys, next, nil
 }

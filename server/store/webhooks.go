@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	entsql "entgo.io/ent/dialect/sql"
@@ -63,27 +64,36 @@ func (s *Store) findWebhook(ctx context.Context, from *ent.WebhookClient, organi
 	return s.openWebhook(row)
 }
 
-// Webhooks returns up to limit webhooks of organization, or of all where it is
-// empty, after the id after, ascending by id, and the id after which the next
-// page goes on; empty when this is the last.
+// Webhooks returns a page of up to limit webhooks of organization, or of all where
+// it is empty, after the id after, ascending by id, and the id after which the
+// next page goes on; empty when this is the last. A page ends at about 1 MiB too.
 func (s *Store) Webhooks(ctx context.Context, organization, after string, limit int) (list []webhook.Webhook, next string, err error) {
-	where := []predicate.Webhook{entwebhook.IDGT(after)}
+	var where []predicate.Webhook
 	if organization != "" {
 		where = append(where, entwebhook.OrganizationID(organization))
 	}
-	rows, err := s.reader.Webhook.Query().Where(where...).Order(entwebhook.ByID()).Limit(limit + 1).All(ctx)
-	if err != nil {
-		return nil, "", fmt.Errorf("list webhooks: %w", err)
-	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		next = rows[limit-1].ID
-	}
-	list = make([]webhook.Webhook, len(rows))
-	for i, row := range rows {
-		if list[i], err = s.openWebhook(row); err != nil {
-			return nil, "", fmt.Errorf("list webhooks: %w", err)
+	list, more, err := readPage(limit, sizeOfWebhook, func(last *webhook.Webhook, n int) ([]webhook.Webhook, error) {
+		if last != nil {
+			after = last.ID
 		}
+		rows, err := s.reader.Webhook.Query().Where(slices.Concat(where, []predicate.Webhook{entwebhook.IDGT(after)})...).
+			Order(entwebhook.ByID()).Limit(n).All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		chunk := make([]webhook.Webhook, len(rows))
+		for i, row := range rows {
+			if chunk[i], err = s.openWebhook(row); err != nil {
+				return nil, err
+			}
+		}
+		return chunk, nil
+	})
+	if err != nil {
+		return nil, "", errList("webhooks", err)
+	}
+	if more {
+		next = list[len(list)-1].ID
 	}
 	return list, next, nil
 }

@@ -63,6 +63,7 @@ func Delivery(d *webhook.Delivery, e *apikey.Event, attempts []webhook.Attempt) 
 		NextAttemptAt:  Timestamp(d.NextAttemptAt),
 		DelayMs:        d.Delay.Milliseconds(),
 		State:          deliveryStateEnum[d.State],
+		AttemptsTotal:  int32(d.Attempts),
 	}
 	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&d.Last)
 	for i := range attempts {
@@ -82,12 +83,20 @@ func attempt(a *webhook.Attempt) *apikeysv1.DeliveryAttempt {
 	return m
 }
 
+// maxShownBody bounds the text of an answer's body in a message, in bytes: a
+// delivery with 100 attempts has to fit the 4 MiB that any gRPC client takes.
+const maxShownBody = 16 << 10
+
 // outcome returns the three fields that a delivery and an attempt have in
 // common. A body is whatever the endpoint sent; a message holds UTF-8 alone.
 func outcome(o *webhook.Outcome) (status *int32, body *string, failure *apikeysv1.DeliveryError) {
 	if o.Status != 0 {
 		status = proto.Int32(int32(o.Status))
-		body = proto.String(strings.ToValidUTF8(string(o.Body), "\uFFFD"))
+		text := strings.ToValidUTF8(string(o.Body), "\uFFFD")
+		if len(text) > maxShownBody { // what took the place of a byte is longer
+			text = strings.ToValidUTF8(text[:maxShownBody], "")
+		}
+		body = &text
 	}
 	if !o.Acknowledged() {
 		failure = &apikeysv1.DeliveryError{Class: string(o.Failure.Class), Message: o.Failure.Message}

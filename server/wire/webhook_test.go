@@ -93,7 +93,7 @@ func TestDeliveryMessage(t *testing.T) {
 		`"url":"https://example.com/hook?token=hunter2","event":"api_key.created","resource_id":"api_key_1","payload":null,` + answer +
 		`,"retries":0,"created_at":"2026-11-21 09:30:00","updated_at":"2026-11-21 09:30:00","first_sent_at":"2026-11-21 09:30:00",` +
 		`"next_attempt_at":"2026-11-21 09:30:05","delay_ms":5000,"state":"pending","attempts":[` +
-		`{"number":1,"started_at":"2026-11-21 09:30:00","duration_ms":40,` + answer + `,"trigger":"retry"}]}`
+		`{"number":1,"started_at":"2026-11-21 09:30:00","duration_ms":40,` + answer + `,"trigger":"retry"}],"attempts_total":1}`
 	if diff := cmp.Diff(want, string(wire.AppendJSON(nil, m))); diff != "" {
 		t.Error(diff)
 	}

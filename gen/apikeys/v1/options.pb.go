@@ -107,12 +107,29 @@ var file_apikeys_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "bytes,50501,opt,name=rule",
 		Filename:      "apikeys/v1/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50502,
+		Name:          "apikeys.v1.may_hold_secret",
+		Tag:           "varint,50502,opt,name=may_hold_secret",
+		Filename:      "apikeys/v1/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
 	// optional apikeys.v1.MethodRule rule = 50501;
 	E_Rule = &file_apikeys_v1_options_proto_extTypes[0]
+)
+
+// Extension fields to descriptorpb.FieldOptions.
+var (
+	// Marks a text of a request that is meant to hold a secret. Every other text
+	// of every request is refused (INVALID_ARGUMENT) when it holds a whole one.
+	//
+	// optional bool may_hold_secret = 50502;
+	E_MayHoldSecret = &file_apikeys_v1_options_proto_extTypes[1]
 )
 
 var File_apikeys_v1_options_proto protoreflect.FileDescriptor
@@ -127,7 +144,8 @@ const file_apikeys_v1_options_proto_rawDesc = "" +
 	"\x10any_organization\x18\x02 \x01(\bR\x0fanyOrganization\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06secret\x18\x04 \x01(\bR\x06secret:L\n" +
-	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18Ŋ\x03 \x01(\v2\x16.apikeys.v1.MethodRuleR\x04ruleB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
+	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18Ŋ\x03 \x01(\v2\x16.apikeys.v1.MethodRuleR\x04rule:G\n" +
+	"\x0fmay_hold_secret\x12\x1d.google.protobuf.FieldOptions\x18Ɗ\x03 \x01(\bR\rmayHoldSecretB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
 
 var (
 	file_apikeys_v1_options_proto_rawDescOnce sync.Once
@@ -145,14 +163,16 @@ var file_apikeys_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_apikeys_v1_options_proto_goTypes = []any{
 	(*MethodRule)(nil),                 // 0: apikeys.v1.MethodRule
 	(*descriptorpb.MethodOptions)(nil), // 1: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),  // 2: google.protobuf.FieldOptions
 }
 var file_apikeys_v1_options_proto_depIdxs = []int32{
 	1, // 0: apikeys.v1.rule:extendee -> google.protobuf.MethodOptions
-	0, // 1: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	1, // [1:2] is the sub-list for extension type_name
-	0, // [0:1] is the sub-list for extension extendee
+	2, // 1: apikeys.v1.may_hold_secret:extendee -> google.protobuf.FieldOptions
+	0, // 2: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	2, // [2:3] is the sub-list for extension type_name
+	0, // [0:2] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -168,7 +188,7 @@ func file_apikeys_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_options_proto_rawDesc), len(file_apikeys_v1_options_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   1,
-			NumExtensions: 1,
+			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_apikeys_v1_options_proto_goTypes,

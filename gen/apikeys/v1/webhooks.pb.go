@@ -449,8 +449,11 @@ type Delivery struct {
 	// How long after the event or the latest attempt that is.
 	DelayMs int64         `protobuf:"varint,16,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
 	State   DeliveryState `protobuf:"varint,17,opt,name=state,proto3,enum=apikeys.v1.DeliveryState" json:"state,omitempty"`
-	// All attempts, oldest first. Only GetDelivery fills them in.
-	Attempts      []*DeliveryAttempt `protobuf:"bytes,18,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// The attempts, oldest first; of more than 100 the first 10 and the newest 90.
+	// Only GetDelivery fills them in.
+	Attempts []*DeliveryAttempt `protobuf:"bytes,18,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// How many attempts there were.
+	AttemptsTotal int32 `protobuf:"varint,19,opt,name=attempts_total,json=attemptsTotal,proto3" json:"attempts_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +612,13 @@ func (x *Delivery) GetAttempts() []*DeliveryAttempt {
 		return x.Attempts
 	}
 	return nil
+}
+
+func (x *Delivery) GetAttemptsTotal() int32 {
+	if x != nil {
+		return x.AttemptsTotal
+	}
+	return 0
 }
 
 // The resource after the event, as the event has it. In JSON it is the
@@ -2308,7 +2318,7 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
-	"\x10_disabled_reason\"\xaa\x06\n" +
+	"\x10_disabled_reason\"\xd1\x06\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2332,7 +2342,8 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x0fnext_attempt_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\x12\x19\n" +
 	"\bdelay_ms\x18\x10 \x01(\x03R\adelayMs\x12/\n" +
 	"\x05state\x18\x11 \x01(\x0e2\x19.apikeys.v1.DeliveryStateR\x05state\x127\n" +
-	"\battempts\x18\x12 \x03(\v2\x1b.apikeys.v1.DeliveryAttemptR\battemptsB\x12\n" +
+	"\battempts\x18\x12 \x03(\v2\x1b.apikeys.v1.DeliveryAttemptR\battempts\x12%\n" +
+	"\x0eattempts_total\x18\x13 \x01(\x05R\rattemptsTotalB\x12\n" +
 	"\x10_response_statusB\x10\n" +
 	"\x0e_response_body\"}\n" +
 	"\x0fDeliveryPayload\x12-\n" +

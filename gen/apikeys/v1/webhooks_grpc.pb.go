@@ -77,7 +77,7 @@ type WebhooksServiceClient interface {
 	// Lists deliveries, ascending by id, which is by creation. They are kept for
 	// 30 days.
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (*ListDeliveriesResponse, error)
-	// Returns one delivery with all its attempts.
+	// Returns one delivery with its attempts.
 	GetDelivery(ctx context.Context, in *GetDeliveryRequest, opts ...grpc.CallOption) (*GetDeliveryResponse, error)
 	// Sends a delivery again at once, whatever its state is. Its webhook must be
 	// enabled.
@@ -267,7 +267,7 @@ type WebhooksServiceServer interface {
 	// Lists deliveries, ascending by id, which is by creation. They are kept for
 	// 30 days.
 	ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error)
-	// Returns one delivery with all its attempts.
+	// Returns one delivery with its attempts.
 	GetDelivery(context.Context, *GetDeliveryRequest) (*GetDeliveryResponse, error)
 	// Sends a delivery again at once, whatever its state is. Its webhook must be
 	// enabled.

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
+)
+
+// The bounds of one page of a list. All lists are read by [readPage], which keeps
+// them.
+const (
+	// maxExamined bounds how many rows a page with filters looks at.
+	maxExamined = 10_000
+	// pageBytes is about how many bytes of rows a page holds. It holds one row
+	// whatever its size is.
+	pageBytes = 1 << 20
+	// pageChunk bounds how many rows one statement of a page reads, and so what is
+	// read of rows that do not fit: each can have 16 KiB and more.
+	pageChunk = 128
+	// rowBytes is what a row takes apart from its texts.
+	rowBytes = 512
+)
+
+// readPage returns the rows of one page: limit rows or about pageBytes of them,
+// whichever comes first. more reports whether rows follow the last one.
+//
+// read returns up to n rows that follow last, or the first rows where last is
+// nil. size returns about how many bytes a row takes.
+func readPage[R any](limit int, size func(*R) int, read func(last *R, n int) ([]R, error)) (rows []R, more bool, err error) {
+	var last *R
+	for held := 0; ; {
+		n := min(limit-len(rows)+1, pageChunk)
+		chunk, err := read(last, n)
+		if err != nil {
+			return nil, false, err
+		}
+		for i := range chunk {
+			held += rowBytes + size(&chunk[i])
+			if len(rows) == limit || len(rows) > 0 && held > pageBytes {
+				return rows, true, nil
+			}
+			rows = append(rows, chunk[i])
+		}
+		if len(chunk) < n {
+			return rows, false, nil
+		}
+		last = &rows[len(rows)-1]
+	}
+}
+
+// lastExamined returns the id of the last row that a page with filters may look
+// at, and "" where it may look at all that there are. ids returns one id of the
+// rows that an index answers, after so many others.
+func lastExamined(ctx context.Context, ids func(ctx context.Context, skip int) ([]string, error)) (string, error) {
+	last, err := ids(ctx, maxExamined-1)
+	if err != nil || len(last) == 0 {
+		return "", err
+	}
+	return last[0], nil
+}
+
+func sizeOfKey(k *apikey.Key) int {
+	n := len(k.Label) + len(k.Description) + len(k.OwnerID) + 32*len(k.IPAllowList)
+	for _, s := range k.Scopes {
+		n += len(s)
+	}
+	for name, value := range k.Metadata {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+func sizeOfWebhook(w *webhook.Webhook) int {
+	n := len(w.Label) + len(w.Description) + len(w.URL)
+	for _, e := range w.Events {
+		n += len(e)
+	}
+	for _, h := range w.Headers {
+		n += len(h.Name)
+	}
+	return n
+}
+
+func sizeOfDelivery(d *DeliveryOf) int {
+	n := len(d.URL) + len(d.Last.Body)
+	if d.Of != nil {
+		n += len(d.Of.Payload)
+	}
+	return n
+}
+
+func sizeOfEvent(e *apikey.Event) int { return len(e.Payload) }
+
+// errList says what was attempted.
+func errList(what string, err error) error { return fmt.Errorf("list %s: %w", what, err) }
