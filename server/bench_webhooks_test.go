@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/deliver"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
@@ -160,7 +160,7 @@ func openStore(tb testing.TB) *store.Store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = s.Close() })
-	sealer, err := webhook.NewSealer([]apikey.NamedKey{{ID: "e_1", Key: bytes.Repeat([]byte("k"), 32)}})
+	sealer, err := keyring.NewSealer(keyring.NewKey("e_1", strings.Repeat("k", 32)))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func makeKeys(tb testing.TB, s *store.Store, n int) {
 					_, err = s.CreateKey(tb.Context(), apikey.Origin{}, func(now time.Time) (apikey.Key, error) {
 						return apikey.Rules{Catalogue: apikey.DefaultScopes()}.Create(apikey.Key{
 							OrganizationID: "org_default", Label: "A key of middling length", Enabled: true, Scopes: apikey.Scopes{"products.read"},
-							Secret: apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}}).Stored(secret),
+							Secret: keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper")).Stored(secret),
 						}, now)
 					})
 				}

@@ -15,8 +15,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
-	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // databaseIDSetting names the database's identity among its settings. A database
@@ -31,8 +31,8 @@ const checkSettings = "check/"
 type database struct {
 	lock    *fileLock
 	store   *store.Store
-	secrets secrets
-	peppers *apikey.Peppers
+	keys    *keyring.Keyring
+	peppers *keyring.Peppers
 	cursors *feed.Cursors
 	// newToken is the operator token that was made with the database; empty
 	// where it was there before.
@@ -81,10 +81,12 @@ func openDatabase(ctx context.Context, c Config) (_ *database, err error) {
 	if settings, err = d.store.Settings(ctx); err != nil {
 		return nil, err
 	}
-	if d.cursors, err = feed.NewCursors(settings[databaseIDSetting], d.secrets.cursorKeys); err != nil {
+	cursors, err := d.keys.CursorSealer()
+	if err != nil {
 		return nil, err
 	}
-	sealer, err := webhook.NewSealer(d.secrets.encryptionKeys)
+	d.cursors = feed.NewCursors(settings[databaseIDSetting], cursors)
+	sealer, err := d.keys.Sealer()
 	if err != nil {
 		return nil, err
 	}
@@ -108,17 +110,17 @@ func (d *database) close() error {
 // openSecrets reads the secrets file and holds it against the check values of the
 // database.
 func (d *database) openSecrets(ctx context.Context, c Config, settings map[string]string, empty bool) (err error) {
-	d.secrets, err = loadSecrets(c.SecretsFile, c.Logger)
+	d.keys, err = keyring.Load(c.SecretsFile, c.Logger)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !empty {
 			return fmt.Errorf("secrets_file: %s is missing, and without it no key of this database can be verified; restore it from the backup", c.SecretsFile)
 		}
-		d.secrets, err = createSecrets(c.SecretsFile)
+		d.keys, err = keyring.Create(c.SecretsFile)
 	}
 	if err != nil {
 		return fmt.Errorf("secrets_file: %w", err)
 	}
-	d.peppers = apikey.NewPeppers(d.secrets.peppers)
+	d.peppers = d.keys.Peppers()
 
 	stored := make(map[string]string)
 	for name, value := range settings {
@@ -126,13 +128,13 @@ func (d *database) openSecrets(ctx context.Context, c Config, settings map[strin
 			stored[id] = value
 		}
 	}
-	missing, err := d.secrets.verifyAgainst(stored)
+	missing, err := d.keys.VerifyAgainst(stored)
 	if err != nil {
 		return fmt.Errorf("secrets_file: %s: %w", c.SecretsFile, err)
 	}
 	for _, name := range missing {
 		used := true
-		if id, ok := strings.CutPrefix(name, kindPepper+"/"); ok {
+		if id, ok := strings.CutPrefix(name, keyring.KindPepper+"/"); ok {
 			if used, err = d.store.UsesPepper(ctx, id); err != nil {
 				return err
 			}
@@ -148,7 +150,7 @@ func (d *database) openSecrets(ctx context.Context, c Config, settings map[strin
 // one, makes its identity and its first operator token.
 func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 	settings := make(map[string]string)
-	for name, value := range d.secrets.checkValues() {
+	for name, value := range d.keys.CheckValues() {
 		settings[checkSettings+name] = value
 	}
 	if empty {
@@ -181,7 +183,7 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 }
 
 // newToken makes an operator token.
-func newToken(peppers *apikey.Peppers, c Config) (Token, store.OperatorToken, error) {
+func newToken(peppers *keyring.Peppers, c Config) (Token, store.OperatorToken, error) {
 	text, err := apikey.RandomToken(authn.OperatorTokenPrefix, rand.Reader)
 	if err != nil {
 		return "", store.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // tokenFile is where a new root token goes when no person is looking.
@@ -21,7 +23,7 @@ func (c Config) keepToken(token Token) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("keep the root token: %w", err)
 	}
-	if err := writeFile(path, []byte(string(token)+"\n"), replaceExisting); err != nil {
+	if err := keyring.ReplaceFile(path, []byte(string(token)+"\n")); err != nil {
 		return "", fmt.Errorf("keep the root token: %w", err)
 	}
 	return path, nil

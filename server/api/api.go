@@ -12,6 +12,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -23,7 +24,7 @@ type Config struct {
 	Store    *store.Store
 	Verifier *verify.Verifier
 	Authn    *authn.Authenticator
-	Peppers  *apikey.Peppers
+	Peppers  *keyring.Peppers
 	Rules    apikey.Rules
 	Feed     *feed.Feed
 	Cursors  *feed.Cursors

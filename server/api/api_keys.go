@@ -12,6 +12,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/wire"
@@ -23,7 +24,7 @@ type apiKeys struct {
 
 	store    *store.Store
 	verifier *verify.Verifier
-	peppers  *apikey.Peppers
+	peppers  *keyring.Peppers
 	rules    apikey.Rules
 	random   io.Reader
 	now      func() time.Time

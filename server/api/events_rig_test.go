@@ -24,6 +24,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
@@ -75,8 +76,8 @@ const (
 )
 
 var (
-	rigPeppers = apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}})
-	cursorKeys = []apikey.NamedKey{{ID: "c_1", Key: []byte("0123456789abcdef0123456789abcdef")}}
+	rigPeppers = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
+	cursorKey  = keyring.NewKey("c_1", "0123456789abcdef0123456789abcdef")
 )
 
 // inBubble runs a test on a new rig, in a bubble.
@@ -101,7 +102,9 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 		r.verifier.Evict(c.Stale, c.Position)
 		f.Ring(c.Position)
 	})
-	r.cursors, err = feed.NewCursors(databaseID, cursorKeys)
+	sealer, err := keyring.NewSealer(cursorKey)
+	r.must(err)
+	r.cursors = feed.NewCursors(databaseID, sealer)
 	r.must(err)
 	r.resetToken(rootToken)
 	config := api.Config{

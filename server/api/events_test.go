@@ -14,6 +14,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // list returns all pages of a list.
@@ -117,10 +118,11 @@ func TestCursorsThatCannotBeUsed(t *testing.T) {
 		if r.must(err); deleted != 3 {
 			t.Fatal(deleted)
 		}
-		otherDatabase, err := feed.NewCursors("database_2", cursorKeys)
+		sealer, err := keyring.NewSealer(cursorKey)
 		r.must(err)
-		otherKey, err := feed.NewCursors(databaseID, []apikey.NamedKey{{ID: "c_2", Key: []byte(strings.Repeat("x", 32))}})
+		otherSealer, err := keyring.NewSealer(keyring.NewKey("c_2", strings.Repeat("x", 32)))
 		r.must(err)
+		otherDatabase, otherKey := feed.NewCursors("database_2", sealer), feed.NewCursors(databaseID, otherSealer)
 		const org = "org_default"
 		for name, c := range map[string]struct {
 			cursor string

@@ -8,5 +8,5 @@
 // together with the [Event] that tells of it.
 //
 // A [Secret] is what a holder presents. It is shown once and kept only as an
-// HMAC under a pepper that is not in the database ([Peppers]).
+// HMAC under a pepper that is not in the database (package keyring).
 package apikey

@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"strconv"
@@ -47,10 +48,17 @@ type RateLimit struct {
 	WindowSeconds int `json:"window_seconds"`
 }
 
+// Hash is what is kept of a secret: its HMAC-SHA-256 under a pepper. It is never
+// accepted as a credential.
+type Hash [sha256.Size]byte
+
 // StoredSecret is what is kept of a secret.
 type StoredSecret struct {
 	Hash     Hash   `json:"-"`
-	PepperID string `json:"-"`
+	PepperID string `json:"-"` // of the pepper that Hash was made under
+	// EdgeHash is the secret's HMAC-SHA-256 under the edge key, by which programs
+	// at the edge look keys up.
+	EdgeHash Hash   `json:"-"`
 	Mask     string `json:"mask"`
 }
 

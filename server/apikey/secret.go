@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"log/slog"
 	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // The form of a secret: a prefix by mode, 43 base62 characters of randomness
@@ -35,19 +36,12 @@ var inBase62 = func() (in [256]bool) {
 	return in
 }()
 
-// Secret is the whole secret of a key. It cannot print itself: every way of
-// formatting it shows the mask, so that it cannot slip into a log or an error.
-// Only [Secret.Reveal] tells it.
-//
-// The text is behind a pointer because package fmt calls no methods on the
-// unexported fields of other types: of a secret in one of those it prints an
-// address.
-type Secret struct{ text *string }
+// Secret is the whole secret of a key. Every way of printing it shows its first 20
+// characters, "..." and its last 5; only its Reveal tells it. The callers of that
+// are the answers of create and rotate, and the hash.
+type Secret struct{ masked.Text }
 
-var (
-	_ fmt.Formatter  = Secret{}
-	_ slog.LogValuer = Secret{}
-)
+func newSecret(text string) Secret { return Secret{masked.NewWithEnds(text, 20, 5)} }
 
 // NewSecret makes a secret with 256 bits from random, which is crypto/rand's
 // reader where it is nil.
@@ -63,7 +57,7 @@ func NewSecret(mode Mode, random io.Reader) (Secret, error) {
 	if err != nil {
 		return Secret{}, fmt.Errorf("make secret: %w", err)
 	}
-	return Secret{&token}, nil
+	return newSecret(token), nil
 }
 
 // RandomToken returns prefix, 43 random base62 characters and their checksum:
@@ -109,7 +103,7 @@ func ParseSecret(text string) (Secret, bool) {
 	if !wellFormed(text) {
 		return Secret{}, false
 	}
-	return Secret{&text}, true
+	return newSecret(text), true
 }
 
 func wellFormed(text string) bool {
@@ -143,36 +137,3 @@ func HoldsSecret(text string) bool {
 		text = text[at+1:]
 	}
 }
-
-// Reveal returns the whole secret. The callers are the answers of create and
-// rotate, and the hash.
-func (s Secret) Reveal() string {
-	if s.text == nil {
-		return ""
-	}
-	return *s.text
-}
-
-// Mask returns the first 20 characters, "...", and the last 5.
-func (s Secret) Mask() string {
-	if s.text == nil {
-		return "..."
-	}
-	return (*s.text)[:20] + "..." + (*s.text)[SecretLength-5:]
-}
-
-// Format writes the mask for every verb. String alone would not do: %d and its
-// like pass it by.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.Mask()) }
-
-// String returns the mask.
-func (s Secret) String() string { return s.Mask() }
-
-// GoString returns the mask.
-func (s Secret) GoString() string { return s.Mask() }
-
-// LogValue returns the mask.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.Mask()) }
-
-// MarshalText returns the mask, for JSON and all other encodings of text.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.Mask()), nil }

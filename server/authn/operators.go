@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // OperatorTokenPrefix begins the access tokens that the server makes.
@@ -32,7 +33,7 @@ const TokenTTL = time.Second
 // one by one; it must not be copied after first use.
 type Operators struct {
 	// Peppers hash tokens. Required.
-	Peppers *apikey.Peppers
+	Peppers *keyring.Peppers
 	// Root is the configured token. Where it is set, it is the only one.
 	Root string
 	// Stored reads the stored tokens. Required where Root is empty.

@@ -1,15 +1,12 @@
 package feed
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
-	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // Purpose is what a sealed position is for. One that was sealed for one purpose
@@ -40,40 +37,20 @@ var (
 const (
 	nameSize   = 16
 	plainSize  = 8 + nameSize + nameSize
-	nonceSize  = 12
-	tagSize    = 16
-	sealedSize = nonceSize + plainSize + tagSize
+	sealedSize = plainSize + keyring.Overhead
 )
 
-// Cursors seals positions with AES-256-GCM, so that nobody outside can read one
-// or make one up. The nonce is random: two cursors of one place differ, and an
-// organization does not learn from its heartbeats whether others changed
-// anything. A key is good for 2^32 cursors by the book (NIST SP 800-38D), and a
-// new one in front of the secrets file's list begins anew.
+// Cursors seals positions, so that nobody outside can read one or make one up. Two
+// cursors of one place differ, since a sealer's nonces are random: an organization
+// does not learn from its heartbeats whether others changed anything.
 type Cursors struct {
 	database [nameSize]byte
-	keys     []cipher.AEAD
+	sealer   *keyring.Sealer
 }
 
-// NewCursors returns the cursors of a database. The first key seals; every key
-// opens.
-func NewCursors(database string, keys []apikey.NamedKey) (*Cursors, error) {
-	c := &Cursors{database: nameOf("database", database)}
-	for _, k := range keys {
-		block, err := aes.NewCipher(k.Key)
-		if err != nil {
-			return nil, fmt.Errorf("cursor key %s: %w", k.ID, err)
-		}
-		aead, err := cipher.NewGCMWithRandomNonce(block)
-		if err != nil {
-			return nil, fmt.Errorf("cursor key %s: %w", k.ID, err)
-		}
-		c.keys = append(c.keys, aead)
-	}
-	if len(c.keys) == 0 {
-		return nil, errors.New("there is no cursor key")
-	}
-	return c, nil
+// NewCursors returns the cursors of a database.
+func NewCursors(database string, sealer *keyring.Sealer) *Cursors {
+	return &Cursors{nameOf("database", database), sealer}
 }
 
 func nameOf(kind, name string) (short [nameSize]byte) {
@@ -100,12 +77,8 @@ func (c *Cursors) Seal(p Purpose, position int64, organization string) string {
 	copy(plain[8:], c.database[:])
 	copy(plain[8+nameSize:], name[:])
 	var sealed [sealedSize]byte
-	//nolint:gosec // The AEAD makes the nonce itself (NewGCMWithRandomNonce).
-	return base64.RawURLEncoding.EncodeToString(c.keys[0].Seal(sealed[:0], nil, plain[:], associated(p)))
+	return base64.RawURLEncoding.EncodeToString(c.sealer.AppendSeal(sealed[:0], plain[:], string(p)))
 }
-
-// associated is what a cursor is bound to besides its key.
-func associated(p Purpose) []byte { return []byte("apikeys v1 " + string(p)) }
 
 // Open returns the position of a cursor, or one of the errors above. Who may see
 // all organizations, asking with an empty one, may use the cursors of each.
@@ -118,10 +91,10 @@ func (c *Cursors) Open(p Purpose, cursor, organization string) (position int64, 
 	if err != nil || len(sealed) != sealedSize {
 		return 0, ErrForged
 	}
-	plain, ok := c.open(p, sealed)
+	plain, ok := c.sealer.OpenAny(sealed, string(p))
 	if !ok {
 		for _, other := range purposes {
-			if _, ok := c.open(other, sealed); ok {
+			if _, ok := c.sealer.OpenAny(sealed, string(other)); ok {
 				return 0, ErrOtherPurpose
 			}
 		}
@@ -134,13 +107,4 @@ func (c *Cursors) Open(p Purpose, cursor, organization string) (position int64, 
 		return 0, ErrOtherOrganization
 	}
 	return int64(binary.BigEndian.Uint64(plain)), nil
-}
-
-func (c *Cursors) open(p Purpose, sealed []byte) (plain []byte, ok bool) {
-	for _, k := range c.keys {
-		if plain, err := k.Open(nil, nil, sealed, associated(p)); err == nil {
-			return plain, true
-		}
-	}
-	return nil, false
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -43,7 +44,7 @@ type Store struct {
 	newID func(prefix string) string
 	log   *slog.Logger
 
-	sealer *webhook.Sealer
+	sealer *keyring.Sealer
 
 	writerDB, readerDB *sql.DB
 	dialect            string
@@ -75,7 +76,7 @@ func (s *Store) OnCommit(f func(Commit)) { s.committed = append(s.committed, f) 
 // SealWith sets what encrypts the secrets of webhooks. It is to be called before
 // the first webhook is read or written, and apart from Open, because which keys
 // are good is decided by what the database says.
-func (s *Store) SealWith(sealer *webhook.Sealer) { s.sealer = sealer }
+func (s *Store) SealWith(sealer *keyring.Sealer) { s.sealer = sealer }
 
 // Open opens the database and brings its schema up to date. It starts nothing;
 // Close releases it. A file that cannot be opened, and a database of a later

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -97,7 +98,7 @@ const org = "org_default"
 
 var (
 	operator = apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: "operator_1"}, RequestID: "request_1"}
-	peppers  = apikey.NewPeppers([]apikey.NamedKey{{ID: "p_1", Key: []byte("pepper")}})
+	peppers  = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
 	rules    = apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
 )
 

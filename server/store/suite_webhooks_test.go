@@ -10,6 +10,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/client/hooks"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
@@ -29,13 +30,13 @@ var webhookTests = map[string]func(*testing.T, *fixture){
 var hookRules = webhook.Rules{}
 
 // newSealer returns a sealer whose newest key is the first of ids.
-func newSealer(tb testing.TB, ids ...string) *webhook.Sealer {
+func newSealer(tb testing.TB, ids ...string) *keyring.Sealer {
 	tb.Helper()
-	keys := make([]apikey.NamedKey, len(ids))
+	keys := make([]keyring.Key, len(ids))
 	for i, id := range ids {
-		keys[i] = apikey.NamedKey{ID: id, Key: []byte(fmt.Sprintf("%-32s", id))}
+		keys[i] = keyring.NewKey(id, fmt.Sprintf("%-32s", id))
 	}
-	s, err := webhook.NewSealer(keys)
+	s, err := keyring.NewSealer(keys...)
 	if err != nil {
 		tb.Fatal(err)
 	}

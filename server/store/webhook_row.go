@@ -1,8 +1,11 @@
 package store
 
 import (
+	"fmt"
+
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -34,8 +37,14 @@ func webhookOf(row *ent.Webhook) webhook.Webhook {
 // openWebhook returns the whole webhook of a row.
 func (s *Store) openWebhook(row *ent.Webhook) (webhook.Webhook, error) {
 	w := webhookOf(row)
-	err := s.sealer.Open(&w, webhook.Sealed{KeyID: row.SealedKeyID, Data: row.Sealed})
-	return w, err
+	private, err := s.sealer.Open(keyring.Sealed{KeyID: row.SealedKeyID, Data: row.Sealed}, w.ID)
+	if err == nil {
+		err = w.SetPrivate(private)
+	}
+	if err != nil {
+		return webhook.Webhook{}, fmt.Errorf("open webhook %s: %w", row.ID, err)
+	}
+	return w, nil
 }
 
 // webhookSetter is what ent's builders of a create and of an update have in
@@ -59,10 +68,11 @@ type webhookSetter[B any] interface {
 
 // setWebhook sets every column that can change.
 func setWebhook[B webhookSetter[B]](s *Store, b B, w *webhook.Webhook) (B, error) {
-	sealed, err := s.sealer.Seal(w)
+	private, err := w.Private()
 	if err != nil {
 		return b, err
 	}
+	sealed := s.sealer.Seal(private, w.ID)
 	events := make([]string, len(w.Events))
 	for i, e := range w.Events {
 		events[i] = string(e)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
 
@@ -27,7 +28,7 @@ func (oneKey) AddUsage(_ context.Context, counts []apikey.UsageCount) (int, erro
 }
 
 func ExampleVerifier_Verify() {
-	peppers := apikey.NewPeppers([]apikey.NamedKey{{ID: "pepper_1", Key: []byte("kept out of the database")}})
+	peppers := keyring.NewPeppers(keyring.NewKey("edge_1", "kept out of it too"), keyring.NewKey("pepper_1", "kept out of the database"))
 	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
 	if err != nil {
 		fmt.Println(err)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,11 +22,9 @@ var (
 )
 
 // testPeppers hash in every test; the first is for new secrets.
-func testPeppers() *apikey.Peppers {
-	return apikey.NewPeppers([]apikey.NamedKey{
-		{ID: "new", Key: []byte("the newest pepper of these tests")},
-		{ID: "old", Key: []byte("an older pepper of these tests..")},
-	})
+func testPeppers() *keyring.Peppers {
+	return keyring.NewPeppers(keyring.NewKey("edge", "the edge key of these tests"),
+		keyring.NewKey("new", "the newest pepper of these tests"), keyring.NewKey("old", "an older pepper of these tests.."))
 }
 
 func newSecret(t testing.TB) string {
@@ -39,7 +38,7 @@ func newSecret(t testing.TB) string {
 
 // fakeKeys is a store in memory whose reads and writes tests can hold up.
 type fakeKeys struct {
-	peppers *apikey.Peppers
+	peppers *keyring.Peppers
 
 	mu       sync.Mutex
 	byID     map[string]apikey.Key

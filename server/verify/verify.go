@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // Keys is where keys are stored.
@@ -41,7 +42,7 @@ type Config struct {
 	// Quotas is required where keys have quotas.
 	Quotas Quotas
 	// Peppers is required.
-	Peppers *apikey.Peppers
+	Peppers *keyring.Peppers
 	// CacheSize is how many secrets are kept in memory. Defaults to 200,000.
 	CacheSize int
 	// Loads is how many keys are read at a time. Defaults to 2.
@@ -55,7 +56,7 @@ type Config struct {
 
 // Verifier judges secrets. Its methods are safe for concurrent use.
 type Verifier struct {
-	peppers *apikey.Peppers
+	peppers *keyring.Peppers
 	keys    Keys
 	now     func() time.Time
 	start   time.Time // limits are reckoned from here, see micros

@@ -1,11 +1,10 @@
 package webhook
 
 import (
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/client/hooks"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // SigningSecret is a secret of a webhook and until when it signs. The zero time
@@ -19,38 +18,11 @@ type SigningSecret struct {
 const maxSecrets = 5
 
 // HeaderValue is the value of a custom header, which may well be a credential.
-// Every way of formatting it shows [HeaderMask]. The text is behind a pointer: fmt
-// calls no methods on unexported fields of other packages, and would print the
-// text itself there.
-type HeaderValue struct{ text *string }
+// Every way of printing it shows [HeaderMask].
+type HeaderValue struct{ masked.Text }
 
 // HeaderMask is what is shown of the value of a custom header.
-const HeaderMask = "********"
-
-var (
-	_ slog.LogValuer = HeaderValue{}
-	_ fmt.Formatter  = HeaderValue{}
-)
+const HeaderMask = masked.Mask
 
 // NewHeaderValue returns the value that text is.
-func NewHeaderValue(text string) HeaderValue { return HeaderValue{&text} }
-
-// Reveal returns the whole text.
-func (v HeaderValue) Reveal() string {
-	if v.text == nil {
-		return ""
-	}
-	return *v.text
-}
-
-// String returns the mask.
-func (v HeaderValue) String() string { return HeaderMask }
-
-// Format writes the mask, whatever the verb.
-func (v HeaderValue) Format(s fmt.State, _ rune) { fmt.Fprint(s, HeaderMask) }
-
-// LogValue returns the mask.
-func (v HeaderValue) LogValue() slog.Value { return slog.StringValue(HeaderMask) }
-
-// MarshalText returns the mask, for JSON and all other encodings of text.
-func (v HeaderValue) MarshalText() ([]byte, error) { return []byte(HeaderMask), nil }
+func NewHeaderValue(text string) HeaderValue { return HeaderValue{masked.New(text)} }
