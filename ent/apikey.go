@@ -33,6 +33,10 @@ type ApiKey struct {
 	CreatedAt int64 `json:"created_at,omitempty"`
 	// UpdatedAt holds the value of the "updated_at" field.
 	UpdatedAt *int64 `json:"updated_at,omitempty"`
+	// CreatedByKind holds the value of the "created_by_kind" field.
+	CreatedByKind string `json:"created_by_kind,omitempty"`
+	// CreatedByID holds the value of the "created_by_id" field.
+	CreatedByID string `json:"created_by_id,omitempty"`
 	// Enabled holds the value of the "enabled" field.
 	Enabled bool `json:"enabled,omitempty"`
 	// Mode holds the value of the "mode" field.
@@ -61,12 +65,16 @@ type ApiKey struct {
 	PepperID string `json:"pepper_id,omitempty"`
 	// SecretMask holds the value of the "secret_mask" field.
 	SecretMask string `json:"secret_mask,omitempty"`
+	// HMAC-SHA-256 under the edge key
+	EdgeHash []byte `json:"edge_hash,omitempty"`
 	// the secret before the last rotation, while it overlaps
 	PreviousHash []byte `json:"previous_hash,omitempty"`
 	// PreviousPepperID holds the value of the "previous_pepper_id" field.
 	PreviousPepperID string `json:"previous_pepper_id,omitempty"`
 	// PreviousMask holds the value of the "previous_mask" field.
 	PreviousMask string `json:"previous_mask,omitempty"`
+	// PreviousEdgeHash holds the value of the "previous_edge_hash" field.
+	PreviousEdgeHash []byte `json:"previous_edge_hash,omitempty"`
 	// PreviousExpiresAt holds the value of the "previous_expires_at" field.
 	PreviousExpiresAt *int64 `json:"previous_expires_at,omitempty"`
 	// when the next event about the key's expiry is due
@@ -81,13 +89,13 @@ func (*ApiKey) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case apikey.FieldScopes, apikey.FieldIPAllowList, apikey.FieldMetadata, apikey.FieldSecretHash, apikey.FieldPreviousHash:
+		case apikey.FieldScopes, apikey.FieldIPAllowList, apikey.FieldMetadata, apikey.FieldSecretHash, apikey.FieldEdgeHash, apikey.FieldPreviousHash, apikey.FieldPreviousEdgeHash:
 			values[i] = new([]byte)
 		case apikey.FieldEnabled:
 			values[i] = new(sql.NullBool)
 		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldNoticeAt, apikey.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
+		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -163,6 +171,18 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.UpdatedAt = new(int64)
 				*_m.UpdatedAt = value.Int64
+			}
+		case apikey.FieldCreatedByKind:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_kind", values[i])
+			} else if value.Valid {
+				_m.CreatedByKind = value.String
+			}
+		case apikey.FieldCreatedByID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_id", values[i])
+			} else if value.Valid {
+				_m.CreatedByID = value.String
 			}
 		case apikey.FieldEnabled:
 			if value, ok := values[i].(*sql.NullBool); !ok {
@@ -251,6 +271,12 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.SecretMask = value.String
 			}
+		case apikey.FieldEdgeHash:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field edge_hash", values[i])
+			} else if value != nil {
+				_m.EdgeHash = *value
+			}
 		case apikey.FieldPreviousHash:
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field previous_hash", values[i])
@@ -268,6 +294,12 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field previous_mask", values[i])
 			} else if value.Valid {
 				_m.PreviousMask = value.String
+			}
+		case apikey.FieldPreviousEdgeHash:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field previous_edge_hash", values[i])
+			} else if value != nil {
+				_m.PreviousEdgeHash = *value
 			}
 		case apikey.FieldPreviousExpiresAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -353,6 +385,12 @@ func (_m *ApiKey) String() string {
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")
+	builder.WriteString("created_by_kind=")
+	builder.WriteString(_m.CreatedByKind)
+	builder.WriteString(", ")
+	builder.WriteString("created_by_id=")
+	builder.WriteString(_m.CreatedByID)
+	builder.WriteString(", ")
 	builder.WriteString("enabled=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Enabled))
 	builder.WriteString(", ")
@@ -397,6 +435,9 @@ func (_m *ApiKey) String() string {
 	builder.WriteString("secret_mask=")
 	builder.WriteString(_m.SecretMask)
 	builder.WriteString(", ")
+	builder.WriteString("edge_hash=")
+	builder.WriteString(fmt.Sprintf("%v", _m.EdgeHash))
+	builder.WriteString(", ")
 	builder.WriteString("previous_hash=")
 	builder.WriteString(fmt.Sprintf("%v", _m.PreviousHash))
 	builder.WriteString(", ")
@@ -405,6 +446,9 @@ func (_m *ApiKey) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("previous_mask=")
 	builder.WriteString(_m.PreviousMask)
+	builder.WriteString(", ")
+	builder.WriteString("previous_edge_hash=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PreviousEdgeHash))
 	builder.WriteString(", ")
 	if v := _m.PreviousExpiresAt; v != nil {
 		builder.WriteString("previous_expires_at=")

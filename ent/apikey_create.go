@@ -94,6 +94,18 @@ func (_c *ApiKeyCreate) SetNillableUpdatedAt(v *int64) *ApiKeyCreate {
 	return _c
 }
 
+// SetCreatedByKind sets the "created_by_kind" field.
+func (_c *ApiKeyCreate) SetCreatedByKind(v string) *ApiKeyCreate {
+	_c.mutation.SetCreatedByKind(v)
+	return _c
+}
+
+// SetCreatedByID sets the "created_by_id" field.
+func (_c *ApiKeyCreate) SetCreatedByID(v string) *ApiKeyCreate {
+	_c.mutation.SetCreatedByID(v)
+	return _c
+}
+
 // SetEnabled sets the "enabled" field.
 func (_c *ApiKeyCreate) SetEnabled(v bool) *ApiKeyCreate {
 	_c.mutation.SetEnabled(v)
@@ -242,6 +254,12 @@ func (_c *ApiKeyCreate) SetSecretMask(v string) *ApiKeyCreate {
 	return _c
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (_c *ApiKeyCreate) SetEdgeHash(v []byte) *ApiKeyCreate {
+	_c.mutation.SetEdgeHash(v)
+	return _c
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (_c *ApiKeyCreate) SetPreviousHash(v []byte) *ApiKeyCreate {
 	_c.mutation.SetPreviousHash(v)
@@ -273,6 +291,12 @@ func (_c *ApiKeyCreate) SetNillablePreviousMask(v *string) *ApiKeyCreate {
 	if v != nil {
 		_c.SetPreviousMask(*v)
 	}
+	return _c
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (_c *ApiKeyCreate) SetPreviousEdgeHash(v []byte) *ApiKeyCreate {
+	_c.mutation.SetPreviousEdgeHash(v)
 	return _c
 }
 
@@ -407,6 +431,12 @@ func (_c *ApiKeyCreate) check() error {
 	if _, ok := _c.mutation.CreatedAt(); !ok {
 		return &ValidationError{Name: "created_at", err: errors.New(`ent: missing required field "ApiKey.created_at"`)}
 	}
+	if _, ok := _c.mutation.CreatedByKind(); !ok {
+		return &ValidationError{Name: "created_by_kind", err: errors.New(`ent: missing required field "ApiKey.created_by_kind"`)}
+	}
+	if _, ok := _c.mutation.CreatedByID(); !ok {
+		return &ValidationError{Name: "created_by_id", err: errors.New(`ent: missing required field "ApiKey.created_by_id"`)}
+	}
 	if _, ok := _c.mutation.Enabled(); !ok {
 		return &ValidationError{Name: "enabled", err: errors.New(`ent: missing required field "ApiKey.enabled"`)}
 	}
@@ -442,6 +472,9 @@ func (_c *ApiKeyCreate) check() error {
 	}
 	if _, ok := _c.mutation.SecretMask(); !ok {
 		return &ValidationError{Name: "secret_mask", err: errors.New(`ent: missing required field "ApiKey.secret_mask"`)}
+	}
+	if _, ok := _c.mutation.EdgeHash(); !ok {
+		return &ValidationError{Name: "edge_hash", err: errors.New(`ent: missing required field "ApiKey.edge_hash"`)}
 	}
 	if _, ok := _c.mutation.PreviousPepperID(); !ok {
 		return &ValidationError{Name: "previous_pepper_id", err: errors.New(`ent: missing required field "ApiKey.previous_pepper_id"`)}
@@ -520,6 +553,14 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 		_spec.SetField(apikey.FieldUpdatedAt, field.TypeInt64, value)
 		_node.UpdatedAt = &value
 	}
+	if value, ok := _c.mutation.CreatedByKind(); ok {
+		_spec.SetField(apikey.FieldCreatedByKind, field.TypeString, value)
+		_node.CreatedByKind = value
+	}
+	if value, ok := _c.mutation.CreatedByID(); ok {
+		_spec.SetField(apikey.FieldCreatedByID, field.TypeString, value)
+		_node.CreatedByID = value
+	}
 	if value, ok := _c.mutation.Enabled(); ok {
 		_spec.SetField(apikey.FieldEnabled, field.TypeBool, value)
 		_node.Enabled = value
@@ -576,6 +617,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 		_spec.SetField(apikey.FieldSecretMask, field.TypeString, value)
 		_node.SecretMask = value
 	}
+	if value, ok := _c.mutation.EdgeHash(); ok {
+		_spec.SetField(apikey.FieldEdgeHash, field.TypeBytes, value)
+		_node.EdgeHash = value
+	}
 	if value, ok := _c.mutation.PreviousHash(); ok {
 		_spec.SetField(apikey.FieldPreviousHash, field.TypeBytes, value)
 		_node.PreviousHash = value
@@ -587,6 +632,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.PreviousMask(); ok {
 		_spec.SetField(apikey.FieldPreviousMask, field.TypeString, value)
 		_node.PreviousMask = value
+	}
+	if value, ok := _c.mutation.PreviousEdgeHash(); ok {
+		_spec.SetField(apikey.FieldPreviousEdgeHash, field.TypeBytes, value)
+		_node.PreviousEdgeHash = value
 	}
 	if value, ok := _c.mutation.PreviousExpiresAt(); ok {
 		_spec.SetField(apikey.FieldPreviousExpiresAt, field.TypeInt64, value)
@@ -958,6 +1007,18 @@ func (u *ApiKeyUpsert) UpdateSecretMask() *ApiKeyUpsert {
 	return u
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (u *ApiKeyUpsert) SetEdgeHash(v []byte) *ApiKeyUpsert {
+	u.Set(apikey.FieldEdgeHash, v)
+	return u
+}
+
+// UpdateEdgeHash sets the "edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateEdgeHash() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldEdgeHash)
+	return u
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (u *ApiKeyUpsert) SetPreviousHash(v []byte) *ApiKeyUpsert {
 	u.Set(apikey.FieldPreviousHash, v)
@@ -997,6 +1058,24 @@ func (u *ApiKeyUpsert) SetPreviousMask(v string) *ApiKeyUpsert {
 // UpdatePreviousMask sets the "previous_mask" field to the value that was provided on create.
 func (u *ApiKeyUpsert) UpdatePreviousMask() *ApiKeyUpsert {
 	u.SetExcluded(apikey.FieldPreviousMask)
+	return u
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (u *ApiKeyUpsert) SetPreviousEdgeHash(v []byte) *ApiKeyUpsert {
+	u.Set(apikey.FieldPreviousEdgeHash, v)
+	return u
+}
+
+// UpdatePreviousEdgeHash sets the "previous_edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdatePreviousEdgeHash() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldPreviousEdgeHash)
+	return u
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (u *ApiKeyUpsert) ClearPreviousEdgeHash() *ApiKeyUpsert {
+	u.SetNull(apikey.FieldPreviousEdgeHash)
 	return u
 }
 
@@ -1088,6 +1167,12 @@ func (u *ApiKeyUpsertOne) UpdateNewValues() *ApiKeyUpsertOne {
 		}
 		if _, exists := u.create.mutation.CreatedAt(); exists {
 			s.SetIgnore(apikey.FieldCreatedAt)
+		}
+		if _, exists := u.create.mutation.CreatedByKind(); exists {
+			s.SetIgnore(apikey.FieldCreatedByKind)
+		}
+		if _, exists := u.create.mutation.CreatedByID(); exists {
+			s.SetIgnore(apikey.FieldCreatedByID)
 		}
 		if _, exists := u.create.mutation.Mode(); exists {
 			s.SetIgnore(apikey.FieldMode)
@@ -1480,6 +1565,20 @@ func (u *ApiKeyUpsertOne) UpdateSecretMask() *ApiKeyUpsertOne {
 	})
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (u *ApiKeyUpsertOne) SetEdgeHash(v []byte) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetEdgeHash(v)
+	})
+}
+
+// UpdateEdgeHash sets the "edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateEdgeHash() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateEdgeHash()
+	})
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (u *ApiKeyUpsertOne) SetPreviousHash(v []byte) *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
@@ -1526,6 +1625,27 @@ func (u *ApiKeyUpsertOne) SetPreviousMask(v string) *ApiKeyUpsertOne {
 func (u *ApiKeyUpsertOne) UpdatePreviousMask() *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdatePreviousMask()
+	})
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (u *ApiKeyUpsertOne) SetPreviousEdgeHash(v []byte) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetPreviousEdgeHash(v)
+	})
+}
+
+// UpdatePreviousEdgeHash sets the "previous_edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdatePreviousEdgeHash() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdatePreviousEdgeHash()
+	})
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (u *ApiKeyUpsertOne) ClearPreviousEdgeHash() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.ClearPreviousEdgeHash()
 	})
 }
 
@@ -1794,6 +1914,12 @@ func (u *ApiKeyUpsertBulk) UpdateNewValues() *ApiKeyUpsertBulk {
 			}
 			if _, exists := b.mutation.CreatedAt(); exists {
 				s.SetIgnore(apikey.FieldCreatedAt)
+			}
+			if _, exists := b.mutation.CreatedByKind(); exists {
+				s.SetIgnore(apikey.FieldCreatedByKind)
+			}
+			if _, exists := b.mutation.CreatedByID(); exists {
+				s.SetIgnore(apikey.FieldCreatedByID)
 			}
 			if _, exists := b.mutation.Mode(); exists {
 				s.SetIgnore(apikey.FieldMode)
@@ -2187,6 +2313,20 @@ func (u *ApiKeyUpsertBulk) UpdateSecretMask() *ApiKeyUpsertBulk {
 	})
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (u *ApiKeyUpsertBulk) SetEdgeHash(v []byte) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetEdgeHash(v)
+	})
+}
+
+// UpdateEdgeHash sets the "edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateEdgeHash() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateEdgeHash()
+	})
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (u *ApiKeyUpsertBulk) SetPreviousHash(v []byte) *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
@@ -2233,6 +2373,27 @@ func (u *ApiKeyUpsertBulk) SetPreviousMask(v string) *ApiKeyUpsertBulk {
 func (u *ApiKeyUpsertBulk) UpdatePreviousMask() *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdatePreviousMask()
+	})
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (u *ApiKeyUpsertBulk) SetPreviousEdgeHash(v []byte) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetPreviousEdgeHash(v)
+	})
+}
+
+// UpdatePreviousEdgeHash sets the "previous_edge_hash" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdatePreviousEdgeHash() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdatePreviousEdgeHash()
+	})
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (u *ApiKeyUpsertBulk) ClearPreviousEdgeHash() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.ClearPreviousEdgeHash()
 	})
 }
 

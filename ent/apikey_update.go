@@ -360,6 +360,12 @@ func (_u *ApiKeyUpdate) SetNillableSecretMask(v *string) *ApiKeyUpdate {
 	return _u
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (_u *ApiKeyUpdate) SetEdgeHash(v []byte) *ApiKeyUpdate {
+	_u.mutation.SetEdgeHash(v)
+	return _u
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (_u *ApiKeyUpdate) SetPreviousHash(v []byte) *ApiKeyUpdate {
 	_u.mutation.SetPreviousHash(v)
@@ -397,6 +403,18 @@ func (_u *ApiKeyUpdate) SetNillablePreviousMask(v *string) *ApiKeyUpdate {
 	if v != nil {
 		_u.SetPreviousMask(*v)
 	}
+	return _u
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (_u *ApiKeyUpdate) SetPreviousEdgeHash(v []byte) *ApiKeyUpdate {
+	_u.mutation.SetPreviousEdgeHash(v)
+	return _u
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (_u *ApiKeyUpdate) ClearPreviousEdgeHash() *ApiKeyUpdate {
+	_u.mutation.ClearPreviousEdgeHash()
 	return _u
 }
 
@@ -628,6 +646,9 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.SecretMask(); ok {
 		_spec.SetField(apikey.FieldSecretMask, field.TypeString, value)
 	}
+	if value, ok := _u.mutation.EdgeHash(); ok {
+		_spec.SetField(apikey.FieldEdgeHash, field.TypeBytes, value)
+	}
 	if value, ok := _u.mutation.PreviousHash(); ok {
 		_spec.SetField(apikey.FieldPreviousHash, field.TypeBytes, value)
 	}
@@ -639,6 +660,12 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.PreviousMask(); ok {
 		_spec.SetField(apikey.FieldPreviousMask, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.PreviousEdgeHash(); ok {
+		_spec.SetField(apikey.FieldPreviousEdgeHash, field.TypeBytes, value)
+	}
+	if _u.mutation.PreviousEdgeHashCleared() {
+		_spec.ClearField(apikey.FieldPreviousEdgeHash, field.TypeBytes)
 	}
 	if value, ok := _u.mutation.PreviousExpiresAt(); ok {
 		_spec.SetField(apikey.FieldPreviousExpiresAt, field.TypeInt64, value)
@@ -1017,6 +1044,12 @@ func (_u *ApiKeyUpdateOne) SetNillableSecretMask(v *string) *ApiKeyUpdateOne {
 	return _u
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (_u *ApiKeyUpdateOne) SetEdgeHash(v []byte) *ApiKeyUpdateOne {
+	_u.mutation.SetEdgeHash(v)
+	return _u
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (_u *ApiKeyUpdateOne) SetPreviousHash(v []byte) *ApiKeyUpdateOne {
 	_u.mutation.SetPreviousHash(v)
@@ -1054,6 +1087,18 @@ func (_u *ApiKeyUpdateOne) SetNillablePreviousMask(v *string) *ApiKeyUpdateOne {
 	if v != nil {
 		_u.SetPreviousMask(*v)
 	}
+	return _u
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (_u *ApiKeyUpdateOne) SetPreviousEdgeHash(v []byte) *ApiKeyUpdateOne {
+	_u.mutation.SetPreviousEdgeHash(v)
+	return _u
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (_u *ApiKeyUpdateOne) ClearPreviousEdgeHash() *ApiKeyUpdateOne {
+	_u.mutation.ClearPreviousEdgeHash()
 	return _u
 }
 
@@ -1315,6 +1360,9 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	if value, ok := _u.mutation.SecretMask(); ok {
 		_spec.SetField(apikey.FieldSecretMask, field.TypeString, value)
 	}
+	if value, ok := _u.mutation.EdgeHash(); ok {
+		_spec.SetField(apikey.FieldEdgeHash, field.TypeBytes, value)
+	}
 	if value, ok := _u.mutation.PreviousHash(); ok {
 		_spec.SetField(apikey.FieldPreviousHash, field.TypeBytes, value)
 	}
@@ -1326,6 +1374,12 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	}
 	if value, ok := _u.mutation.PreviousMask(); ok {
 		_spec.SetField(apikey.FieldPreviousMask, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.PreviousEdgeHash(); ok {
+		_spec.SetField(apikey.FieldPreviousEdgeHash, field.TypeBytes, value)
+	}
+	if _u.mutation.PreviousEdgeHashCleared() {
+		_spec.ClearField(apikey.FieldPreviousEdgeHash, field.TypeBytes)
 	}
 	if value, ok := _u.mutation.PreviousExpiresAt(); ok {
 		_spec.SetField(apikey.FieldPreviousExpiresAt, field.TypeInt64, value)

@@ -65,6 +65,8 @@ type ApiKeyMutation struct {
 	addcreated_at          *int64
 	updated_at             *int64
 	addupdated_at          *int64
+	created_by_kind        *string
+	created_by_id          *string
 	enabled                *bool
 	mode                   *string
 	owner_id               *string
@@ -84,9 +86,11 @@ type ApiKeyMutation struct {
 	secret_hash            *[]byte
 	pepper_id              *string
 	secret_mask            *string
+	edge_hash              *[]byte
 	previous_hash          *[]byte
 	previous_pepper_id     *string
 	previous_mask          *string
+	previous_edge_hash     *[]byte
 	previous_expires_at    *int64
 	addprevious_expires_at *int64
 	notice_at              *int64
@@ -635,6 +639,78 @@ func (m *ApiKeyMutation) ResetUpdatedAt() {
 	m.updated_at = nil
 	m.addupdated_at = nil
 	delete(m.clearedFields, apikey.FieldUpdatedAt)
+}
+
+// SetCreatedByKind sets the "created_by_kind" field.
+func (m *ApiKeyMutation) SetCreatedByKind(s string) {
+	m.created_by_kind = &s
+}
+
+// CreatedByKind returns the value of the "created_by_kind" field in the mutation.
+func (m *ApiKeyMutation) CreatedByKind() (r string, exists bool) {
+	v := m.created_by_kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByKind returns the old "created_by_kind" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldCreatedByKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByKind: %w", err)
+	}
+	return oldValue.CreatedByKind, nil
+}
+
+// ResetCreatedByKind resets all changes to the "created_by_kind" field.
+func (m *ApiKeyMutation) ResetCreatedByKind() {
+	m.created_by_kind = nil
+}
+
+// SetCreatedByID sets the "created_by_id" field.
+func (m *ApiKeyMutation) SetCreatedByID(s string) {
+	m.created_by_id = &s
+}
+
+// CreatedByID returns the value of the "created_by_id" field in the mutation.
+func (m *ApiKeyMutation) CreatedByID() (r string, exists bool) {
+	v := m.created_by_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByID returns the old "created_by_id" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldCreatedByID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByID: %w", err)
+	}
+	return oldValue.CreatedByID, nil
+}
+
+// ResetCreatedByID resets all changes to the "created_by_id" field.
+func (m *ApiKeyMutation) ResetCreatedByID() {
+	m.created_by_id = nil
 }
 
 // SetEnabled sets the "enabled" field.
@@ -1268,6 +1344,42 @@ func (m *ApiKeyMutation) ResetSecretMask() {
 	m.secret_mask = nil
 }
 
+// SetEdgeHash sets the "edge_hash" field.
+func (m *ApiKeyMutation) SetEdgeHash(b []byte) {
+	m.edge_hash = &b
+}
+
+// EdgeHash returns the value of the "edge_hash" field in the mutation.
+func (m *ApiKeyMutation) EdgeHash() (r []byte, exists bool) {
+	v := m.edge_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEdgeHash returns the old "edge_hash" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldEdgeHash(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEdgeHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEdgeHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEdgeHash: %w", err)
+	}
+	return oldValue.EdgeHash, nil
+}
+
+// ResetEdgeHash resets all changes to the "edge_hash" field.
+func (m *ApiKeyMutation) ResetEdgeHash() {
+	m.edge_hash = nil
+}
+
 // SetPreviousHash sets the "previous_hash" field.
 func (m *ApiKeyMutation) SetPreviousHash(b []byte) {
 	m.previous_hash = &b
@@ -1387,6 +1499,55 @@ func (m *ApiKeyMutation) OldPreviousMask(ctx context.Context) (v string, err err
 // ResetPreviousMask resets all changes to the "previous_mask" field.
 func (m *ApiKeyMutation) ResetPreviousMask() {
 	m.previous_mask = nil
+}
+
+// SetPreviousEdgeHash sets the "previous_edge_hash" field.
+func (m *ApiKeyMutation) SetPreviousEdgeHash(b []byte) {
+	m.previous_edge_hash = &b
+}
+
+// PreviousEdgeHash returns the value of the "previous_edge_hash" field in the mutation.
+func (m *ApiKeyMutation) PreviousEdgeHash() (r []byte, exists bool) {
+	v := m.previous_edge_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousEdgeHash returns the old "previous_edge_hash" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldPreviousEdgeHash(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousEdgeHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousEdgeHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousEdgeHash: %w", err)
+	}
+	return oldValue.PreviousEdgeHash, nil
+}
+
+// ClearPreviousEdgeHash clears the value of the "previous_edge_hash" field.
+func (m *ApiKeyMutation) ClearPreviousEdgeHash() {
+	m.previous_edge_hash = nil
+	m.clearedFields[apikey.FieldPreviousEdgeHash] = struct{}{}
+}
+
+// PreviousEdgeHashCleared returns if the "previous_edge_hash" field was cleared in this mutation.
+func (m *ApiKeyMutation) PreviousEdgeHashCleared() bool {
+	_, ok := m.clearedFields[apikey.FieldPreviousEdgeHash]
+	return ok
+}
+
+// ResetPreviousEdgeHash resets all changes to the "previous_edge_hash" field.
+func (m *ApiKeyMutation) ResetPreviousEdgeHash() {
+	m.previous_edge_hash = nil
+	delete(m.clearedFields, apikey.FieldPreviousEdgeHash)
 }
 
 // SetPreviousExpiresAt sets the "previous_expires_at" field.
@@ -1619,7 +1780,7 @@ func (m *ApiKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyMutation) Fields() []string {
-	fields := make([]string, 0, 28)
+	fields := make([]string, 0, 32)
 	if m.organization_id != nil {
 		fields = append(fields, apikey.FieldOrganizationID)
 	}
@@ -1643,6 +1804,12 @@ func (m *ApiKeyMutation) Fields() []string {
 	}
 	if m.updated_at != nil {
 		fields = append(fields, apikey.FieldUpdatedAt)
+	}
+	if m.created_by_kind != nil {
+		fields = append(fields, apikey.FieldCreatedByKind)
+	}
+	if m.created_by_id != nil {
+		fields = append(fields, apikey.FieldCreatedByID)
 	}
 	if m.enabled != nil {
 		fields = append(fields, apikey.FieldEnabled)
@@ -1686,6 +1853,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	if m.secret_mask != nil {
 		fields = append(fields, apikey.FieldSecretMask)
 	}
+	if m.edge_hash != nil {
+		fields = append(fields, apikey.FieldEdgeHash)
+	}
 	if m.previous_hash != nil {
 		fields = append(fields, apikey.FieldPreviousHash)
 	}
@@ -1694,6 +1864,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	}
 	if m.previous_mask != nil {
 		fields = append(fields, apikey.FieldPreviousMask)
+	}
+	if m.previous_edge_hash != nil {
+		fields = append(fields, apikey.FieldPreviousEdgeHash)
 	}
 	if m.previous_expires_at != nil {
 		fields = append(fields, apikey.FieldPreviousExpiresAt)
@@ -1728,6 +1901,10 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.CreatedAt()
 	case apikey.FieldUpdatedAt:
 		return m.UpdatedAt()
+	case apikey.FieldCreatedByKind:
+		return m.CreatedByKind()
+	case apikey.FieldCreatedByID:
+		return m.CreatedByID()
 	case apikey.FieldEnabled:
 		return m.Enabled()
 	case apikey.FieldMode:
@@ -1756,12 +1933,16 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.PepperID()
 	case apikey.FieldSecretMask:
 		return m.SecretMask()
+	case apikey.FieldEdgeHash:
+		return m.EdgeHash()
 	case apikey.FieldPreviousHash:
 		return m.PreviousHash()
 	case apikey.FieldPreviousPepperID:
 		return m.PreviousPepperID()
 	case apikey.FieldPreviousMask:
 		return m.PreviousMask()
+	case apikey.FieldPreviousEdgeHash:
+		return m.PreviousEdgeHash()
 	case apikey.FieldPreviousExpiresAt:
 		return m.PreviousExpiresAt()
 	case apikey.FieldNoticeAt:
@@ -1793,6 +1974,10 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldCreatedAt(ctx)
 	case apikey.FieldUpdatedAt:
 		return m.OldUpdatedAt(ctx)
+	case apikey.FieldCreatedByKind:
+		return m.OldCreatedByKind(ctx)
+	case apikey.FieldCreatedByID:
+		return m.OldCreatedByID(ctx)
 	case apikey.FieldEnabled:
 		return m.OldEnabled(ctx)
 	case apikey.FieldMode:
@@ -1821,12 +2006,16 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldPepperID(ctx)
 	case apikey.FieldSecretMask:
 		return m.OldSecretMask(ctx)
+	case apikey.FieldEdgeHash:
+		return m.OldEdgeHash(ctx)
 	case apikey.FieldPreviousHash:
 		return m.OldPreviousHash(ctx)
 	case apikey.FieldPreviousPepperID:
 		return m.OldPreviousPepperID(ctx)
 	case apikey.FieldPreviousMask:
 		return m.OldPreviousMask(ctx)
+	case apikey.FieldPreviousEdgeHash:
+		return m.OldPreviousEdgeHash(ctx)
 	case apikey.FieldPreviousExpiresAt:
 		return m.OldPreviousExpiresAt(ctx)
 	case apikey.FieldNoticeAt:
@@ -1897,6 +2086,20 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetUpdatedAt(v)
+		return nil
+	case apikey.FieldCreatedByKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByKind(v)
+		return nil
+	case apikey.FieldCreatedByID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByID(v)
 		return nil
 	case apikey.FieldEnabled:
 		v, ok := value.(bool)
@@ -1996,6 +2199,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetSecretMask(v)
 		return nil
+	case apikey.FieldEdgeHash:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEdgeHash(v)
+		return nil
 	case apikey.FieldPreviousHash:
 		v, ok := value.([]byte)
 		if !ok {
@@ -2016,6 +2226,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetPreviousMask(v)
+		return nil
+	case apikey.FieldPreviousEdgeHash:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousEdgeHash(v)
 		return nil
 	case apikey.FieldPreviousExpiresAt:
 		v, ok := value.(int64)
@@ -2224,6 +2441,9 @@ func (m *ApiKeyMutation) ClearedFields() []string {
 	if m.FieldCleared(apikey.FieldPreviousHash) {
 		fields = append(fields, apikey.FieldPreviousHash)
 	}
+	if m.FieldCleared(apikey.FieldPreviousEdgeHash) {
+		fields = append(fields, apikey.FieldPreviousEdgeHash)
+	}
 	if m.FieldCleared(apikey.FieldPreviousExpiresAt) {
 		fields = append(fields, apikey.FieldPreviousExpiresAt)
 	}
@@ -2265,6 +2485,9 @@ func (m *ApiKeyMutation) ClearField(name string) error {
 	case apikey.FieldPreviousHash:
 		m.ClearPreviousHash()
 		return nil
+	case apikey.FieldPreviousEdgeHash:
+		m.ClearPreviousEdgeHash()
+		return nil
 	case apikey.FieldPreviousExpiresAt:
 		m.ClearPreviousExpiresAt()
 		return nil
@@ -2302,6 +2525,12 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldUpdatedAt:
 		m.ResetUpdatedAt()
+		return nil
+	case apikey.FieldCreatedByKind:
+		m.ResetCreatedByKind()
+		return nil
+	case apikey.FieldCreatedByID:
+		m.ResetCreatedByID()
 		return nil
 	case apikey.FieldEnabled:
 		m.ResetEnabled()
@@ -2345,6 +2574,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 	case apikey.FieldSecretMask:
 		m.ResetSecretMask()
 		return nil
+	case apikey.FieldEdgeHash:
+		m.ResetEdgeHash()
+		return nil
 	case apikey.FieldPreviousHash:
 		m.ResetPreviousHash()
 		return nil
@@ -2353,6 +2585,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldPreviousMask:
 		m.ResetPreviousMask()
+		return nil
+	case apikey.FieldPreviousEdgeHash:
+		m.ResetPreviousEdgeHash()
 		return nil
 	case apikey.FieldPreviousExpiresAt:
 		m.ResetPreviousExpiresAt()
@@ -9098,6 +9333,8 @@ type WebhookMutation struct {
 	secret_mask      *string
 	created_at       *int64
 	addcreated_at    *int64
+	created_by_kind  *string
+	created_by_id    *string
 	updated_at       *int64
 	addupdated_at    *int64
 	failing_since    *int64
@@ -9682,6 +9919,78 @@ func (m *WebhookMutation) ResetCreatedAt() {
 	m.addcreated_at = nil
 }
 
+// SetCreatedByKind sets the "created_by_kind" field.
+func (m *WebhookMutation) SetCreatedByKind(s string) {
+	m.created_by_kind = &s
+}
+
+// CreatedByKind returns the value of the "created_by_kind" field in the mutation.
+func (m *WebhookMutation) CreatedByKind() (r string, exists bool) {
+	v := m.created_by_kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByKind returns the old "created_by_kind" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldCreatedByKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByKind: %w", err)
+	}
+	return oldValue.CreatedByKind, nil
+}
+
+// ResetCreatedByKind resets all changes to the "created_by_kind" field.
+func (m *WebhookMutation) ResetCreatedByKind() {
+	m.created_by_kind = nil
+}
+
+// SetCreatedByID sets the "created_by_id" field.
+func (m *WebhookMutation) SetCreatedByID(s string) {
+	m.created_by_id = &s
+}
+
+// CreatedByID returns the value of the "created_by_id" field in the mutation.
+func (m *WebhookMutation) CreatedByID() (r string, exists bool) {
+	v := m.created_by_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByID returns the old "created_by_id" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldCreatedByID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByID: %w", err)
+	}
+	return oldValue.CreatedByID, nil
+}
+
+// ResetCreatedByID resets all changes to the "created_by_id" field.
+func (m *WebhookMutation) ResetCreatedByID() {
+	m.created_by_id = nil
+}
+
 // SetUpdatedAt sets the "updated_at" field.
 func (m *WebhookMutation) SetUpdatedAt(i int64) {
 	m.updated_at = &i
@@ -9948,7 +10257,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 16)
+	fields := make([]string, 0, 18)
 	if m.organization_id != nil {
 		fields = append(fields, webhook.FieldOrganizationID)
 	}
@@ -9984,6 +10293,12 @@ func (m *WebhookMutation) Fields() []string {
 	}
 	if m.created_at != nil {
 		fields = append(fields, webhook.FieldCreatedAt)
+	}
+	if m.created_by_kind != nil {
+		fields = append(fields, webhook.FieldCreatedByKind)
+	}
+	if m.created_by_id != nil {
+		fields = append(fields, webhook.FieldCreatedByID)
 	}
 	if m.updated_at != nil {
 		fields = append(fields, webhook.FieldUpdatedAt)
@@ -10029,6 +10344,10 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.SecretMask()
 	case webhook.FieldCreatedAt:
 		return m.CreatedAt()
+	case webhook.FieldCreatedByKind:
+		return m.CreatedByKind()
+	case webhook.FieldCreatedByID:
+		return m.CreatedByID()
 	case webhook.FieldUpdatedAt:
 		return m.UpdatedAt()
 	case webhook.FieldFailingSince:
@@ -10070,6 +10389,10 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldSecretMask(ctx)
 	case webhook.FieldCreatedAt:
 		return m.OldCreatedAt(ctx)
+	case webhook.FieldCreatedByKind:
+		return m.OldCreatedByKind(ctx)
+	case webhook.FieldCreatedByID:
+		return m.OldCreatedByID(ctx)
 	case webhook.FieldUpdatedAt:
 		return m.OldUpdatedAt(ctx)
 	case webhook.FieldFailingSince:
@@ -10170,6 +10493,20 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetCreatedAt(v)
+		return nil
+	case webhook.FieldCreatedByKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByKind(v)
+		return nil
+	case webhook.FieldCreatedByID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByID(v)
 		return nil
 	case webhook.FieldUpdatedAt:
 		v, ok := value.(int64)
@@ -10349,6 +10686,12 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldCreatedAt:
 		m.ResetCreatedAt()
+		return nil
+	case webhook.FieldCreatedByKind:
+		m.ResetCreatedByKind()
+		return nil
+	case webhook.FieldCreatedByID:
+		m.ResetCreatedByID()
 		return nil
 	case webhook.FieldUpdatedAt:
 		m.ResetUpdatedAt()

@@ -20,39 +20,39 @@ func init() {
 	// apikey.DefaultDescription holds the default value on creation for the description field.
 	apikey.DefaultDescription = apikeyDescDescription.Default.(string)
 	// apikeyDescOwnerID is the schema descriptor for owner_id field.
-	apikeyDescOwnerID := apikeyFields[11].Descriptor()
+	apikeyDescOwnerID := apikeyFields[13].Descriptor()
 	// apikey.DefaultOwnerID holds the default value on creation for the owner_id field.
 	apikey.DefaultOwnerID = apikeyDescOwnerID.Default.(string)
 	// apikeyDescRateLimitRequests is the schema descriptor for rate_limit_requests field.
-	apikeyDescRateLimitRequests := apikeyFields[13].Descriptor()
+	apikeyDescRateLimitRequests := apikeyFields[15].Descriptor()
 	// apikey.DefaultRateLimitRequests holds the default value on creation for the rate_limit_requests field.
 	apikey.DefaultRateLimitRequests = apikeyDescRateLimitRequests.Default.(int)
 	// apikeyDescRateLimitWindow is the schema descriptor for rate_limit_window field.
-	apikeyDescRateLimitWindow := apikeyFields[14].Descriptor()
+	apikeyDescRateLimitWindow := apikeyFields[16].Descriptor()
 	// apikey.DefaultRateLimitWindow holds the default value on creation for the rate_limit_window field.
 	apikey.DefaultRateLimitWindow = apikeyDescRateLimitWindow.Default.(int)
 	// apikeyDescQuotaLimit is the schema descriptor for quota_limit field.
-	apikeyDescQuotaLimit := apikeyFields[15].Descriptor()
+	apikeyDescQuotaLimit := apikeyFields[17].Descriptor()
 	// apikey.DefaultQuotaLimit holds the default value on creation for the quota_limit field.
 	apikey.DefaultQuotaLimit = apikeyDescQuotaLimit.Default.(int64)
 	// apikeyDescQuotaRefill is the schema descriptor for quota_refill field.
-	apikeyDescQuotaRefill := apikeyFields[16].Descriptor()
+	apikeyDescQuotaRefill := apikeyFields[18].Descriptor()
 	// apikey.DefaultQuotaRefill holds the default value on creation for the quota_refill field.
 	apikey.DefaultQuotaRefill = apikeyDescQuotaRefill.Default.(string)
 	// apikeyDescQuotaRefillDay is the schema descriptor for quota_refill_day field.
-	apikeyDescQuotaRefillDay := apikeyFields[17].Descriptor()
+	apikeyDescQuotaRefillDay := apikeyFields[19].Descriptor()
 	// apikey.DefaultQuotaRefillDay holds the default value on creation for the quota_refill_day field.
 	apikey.DefaultQuotaRefillDay = apikeyDescQuotaRefillDay.Default.(int)
 	// apikeyDescRevokeReason is the schema descriptor for revoke_reason field.
-	apikeyDescRevokeReason := apikeyFields[19].Descriptor()
+	apikeyDescRevokeReason := apikeyFields[21].Descriptor()
 	// apikey.DefaultRevokeReason holds the default value on creation for the revoke_reason field.
 	apikey.DefaultRevokeReason = apikeyDescRevokeReason.Default.(string)
 	// apikeyDescPreviousPepperID is the schema descriptor for previous_pepper_id field.
-	apikeyDescPreviousPepperID := apikeyFields[24].Descriptor()
+	apikeyDescPreviousPepperID := apikeyFields[27].Descriptor()
 	// apikey.DefaultPreviousPepperID holds the default value on creation for the previous_pepper_id field.
 	apikey.DefaultPreviousPepperID = apikeyDescPreviousPepperID.Default.(string)
 	// apikeyDescPreviousMask is the schema descriptor for previous_mask field.
-	apikeyDescPreviousMask := apikeyFields[25].Descriptor()
+	apikeyDescPreviousMask := apikeyFields[28].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
 	deliveryFields := schema.Delivery{}.Fields()
@@ -100,7 +100,7 @@ func init() {
 	// webhook.DefaultDisabledReason holds the default value on creation for the disabled_reason field.
 	webhook.DefaultDisabledReason = webhookDescDisabledReason.Default.(string)
 	// webhookDescFailingWarned is the schema descriptor for failing_warned field.
-	webhookDescFailingWarned := webhookFields[15].Descriptor()
+	webhookDescFailingWarned := webhookFields[17].Descriptor()
 	// webhook.DefaultFailingWarned holds the default value on creation for the failing_warned field.
 	webhook.DefaultFailingWarned = webhookDescFailingWarned.Default.(bool)
 }

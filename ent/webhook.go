@@ -41,6 +41,10 @@ type Webhook struct {
 	SecretMask string `json:"secret_mask,omitempty"`
 	// CreatedAt holds the value of the "created_at" field.
 	CreatedAt int64 `json:"created_at,omitempty"`
+	// CreatedByKind holds the value of the "created_by_kind" field.
+	CreatedByKind string `json:"created_by_kind,omitempty"`
+	// CreatedByID holds the value of the "created_by_id" field.
+	CreatedByID string `json:"created_by_id,omitempty"`
 	// UpdatedAt holds the value of the "updated_at" field.
 	UpdatedAt *int64 `json:"updated_at,omitempty"`
 	// FailingSince holds the value of the "failing_since" field.
@@ -63,7 +67,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldFailingSince, webhook.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask:
+		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask, webhook.FieldCreatedByKind, webhook.FieldCreatedByID:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -159,6 +163,18 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field created_at", values[i])
 			} else if value.Valid {
 				_m.CreatedAt = value.Int64
+			}
+		case webhook.FieldCreatedByKind:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_kind", values[i])
+			} else if value.Valid {
+				_m.CreatedByKind = value.String
+			}
+		case webhook.FieldCreatedByID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_id", values[i])
+			} else if value.Valid {
+				_m.CreatedByID = value.String
 			}
 		case webhook.FieldUpdatedAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -257,6 +273,12 @@ func (_m *Webhook) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("created_at=")
 	builder.WriteString(fmt.Sprintf("%v", _m.CreatedAt))
+	builder.WriteString(", ")
+	builder.WriteString("created_by_kind=")
+	builder.WriteString(_m.CreatedByKind)
+	builder.WriteString(", ")
+	builder.WriteString("created_by_id=")
+	builder.WriteString(_m.CreatedByID)
 	builder.WriteString(", ")
 	if v := _m.UpdatedAt; v != nil {
 		builder.WriteString("updated_at=")

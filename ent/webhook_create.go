@@ -110,6 +110,18 @@ func (_c *WebhookCreate) SetCreatedAt(v int64) *WebhookCreate {
 	return _c
 }
 
+// SetCreatedByKind sets the "created_by_kind" field.
+func (_c *WebhookCreate) SetCreatedByKind(v string) *WebhookCreate {
+	_c.mutation.SetCreatedByKind(v)
+	return _c
+}
+
+// SetCreatedByID sets the "created_by_id" field.
+func (_c *WebhookCreate) SetCreatedByID(v string) *WebhookCreate {
+	_c.mutation.SetCreatedByID(v)
+	return _c
+}
+
 // SetUpdatedAt sets the "updated_at" field.
 func (_c *WebhookCreate) SetUpdatedAt(v int64) *WebhookCreate {
 	_c.mutation.SetUpdatedAt(v)
@@ -251,6 +263,12 @@ func (_c *WebhookCreate) check() error {
 	if _, ok := _c.mutation.CreatedAt(); !ok {
 		return &ValidationError{Name: "created_at", err: errors.New(`ent: missing required field "Webhook.created_at"`)}
 	}
+	if _, ok := _c.mutation.CreatedByKind(); !ok {
+		return &ValidationError{Name: "created_by_kind", err: errors.New(`ent: missing required field "Webhook.created_by_kind"`)}
+	}
+	if _, ok := _c.mutation.CreatedByID(); !ok {
+		return &ValidationError{Name: "created_by_id", err: errors.New(`ent: missing required field "Webhook.created_by_id"`)}
+	}
 	if _, ok := _c.mutation.FailingWarned(); !ok {
 		return &ValidationError{Name: "failing_warned", err: errors.New(`ent: missing required field "Webhook.failing_warned"`)}
 	}
@@ -340,6 +358,14 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.CreatedAt(); ok {
 		_spec.SetField(webhook.FieldCreatedAt, field.TypeInt64, value)
 		_node.CreatedAt = value
+	}
+	if value, ok := _c.mutation.CreatedByKind(); ok {
+		_spec.SetField(webhook.FieldCreatedByKind, field.TypeString, value)
+		_node.CreatedByKind = value
+	}
+	if value, ok := _c.mutation.CreatedByID(); ok {
+		_spec.SetField(webhook.FieldCreatedByID, field.TypeString, value)
+		_node.CreatedByID = value
 	}
 	if value, ok := _c.mutation.UpdatedAt(); ok {
 		_spec.SetField(webhook.FieldUpdatedAt, field.TypeInt64, value)
@@ -629,6 +655,12 @@ func (u *WebhookUpsertOne) UpdateNewValues() *WebhookUpsertOne {
 		}
 		if _, exists := u.create.mutation.CreatedAt(); exists {
 			s.SetIgnore(webhook.FieldCreatedAt)
+		}
+		if _, exists := u.create.mutation.CreatedByKind(); exists {
+			s.SetIgnore(webhook.FieldCreatedByKind)
+		}
+		if _, exists := u.create.mutation.CreatedByID(); exists {
+			s.SetIgnore(webhook.FieldCreatedByID)
 		}
 	}))
 	return u
@@ -1080,6 +1112,12 @@ func (u *WebhookUpsertBulk) UpdateNewValues() *WebhookUpsertBulk {
 			}
 			if _, exists := b.mutation.CreatedAt(); exists {
 				s.SetIgnore(webhook.FieldCreatedAt)
+			}
+			if _, exists := b.mutation.CreatedByKind(); exists {
+				s.SetIgnore(webhook.FieldCreatedByKind)
+			}
+			if _, exists := b.mutation.CreatedByID(); exists {
+				s.SetIgnore(webhook.FieldCreatedByID)
 			}
 		}
 	}))

@@ -27,6 +27,10 @@ const (
 	FieldCreatedAt = "created_at"
 	// FieldUpdatedAt holds the string denoting the updated_at field in the database.
 	FieldUpdatedAt = "updated_at"
+	// FieldCreatedByKind holds the string denoting the created_by_kind field in the database.
+	FieldCreatedByKind = "created_by_kind"
+	// FieldCreatedByID holds the string denoting the created_by_id field in the database.
+	FieldCreatedByID = "created_by_id"
 	// FieldEnabled holds the string denoting the enabled field in the database.
 	FieldEnabled = "enabled"
 	// FieldMode holds the string denoting the mode field in the database.
@@ -55,12 +59,16 @@ const (
 	FieldPepperID = "pepper_id"
 	// FieldSecretMask holds the string denoting the secret_mask field in the database.
 	FieldSecretMask = "secret_mask"
+	// FieldEdgeHash holds the string denoting the edge_hash field in the database.
+	FieldEdgeHash = "edge_hash"
 	// FieldPreviousHash holds the string denoting the previous_hash field in the database.
 	FieldPreviousHash = "previous_hash"
 	// FieldPreviousPepperID holds the string denoting the previous_pepper_id field in the database.
 	FieldPreviousPepperID = "previous_pepper_id"
 	// FieldPreviousMask holds the string denoting the previous_mask field in the database.
 	FieldPreviousMask = "previous_mask"
+	// FieldPreviousEdgeHash holds the string denoting the previous_edge_hash field in the database.
+	FieldPreviousEdgeHash = "previous_edge_hash"
 	// FieldPreviousExpiresAt holds the string denoting the previous_expires_at field in the database.
 	FieldPreviousExpiresAt = "previous_expires_at"
 	// FieldNoticeAt holds the string denoting the notice_at field in the database.
@@ -82,6 +90,8 @@ var Columns = []string{
 	FieldExpiresAt,
 	FieldCreatedAt,
 	FieldUpdatedAt,
+	FieldCreatedByKind,
+	FieldCreatedByID,
 	FieldEnabled,
 	FieldMode,
 	FieldOwnerID,
@@ -96,9 +106,11 @@ var Columns = []string{
 	FieldSecretHash,
 	FieldPepperID,
 	FieldSecretMask,
+	FieldEdgeHash,
 	FieldPreviousHash,
 	FieldPreviousPepperID,
 	FieldPreviousMask,
+	FieldPreviousEdgeHash,
 	FieldPreviousExpiresAt,
 	FieldNoticeAt,
 	FieldVersion,
@@ -173,6 +185,16 @@ func ByCreatedAt(opts ...sql.OrderTermOption) OrderOption {
 // ByUpdatedAt orders the results by the updated_at field.
 func ByUpdatedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldUpdatedAt, opts...).ToFunc()
+}
+
+// ByCreatedByKind orders the results by the created_by_kind field.
+func ByCreatedByKind(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByKind, opts...).ToFunc()
+}
+
+// ByCreatedByID orders the results by the created_by_id field.
+func ByCreatedByID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByID, opts...).ToFunc()
 }
 
 // ByEnabled orders the results by the enabled field.

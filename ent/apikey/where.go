@@ -87,6 +87,16 @@ func UpdatedAt(v int64) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldUpdatedAt, v))
 }
 
+// CreatedByKind applies equality check predicate on the "created_by_kind" field. It's identical to CreatedByKindEQ.
+func CreatedByKind(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByID applies equality check predicate on the "created_by_id" field. It's identical to CreatedByIDEQ.
+func CreatedByID(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByID, v))
+}
+
 // Enabled applies equality check predicate on the "enabled" field. It's identical to EnabledEQ.
 func Enabled(v bool) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldEnabled, v))
@@ -152,6 +162,11 @@ func SecretMask(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldSecretMask, v))
 }
 
+// EdgeHash applies equality check predicate on the "edge_hash" field. It's identical to EdgeHashEQ.
+func EdgeHash(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldEdgeHash, v))
+}
+
 // PreviousHash applies equality check predicate on the "previous_hash" field. It's identical to PreviousHashEQ.
 func PreviousHash(v []byte) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldPreviousHash, v))
@@ -165,6 +180,11 @@ func PreviousPepperID(v string) predicate.ApiKey {
 // PreviousMask applies equality check predicate on the "previous_mask" field. It's identical to PreviousMaskEQ.
 func PreviousMask(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldPreviousMask, v))
+}
+
+// PreviousEdgeHash applies equality check predicate on the "previous_edge_hash" field. It's identical to PreviousEdgeHashEQ.
+func PreviousEdgeHash(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldPreviousEdgeHash, v))
 }
 
 // PreviousExpiresAt applies equality check predicate on the "previous_expires_at" field. It's identical to PreviousExpiresAtEQ.
@@ -535,6 +555,136 @@ func UpdatedAtIsNil() predicate.ApiKey {
 // UpdatedAtNotNil applies the NotNil predicate on the "updated_at" field.
 func UpdatedAtNotNil() predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldNotNull(FieldUpdatedAt))
+}
+
+// CreatedByKindEQ applies the EQ predicate on the "created_by_kind" field.
+func CreatedByKindEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByKindNEQ applies the NEQ predicate on the "created_by_kind" field.
+func CreatedByKindNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByKindIn applies the In predicate on the "created_by_kind" field.
+func CreatedByKindIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldCreatedByKind, vs...))
+}
+
+// CreatedByKindNotIn applies the NotIn predicate on the "created_by_kind" field.
+func CreatedByKindNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldCreatedByKind, vs...))
+}
+
+// CreatedByKindGT applies the GT predicate on the "created_by_kind" field.
+func CreatedByKindGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldCreatedByKind, v))
+}
+
+// CreatedByKindGTE applies the GTE predicate on the "created_by_kind" field.
+func CreatedByKindGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldCreatedByKind, v))
+}
+
+// CreatedByKindLT applies the LT predicate on the "created_by_kind" field.
+func CreatedByKindLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldCreatedByKind, v))
+}
+
+// CreatedByKindLTE applies the LTE predicate on the "created_by_kind" field.
+func CreatedByKindLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldCreatedByKind, v))
+}
+
+// CreatedByKindContains applies the Contains predicate on the "created_by_kind" field.
+func CreatedByKindContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldCreatedByKind, v))
+}
+
+// CreatedByKindHasPrefix applies the HasPrefix predicate on the "created_by_kind" field.
+func CreatedByKindHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldCreatedByKind, v))
+}
+
+// CreatedByKindHasSuffix applies the HasSuffix predicate on the "created_by_kind" field.
+func CreatedByKindHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldCreatedByKind, v))
+}
+
+// CreatedByKindEqualFold applies the EqualFold predicate on the "created_by_kind" field.
+func CreatedByKindEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldCreatedByKind, v))
+}
+
+// CreatedByKindContainsFold applies the ContainsFold predicate on the "created_by_kind" field.
+func CreatedByKindContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldCreatedByKind, v))
+}
+
+// CreatedByIDEQ applies the EQ predicate on the "created_by_id" field.
+func CreatedByIDEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByID, v))
+}
+
+// CreatedByIDNEQ applies the NEQ predicate on the "created_by_id" field.
+func CreatedByIDNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldCreatedByID, v))
+}
+
+// CreatedByIDIn applies the In predicate on the "created_by_id" field.
+func CreatedByIDIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldCreatedByID, vs...))
+}
+
+// CreatedByIDNotIn applies the NotIn predicate on the "created_by_id" field.
+func CreatedByIDNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldCreatedByID, vs...))
+}
+
+// CreatedByIDGT applies the GT predicate on the "created_by_id" field.
+func CreatedByIDGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldCreatedByID, v))
+}
+
+// CreatedByIDGTE applies the GTE predicate on the "created_by_id" field.
+func CreatedByIDGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldCreatedByID, v))
+}
+
+// CreatedByIDLT applies the LT predicate on the "created_by_id" field.
+func CreatedByIDLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldCreatedByID, v))
+}
+
+// CreatedByIDLTE applies the LTE predicate on the "created_by_id" field.
+func CreatedByIDLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldCreatedByID, v))
+}
+
+// CreatedByIDContains applies the Contains predicate on the "created_by_id" field.
+func CreatedByIDContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldCreatedByID, v))
+}
+
+// CreatedByIDHasPrefix applies the HasPrefix predicate on the "created_by_id" field.
+func CreatedByIDHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldCreatedByID, v))
+}
+
+// CreatedByIDHasSuffix applies the HasSuffix predicate on the "created_by_id" field.
+func CreatedByIDHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldCreatedByID, v))
+}
+
+// CreatedByIDEqualFold applies the EqualFold predicate on the "created_by_id" field.
+func CreatedByIDEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldCreatedByID, v))
+}
+
+// CreatedByIDContainsFold applies the ContainsFold predicate on the "created_by_id" field.
+func CreatedByIDContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldCreatedByID, v))
 }
 
 // EnabledEQ applies the EQ predicate on the "enabled" field.
@@ -1197,6 +1347,46 @@ func SecretMaskContainsFold(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldContainsFold(FieldSecretMask, v))
 }
 
+// EdgeHashEQ applies the EQ predicate on the "edge_hash" field.
+func EdgeHashEQ(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldEdgeHash, v))
+}
+
+// EdgeHashNEQ applies the NEQ predicate on the "edge_hash" field.
+func EdgeHashNEQ(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldEdgeHash, v))
+}
+
+// EdgeHashIn applies the In predicate on the "edge_hash" field.
+func EdgeHashIn(vs ...[]byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldEdgeHash, vs...))
+}
+
+// EdgeHashNotIn applies the NotIn predicate on the "edge_hash" field.
+func EdgeHashNotIn(vs ...[]byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldEdgeHash, vs...))
+}
+
+// EdgeHashGT applies the GT predicate on the "edge_hash" field.
+func EdgeHashGT(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldEdgeHash, v))
+}
+
+// EdgeHashGTE applies the GTE predicate on the "edge_hash" field.
+func EdgeHashGTE(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldEdgeHash, v))
+}
+
+// EdgeHashLT applies the LT predicate on the "edge_hash" field.
+func EdgeHashLT(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldEdgeHash, v))
+}
+
+// EdgeHashLTE applies the LTE predicate on the "edge_hash" field.
+func EdgeHashLTE(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldEdgeHash, v))
+}
+
 // PreviousHashEQ applies the EQ predicate on the "previous_hash" field.
 func PreviousHashEQ(v []byte) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldPreviousHash, v))
@@ -1375,6 +1565,56 @@ func PreviousMaskEqualFold(v string) predicate.ApiKey {
 // PreviousMaskContainsFold applies the ContainsFold predicate on the "previous_mask" field.
 func PreviousMaskContainsFold(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldContainsFold(FieldPreviousMask, v))
+}
+
+// PreviousEdgeHashEQ applies the EQ predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashEQ(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashNEQ applies the NEQ predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashNEQ(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashIn applies the In predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashIn(vs ...[]byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldPreviousEdgeHash, vs...))
+}
+
+// PreviousEdgeHashNotIn applies the NotIn predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashNotIn(vs ...[]byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldPreviousEdgeHash, vs...))
+}
+
+// PreviousEdgeHashGT applies the GT predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashGT(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashGTE applies the GTE predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashGTE(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashLT applies the LT predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashLT(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashLTE applies the LTE predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashLTE(v []byte) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldPreviousEdgeHash, v))
+}
+
+// PreviousEdgeHashIsNil applies the IsNil predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashIsNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIsNull(FieldPreviousEdgeHash))
+}
+
+// PreviousEdgeHashNotNil applies the NotNil predicate on the "previous_edge_hash" field.
+func PreviousEdgeHashNotNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotNull(FieldPreviousEdgeHash))
 }
 
 // PreviousExpiresAtEQ applies the EQ predicate on the "previous_expires_at" field.

@@ -20,6 +20,8 @@ var (
 		{Name: "expires_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "created_at", Type: field.TypeInt64},
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "created_by_kind", Type: field.TypeString},
+		{Name: "created_by_id", Type: field.TypeString},
 		{Name: "enabled", Type: field.TypeBool},
 		{Name: "mode", Type: field.TypeString},
 		{Name: "owner_id", Type: field.TypeString, Default: ""},
@@ -34,9 +36,11 @@ var (
 		{Name: "secret_hash", Type: field.TypeBytes, Unique: true},
 		{Name: "pepper_id", Type: field.TypeString},
 		{Name: "secret_mask", Type: field.TypeString},
+		{Name: "edge_hash", Type: field.TypeBytes},
 		{Name: "previous_hash", Type: field.TypeBytes, Nullable: true},
 		{Name: "previous_pepper_id", Type: field.TypeString, Default: ""},
 		{Name: "previous_mask", Type: field.TypeString, Default: ""},
+		{Name: "previous_edge_hash", Type: field.TypeBytes, Nullable: true},
 		{Name: "previous_expires_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "notice_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "version", Type: field.TypeInt64},
@@ -55,12 +59,17 @@ var (
 			{
 				Name:    "apikey_organization_id_owner_id_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[11], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[13], APIKeysColumns[0]},
+			},
+			{
+				Name:    "apikey_organization_id_created_by_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[10], APIKeysColumns[0]},
 			},
 			{
 				Name:    "apikey_previous_hash",
 				Unique:  true,
-				Columns: []*schema.Column{APIKeysColumns[23]},
+				Columns: []*schema.Column{APIKeysColumns[26]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "previous_hash IS NOT NULL",
 				},
@@ -68,7 +77,7 @@ var (
 			{
 				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[27], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[31], APIKeysColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "notice_at IS NOT NULL",
 				},
@@ -289,6 +298,8 @@ var (
 		{Name: "sealed", Type: field.TypeBytes},
 		{Name: "secret_mask", Type: field.TypeString},
 		{Name: "created_at", Type: field.TypeInt64},
+		{Name: "created_by_kind", Type: field.TypeString},
+		{Name: "created_by_id", Type: field.TypeString},
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "failing_since", Type: field.TypeInt64, Nullable: true},
 		{Name: "failing_warned", Type: field.TypeBool, Default: false},

@@ -23,6 +23,8 @@ func (ApiKey) Fields() []ent.Field {
 		field.Int64("expires_at").Optional().Nillable(),
 		field.Int64("created_at").Immutable(),
 		field.Int64("updated_at").Optional().Nillable(),
+		field.String("created_by_kind").Immutable(),
+		field.String("created_by_id").Immutable(),
 		field.Bool("enabled"),
 		field.String("mode").Immutable(),
 		field.String("owner_id").Default(""),
@@ -37,9 +39,11 @@ func (ApiKey) Fields() []ent.Field {
 		field.Bytes("secret_hash").Unique().Comment("HMAC-SHA-256 under pepper_id"),
 		field.String("pepper_id"),
 		field.String("secret_mask"),
+		field.Bytes("edge_hash").Comment("HMAC-SHA-256 under the edge key"),
 		field.Bytes("previous_hash").Optional().Comment("the secret before the last rotation, while it overlaps"),
 		field.String("previous_pepper_id").Default(""),
 		field.String("previous_mask").Default(""),
+		field.Bytes("previous_edge_hash").Optional(),
 		field.Int64("previous_expires_at").Optional().Nillable(),
 		field.Int64("notice_at").Optional().Nillable().Comment("when the next event about the key's expiry is due"),
 		field.Int64("version"),
@@ -52,6 +56,7 @@ func (ApiKey) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("organization_id", "id"),
 		index.Fields("organization_id", "owner_id", "id"),
+		index.Fields("organization_id", "created_by_id", "id"),
 		index.Fields("previous_hash").Unique().Annotations(entsql.IndexWhere("previous_hash IS NOT NULL")),
 		index.Fields("notice_at", "id").Annotations(entsql.IndexWhere("notice_at IS NOT NULL")),
 	}

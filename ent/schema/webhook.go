@@ -26,6 +26,8 @@ func (Webhook) Fields() []ent.Field {
 		field.Bytes("sealed").Comment("secrets and headers, AES-256-GCM"),
 		field.String("secret_mask"),
 		field.Int64("created_at").Immutable(),
+		field.String("created_by_kind").Immutable(),
+		field.String("created_by_id").Immutable(),
 		field.Int64("updated_at").Optional().Nillable(),
 		field.Int64("failing_since").Optional().Nillable(),
 		field.Bool("failing_warned").Default(false),

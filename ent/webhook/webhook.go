@@ -35,6 +35,10 @@ const (
 	FieldSecretMask = "secret_mask"
 	// FieldCreatedAt holds the string denoting the created_at field in the database.
 	FieldCreatedAt = "created_at"
+	// FieldCreatedByKind holds the string denoting the created_by_kind field in the database.
+	FieldCreatedByKind = "created_by_kind"
+	// FieldCreatedByID holds the string denoting the created_by_id field in the database.
+	FieldCreatedByID = "created_by_id"
 	// FieldUpdatedAt holds the string denoting the updated_at field in the database.
 	FieldUpdatedAt = "updated_at"
 	// FieldFailingSince holds the string denoting the failing_since field in the database.
@@ -62,6 +66,8 @@ var Columns = []string{
 	FieldSealed,
 	FieldSecretMask,
 	FieldCreatedAt,
+	FieldCreatedByKind,
+	FieldCreatedByID,
 	FieldUpdatedAt,
 	FieldFailingSince,
 	FieldFailingWarned,
@@ -143,6 +149,16 @@ func BySecretMask(opts ...sql.OrderTermOption) OrderOption {
 // ByCreatedAt orders the results by the created_at field.
 func ByCreatedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldCreatedAt, opts...).ToFunc()
+}
+
+// ByCreatedByKind orders the results by the created_by_kind field.
+func ByCreatedByKind(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByKind, opts...).ToFunc()
+}
+
+// ByCreatedByID orders the results by the created_by_id field.
+func ByCreatedByID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByID, opts...).ToFunc()
 }
 
 // ByUpdatedAt orders the results by the updated_at field.

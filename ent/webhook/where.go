@@ -112,6 +112,16 @@ func CreatedAt(v int64) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldCreatedAt, v))
 }
 
+// CreatedByKind applies equality check predicate on the "created_by_kind" field. It's identical to CreatedByKindEQ.
+func CreatedByKind(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByID applies equality check predicate on the "created_by_id" field. It's identical to CreatedByIDEQ.
+func CreatedByID(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldCreatedByID, v))
+}
+
 // UpdatedAt applies equality check predicate on the "updated_at" field. It's identical to UpdatedAtEQ.
 func UpdatedAt(v int64) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldUpdatedAt, v))
@@ -740,6 +750,136 @@ func CreatedAtLT(v int64) predicate.Webhook {
 // CreatedAtLTE applies the LTE predicate on the "created_at" field.
 func CreatedAtLTE(v int64) predicate.Webhook {
 	return predicate.Webhook(sql.FieldLTE(FieldCreatedAt, v))
+}
+
+// CreatedByKindEQ applies the EQ predicate on the "created_by_kind" field.
+func CreatedByKindEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByKindNEQ applies the NEQ predicate on the "created_by_kind" field.
+func CreatedByKindNEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldCreatedByKind, v))
+}
+
+// CreatedByKindIn applies the In predicate on the "created_by_kind" field.
+func CreatedByKindIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldCreatedByKind, vs...))
+}
+
+// CreatedByKindNotIn applies the NotIn predicate on the "created_by_kind" field.
+func CreatedByKindNotIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldCreatedByKind, vs...))
+}
+
+// CreatedByKindGT applies the GT predicate on the "created_by_kind" field.
+func CreatedByKindGT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldCreatedByKind, v))
+}
+
+// CreatedByKindGTE applies the GTE predicate on the "created_by_kind" field.
+func CreatedByKindGTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldCreatedByKind, v))
+}
+
+// CreatedByKindLT applies the LT predicate on the "created_by_kind" field.
+func CreatedByKindLT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldCreatedByKind, v))
+}
+
+// CreatedByKindLTE applies the LTE predicate on the "created_by_kind" field.
+func CreatedByKindLTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldCreatedByKind, v))
+}
+
+// CreatedByKindContains applies the Contains predicate on the "created_by_kind" field.
+func CreatedByKindContains(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContains(FieldCreatedByKind, v))
+}
+
+// CreatedByKindHasPrefix applies the HasPrefix predicate on the "created_by_kind" field.
+func CreatedByKindHasPrefix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasPrefix(FieldCreatedByKind, v))
+}
+
+// CreatedByKindHasSuffix applies the HasSuffix predicate on the "created_by_kind" field.
+func CreatedByKindHasSuffix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasSuffix(FieldCreatedByKind, v))
+}
+
+// CreatedByKindEqualFold applies the EqualFold predicate on the "created_by_kind" field.
+func CreatedByKindEqualFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEqualFold(FieldCreatedByKind, v))
+}
+
+// CreatedByKindContainsFold applies the ContainsFold predicate on the "created_by_kind" field.
+func CreatedByKindContainsFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContainsFold(FieldCreatedByKind, v))
+}
+
+// CreatedByIDEQ applies the EQ predicate on the "created_by_id" field.
+func CreatedByIDEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldCreatedByID, v))
+}
+
+// CreatedByIDNEQ applies the NEQ predicate on the "created_by_id" field.
+func CreatedByIDNEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldCreatedByID, v))
+}
+
+// CreatedByIDIn applies the In predicate on the "created_by_id" field.
+func CreatedByIDIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldCreatedByID, vs...))
+}
+
+// CreatedByIDNotIn applies the NotIn predicate on the "created_by_id" field.
+func CreatedByIDNotIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldCreatedByID, vs...))
+}
+
+// CreatedByIDGT applies the GT predicate on the "created_by_id" field.
+func CreatedByIDGT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldCreatedByID, v))
+}
+
+// CreatedByIDGTE applies the GTE predicate on the "created_by_id" field.
+func CreatedByIDGTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldCreatedByID, v))
+}
+
+// CreatedByIDLT applies the LT predicate on the "created_by_id" field.
+func CreatedByIDLT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldCreatedByID, v))
+}
+
+// CreatedByIDLTE applies the LTE predicate on the "created_by_id" field.
+func CreatedByIDLTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldCreatedByID, v))
+}
+
+// CreatedByIDContains applies the Contains predicate on the "created_by_id" field.
+func CreatedByIDContains(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContains(FieldCreatedByID, v))
+}
+
+// CreatedByIDHasPrefix applies the HasPrefix predicate on the "created_by_id" field.
+func CreatedByIDHasPrefix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasPrefix(FieldCreatedByID, v))
+}
+
+// CreatedByIDHasSuffix applies the HasSuffix predicate on the "created_by_id" field.
+func CreatedByIDHasSuffix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasSuffix(FieldCreatedByID, v))
+}
+
+// CreatedByIDEqualFold applies the EqualFold predicate on the "created_by_id" field.
+func CreatedByIDEqualFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEqualFold(FieldCreatedByID, v))
+}
+
+// CreatedByIDContainsFold applies the ContainsFold predicate on the "created_by_id" field.
+func CreatedByIDContainsFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContainsFold(FieldCreatedByID, v))
 }
 
 // UpdatedAtEQ applies the EQ predicate on the "updated_at" field.

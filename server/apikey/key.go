@@ -85,6 +85,7 @@ type Key struct {
 	ExpiresAt      time.Time         `json:"expires_at,omitzero"`
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at,omitzero"`
+	CreatedBy      Actor             `json:"created_by,omitzero"`
 	Enabled        bool              `json:"enabled"`
 	Mode           Mode              `json:"mode"`
 	OwnerID        string            `json:"owner_id,omitzero"`
@@ -157,7 +158,7 @@ const (
 // sizes take about half of it.
 func (k *Key) MessageSize() int {
 	size := fixedSize + 2*len(k.ID) + len(k.OrganizationID) + len(k.Label) + len(k.Description) +
-		len(k.Secret.Mask) + len(k.OwnerID) + rangeSize*len(k.IPAllowList)
+		len(k.Secret.Mask) + len(k.OwnerID) + len(k.CreatedBy.Kind) + len(k.CreatedBy.ID) + rangeSize*len(k.IPAllowList)
 	for _, s := range k.Scopes {
 		size += len(s) + elementSize
 	}

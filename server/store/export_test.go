@@ -191,11 +191,11 @@ func (s *Store) CopyKeys(ctx context.Context, template apikey.Key, n int, id fun
 			creates := make([]*ent.ApiKeyCreate, min(500, n-first))
 			for i := range creates {
 				k := template
+				k.ID = id(first + i)
 				if _, err := rand.Read(k.Secret.Hash[:]); err != nil {
 					return err
 				}
-				creates[i] = setKey(etx.ApiKey.Create().SetID(id(first+i)).SetOrganizationID(k.OrganizationID).
-					SetCreatedAt(k.CreatedAt.UnixMicro()).SetMode(string(k.Mode)), &k)
+				creates[i] = createKey(etx.ApiKey, &k)
 			}
 			if err := etx.ApiKey.CreateBulk(creates...).Exec(ctx); err != nil {
 				return err

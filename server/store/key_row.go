@@ -79,6 +79,7 @@ func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 		ExpiresAt:         fromMicros(row.ExpiresAt),
 		CreatedAt:         fromMicros(&row.CreatedAt),
 		UpdatedAt:         fromMicros(row.UpdatedAt),
+		CreatedBy:         apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID},
 		Enabled:           row.Enabled,
 		Mode:              apikey.Mode(row.Mode),
 		OwnerID:           row.OwnerID,
@@ -91,13 +92,14 @@ func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 		NoticeAt:          fromMicros(row.NoticeAt),
 		Version:           row.Version,
 	}
-	var err error
-	if k.Secret.Hash, err = hashOf(row.SecretHash); err != nil {
-		return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
-	}
+	hashes := []hashColumn{{row.SecretHash, &k.Secret.Hash}, {row.EdgeHash, &k.Secret.EdgeHash}}
 	if row.PreviousHash != nil {
 		k.Previous = apikey.StoredSecret{PepperID: row.PreviousPepperID, Mask: row.PreviousMask}
-		if k.Previous.Hash, err = hashOf(row.PreviousHash); err != nil {
+		hashes = append(hashes, hashColumn{row.PreviousHash, &k.Previous.Hash}, hashColumn{row.PreviousEdgeHash, &k.Previous.EdgeHash})
+	}
+	for _, h := range hashes {
+		var err error
+		if *h.into, err = hashOf(h.column); err != nil {
 			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
 		}
 	}
@@ -122,6 +124,12 @@ func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 		}
 	}
 	return k, nil
+}
+
+// hashColumn is a column that holds a hash, and where that goes.
+type hashColumn struct {
+	column []byte
+	into   *apikey.Hash
 }
 
 // hashOf returns the hash that a column holds.
@@ -164,12 +172,21 @@ type setter[B any] interface {
 	SetSecretHash([]byte) B
 	SetPepperID(string) B
 	SetSecretMask(string) B
+	SetEdgeHash([]byte) B
 	SetPreviousPepperID(string) B
 	SetPreviousMask(string) B
 	SetNillablePreviousExpiresAt(*int64) B
 	SetNillableNoticeAt(*int64) B
 	SetVersion(int64) B
 	SetPreviousHash([]byte) B
+	SetPreviousEdgeHash([]byte) B
+}
+
+// createKey returns what inserts k.
+func createKey(keys *ent.ApiKeyClient, k *apikey.Key) *ent.ApiKeyCreate {
+	return setKey(keys.Create().SetID(k.ID).SetOrganizationID(k.OrganizationID).
+		SetCreatedAt(k.CreatedAt.UnixMicro()).SetMode(string(k.Mode)).
+		SetCreatedByKind(string(k.CreatedBy.Kind)).SetCreatedByID(k.CreatedBy.ID), k)
 }
 
 // setKey sets every column that can change.
@@ -186,11 +203,12 @@ func setKey[B setter[B]](b B, k *apikey.Key) B {
 		SetQuotaLimit(k.Quota.Limit).SetQuotaRefill(string(k.Quota.Refill)).SetQuotaRefillDay(k.Quota.RefillDay).
 		SetNillableRevokedAt(micros(k.RevokedAt)).SetRevokeReason(string(k.RevokeReason)).
 		SetSecretHash(k.Secret.Hash[:]).SetPepperID(k.Secret.PepperID).SetSecretMask(k.Secret.Mask).
+		SetEdgeHash(k.Secret.EdgeHash[:]).
 		SetPreviousPepperID(k.Previous.PepperID).SetPreviousMask(k.Previous.Mask).
 		SetNillablePreviousExpiresAt(micros(k.PreviousExpiresAt)).
 		SetNillableNoticeAt(micros(k.NoticeAt)).SetVersion(k.Version)
 	if k.Previous.Mask != "" {
-		b.SetPreviousHash(k.Previous.Hash[:])
+		b.SetPreviousHash(k.Previous.Hash[:]).SetPreviousEdgeHash(k.Previous.EdgeHash[:])
 	}
 	return b
 }
@@ -205,6 +223,7 @@ func clearKey(u *ent.ApiKeyUpdate, k *apikey.Key) {
 		{k.ExpiresAt.IsZero(), u.ClearExpiresAt},
 		{k.RevokedAt.IsZero(), u.ClearRevokedAt},
 		{k.Previous.Mask == "", u.ClearPreviousHash},
+		{k.Previous.Mask == "", u.ClearPreviousEdgeHash},
 		{k.PreviousExpiresAt.IsZero(), u.ClearPreviousExpiresAt},
 		{k.NoticeAt.IsZero(), u.ClearNoticeAt},
 	} {

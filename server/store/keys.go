@@ -22,10 +22,8 @@ func (s *Store) CreateKey(ctx context.Context, by apikey.Origin, rule func(now t
 			return err
 		}
 		storable(&k)
-		k.ID = s.newID(apikey.IDPrefix)
-		create := t.ApiKey.Create().SetID(k.ID).SetOrganizationID(k.OrganizationID).
-			SetCreatedAt(k.CreatedAt.UnixMicro()).SetMode(string(k.Mode))
-		if err := setKey(create, &k).Exec(ctx); err != nil {
+		k.ID, k.CreatedBy = s.newID(apikey.IDPrefix), by.Actor
+		if err := createKey(t.ApiKey, &k).Exec(ctx); err != nil {
 			return fmt.Errorf("insert key: %w", err)
 		}
 		if k.Quota != (apikey.Quota{}) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"ariga.io/atlas/sql/migrate"
@@ -57,7 +58,7 @@ func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*m
 	if err := r.create(ctx); err != nil {
 		return err
 	}
-	if err := r.refuseNewer(ctx, dir); err != nil {
+	if err := r.refuseUnknown(ctx, dir); err != nil {
 		return err
 	}
 	driver, err := sqlite.Open(dbtx)
@@ -146,24 +147,30 @@ func (r revisions) create(ctx context.Context) error {
 	return nil
 }
 
-// refuseNewer is an error where the database has a migration that this program
-// does not know: running on would write rows that the newer program misreads.
-func (r revisions) refuseNewer(ctx context.Context, dir migrate.Dir) error {
+// refuseUnknown is an error where the database has a migration that this program
+// does not know. One that is later than all known ones is a later program's, which
+// would misread the rows that this one writes. An earlier one is of a schema from
+// before the first release, which has no way to this version's.
+func (r revisions) refuseUnknown(ctx context.Context, dir migrate.Dir) error {
 	files, err := dir.Files()
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(files))
-	for _, f := range files {
-		known[f.Version()] = true
+	known := make([]string, len(files)) // ascending, as files are
+	for i, f := range files {
+		known[i] = f.Version()
 	}
 	applied, err := r.ReadRevisions(ctx)
 	if err != nil {
 		return err
 	}
 	for _, a := range applied {
-		if !known[a.Version] {
+		switch {
+		case slices.Contains(known, a.Version):
+		case a.Version > known[len(known)-1]:
 			return fmt.Errorf("the database was made by a later version of apikeys (schema %s)", a.Version)
+		default:
+			return fmt.Errorf("the database was made by a version of apikeys from before the first release (schema %s), which this version cannot read; start with a new database and a new secrets file", a.Version)
 		}
 	}
 	return nil

@@ -184,18 +184,27 @@ func TestOpenTogether(t *testing.T) {
 	wg.Wait()
 }
 
-func TestNewerDatabaseIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "apikeys.db")
-	s := openAndInitialize(t, store.Config{Path: path})
-	_, err := s.Writer().ExecContext(t.Context(),
-		"INSERT INTO schema_revisions SELECT '29990101000000', replace(revision, version, '29990101000000') FROM schema_revisions")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, existing := range []bool{false, true} {
-		_, err := store.Open(t.Context(), store.Config{Path: path, Existing: existing})
-		if err == nil || !strings.Contains(err.Error(), "later version of apikeys (schema 29990101000000)") {
-			t.Errorf("got %v", err)
+// TestUnknownSchemaIsRefused opens databases that other versions made: a later
+// one, and one of before the first release.
+func TestUnknownSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{
+		"29990101000000": "the database was made by a later version of apikeys (schema 29990101000000)",
+		"20261121081408": "the database was made by a version of apikeys from before the first release (schema 20261121081408), " +
+			"which this version cannot read; start with a new database and a new secrets file",
+	} {
+		path := filepath.Join(t.TempDir(), "apikeys.db")
+		s := openAndInitialize(t, store.Config{Path: path})
+		_, err := s.Writer().ExecContext(t.Context(),
+			"UPDATE schema_revisions SET version = ?, revision = replace(revision, version, ?)", version, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, existing := range []bool{false, true} {
+			_, err := store.Open(t.Context(), store.Config{Path: path, Existing: existing})
+			if err == nil || err.Error() != want {
+				t.Errorf("got %v, want %s", err, want)
+			}
 		}
 	}
 }

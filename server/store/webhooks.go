@@ -32,8 +32,9 @@ func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organizatio
 		if err != nil {
 			return err
 		}
-		w.ID = s.newID(webhook.IDPrefix)
-		create := t.Webhook.Create().SetID(w.ID).SetOrganizationID(w.OrganizationID).SetCreatedAt(w.CreatedAt.UnixMicro())
+		w.ID, w.CreatedBy = s.newID(webhook.IDPrefix), by.Actor
+		create := t.Webhook.Create().SetID(w.ID).SetOrganizationID(w.OrganizationID).SetCreatedAt(w.CreatedAt.UnixMicro()).
+			SetCreatedByKind(string(w.CreatedBy.Kind)).SetCreatedByID(w.CreatedBy.ID)
 		if create, err = setWebhook(s, create, &w); err != nil {
 			return err
 		}

@@ -86,10 +86,11 @@ type Webhook struct {
 	// Secrets sign the deliveries, newest first. Only the first has no end.
 	Secrets []SigningSecret `json:"-"`
 	// SecretMask is what is shown of the first secret.
-	SecretMask string    `json:"secret_mask"`
-	CreatedAt  time.Time `json:"created_at"`
-	UpdatedAt  time.Time `json:"updated_at,omitzero"`
-	Health     Health    `json:"-"`
+	SecretMask string       `json:"secret_mask"`
+	CreatedBy  apikey.Actor `json:"created_by,omitzero"`
+	CreatedAt  time.Time    `json:"created_at"`
+	UpdatedAt  time.Time    `json:"updated_at,omitzero"`
+	Health     Health       `json:"-"`
 	// Version counts the webhook's changes from 1; the etag is made of it.
 	Version int64 `json:"version"`
 }
