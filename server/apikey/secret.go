@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"strings"
 
 	"github.com/apikeys-dev/apikeys/server/masked"
 )
@@ -13,13 +12,14 @@ import (
 // The form of a secret: a prefix by mode, 43 base62 characters of randomness
 // (62^43 is more than 2^256), and 6 of CRC-32 over all that precedes.
 const (
-	prefixLive    = "sk_live_"
-	prefixTest    = "sk_test_"
-	randomLength  = 43
-	checksumStart = len(prefixLive) + randomLength
+	prefixLive     = "sk_live_"
+	prefixTest     = "sk_test_"
+	randomLength   = 43
+	checksumLength = 6
+	checksumStart  = len(prefixLive) + randomLength
 
 	// SecretLength is the length of every secret.
-	SecretLength = checksumStart + 6
+	SecretLength = checksumStart + checksumLength
 
 	// MaxSecretLength bounds what is looked at as a secret at all.
 	MaxSecretLength = 512
@@ -84,13 +84,17 @@ func RandomToken(prefix string, random io.Reader) (string, error) {
 // appendChecksum appends the CRC-32 (IEEE) of text as 6 base62 digits, most
 // significant first.
 func appendChecksum(text []byte) []byte {
-	sum := crc32.ChecksumIEEE(text)
-	var digits [6]byte
+	return appendDigits(text, crc32.ChecksumIEEE(text))
+}
+
+// appendDigits appends a checksum to dst.
+func appendDigits(dst []byte, sum uint32) []byte {
+	var digits [checksumLength]byte
 	for i := len(digits) - 1; i >= 0; i-- {
 		digits[i] = base62[sum%62]
 		sum /= 62
 	}
-	return append(text, digits[:]...)
+	return append(dst, digits[:]...)
 }
 
 // ParseSecret returns the secret that text is, or false where text cannot be
@@ -120,20 +124,4 @@ func wellFormed(text string) bool {
 	}
 	var want [SecretLength]byte
 	return string(appendChecksum(append(want[:0], text[:checksumStart]...))) == text
-}
-
-// HoldsSecret reports whether a whole secret stands anywhere in text. People paste
-// secrets where they do not belong, and what is kept of a text is kept in the
-// database and in every event.
-func HoldsSecret(text string) bool {
-	for {
-		at := strings.Index(text, "sk_")
-		if at < 0 || len(text)-at < SecretLength {
-			return false
-		}
-		if wellFormed(text[at : at+SecretLength]) {
-			return true
-		}
-		text = text[at+1:]
-	}
 }

@@ -167,16 +167,3 @@ func ExampleSecret() {
 	// sk_live_0123456789AB...LOcWk sk_live_0123456789AB...LOcWk sk_live_0123456789AB...LOcWk
 	// false
 }
-
-func TestHoldsSecret(t *testing.T) {
-	const secret = "sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg2LOcWk"
-	for text, want := range map[string]bool{
-		"": false, "sk_": false, "sk_live_": false, secret: true, "see " + secret + ".": true, "x" + secret + "y": true, "sk_live_sk_test_" + secret: true,
-		secret[1:]: false, secret[:SecretLength-1]: false, secret[:SecretLength-1] + "l": false, secret[:20] + "..." + secret[52:]: false,
-		strings.Repeat("sk_", 100000): false, strings.ToUpper(secret): false, "ü" + secret + "ü": true,
-	} {
-		if got := HoldsSecret(text); got != want {
-			t.Errorf("%.80q: %v", text, got)
-		}
-	}
-}
