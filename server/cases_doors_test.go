@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/servertest"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -183,7 +184,7 @@ func (w *world) envelope(t *testing.T, status int, h http.Header, text []byte) a
 }
 
 // request builds the gRPC request that a step's JSON stands for. A fault that
-// only JSON can have is a *wire.FieldsError or a *wire.SyntaxError.
+// only JSON can have is an *apikey.Error or a *wire.SyntaxError.
 func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) {
 	mt, err := protoregistry.GlobalTypes.FindMessageByName(md.Input().FullName())
 	if err != nil {
@@ -202,7 +203,7 @@ func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) 
 	}
 	body := wire.Body{Bound: []string{"id", "collection"}}
 	if s.verb == http.MethodPut {
-		body.Required = []string{"label"}
+		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
 	}
 	err = wire.ReadRequest([]byte(s.body), m.Interface(), body)
 	if s.match != "" {
@@ -228,11 +229,11 @@ func (w *world) grpc(t *testing.T, s step) answer {
 	t.Helper()
 	md := methodOf(t, s.rpc)
 	req, err := s.request(md)
-	if fields := (*wire.FieldsError)(nil); errors.As(err, &fields) {
+	if fields := (*apikey.Error)(nil); errors.As(err, &fields) {
 		// protobuf has no such request; the reader that REST has says what is wrong.
 		a := answer{status: 400, code: "InvalidArgument", reason: "INVALID_ARGUMENT", validator: map[string]string{}}
-		for _, p := range fields.Problems {
-			a.validator[p.Field] = p.Text
+		for _, p := range fields.Fields {
+			a.validator[p.Field] = p.Problem
 		}
 		return a
 	}

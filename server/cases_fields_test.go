@@ -24,13 +24,23 @@ var badFields = []struct{ body, field string }{
 	{`"label": "` + strings.Repeat("ü", 256) + `"`, "label"},
 	{`"label": "a\u0000b"`, "label"},
 	{`"label": "a\nb"`, "label"},
+	{`"label": "  "`, "label"},
+	{`"label": "\u200b\u00a0\u2060"`, "label"},
+	{`"label": "a\u0085"`, "label"},
+	{`"label": "a\u2028b"`, "label"},
+	{`"label": "a\u202eb"`, "label"},
+	{`"label": "a\u2067b"`, "label"},
+	{`"description": "a\u202eb"`, "description"},
+	{`"description": "a\u001bb"`, "description"},
+	{`"owner_id": "a\u202eb"`, "owner_id"},
+	{`"owner_id": "a\u0085b"`, "owner_id"},
 	{`"description": "` + strings.Repeat("x", 2001) + `"`, "description"},
 	{`"description": "a\u0000b"`, "description"},
 	{`"description": ["x"]`, "description"},
 	{`"owner_id": "` + strings.Repeat("x", 256) + `"`, "owner_id"},
 	{`"owner_id": "a\u0000b"`, "owner_id"},
 	{`"scopes": ["products.nothing"]`, "scopes[0]"},
-	{`"scopes": ["products.read", "PRODUCTS.READ", ""]`, "scopes[2]"},
+	{`"scopes": ["products.read", "PRODUCTS.READ", ""]`, "scopes[1] scopes[2]"},
 	{`"scopes": ["products.read", "PRODUCTS.READ"]`, "scopes[1]"},
 	{`"scopes": "products.read"`, "scopes"},
 	{`"scopes": [1]`, "scopes[0]"},
@@ -56,6 +66,10 @@ var badFields = []struct{ body, field string }{
 	{`"expires_at": "9999-12-31T23:59:59-01:00"`, "expires_at"},
 	{`"expires_at": "2026-06-30 23:59:60"`, "expires_at"},
 	{`"expires_at": "2026-02-29 00:00:00"`, "expires_at"},
+	{`"expires_at": "2027-06-30T23:59:59+24:00"`, "expires_at"},
+	{`"expires_at": "2027-06-30T23:59:59+23:60"`, "expires_at"},
+	{`"expires_at": "2027-06-30T3:59:59Z"`, "expires_at"},
+	{`"expires_at": "2027-06-30T23:59Z"`, "expires_at"},
 	{`"expires_at": "2026-05-30 24:00:00"`, "expires_at"},
 	{`"expires_at": "2026-05-30"`, "expires_at"},
 	{`"expires_at": "2026-05-30T20:23:16"`, "expires_at"},
@@ -68,7 +82,27 @@ var badFields = []struct{ body, field string }{
 	{`"metadata": {"a": {"b": "c"}}`, "metadata.a"},
 	{`"metadata": {` + many(51, `"k%d": "v"`) + `}`, "metadata"},
 	{`"metadata": {"a": "` + strings.Repeat("x", 8192) + `"}`, "metadata"},
+	{`"metadata": {"": "x"}`, "metadata"},
+	{`"metadata": {"` + strings.Repeat("k", 65) + `": "x"}`, "metadata"},
+	{`"metadata": {"a\u202eb": "x"}`, "metadata"},
+	{`"metadata": {"a": "x\u202ey"}`, "metadata.a"},
+	{`"metadata": {"a.b": "x\u0000"}`, "metadata.a.b"},
 	{`"rate_limit": {"requests": 0, "window_seconds": 1}`, "rate_limit.requests"},
+	{`"rate_limit": {"requests": 0, "window_seconds": 0}`, "rate_limit.requests rate_limit.window_seconds"},
+	{`"rate_limit": {"requests": 0}`, "rate_limit.requests rate_limit.window_seconds"},
+	{`"rate_limit": {"requests": null, "window_seconds": 0}`, "rate_limit.requests rate_limit.window_seconds"},
+	{`"quota": {"limit": 0}`, "quota.limit"},
+	{`"quota": {"remaining": 0}`, "quota.limit"},
+	{`"quota": {"limit": 0, "remaining": 0, "refill": "none"}`, "quota.limit"},
+	{`"quota": {"refill": "daily"}`, "quota.limit"},
+	{`"quota": {"refill": "unspecified"}`, "quota.limit"},
+	{`"quota": {"limit": null, "remaining": null}`, "quota.limit"},
+	{`"quota": {"limit": 5, "remaining": -1}`, "quota.remaining"},
+	{`"quota": {"limit": 5, "refill_day": 0}`, "quota.refill_day"},
+	{`"quota": {"limit": 5, "refill": "monthly", "refill_day": 32}`, "quota.refill_day"},
+	{`"quota": {"limit": 5, "refill": "hourly"}`, "quota.refill"},
+	{`"scopes": ["nothing"], "ip_allow_list": ["nowhere"], "expires_at": "$in(-1s)", "owner_id": "a\nb", "metadata": {"a": "\u0000"}, "quota": {"limit": -1},
+		"rate_limit": {"requests": 0, "window_seconds": 86401}`, "scopes[0] ip_allow_list[0] expires_at owner_id metadata.a quota.limit rate_limit.requests rate_limit.window_seconds"},
 	{`"rate_limit": {"requests": 1000001, "window_seconds": 86401}`, "rate_limit.requests rate_limit.window_seconds"},
 	{`"rate_limit": {"requests": -1, "window_seconds": 1}`, "rate_limit.requests"},
 	{`"rate_limit": {"requests": 1}`, "rate_limit.window_seconds"},
@@ -79,6 +113,11 @@ var badFields = []struct{ body, field string }{
 	{`"nothing": null`, "nothing"},
 	{`"Label": "x"`, "Label"},
 	{`"empty_scopes": true`, "empty_scopes"},
+}
+
+// readOnly are fields that no caller sets, with values that they have and that they
+// never have.
+var readOnly = []struct{ body, field string }{
 	{`"organization_id": "o"`, "organization_id"},
 	{`"secret": "x"`, "secret"},
 	{`"created_at": null`, "created_at"},
@@ -88,6 +127,7 @@ var badFields = []struct{ body, field string }{
 	{`"revoke_reason": "superseded"`, "revoke_reason"},
 	{`"previous_secret_expires_at": null`, "previous_secret_expires_at"},
 	{`"metrics": {}`, "metrics"},
+	{`"mode": "test"`, "mode"},
 }
 
 // bounds are the values that are just good.
@@ -132,6 +172,18 @@ func TestFields(t *testing.T) {
 			{rpc: "GetApiKey", id: "$k.id", data: `{"label": "before", "updated_at": null}`},
 		}
 	}
+	for i, f := range readOnly {
+		created := step{rpc: "CreateApiKey", body: labelled(f.body), want: "INVALID_ARGUMENT", field: f.field}
+		if f.field == "mode" { // a caller sets it once
+			created = step{rpc: "CreateApiKey", body: labelled(f.body)}
+		}
+		scenarios[fmt.Sprintf("read-only %02d %.40s", i, f.body)] = scenario{
+			created,
+			{rpc: "CreateApiKey", body: `{"label": "before"}`, save: "k"},
+			{rpc: "UpdateApiKey", id: "$k.id", body: "{" + f.body + "}", want: "INVALID_ARGUMENT", field: f.field},
+			{rpc: "UpdateApiKey", id: "$k.id", body: `{"label": "before", ` + f.body + "}", verb: "PUT", quiet: true},
+		}
+	}
 	for i, b := range bounds {
 		scenarios[fmt.Sprintf("good %02d %.40s", i, b.body)] = scenario{
 			{rpc: "CreateApiKey", body: labelled(b.body), data: b.data, save: "new"},
@@ -160,9 +212,10 @@ func TestRequests(t *testing.T) {
 			bad("CreateApiKey", `{"label": "x", "mode": "prod"}`, "mode"),
 			bad("CreateApiKey", `{"label": "x", "mode": 1}`, "mode"),
 			bad("CreateApiKey", `{"label": "x", "id": "api_key_1", "etag": "1"}`, "id etag"),
-			bad("CreateApiKey", `{"label": "", "scopes": ["x", "y"], "expires_at": "$in(-1h)", "rate_limit": {}}`, "label"),
+			bad("CreateApiKey", `{"label": "", "scopes": ["x", "y"], "expires_at": "$in(-1h)", "rate_limit": {}}`,
+				"label scopes[0] scopes[1] expires_at rate_limit.requests rate_limit.window_seconds"),
 			bad("CreateApiKey", `{"label": "x", "scopes": ["x", "products.read", "y"], "expires_at": "$in(-1h)", "metadata": {"": ""}}`,
-				"metadata"),
+				"scopes[0] scopes[2] expires_at metadata"),
 		},
 		"update": {
 			created,
@@ -170,6 +223,9 @@ func TestRequests(t *testing.T) {
 			bad("UpdateApiKey", `{"id": "api_key_other"}`, "id"),
 			bad("UpdateApiKey", `{"etag": ""}`, "etag"),
 			bad("UpdateApiKey", `{"etag": 1}`, "etag"),
+			bad("UpdateApiKey", `{"etag": null, "label": "x"}`, "etag"),
+			bad("UpdateApiKey", `{"id": null, "label": "x"}`, "id"),
+			bad("UpdateApiKey", `{"id": "", "label": "x"}`, "id"),
 			bad("UpdateApiKey", `{"update_mask": "label"}`, "update_mask"),
 			bad("UpdateApiKey", `{"api_key": {}}`, "api_key"),
 			bad("UpdateApiKey", `{"rate_limit": {"requests": 3}}`, "rate_limit.window_seconds"),

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -139,24 +142,37 @@ func TestMasks(t *testing.T) {
 		t.Errorf("update with an empty mask: %v, %v", got, err)
 	}
 	stale, now := key.GetEtag(), got.GetEtag()
+	zeroLimits := &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{RateLimit: &apikeysv1.RateLimit{}, Quota: &apikeysv1.Quota{Remaining: proto.Int64(0)}}}
 	for name, c := range map[string]struct {
 		req   *apikeysv1.UpdateApiKeyRequest
 		paths []string
 		want  string
 		field string
 	}{
-		"no mask":         {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Label: "x"}}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"star":            {paths: []string{"*"}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"read-only":       {paths: []string{"label", "state"}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"mode":            {paths: []string{"mode"}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"camel case":      {paths: []string{"ownerId"}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"broken entry":    {paths: []string{"metadata.`a"}, want: "INVALID_ARGUMENT", field: "update_mask"},
-		"other id":        {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Id: "x"}}, paths: []string{}, want: "INVALID_ARGUMENT", field: "id"},
-		"time":            {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{ExpiresAt: &timestamppb.Timestamp{Seconds: 1 << 40}}}, paths: []string{"expires_at"}, want: "INVALID_ARGUMENT", field: "expires_at"},
-		"nanoseconds":     {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{ExpiresAt: &timestamppb.Timestamp{Nanos: -1}}}, paths: []string{"expires_at"}, want: "INVALID_ARGUMENT", field: "expires_at"},
-		"stale":           {req: &apikeysv1.UpdateApiKeyRequest{Etag: stale}, paths: []string{}, want: "STALE_ETAG"},
-		"stale, in a key": {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Etag: stale}}, paths: []string{}, want: "STALE_ETAG"},
-		"two etags":       {req: &apikeysv1.UpdateApiKeyRequest{Etag: now, ApiKey: &apikeysv1.ApiKey{Etag: stale}}, paths: []string{}, want: "INVALID_ARGUMENT", field: "etag"},
+		"no mask":                  {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Label: "x"}}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"star":                     {paths: []string{"*"}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"read-only":                {paths: []string{"description", "state"}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"mode":                     {paths: []string{"mode"}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"camel case":               {paths: []string{"ownerId"}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"broken entry":             {paths: []string{"metadata.`a"}, want: "INVALID_ARGUMENT", field: "update_mask"},
+		"other id":                 {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Id: "x"}}, paths: []string{}, want: "INVALID_ARGUMENT", field: "id"},
+		"time":                     {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{ExpiresAt: &timestamppb.Timestamp{Seconds: 1 << 40}}}, paths: []string{"expires_at"}, want: "INVALID_ARGUMENT", field: "expires_at"},
+		"nanoseconds":              {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{ExpiresAt: &timestamppb.Timestamp{Nanos: -1}}}, paths: []string{"expires_at"}, want: "INVALID_ARGUMENT", field: "expires_at"},
+		"stale":                    {req: &apikeysv1.UpdateApiKeyRequest{Etag: stale}, paths: []string{}, want: "ETAG_MISMATCH"},
+		"stale, in a key":          {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Etag: stale}}, paths: []string{}, want: "ETAG_MISMATCH"},
+		"two etags":                {req: &apikeysv1.UpdateApiKeyRequest{Etag: now, ApiKey: &apikeysv1.ApiKey{Etag: stale}}, paths: []string{}, want: "INVALID_ARGUMENT", field: "etag"},
+		"a limit of nothing":       {req: zeroLimits, paths: []string{"rate_limit"}, want: "INVALID_ARGUMENT", field: "rate_limit.requests rate_limit.window_seconds"},
+		"a limit of zero requests": {req: zeroLimits, paths: []string{"rate_limit.requests"}, want: "INVALID_ARGUMENT", field: "rate_limit.requests rate_limit.window_seconds"},
+		"no limit's window":        {paths: []string{"rate_limit.window_seconds"}, want: "INVALID_ARGUMENT", field: "rate_limit.requests rate_limit.window_seconds"},
+		"a quota of nothing":       {req: zeroLimits, paths: []string{"quota"}, want: "INVALID_ARGUMENT", field: "quota.limit"},
+		"a quota of zero":          {req: zeroLimits, paths: []string{"quota.limit"}, want: "INVALID_ARGUMENT", field: "quota.limit"},
+		"what is left of no quota": {req: zeroLimits, paths: []string{"quota.remaining"}, want: "INVALID_ARGUMENT", field: "quota.limit"},
+		"no quota's refill":        {paths: []string{"quota.refill"}, want: "INVALID_ARGUMENT", field: "quota.limit"},
+		"no quota's day":           {paths: []string{"quota.refill_day"}, want: "INVALID_ARGUMENT", field: "quota.limit"},
+		"an unknown refill": {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Quota: &apikeysv1.Quota{Limit: 1, Refill: 9}}}, paths: []string{"quota"},
+			want: "INVALID_ARGUMENT", field: "quota.refill"},
+		"all at once": {req: &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{Id: "x", Label: "\x01", Scopes: []string{"x"}, IpAllowList: []string{"y"}, ExpiresAt: &timestamppb.Timestamp{Nanos: -1}, Quota: &apikeysv1.Quota{}}},
+			paths: []string{"label", "scopes", "ip_allow_list", "expires_at", "quota", "nothing"}, want: "INVALID_ARGUMENT", field: "id label scopes[0] ip_allow_list[0] expires_at quota.limit update_mask"},
 	} {
 		if c.req == nil {
 			c.req = &apikeysv1.UpdateApiKeyRequest{}
@@ -168,14 +184,21 @@ func TestMasks(t *testing.T) {
 			continue
 		}
 		a := w.failure(t, err)
-		if _, named := a.validator[c.field]; a.reason != c.want || named != (c.field != "") {
+		fields := strings.Fields(c.field)
+		slices.Sort(fields)
+		if got := slices.Sorted(maps.Keys(a.validator)); a.reason != c.want || !slices.Equal(got, fields) {
 			t.Errorf("%s: %s %v", name, a.reason, a.validator)
 		}
+	}
+	// What no mask names is not judged.
+	if got, err := update(&apikeysv1.UpdateApiKeyRequest{Id: key.GetId(), ApiKey: &apikeysv1.ApiKey{Label: "\x01", Scopes: []string{""}}}, "description"); err != nil || got.GetEtag() != now {
+		t.Errorf("update with values that no mask names: %v, %v", got, err)
 	}
 	if got, err := update(&apikeysv1.UpdateApiKeyRequest{Id: key.GetId(), Etag: now, ApiKey: &apikeysv1.ApiKey{Label: "x", Etag: now}}, "label"); err != nil || got.GetLabel() != "x" {
 		t.Errorf("update with the etag twice: %v, %v", got, err)
 	}
-	for name, req := range map[string]*apikeysv1.CreateApiKeyRequest{"mode": {Label: "x", Mode: 9}, "expires_at": {Label: "x", ExpiresAt: &timestamppb.Timestamp{Seconds: -1}}} {
+	for name, req := range map[string]*apikeysv1.CreateApiKeyRequest{"mode": {Label: "x", Mode: 9}, "rate_limit.requests": {Label: "x", RateLimit: &apikeysv1.RateLimit{}},
+		"quota.limit": {Label: "x", Quota: &apikeysv1.Quota{}}, "expires_at": {Label: "x", ExpiresAt: &timestamppb.Timestamp{Seconds: -1}}} {
 		_, err := w.Keys.CreateApiKey(w.Context(t.Context()), req)
 		if a := w.failure(t, err); a.validator[name] == "" {
 			t.Errorf("%s: %v", name, err)

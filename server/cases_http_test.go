@@ -121,7 +121,7 @@ func TestRaw(t *testing.T) {
 		"broken query":           {"GET /developers/api_keys?q=%zz HTTP/1.1\n<auth>", 400, "MALFORMED_QUERY", ""},
 		"semicolon":              {"GET /developers/api_keys?page_size=1;q=x HTTP/1.1\n<auth>", 400, "MALFORMED_QUERY", ""},
 		"If-Match":               {"PATCH /developers/api_keys/$k.id HTTP/1.1\n<auth>\nIf-Match: 1\n\n{}", 400, invalid, ""},
-		"stale":                  {"PATCH /developers/api_keys/$k.id HTTP/1.1\n<auth>\nIf-Match: \"\"\n\n{}", 409, "STALE_ETAG", ""},
+		"stale":                  {"PATCH /developers/api_keys/$k.id HTTP/1.1\n<auth>\nIf-Match: \"\"\n\n{}", 409, "ETAG_MISMATCH", ""},
 		"grpc-timeout":           {"GET /developers/api_keys HTTP/1.1\n<auth>\nGrpc-Timeout: 1n", 200, "", ""},
 		"smuggled credential":    {"GET /developers/api_keys HTTP/1.1\nGrpc-Metadata-Authorization: Bearer " + servertest.RootToken + "\nGrpc-Metadata-X-Api-Key: " + servertest.RootToken, 401, "UNAUTHENTICATED", ""},
 		"smuggled organization":  {"GET /developers/api_keys/$k.id HTTP/1.1\n<auth>\nGrpc-Metadata-X-Organization-Id: org_x\nX-Forwarded-Host: h\nX-Forwarded-Proto: gopher", 200, "", ""},

@@ -84,11 +84,13 @@ var lists = map[string]list{
 // id of a delivery that was attempted 250 times.
 func fillLists(t *testing.T, w *world) (delivery string) {
 	t.Helper()
-	controls := strings.Repeat(`\u0001`, 2000) // six bytes each in JSON, one in protobuf
+	quotes := strings.Repeat(`\"`, 2000) // two bytes each in JSON, one in protobuf
+	wide := strings.Repeat("\U0001f511", 2000)
+	label := wide[:4*200]
 	for i := range 100 {
-		w.Call(t, "POST", keysPath, fmt.Sprintf(`{"label": "page %d", "description": "%s", "metadata": {"a": "%[2]s%[2]s%[2]s"}}`, i, controls)).Into(t, new(any))
-		w.Call(t, "POST", hooksPath, fmt.Sprintf(`{"label": "page %d", "description": "%s", "url": "https://192.0.2.1.example/%s", "events": ["api_key.expired"]}`,
-			i, controls, strings.Repeat("u", 1900))).Into(t, new(any))
+		w.Call(t, "POST", keysPath, fmt.Sprintf(`{"label": "page %d %s", "description": "%s", "metadata": {"a": "%[4]s%[4]s%[4]s"}}`, i, label, wide, quotes)).Into(t, new(any))
+		w.Call(t, "POST", hooksPath, fmt.Sprintf(`{"label": "page %d %s", "description": "%s", "url": "https://192.0.2.1.example/%s", "events": ["api_key.expired"]}`,
+			i, label, wide, strings.Repeat("u", 1900))).Into(t, new(any))
 	}
 	var hooks []struct{ ID string }
 	w.Call(t, "GET", hooksPath+"?page_size=1", "").Into(t, &hooks)

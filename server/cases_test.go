@@ -69,7 +69,7 @@ var reasons = map[string]struct {
 	"TOO_MANY_WEBHOOKS":    {400, "FailedPrecondition"},
 	"DELIVERY_NOT_PENDING": {400, "FailedPrecondition"},
 
-	"STALE_ETAG":     {409, "Aborted"},
+	"ETAG_MISMATCH":  {409, "Aborted"},
 	"RATE_LIMITED":   {429, "ResourceExhausted"},
 	"QUOTA_EXCEEDED": {429, "ResourceExhausted"},
 	"UNAVAILABLE":    {503, "Unavailable"},

@@ -69,8 +69,8 @@ func TestWebhooks(t *testing.T) {
 			change(`{"headers": null}`).gives(`{"headers": {}, "etag": "4"}`),
 			change(`{}`).silent().gives(`{"etag": "4"}`),
 			change(`{"label": "Other", "events": ["*", "*"]}`).silent().gives(`{"etag": "4"}`),
-			change(`{"label": "Stale", "etag": "3"}`).wants("STALE_ETAG", ""),
-			{rpc: "UpdateWebhook", id: "$w.id", match: "3", body: `{"label": "Stale"}`, want: "STALE_ETAG"},
+			change(`{"label": "Stale", "etag": "3"}`).wants("ETAG_MISMATCH", ""),
+			{rpc: "UpdateWebhook", id: "$w.id", match: "3", body: `{"label": "Stale"}`, want: "ETAG_MISMATCH"},
 			{rpc: "UpdateWebhook", id: "$w.id", match: "4", body: `{"label": "Fresh"}`, data: `{"label": "Fresh", "etag": "5"}`},
 			change(`{"label": "Fresher", "etag": "5"}`).gives(`{"etag": "6"}`),
 			get(`{"label": "Fresher", "etag": "6"}`),
@@ -87,6 +87,22 @@ func TestWebhooks(t *testing.T) {
 			change(`{"events": []}`).wants("INVALID_ARGUMENT", "events"), change(`{"format": null}`).wants("INVALID_ARGUMENT", "format"),
 			{rpc: "CreateWebhook", body: `{}`, want: "INVALID_ARGUMENT", field: "label url events"},
 			get(`{"etag": "1"}`),
+		},
+		"all faults at once": {
+			newHook(`, "description": "a\u202eb", "headers": {"host": "x", "X-A": "`+strings.Repeat("x", 4097)+`"}`).replacing("Billing", "\u200b").replacing(`["webhook.failing"]`, `["x"]`).
+				replacing("https://hooks.invalid/x?token=hunter2", "https://10.0.0.1").wants("INVALID_ARGUMENT", "label description url events[0] headers.Host headers.X-A"),
+			newHook(""),
+			change(`{"label": "", "description": "a\u0000b", "url": "x", "events": ["*", "", "x"], "format": null, "headers": {"": "x", "host": "y"}}`).
+				wants("INVALID_ARGUMENT", "label description url events[1] events[2] format headers headers.Host"),
+			change(`{"label": "a\u0085b"}`).wants("INVALID_ARGUMENT", "label"), change(`{"label": " "}`).wants("INVALID_ARGUMENT", "label"),
+			change(`{"etag": null}`).wants("INVALID_ARGUMENT", "etag"), change(`{"id": null}`).wants("INVALID_ARGUMENT", "id"), change(`{"etag": ""}`).wants("INVALID_ARGUMENT", "etag"),
+			get(`{"etag": "1"}`),
+		},
+		"sent back as it was read": {
+			newHook(`, "headers": {"X-A": "1"}`),
+			{rpc: "UpdateWebhook", verb: http.MethodPut, id: "$w.id", quiet: true, data: `{"etag": "1"}`, body: `{"id": "$w.id", "organization_id": "org_default", "label": "Billing", "headers": {"X-A": "********"},
+				"events": ["webhook.failing"], "secret": "x", "created_at": "now", "updated_at": null, "disabled_reason": null, "etag": "1"}`},
+			{rpc: "UpdateWebhook", verb: http.MethodPut, id: "$w.id", body: `{"label": "Billing", "colour": "red", "secret": 1}`, want: "INVALID_ARGUMENT", field: "colour"},
 		},
 		"read-only": {
 			newHook(""),
@@ -187,7 +203,7 @@ func TestWebhookFaults(t *testing.T) {
 		"headers": append(headers,
 			header(`"X-A"`, `"a\r\nX-B: c"`, "headers.X-A"), header(`"X-A"`, `"a\nb"`, "headers.X-A"), header(`"X-A"`, `"a\u0000b"`, "headers.X-A"), header(`"X-A"`, `" a"`, "headers.X-A"),
 			header(`"X(A"`, `"a"`, "headers.X(A"), header(`"X:A"`, `"a"`, "headers.X:A"), header(`""`, `"a"`, "headers"), header(`"X-A": "1", "x-a"`, `"2"`, "headers.X-A"),
-			header(`"X-A"`, `"`+long(4097)+`"`, "headers"), header(`"X-A"`, `"`+long(4094)+`"`, "headers.X-A"), header(`"`+long(129)+`"`, `"a"`, "headers"), header(`"X-A"`, `1`, "headers.X-A"),
+			header(`"X-A"`, `"`+long(4097)+`"`, "headers.X-A"), header(`"X-A"`, `"`+long(4094)+`"`, "headers.X-A"), header(`"`+long(129)+`"`, `"a"`, "headers"), header(`"X-A"`, `1`, "headers.X-A"),
 			newHook(`, "headers": {`+numbered(21, `"X-%d": "x"`)+`}`).wants("INVALID_ARGUMENT", "headers"), newHook(`, "headers": {`+numbered(20, `"X-%d": "x"`)+`}`), newHook(`, "headers": []`).wants("INVALID_ARGUMENT", "headers"),
 		),
 		"fields": {

@@ -100,7 +100,7 @@ func TestAbsentScopes(t *testing.T) {
 	w := newWorld(t, func(c *server.Config) { c.AbsentScopes = server.AbsentScopesAll })
 	w.play(t, map[string]scenario{"all": {
 		{rpc: "CreateApiKey", body: `{"label": "x"}`, data: `{"scopes": ["*"]}`, save: "k"},
-		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": null}`, data: `{"scopes": ["*"]}`},
+		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": null}`, data: `{"scopes": []}`},
 		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": []}`, data: `{"scopes": []}`},
 		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["products.read"]}`, data: `{"scopes": ["products.read"]}`},
 		{rpc: "UpdateApiKey", id: "$k.id", body: `{"scopes": null}`, data: `{"scopes": []}`},

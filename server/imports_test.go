@@ -28,7 +28,7 @@ var edges = map[string][]string{
 	"server/store/migrations":          {},
 	"server/store/migrations/generate": {"ent"},
 	"server/api":                       {"server/apikey", "server/keyring", "client/hooks", "server/authn", "server/connection", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},
-	"server/rest":                      {"server/authn", "server/connection", "server/wire", "gen/apikeys/v1"},
+	"server/rest":                      {"server/apikey", "server/authn", "server/connection", "server/wire", "gen/apikeys/v1"},
 	"server":                           {"server/apikey", "server/keyring", "server/masked", "server/authn", "server/connection", "server/verify", "server/feed", "server/store", "server/webhook", "server/deliver", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
 	"server/servertest":                {"server", "gen/apikeys/v1"},
 	// wire too: what it prints as JSON is what REST sends, to the byte.

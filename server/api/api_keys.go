@@ -1,14 +1,10 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -33,24 +29,14 @@ type apiKeys struct {
 // CreateApiKey makes a key.
 func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyRequest) (*apikeysv1.CreateApiKeyResponse, error) {
 	caller := callerOf(ctx)
-	ranges, err := allowList(req.GetIpAllowList())
-	if err != nil {
-		return nil, err
-	}
-	expiresAt, err := timeOf("expires_at", req.GetExpiresAt())
-	if err != nil {
-		return nil, err
-	}
-	if err := wholeRateLimit(req.GetRateLimit()); err != nil {
-		return nil, err
-	}
+	found := faultsOf(ctx)
 	asked := apikey.Key{
 		OrganizationID: caller.Organization,
 		Label:          req.GetLabel(),
 		Description:    req.GetDescription(),
 		Scopes:         req.GetScopes(),
-		IPAllowList:    ranges,
-		ExpiresAt:      expiresAt,
+		IPAllowList:    found.allowList("ip_allow_list", req.GetIpAllowList()),
+		ExpiresAt:      found.time("expires_at", req.GetExpiresAt()),
 		Enabled:        req.Enabled == nil || req.GetEnabled(),
 		Mode:           wire.Mode(req.GetMode()),
 		OwnerID:        req.GetOwnerId(),
@@ -58,8 +44,16 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		RateLimit:      rateLimit(req.GetRateLimit()),
 		Quota:          wire.Quota(req.GetQuota()),
 	}
+	if req.GetRateLimit() != nil && asked.RateLimit == (apikey.RateLimit{}) {
+		found.add("rate_limit.requests", "is required")
+		found.add("rate_limit.window_seconds", "is required")
+	}
 	if s.rules.AbsentScopesMeanAll && len(asked.Scopes) == 0 && !req.GetEmptyScopes() {
 		asked.Scopes = apikey.Scopes{apikey.AllScopes}
+	}
+	if len(found) > 0 { // which is told without the store's writer
+		_, err := s.rules.Create(asked, s.now(), found...)
+		return nil, err
 	}
 	secret, err := apikey.NewSecret(asked.Mode, s.random)
 	if err != nil {
@@ -99,12 +93,10 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 	if err != nil {
 		return nil, err
 	}
-	expiresBefore, err := timeOf("expires_before", req.GetExpiresBefore())
-	if err != nil {
-		return nil, err
-	}
-	unusedSince, err := timeOf("unused_since", req.GetUnusedSince())
-	if err != nil {
+	var found faults
+	expiresBefore := found.time("expires_before", req.GetExpiresBefore())
+	unusedSince := found.time("unused_since", req.GetUnusedSince())
+	if err := found.err(); err != nil {
 		return nil, err
 	}
 	keys, next, err := s.store.Keys(ctx, store.KeyFilter{
@@ -130,21 +122,43 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 
 // GetApiKey returns one key.
 func (s *apiKeys) GetApiKey(ctx context.Context, req *apikeysv1.GetApiKeyRequest) (*apikeysv1.GetApiKeyResponse, error) {
-	if !apikey.IsID(apikey.IDPrefix, req.GetId()) {
-		return nil, apikey.ErrNotFound
-	}
-	key, err := s.store.Key(ctx, callerOf(ctx).Organization, req.GetId())
+	key, err := s.find(ctx, req.GetId())
 	if err != nil {
 		return nil, err
 	}
 	return &apikeysv1.GetApiKeyResponse{ApiKey: s.message(&key)}, nil
 }
 
+// find returns a key of the caller's organization.
+func (s *apiKeys) find(ctx context.Context, id string) (apikey.Key, error) {
+	if !apikey.IsID(apikey.IDPrefix, id) {
+		return apikey.Key{}, apikey.ErrNotFound
+	}
+	return s.store.Key(ctx, callerOf(ctx).Organization, id)
+}
+
 // UpdateApiKey changes the fields that the mask names.
 func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyRequest) (*apikeysv1.UpdateApiKeyResponse, error) {
-	patch, err := patchOf(req)
+	found := faultsOf(ctx)
+	patch, err := patchOf(req, &found)
 	if err != nil {
 		return nil, err
+	}
+	update := func(k *apikey.Key, now time.Time) error {
+		etag := k.ETag()
+		if err := s.rules.Update(k, patch, now, found...); err != nil {
+			return err
+		}
+		return checkETag(req, req.GetApiKey(), etag)
+	}
+	if len(found) > 0 { // which is told without the store's writer
+		key, err := s.find(ctx, req.GetId())
+		if err == nil {
+			err = update(&key, s.now())
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if patch.Names("quota") {
 		resume, err := s.recallQuota(ctx, req.GetId())
@@ -155,12 +169,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	}
 	caller := callerOf(ctx)
 	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated,
-		func(k *apikey.Key, now time.Time) error {
-			if err := checkETag(cmp.Or(req.GetEtag(), req.GetApiKey().GetEtag()), k.ETag()); err != nil {
-				return err
-			}
-			return s.rules.Update(k, patch, now)
-		},
+		update,
 		func(k *apikey.Key, changes []string) error {
 			if caller.Key == nil {
 				return nil
@@ -176,48 +185,36 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 // recallQuota makes what is stored of a key's quota all there is, until resume is
 // called: what is left is judged, and set, in storage.
 func (s *apiKeys) recallQuota(ctx context.Context, id string) (resume func(), err error) {
-	if !apikey.IsID(apikey.IDPrefix, id) {
-		return nil, apikey.ErrNotFound
-	}
-	if _, err := s.store.Key(ctx, callerOf(ctx).Organization, id); err != nil {
+	if _, err := s.find(ctx, id); err != nil {
 		return nil, err
 	}
 	return s.verifier.RecallQuota(ctx, id)
 }
 
 // patchOf returns the change that an update asks for.
-func patchOf(req *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, error) {
+func patchOf(req *apikeysv1.UpdateApiKeyRequest, found *faults) (apikey.Patch, error) {
 	values := req.GetApiKey()
-	if values.GetId() != "" && values.GetId() != req.GetId() {
-		return apikey.Patch{}, apikey.InvalidField("id", "must be the id of the key that is updated")
-	}
-	if etag := values.GetEtag(); etag != "" && req.GetEtag() != "" && etag != req.GetEtag() {
-		return apikey.Patch{}, apikey.InvalidField("etag", "is not the one of the key that is sent")
-	}
-	if req.GetUpdateMask() == nil {
-		return apikey.Patch{}, errNoMask()
-	}
-	ranges, err := allowList(values.GetIpAllowList())
-	if err != nil {
+	if err := found.target(req, values); err != nil {
 		return apikey.Patch{}, err
 	}
-	expiresAt, err := timeOf("expires_at", values.GetExpiresAt())
-	if err != nil {
-		return apikey.Patch{}, err
-	}
-	if slices.Contains(req.GetUpdateMask().GetPaths(), "rate_limit") {
-		if err := wholeRateLimit(values.GetRateLimit()); err != nil {
-			return apikey.Patch{}, err
+	var paths []string
+	for _, path := range req.GetUpdateMask().GetPaths() {
+		// A limit that is there is told by its parts, so that one of zeros is not
+		// taken for none.
+		if path == "rate_limit" && values.GetRateLimit() != nil {
+			paths = append(paths, "rate_limit.requests", "rate_limit.window_seconds")
+			continue
 		}
+		paths = append(paths, path)
 	}
 	return apikey.Patch{
-		Paths: req.GetUpdateMask().GetPaths(),
+		Paths: paths,
 		Values: apikey.Key{
 			Label:       values.GetLabel(),
 			Description: values.GetDescription(),
 			Scopes:      values.GetScopes(),
-			IPAllowList: ranges,
-			ExpiresAt:   expiresAt,
+			IPAllowList: found.allowList("ip_allow_list", values.GetIpAllowList()),
+			ExpiresAt:   found.time("expires_at", values.GetExpiresAt()),
 			Enabled:     values.GetEnabled(),
 			OwnerID:     values.GetOwnerId(),
 			Metadata:    values.GetMetadata(),
@@ -285,49 +282,7 @@ func (s *apiKeys) DeleteApiKey(ctx context.Context, req *apikeysv1.DeleteApiKeyR
 	return &apikeysv1.DeleteApiKeyResponse{Id: req.GetId()}, nil
 }
 
-// allowList reads a list of ranges and names each entry that is none.
-func allowList(texts []string) (apikey.AllowList, error) {
-	var list apikey.AllowList
-	var problems []apikey.FieldProblem
-	for i, text := range texts {
-		p, err := apikey.ParseAllowed(text)
-		if err != nil {
-			problems = append(problems, apikey.FieldProblem{Field: fmt.Sprintf("ip_allow_list[%d]", i), Problem: err.Error()})
-			continue
-		}
-		list = append(list, p)
-	}
-	if err := apikey.InvalidFields(problems); err != nil {
-		return nil, err
-	}
-	return list, nil
-}
-
-// timeOf returns the time of a field as it can be stored and compared; an unset
-// one is the zero time.
-func timeOf(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
-		return time.Time{}, nil
-	}
-	if !t.IsValid() || t.GetSeconds() < 0 {
-		return time.Time{}, apikey.InvalidField(field, "must be a time of the years 1970 to 9999")
-	}
-	return t.AsTime().Truncate(time.Microsecond), nil
-}
-
 // rateLimit returns the limit of a message, as far as an update names its parts.
 func rateLimit(m *apikeysv1.RateLimit) apikey.RateLimit {
 	return apikey.RateLimit{Requests: int(m.GetRequests()), WindowSeconds: int(m.GetWindowSeconds())}
-}
-
-// wholeRateLimit is an error for a limit that is there and says nothing, which
-// must not be taken for none.
-func wholeRateLimit(m *apikeysv1.RateLimit) error {
-	if m != nil && rateLimit(m) == (apikey.RateLimit{}) {
-		return apikey.InvalidFields([]apikey.FieldProblem{
-			{Field: "rate_limit.requests", Problem: "is required"},
-			{Field: "rate_limit.window_seconds", Problem: "is required"},
-		})
-	}
-	return nil
 }

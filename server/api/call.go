@@ -13,6 +13,9 @@ import (
 // call is what the interceptors know of one call.
 type call struct {
 	caller authn.Caller
+	// faults are what the proto refuses of the request, where its handler tells it:
+	// see tellsFaults.
+	faults faults
 	// again authenticates the caller anew, for a stream.
 	again func(context.Context) (authn.Caller, error)
 

@@ -17,12 +17,9 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	if err != nil {
 		return nil, err
 	}
-	since, err := timeOf("since", req.GetSince())
-	if err != nil {
-		return nil, err
-	}
-	until, err := timeOf("until", req.GetUntil())
-	if err != nil {
+	var found faults
+	since, until := found.span(req)
+	if err := found.err(); err != nil {
 		return nil, err
 	}
 	list, next, err := s.store.Deliveries(ctx, store.DeliveryFilter{

@@ -30,6 +30,7 @@ var codeOf = map[apikey.Kind]codes.Code{
 	apikey.KindPermissionDenied:   codes.PermissionDenied,
 	apikey.KindNotFound:           codes.NotFound,
 	apikey.KindConflict:           codes.Aborted,
+	apikey.KindAlreadyExists:      codes.AlreadyExists,
 	apikey.KindExhausted:          codes.ResourceExhausted,
 	apikey.KindUnavailable:        codes.Unavailable,
 	kindDeadline:                  codes.DeadlineExceeded,

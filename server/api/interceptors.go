@@ -141,8 +141,13 @@ func open(method string) bool {
 
 // validate judges the request by the rules of its proto.
 func (c *chain) validate(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := c.validator.check(req); err != nil {
+	found, err := c.validator.faults(req)
+	if err == nil && !tellsFaults(req) {
+		err = found.err()
+	}
+	if err != nil {
 		return nil, err
 	}
+	callOf(ctx).faults = found
 	return next(ctx, req)
 }

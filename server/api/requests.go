@@ -58,18 +58,3 @@ func decodePageToken(prefix, token string) (last string, err error) {
 	}
 	return string(text), nil
 }
-
-// checkETag is a conflict where a request names an etag that is not the
-// resource's.
-func checkETag(asked, current string) error {
-	if asked == "" || asked == current {
-		return nil
-	}
-	return apikey.Errorf(apikey.KindConflict, apikey.ReasonStaleETag,
-		"The resource has changed since this etag; read it again. Its etag is now %s.", current)
-}
-
-// errNoMask is the answer to an update that does not say what it changes.
-func errNoMask() error {
-	return apikey.InvalidField("update_mask", "is required; it names the fields to change")
-}

@@ -82,12 +82,9 @@ func (s *apiKeys) period(g apikey.Granularity, req interface {
 	GetUntil() *timestamppb.Timestamp
 },
 ) (apikey.Period, error) {
-	since, err := timeOf("since", req.GetSince())
-	if err != nil {
-		return apikey.Period{}, err
-	}
-	until, err := timeOf("until", req.GetUntil())
-	if err != nil {
+	var found faults
+	since, until := found.span(req)
+	if err := found.err(); err != nil {
 		return apikey.Period{}, err
 	}
 	return apikey.NewPeriod(g, since, until, s.now())

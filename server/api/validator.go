@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 
@@ -26,59 +27,94 @@ func newValidator() (*validator, error) {
 
 // check returns an error that names every faulty field of a request, or nil.
 func (v *validator) check(req any) error {
+	found, err := v.faults(req)
+	if err != nil {
+		return err
+	}
+	return found.err()
+}
+
+// faults returns the faulty fields of a request.
+func (v *validator) faults(req any) (faults, error) {
 	m, ok := req.(proto.Message)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	// The messages of the hot path are judged by hand, in a tenth of the time.
 	switch r := req.(type) {
 	case *apikeysv1.VerifyApiKeyRequest:
 		if plain(r) {
-			return nil
+			return nil, nil
 		}
 	case *apikeysv1.BatchVerifyApiKeysRequest:
 		if len(r.GetKeys()) <= 1000 && !slices.ContainsFunc(r.GetKeys(), func(k *apikeysv1.VerifyApiKeyRequest) bool { return !plain(k) }) {
-			return nil
+			return nil, nil
 		}
 	}
 	err := v.rules.Validate(m)
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	var invalid *protovalidate.ValidationError
 	if !errors.As(err, &invalid) {
-		return fmt.Errorf("validate request: %w", err)
+		return nil, fmt.Errorf("validate request: %w", err)
 	}
-	problems := make([]apikey.FieldProblem, len(invalid.Violations))
+	found := make(faults, len(invalid.Violations))
 	for i, violation := range invalid.Violations {
-		problems[i] = apikey.FieldProblem{
-			Field:   resourceField(protovalidate.FieldPathString(violation.Proto.GetField())),
-			Problem: problem(violation.Proto.GetRuleId(), violation.Proto.GetMessage()),
-		}
+		found[i] = problem(violation.Proto)
 	}
-	return apikey.InvalidFields(problems)
+	return found, nil
 }
 
-// problem returns what a broken rule says as the end of a sentence that begins
+// problem returns what a broken rule says, as the end of a sentence that begins
 // with the field. Some rules name what they judge, which the field stands for, and
 // a pattern is nothing that a person can act on.
-func problem(rule, message string) string {
-	switch rule {
+func problem(v *validate.Violation) apikey.FieldProblem {
+	field, key, isEntry := entry(v.GetField())
+	text := strings.TrimPrefix(strings.TrimPrefix(v.GetMessage(), "value "), "map ")
+	switch v.GetRuleId() {
 	case "string.pattern":
-		return "must not contain control characters" // what all of our patterns refuse
+		text = "must not contain control characters" // what all of our patterns refuse, with what acts like one
 	case "string.min_len":
-		return "must not be empty" // no bound of ours is above 1
+		text = "must not be empty" // no bound of ours is above 1
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(message, "value "), "map ")
+	switch {
+	case isEntry && v.GetForKey():
+		text = fmt.Sprintf("has the key %q; a key %s", key, text)
+	case isEntry:
+		field += "." + key
+	}
+	return apikey.FieldProblem{Field: field, Problem: text}
 }
 
-// resourceField returns path as a field of the resource: an update carries the
-// resource in a field of its own, which is of no interest to whoever sent it. An
-// entry of a map is not named, since its key is text that anything can stand in, a
-// secret too.
-func resourceField(path string) string {
-	path, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimPrefix(path, "api_key."), "webhook."), `["`)
-	return path
+// entry returns the field of a path as the caller knows it, and the key of the
+// entry of a map that the path leads to. An update carries the resource in a field
+// of its own, which is of no interest to whoever sent it.
+func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
+	elements := path.GetElements()
+	if n := len(elements); n > 0 {
+		if last, ok := elements[n-1].GetSubscript().(*validate.FieldPathElement_StringKey); ok {
+			key, isEntry = repeated(last.StringKey), true
+			field, _, _ = strings.Cut(protovalidate.FieldPathString(path), `["`)
+		}
+	}
+	if !isEntry {
+		field = protovalidate.FieldPathString(path)
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(field, "api_key."), "webhook."), key, isEntry
+}
+
+// repeated returns what may be repeated of a text that a caller sent: nothing that
+// could be a secret.
+func repeated(text string) string {
+	const longest, left = 40, 20
+	switch {
+	case apikey.HoldsSecret(text):
+		return "..."
+	case len(text) > longest:
+		return strings.ToValidUTF8(text[:left], "") + "..."
+	}
+	return text
 }
 
 // plain reports whether a request is well inside all bounds of its proto. One

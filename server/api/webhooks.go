@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"time"
@@ -26,6 +25,11 @@ type webhooks struct {
 // CreateWebhook makes a webhook.
 func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebhookRequest) (*apikeysv1.CreateWebhookResponse, error) {
 	organization := callerOf(ctx).Organization
+	asked := wire.RequestedWebhook(req, organization)
+	if found := faultsOf(ctx); len(found) > 0 { // which is told without the store's writer
+		_, err := s.rules.Create(asked, hooks.Secret{}, s.store.Now(), found...)
+		return nil, err
+	}
 	secret, err := hooks.NewSecret(s.random)
 	if err != nil {
 		return nil, err
@@ -34,7 +38,7 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 		if err := s.rules.Admit(count); err != nil {
 			return webhook.Webhook{}, err
 		}
-		return s.rules.Create(wire.RequestedWebhook(req, organization), secret, now)
+		return s.rules.Create(asked, secret, now)
 	})
 	if err != nil {
 		return nil, err
@@ -72,30 +76,44 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 
 // GetWebhook returns one webhook.
 func (s *webhooks) GetWebhook(ctx context.Context, req *apikeysv1.GetWebhookRequest) (*apikeysv1.GetWebhookResponse, error) {
-	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
-		return nil, webhook.ErrNotFound
-	}
-	w, err := s.store.Webhook(ctx, callerOf(ctx).Organization, req.GetId())
+	w, err := s.find(ctx, req.GetId())
 	if err != nil {
 		return nil, err
 	}
 	return &apikeysv1.GetWebhookResponse{Webhook: wire.Webhook(&w)}, nil
 }
 
+// find returns a webhook of the caller's organization.
+func (s *webhooks) find(ctx context.Context, id string) (webhook.Webhook, error) {
+	if !apikey.IsID(webhook.IDPrefix, id) {
+		return webhook.Webhook{}, webhook.ErrNotFound
+	}
+	return s.store.Webhook(ctx, callerOf(ctx).Organization, id)
+}
+
 // UpdateWebhook changes the fields that the mask names.
 func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebhookRequest) (*apikeysv1.UpdateWebhookResponse, error) {
-	if id := req.GetWebhook().GetId(); id != "" && id != req.GetId() {
-		return nil, apikey.InvalidField("id", "must be the id of the webhook that is updated")
+	found := faultsOf(ctx)
+	if err := found.target(req, req.GetWebhook()); err != nil {
+		return nil, err
 	}
-	if req.GetUpdateMask() == nil {
-		return nil, errNoMask()
-	}
-	w, err := s.change(ctx, req.GetId(), webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
-		if err := checkETag(cmp.Or(req.GetEtag(), req.GetWebhook().GetEtag()), w.ETag()); err != nil {
+	update := func(w *webhook.Webhook, _ time.Time) error {
+		etag := w.ETag()
+		if err := s.rules.Update(w, wire.WebhookPatch(req), found...); err != nil {
 			return err
 		}
-		return s.rules.Update(w, wire.WebhookPatch(req))
-	})
+		return checkETag(req, req.GetWebhook(), etag)
+	}
+	if len(found) > 0 { // which is told without the store's writer
+		w, err := s.find(ctx, req.GetId())
+		if err == nil {
+			err = update(&w, s.store.Now())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	w, err := s.change(ctx, req.GetId(), webhook.WebhookUpdated, update)
 	if err != nil {
 		return nil, err
 	}
@@ -179,12 +197,9 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
 		return nil, webhook.ErrNotFound
 	}
-	since, err := timeOf("since", req.GetSince())
-	if err != nil {
-		return nil, err
-	}
-	until, err := timeOf("until", req.GetUntil())
-	if err != nil {
+	var found faults
+	since, until := found.span(req)
+	if err := found.err(); err != nil {
 		return nil, err
 	}
 	if until.IsZero() {

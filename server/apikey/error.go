@@ -20,7 +20,8 @@ const (
 	KindUnauthenticated         // no credential, or a bad one
 	KindPermissionDenied        // the caller may not
 	KindNotFound                // unknown to this caller
-	KindConflict                // the etag is not the resource's
+	KindConflict                // something else came first: another change, or one that is not over
+	KindAlreadyExists           // what is asked for is there already, or as many of it as may be
 	KindExhausted               // a limit; RetryAfter says when to come back
 	KindUnavailable             // not now: the caller may try again
 )
@@ -45,7 +46,9 @@ const (
 	ReasonNotFound          Reason = "API_KEY_NOT_FOUND"
 	ReasonRevoked           Reason = "API_KEY_REVOKED"
 	ReasonExpired           Reason = "API_KEY_EXPIRED"
-	ReasonStaleETag         Reason = "STALE_ETAG"
+	ReasonTooManyKeys       Reason = "TOO_MANY_KEYS"
+	ReasonETagMismatch      Reason = "ETAG_MISMATCH"
+	ReasonRotating          Reason = "ROTATION_IN_PROGRESS"
 	ReasonUnavailable       Reason = "UNAVAILABLE"
 	ReasonInternal          Reason = "INTERNAL"
 )
@@ -94,18 +97,38 @@ func InvalidField(field, format string, args ...any) *Error {
 	return InvalidFields([]FieldProblem{{field, fmt.Sprintf(format, args...)}})
 }
 
+// MaxFields is how many faulty fields one answer names. A request can hold a
+// hundred thousand, and over gRPC they come in a header, which has a bound.
+const MaxFields = 64
+
 // InvalidFields returns the Error of all faulty fields, or nil where there are
-// none.
+// none. A field is named once, with the first of its problems, and the elements of
+// a list that is refused as a whole are not named.
 func InvalidFields(problems []FieldProblem) *Error {
 	if len(problems) == 0 {
 		return nil
 	}
-	p := problems[0]
-	message := fmt.Sprintf("The field %s %s.", p.Field, p.Problem)
-	if n := len(problems); n > 1 {
-		message = fmt.Sprintf("%d fields are wrong; the first: %s %s.", n, p.Field, p.Problem)
+	named := make(map[string]bool, len(problems))
+	var fields []FieldProblem
+	for _, p := range problems {
+		if list, _, isElement := strings.Cut(p.Field, "["); isElement && named[list] {
+			continue
+		}
+		if !named[p.Field] && len(fields) < MaxFields {
+			fields = append(fields, p)
+		}
+		named[p.Field] = true
 	}
-	return &Error{Kind: KindInvalid, Reason: ReasonInvalidArgument, Message: message, Fields: problems}
+	message := fields[0].Field + " " + fields[0].Problem
+	switch n := len(named) - 1; n {
+	case 0:
+		message += "."
+	case 1:
+		message += "; 1 more field is not valid."
+	default:
+		message += fmt.Sprintf("; %d more fields are not valid.", n)
+	}
+	return &Error{Kind: KindInvalid, Reason: ReasonInvalidArgument, Message: message, Fields: fields}
 }
 
 // ErrNotFound is the answer for a key that does not exist, and for one that the

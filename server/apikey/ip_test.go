@@ -229,7 +229,7 @@ func TestAllowListWithinCounted(t *testing.T) {
 
 func TestUniquePrefixes(t *testing.T) {
 	list := allowList(t, "10.0.0.1", "192.0.2.0/24", "::ffff:10.0.0.1", "10.0.0.1/32")
-	got := fmt.Sprint(uniquePrefixes(list))
+	got := fmt.Sprint(Unique(list))
 	if diff := cmp.Diff("[10.0.0.1/32 192.0.2.0/24]", got); diff != "" {
 		t.Error(diff)
 	}

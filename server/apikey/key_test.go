@@ -111,7 +111,7 @@ func TestScopes(t *testing.T) {
 			t.Errorf("[%.40s] has [%s] = %t", c.held, c.asked, got)
 		}
 	}
-	if got := unique(DefaultScopes()); len(got) != 34 || len(DefaultScopes()) != 34 {
+	if got := Unique(DefaultScopes()); len(got) != 34 || len(DefaultScopes()) != 34 {
 		t.Errorf("%d default scopes, %d different ones", len(DefaultScopes()), len(got))
 	}
 }

@@ -2,7 +2,6 @@ package apikey
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -14,39 +13,59 @@ type Patch struct {
 	// quota, or one entry of metadata as metadata.`key`, where a backtick in
 	// the key is doubled (AIP-161).
 	Paths []string
-	// Values holds the new values; one that is zero clears its field.
+	// Values holds the new values; one that is zero clears its field. A limit that
+	// is named by a part is there afterwards, and its parts are judged; one that is
+	// named as a whole goes away where its value is zero.
 	Values Key
 }
 
-// Update applies p to k, wholly or, with an error, not at all. A revoked key
-// takes no update. Fields that p does not
-// name are not judged, so that a key whose scope has left the catalogue can
-// still be renamed.
-func (r Rules) Update(k *Key, p Patch, now time.Time) error {
+// mutable lists the fields that an update can change.
+var mutable = []string{
+	"label", "description", "scopes", "ip_allow_list", "expires_at", "enabled", "owner_id", "metadata", "rate_limit", "quota",
+}
+
+// Update applies p to k, wholly or, with an error that names every faulty field,
+// those of faults included, not at all. faults are what is wrong with the values as
+// they were sent. A revoked key takes no update. Fields that stay as they are are not
+// judged, so that a key whose scope has left the catalogue can still be renamed,
+// and sent back as it was read.
+func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) error {
 	if !k.RevokedAt.IsZero() {
 		return errRevoked()
 	}
 	after := *k
 	after.Quota = k.Quota.refilled(now)
-	judged := make(map[string]bool)
+	faults = slices.Clip(faults)
+	limited := make(map[string]bool)
 	for _, path := range p.Paths {
-		field, err := after.set(path, &p.Values)
-		if err != nil {
-			return err
+		if problem := after.set(path, &p.Values); problem != "" {
+			faults = append(faults, FieldProblem{"update_mask", problem})
 		}
-		judged[field] = true
+		if field, _, isPart := strings.Cut(path, "."); isPart {
+			limited[field] = true
+		}
 	}
-	if judged["quota"] && after.Quota != (Quota{}) {
+	if p.Names("quota") && (limited["quota"] || after.Quota != (Quota{})) {
 		after.Quota.amend(k.Quota.At(now), func(part string) bool {
 			return slices.Contains(p.Paths, "quota."+part) || slices.Contains(p.Paths, "quota")
 		}, now)
 	}
-	// An expiry that stays is not judged: sending a key's past expires_at back
-	// with another change must not fail.
-	if after.ExpiresAt.Equal(k.ExpiresAt) {
-		judged["expires_at"] = false
+	changes := Changes(k, &after, now)
+	judged := func(field string) bool {
+		switch field {
+		case "rate_limit":
+			if after.RateLimit == (RateLimit{}) {
+				return limited[field] // else it is taken away
+			}
+		case "quota":
+			if after.Quota == (Quota{}) {
+				return limited[field]
+			}
+		}
+		return slices.Contains(changes, field)
 	}
-	if err := InvalidFields(r.problems(&after, now, func(f string) bool { return judged[f] })); err != nil {
+	faults = append(Standing(faults, mutable, changes), r.problems(&after, now, judged)...)
+	if err := InvalidFields(faults); err != nil {
 		return err
 	}
 	after.boundPrevious()
@@ -57,12 +76,13 @@ func (r Rules) Update(k *Key, p Patch, now time.Time) error {
 	return nil
 }
 
-// set copies what path names from values and returns the field it belongs to.
-func (k *Key) set(path string, values *Key) (field string, err error) {
+// set copies what path names from values. problem says what is wrong with the
+// path, "" if nothing is.
+func (k *Key) set(path string, values *Key) (problem string) {
 	if name, ok := strings.CutPrefix(path, "metadata."); ok {
 		entry, ok := unquote(name)
 		if !ok {
-			return "", InvalidField("update_mask", "names an entry of metadata in another form than metadata.`key`")
+			return "names an entry of metadata in another form than metadata.`key`"
 		}
 		k.Metadata = maps.Clone(k.Metadata)
 		if value, ok := values.Metadata[entry]; ok {
@@ -73,7 +93,7 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 		} else {
 			delete(k.Metadata, entry)
 		}
-		return "metadata", nil
+		return ""
 	}
 	switch path {
 	case "label":
@@ -81,9 +101,9 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 	case "description":
 		k.Description = values.Description
 	case "scopes":
-		k.Scopes = unique(values.Scopes)
+		k.Scopes = Unique(values.Scopes)
 	case "ip_allow_list":
-		k.IPAllowList = uniquePrefixes(values.IPAllowList)
+		k.IPAllowList = Unique(values.IPAllowList)
 	case "expires_at":
 		// Clients that see whole seconds send those back; that is not a change.
 		if !values.ExpiresAt.Equal(k.ExpiresAt.Truncate(time.Second)) {
@@ -99,19 +119,16 @@ func (k *Key) set(path string, values *Key) (field string, err error) {
 		k.RateLimit = values.RateLimit
 	case "rate_limit.requests":
 		k.RateLimit.Requests = values.RateLimit.Requests
-		return "rate_limit", nil
 	case "rate_limit.window_seconds":
 		k.RateLimit.WindowSeconds = values.RateLimit.WindowSeconds
-		return "rate_limit", nil
 	case "quota":
 		k.Quota = values.Quota
 	case "quota.limit", "quota.remaining", "quota.refill", "quota.refill_day":
 		k.setQuota(strings.TrimPrefix(path, "quota."), &values.Quota)
-		return "quota", nil
 	default:
-		return "", InvalidField("update_mask", "names a field that does not exist or cannot be changed")
+		return UnknownPath
 	}
-	return path, nil
+	return ""
 }
 
 // setQuota copies one part of a quota. A key that had none gets a full one.
@@ -152,15 +169,4 @@ func unquote(text string) (string, bool) {
 		return "", false
 	}
 	return strings.ReplaceAll(inner, "``", "`"), true
-}
-
-// uniquePrefixes returns list without the later ones of equal entries.
-func uniquePrefixes(list AllowList) AllowList {
-	out := make([]netip.Prefix, 0, len(list))
-	for _, p := range list {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
 }

@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,9 @@ func TestUpdateRefuses(t *testing.T) {
 		{"unknown scope", []string{"scopes"}, Key{Scopes: Scopes{"x"}}, []string{"scopes[0]"}},
 		{"past", []string{"expires_at"}, Key{ExpiresAt: noon}, []string{"expires_at"}},
 		{"one part cleared", []string{"rate_limit.requests"}, Key{}, []string{"rate_limit.requests"}},
+		{"both parts cleared", []string{"rate_limit.requests", "rate_limit.window_seconds"}, Key{}, []string{"rate_limit.requests", "rate_limit.window_seconds"}},
+		{"several", []string{"label", "colour", "scopes", "expires_at", "rate_limit.requests"}, Key{Scopes: Scopes{"x"}, ExpiresAt: noon},
+			[]string{"update_mask", "label", "scopes[0]", "expires_at", "rate_limit.requests"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := testKey()
@@ -113,6 +117,20 @@ func TestUpdateJudgesWhatChanges(t *testing.T) {
 	if err := testRules().Update(&k, Patch{[]string{"label", "expires_at"}, Key{Label: "x", ExpiresAt: k.ExpiresAt}}, noon); err != nil {
 		t.Error(err)
 	}
+	// Sent back as it was read, with faults that its values have by today's rules.
+	k.Label, k.Metadata = "\u200b", map[string]string{"": "x"}
+	same := Patch{mutable, k}
+	same.Values.Scopes = slices.Clone(k.Scopes)
+	sent := k
+	if err := testRules().Update(&k, same, noon, FieldProblem{"metadata", "x"}, FieldProblem{"scopes[0]", "x"}, FieldProblem{"label", "x"}); err != nil {
+		t.Error(err)
+	}
+	if changes := Changes(&sent, &k, noon); changes != nil {
+		t.Errorf("changed %v", changes)
+	}
+	wantFields(t, testRules().Update(&k, Patch{[]string{"metadata", "label"}, Key{Label: k.Label}}, noon,
+		FieldProblem{"metadata", "x"}, FieldProblem{"scopes[0]", "x"}, FieldProblem{"etag", "x"}), "metadata", "etag")
+	k.Label, k.Metadata = "x", nil
 	// An expired key may be given a later expiry, and works again.
 	before := k
 	if err := testRules().Update(&k, Patch{[]string{"expires_at"}, Key{ExpiresAt: noon.Add(time.Hour)}}, noon); err != nil {

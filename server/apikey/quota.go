@@ -156,6 +156,8 @@ func (q *Quota) problems(report func(field, format string, args ...any)) {
 		report("quota.remaining", "must be 0 to the limit, %d", q.Limit)
 	}
 	switch {
+	case q.Refill != RefillNone && q.Refill != RefillDaily && q.Refill != RefillMonthly:
+		report("quota.refill", "must be one of none, daily, monthly")
 	case q.Refill == RefillMonthly && (q.RefillDay < 1 || q.RefillDay > 31):
 		report("quota.refill_day", "must be 1 to 31")
 	case q.Refill != RefillMonthly && q.RefillDay != 0:

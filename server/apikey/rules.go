@@ -38,17 +38,24 @@ type Rules struct {
 }
 
 // Create completes k, the key that a caller asked for, as one made at now, or
-// says which fields are wrong.
-func (r Rules) Create(k Key, now time.Time) (Key, error) {
+// says which fields are wrong: those that have faults already, which were found
+// when the request was read, and those that break a rule. A zero limit stands for
+// none; one that was asked for and is 0 in all its parts is a fault of the request.
+func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error) {
 	if k.Mode == "" {
 		k.Mode = ModeLive
 	}
 	k.CreatedAt, k.Version = now, 1
 	k.ExpiresAt = stored(k.ExpiresAt)
-	k.Scopes = unique(k.Scopes)
-	k.IPAllowList = uniquePrefixes(k.IPAllowList)
+	k.Scopes = Unique(k.Scopes)
+	k.IPAllowList = Unique(k.IPAllowList)
 	k.Quota.begin(now)
-	if err := InvalidFields(r.problems(&k, now, everyField)); err != nil {
+	limits := map[string]bool{"rate_limit": k.RateLimit != (RateLimit{}), "quota": k.Quota != (Quota{})}
+	judged := func(field string) bool {
+		limited, isLimit := limits[field]
+		return limited || !isLimit
+	}
+	if err := InvalidFields(append(slices.Clip(faults), r.problems(&k, now, judged)...)); err != nil {
 		return Key{}, err
 	}
 	r.schedule(&k, now)
@@ -60,17 +67,17 @@ func (r Rules) Create(k Key, now time.Time) (Key, error) {
 // published, and setting it again would look like a change.
 func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// everyField is the set of fields that a new key has to answer for.
-func everyField(string) bool { return true }
-
-// problems judges the fields of k that judged names.
+// problems judges the fields of k that judged names. A limit that it names is
+// there, whatever its parts are.
 func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) []FieldProblem {
 	var found []FieldProblem
 	report := func(field, format string, args ...any) {
 		found = append(found, FieldProblem{field, fmt.Sprintf(format, args...)})
 	}
-	if judged("label") && k.Label == "" {
-		report("label", "is required and must not be empty")
+	if judged("label") {
+		if problem := LabelProblem(k.Label); problem != "" {
+			report("label", "%s", problem)
+		}
 	}
 	for _, f := range []struct{ name, text string }{{"label", k.Label}, {"description", k.Description}, {"owner_id", k.OwnerID}} {
 		if judged(f.name) && HoldsSecret(f.text) {
@@ -79,15 +86,19 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 	}
 	if judged("scopes") {
 		for i, s := range k.Scopes {
+			if len(found) > MaxFields {
+				break
+			}
 			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
 				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue")
 			}
 		}
 	}
-	if judged("expires_at") && k.expired(now) {
+	switch {
+	case !judged("expires_at"):
+	case k.expired(now):
 		report("expires_at", "must be later than now")
-	}
-	if judged("expires_at") && k.ExpiresAt.Year() > maxYear {
+	case k.ExpiresAt.Year() > maxYear:
 		report("expires_at", "must not be after the year %d", maxYear)
 	}
 	if judged("metadata") {
@@ -109,7 +120,7 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 			report("metadata", "must have at most %d bytes in all", maxMetadataBytes)
 		}
 	}
-	if judged("rate_limit") && k.RateLimit != (RateLimit{}) {
+	if judged("rate_limit") {
 		if n := k.RateLimit.Requests; n < 1 || n > maxRequests {
 			report("rate_limit.requests", "must be 1 to %d", maxRequests)
 		}
@@ -117,7 +128,7 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 			report("rate_limit.window_seconds", "must be 1 to %d", maxWindowSeconds)
 		}
 	}
-	if judged("quota") && k.Quota != (Quota{}) {
+	if judged("quota") {
 		k.Quota.problems(report)
 	}
 	return found

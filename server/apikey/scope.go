@@ -1,7 +1,5 @@
 package apikey
 
-import "slices"
-
 // AllScopes stands for every scope of the catalogue, those added later
 // included. It is asked for by name, never assumed.
 const AllScopes = "*"
@@ -47,12 +45,12 @@ func (s Scopes) HasAll(scopes []string) bool {
 	return true
 }
 
-// unique returns list without the later ones of equal entries, in its order.
-func unique(list []string) []string {
-	out := make([]string, 0, len(list))
+// Unique returns list without the later ones of equal entries, in its order.
+func Unique[E comparable](list []E) []E {
+	out, seen := make([]E, 0, len(list)), make(map[E]bool, len(list))
 	for _, s := range list {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
+		if !seen[s] {
+			out, seen[s] = append(out, s), true
 		}
 	}
 	return out

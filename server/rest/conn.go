@@ -84,7 +84,7 @@ func (c *call) fill(m protoreflect.Message) error {
 	}
 	body := wire.Body{Bound: c.route.bound}
 	if c.verb == http.MethodPut {
-		body.Required = []string{"label"}
+		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
 	}
 	if err := wire.ReadRequest(data, m.Interface(), body); err != nil {
 		return err

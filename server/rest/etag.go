@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/apikeys-dev/apikeys/server/wire"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // ifMatch puts the etag of an If-Match header into the request. One that
@@ -18,18 +18,18 @@ func (c *call) ifMatch(m protoreflect.Message) error {
 	}
 	if c.route.match == nil {
 		// A guard that is not looked at is worse than none.
-		return &wire.FieldsError{Problems: []wire.Problem{{Field: "If-Match", Text: "is taken by PUT and PATCH alone"}}}
+		return apikey.InvalidField("If-Match", "is taken by PUT and PATCH alone")
 	}
 	etag, problem := parseIfMatch(strings.Join(values, ","))
 	if problem != "" {
-		return &wire.FieldsError{Problems: []wire.Problem{{Field: "If-Match", Text: problem}}}
+		return apikey.InvalidField("If-Match", "%s", problem)
 	}
 	body := m.Get(c.route.match).String()
 	switch {
 	case etag == "":
 		return nil
 	case body != "" && body != etag:
-		return &wire.FieldsError{Problems: []wire.Problem{{Field: "etag", Text: "is not the one of If-Match"}}}
+		return apikey.InvalidField("etag", "is not the one of If-Match")
 	}
 	m.Set(c.route.match, protoreflect.ValueOfString(etag))
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -26,9 +27,9 @@ func quote(s string) string { return string(wire.AppendString(nil, s)) }
 type failure struct {
 	status     int
 	reason     string
-	text       string            // a sentence a person can act on; "" for the fixed one of the status
-	fields     []wire.Problem    // the validator, nil for null
-	facts      map[string]string // further entries of the log
+	text       string                // a sentence a person can act on; "" for the fixed one of the status
+	fields     []apikey.FieldProblem // the validator, nil for null
+	facts      map[string]string     // further entries of the log
 	retryAfter time.Duration
 	cause      error // for our own log only
 
@@ -116,18 +117,14 @@ func (f *failure) append(dst []byte, tail string) []byte {
 	return append(append(dst, `,"message":null`...), tail...)
 }
 
-func appendValidator(dst []byte, fields []wire.Problem) []byte {
+func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
 	if len(fields) == 0 {
 		return append(dst, "null"...)
 	}
-	sep, seen := byte('{'), make(map[string]bool, len(fields))
+	sep := byte('{')
 	for _, p := range fields {
-		if seen[p.Field] {
-			continue // an object has each name once; the first problem is it
-		}
-		seen[p.Field] = true
 		dst = append(wire.AppendString(append(dst, sep), p.Field), ':')
-		dst = wire.AppendString(dst, p.Text)
+		dst = wire.AppendString(dst, p.Problem)
 		sep = ','
 	}
 	return append(dst, '}')

@@ -121,7 +121,7 @@ func TestStatus(t *testing.T) {
 		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
 	}
 	violations := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
-		{Field: "api_key.label", Description: "is required"}, {Field: "etag", Description: "is too long"}, {Field: "etag", Description: "again"},
+		{Field: "api_key.label", Description: "is required"}, {Field: "etag", Description: "is too long"},
 	}}
 	known := func(status int, text, reason, validator string) string {
 		return fmt.Sprintf(`{"status":%d,"data":null,"error":%q,"log":{"reason":%q,"request_id":"request_a","oldest":"c"},"validator":%s,"support_id":"support_b","message":null,"env":"development"}`,
@@ -140,7 +140,7 @@ func TestStatus(t *testing.T) {
 		"unauthenticated": {err: statusOf(t, codes.Unauthenticated, "Who?", info("UNAUTHENTICATED"), ids), want: known(401, "Who?", "UNAUTHENTICATED", "null"), header: map[string]string{"WWW-Authenticate": `Bearer realm="apikeys"`}},
 		"denied":          {err: statusOf(t, codes.PermissionDenied, "No.", info("INSUFFICIENT_SCOPE"), ids), want: known(403, "No.", "INSUFFICIENT_SCOPE", "null")},
 		"not found":       {err: statusOf(t, codes.NotFound, "None.", info("API_KEY_NOT_FOUND"), ids), want: known(404, "None.", "API_KEY_NOT_FOUND", "null")},
-		"stale":           {err: statusOf(t, codes.Aborted, "Changed.", info("STALE_ETAG"), ids), want: known(409, "Changed.", "STALE_ETAG", "null")},
+		"stale":           {err: statusOf(t, codes.Aborted, "Changed.", info("ETAG_MISMATCH"), ids), want: known(409, "Changed.", "ETAG_MISMATCH", "null")},
 		"limited":         {err: statusOf(t, codes.ResourceExhausted, "Slow.", info("RATE_LIMITED"), ids, wait(1001*time.Millisecond)), want: known(429, "Slow.", "RATE_LIMITED", "null"), header: map[string]string{"Retry-After": "2"}},
 		"limited at once": {err: statusOf(t, codes.ResourceExhausted, "Slow.", info("RATE_LIMITED"), ids), want: known(429, "Slow.", "RATE_LIMITED", "null"), header: map[string]string{"Retry-After": "1"}},
 		"large":           {err: statusOf(t, codes.ResourceExhausted, "Large.", info("REQUEST_TOO_LARGE"), ids), want: known(413, "Large.", "REQUEST_TOO_LARGE", "null"), header: map[string]string{"Retry-After": ""}},

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -30,22 +30,30 @@ var statuses = map[codes.Code]struct {
 	codes.NotFound:           {http.StatusNotFound, "NOT_FOUND"},
 	codes.Unimplemented:      {http.StatusNotFound, "ROUTE_NOT_FOUND"},
 	codes.Aborted:            {http.StatusConflict, "CONFLICT"},
+	codes.AlreadyExists:      {http.StatusConflict, "ALREADY_EXISTS"},
 	codes.ResourceExhausted:  {http.StatusTooManyRequests, "RESOURCE_EXHAUSTED"},
 	codes.Unavailable:        {http.StatusServiceUnavailable, "UNAVAILABLE"},
 	codes.Canceled:           {http.StatusServiceUnavailable, "CANCELLED"}, // the client has gone, or we are stopping
 	codes.DeadlineExceeded:   {http.StatusGatewayTimeout, "DEADLINE_EXCEEDED"},
 }
 
+// reasonStatuses are the reasons that HTTP has a code of its own for, whatever
+// their gRPC code is.
+var reasonStatuses = map[string]int{
+	"REQUEST_TOO_LARGE":      http.StatusRequestEntityTooLarge, // RESOURCE_EXHAUSTED
+	"IDEMPOTENCY_KEY_REUSED": http.StatusUnprocessableEntity,   // FAILED_PRECONDITION
+}
+
 // failureOf translates an error.
 func (c *call) failureOf(err error) *failure {
 	var f *failure
-	var fields *wire.FieldsError
+	var invalid *apikey.Error
 	var syntax *wire.SyntaxError
 	switch {
 	case errors.As(err, &f):
 		return f
-	case errors.As(err, &fields):
-		return &failure{status: http.StatusBadRequest, reason: "INVALID_ARGUMENT", text: summary(fields.Problems), fields: fields.Problems}
+	case errors.As(err, &invalid) && invalid.Kind == apikey.KindInvalid: // found where the request was read
+		return &failure{status: http.StatusBadRequest, reason: string(invalid.Reason), text: invalid.Message, fields: invalid.Fields}
 	case errors.As(err, &syntax):
 		text := syntax.Error()
 		return &failure{status: http.StatusBadRequest, reason: "MALFORMED_JSON", text: strings.ToUpper(text[:1]) + text[1:] + "."}
@@ -59,19 +67,6 @@ func (c *call) failureOf(err error) *failure {
 		f.cause = err
 	}
 	return f
-}
-
-// summary is a sentence about problems that the validator lists.
-func summary(problems []wire.Problem) string {
-	first := problems[0].Field + " " + problems[0].Text
-	switch n := len(problems) - 1; n {
-	case 0:
-		return first + "."
-	case 1:
-		return first + "; 1 more field is not valid."
-	default:
-		return fmt.Sprintf("%s; %d more fields are not valid.", first, n)
-	}
 }
 
 // failureOfStatus translates a gRPC status. Only one with an ErrorInfo of ours
@@ -91,7 +86,7 @@ func (c *call) failureOfStatus(st *status.Status) *failure {
 			}
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
-				f.fields = append(f.fields, wire.Problem{Field: c.fieldName(v.GetField()), Text: v.GetDescription()})
+				f.fields = append(f.fields, apikey.FieldProblem{Field: c.fieldName(v.GetField()), Problem: v.GetDescription()})
 			}
 		case *errdetails.RetryInfo:
 			f.retryAfter = d.GetRetryDelay().AsDuration()
@@ -99,8 +94,8 @@ func (c *call) failureOfStatus(st *status.Status) *failure {
 			f.requestID, f.supportID = d.GetRequestId(), d.GetServingData()
 		}
 	}
-	if f.reason == "REQUEST_TOO_LARGE" && st.Code() == codes.ResourceExhausted {
-		f.status = http.StatusRequestEntityTooLarge
+	if status, ok := reasonStatuses[f.reason]; ok {
+		f.status = status
 	}
 	if f.reason == "" {
 		f.reason, f.facts, f.fields = row.reason, nil, nil

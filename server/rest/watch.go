@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -106,7 +107,7 @@ func (c *call) readWatch(req *apikeysv1.WatchEventsRequest) error {
 	const name = "Last-Event-ID"
 	switch ids := c.r.Header["Last-Event-Id"]; {
 	case len(ids) > 1:
-		return &wire.FieldsError{Problems: []wire.Problem{{Field: name, Text: "must be given once"}}}
+		return apikey.InvalidField(name, "must be given once")
 	case len(ids) == 1 && ids[0] != "":
 		req.After = ids[0]
 	}

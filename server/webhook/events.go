@@ -78,14 +78,3 @@ func (w *Webhook) Subscribed(t apikey.EventType) bool {
 	return slices.Contains(w.Events, t) ||
 		IsAboutKey(t) && slices.Contains(w.Events, AllEvents)
 }
-
-// uniqueEvents returns list without the later ones of equal entries.
-func uniqueEvents(list []apikey.EventType) []apikey.EventType {
-	out := make([]apikey.EventType, 0, len(list))
-	for _, t := range list {
-		if !slices.Contains(out, t) {
-			out = append(out, t)
-		}
-	}
-	return out
-}

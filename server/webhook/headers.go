@@ -83,7 +83,8 @@ func headerProblems(list []Header) []apikey.FieldProblem {
 			problem = valueProblem(h.Name, h.Value)
 		}
 		if problem != "" {
-			found = append(found, apikey.FieldProblem{Field: "headers." + shownName(h.Name), Problem: problem})
+			field := strings.TrimSuffix("headers."+shownName(h.Name), ".")
+			found = append(found, apikey.FieldProblem{Field: field, Problem: problem})
 		}
 	}
 	return found

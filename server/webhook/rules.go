@@ -3,6 +3,7 @@ package webhook
 import (
 	"fmt"
 	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,12 +58,13 @@ func (r Rules) Admit(count int) error {
 }
 
 // Create completes w, the webhook that a caller asked for, as one made at now
-// with secret, or says which fields are wrong.
-func (r Rules) Create(w Webhook, secret hooks.Secret, now time.Time) (Webhook, error) {
+// with secret, or says which fields are wrong: those that have faults already,
+// which were found when the request was read, and those that break a rule.
+func (r Rules) Create(w Webhook, secret hooks.Secret, now time.Time, faults ...apikey.FieldProblem) (Webhook, error) {
 	w.CreatedAt, w.Version = now, 1
-	w.Events = uniqueEvents(w.Events)
+	w.Events = apikey.Unique(w.Events)
 	w.setSecrets([]SigningSecret{{Secret: secret}})
-	if err := r.problems(&w, func(string) bool { return true }); err != nil {
+	if err := apikey.InvalidFields(append(slices.Clip(faults), r.problems(&w, mutable)...)); err != nil {
 		return Webhook{}, err
 	}
 	return w, nil
@@ -77,34 +79,42 @@ type Patch struct {
 	Values Webhook
 }
 
-// Update applies p to w. Fields that p does not name are not judged, so that a
-// webhook whose url a later configuration forbids can still be renamed.
-func (r Rules) Update(w *Webhook, p Patch) error {
-	before := *w
-	judged := make(map[string]bool)
+// mutable lists the fields that an update can change.
+var mutable = []string{"label", "description", "url", "events", "format", "headers", "enabled"}
+
+// Update applies p to w, wholly or, with an error that names every faulty field,
+// those of faults included, not at all. faults are what is wrong with the values as
+// they were sent. Fields that stay as they are are not judged, so that a webhook whose
+// url a later configuration forbids can still be renamed, and sent back as it was
+// read.
+func (r Rules) Update(w *Webhook, p Patch, faults ...apikey.FieldProblem) error {
+	after := *w
+	faults = slices.Clip(faults)
 	for _, path := range p.Paths {
-		field, err := w.set(path, &p.Values)
-		if err != nil {
-			return err
+		if problem := after.set(path, &p.Values); problem != "" {
+			faults = append(faults, apikey.FieldProblem{Field: "update_mask", Problem: problem})
 		}
-		judged[field] = true
 	}
-	if err := r.problems(w, func(field string) bool { return judged[field] }); err != nil {
+	changes := Changes(w, &after)
+	faults = append(apikey.Standing(faults, mutable, changes), r.problems(&after, changes)...)
+	if err := apikey.InvalidFields(faults); err != nil {
 		return err
 	}
 	// Another endpoint, or one that its owner vouches for again, begins anew.
-	if w.URL != before.URL || w.Enabled != before.Enabled {
-		w.Health, w.DisabledReason = Health{}, ""
+	if after.URL != w.URL || after.Enabled != w.Enabled {
+		after.Health, after.DisabledReason = Health{}, ""
 	}
+	*w = after
 	return nil
 }
 
-// set copies what path names from values and returns the field it belongs to.
-func (w *Webhook) set(path string, values *Webhook) (field string, err error) {
+// set copies what path names from values. problem says what is wrong with the
+// path, "" if nothing is.
+func (w *Webhook) set(path string, values *Webhook) (problem string) {
 	if name, ok := strings.CutPrefix(path, "headers."); ok {
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "`"), "`")
 		w.setHeader(textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "``", "`")), values.Headers)
-		return "headers", nil
+		return ""
 	}
 	switch path {
 	case "label":
@@ -114,7 +124,7 @@ func (w *Webhook) set(path string, values *Webhook) (field string, err error) {
 	case "url":
 		w.URL = values.URL
 	case "events":
-		w.Events = uniqueEvents(values.Events)
+		w.Events = apikey.Unique(values.Events)
 	case "format":
 		w.Format = values.Format
 	case "headers":
@@ -126,9 +136,9 @@ func (w *Webhook) set(path string, values *Webhook) (field string, err error) {
 	case "enabled":
 		w.Enabled = values.Enabled
 	default:
-		return "", apikey.InvalidField("update_mask", "names %q, which is not a field that can be changed", path)
+		return apikey.UnknownPath
 	}
-	return path, nil
+	return ""
 }
 
 // setHeader gives the header called name the value that values has for it, or
@@ -160,14 +170,17 @@ func keepMasked(h Header, known []Header) Header {
 	return h
 }
 
-// problems judges the fields of w that judged names.
-func (r Rules) problems(w *Webhook, judged func(field string) bool) error {
+// problems judges the fields of w that fields names.
+func (r Rules) problems(w *Webhook, fields []string) []apikey.FieldProblem {
+	judged := func(field string) bool { return slices.Contains(fields, field) }
 	var found []apikey.FieldProblem
 	report := func(field, format string, args ...any) {
 		found = append(found, apikey.FieldProblem{Field: field, Problem: fmt.Sprintf(format, args...)})
 	}
-	if judged("label") && w.Label == "" {
-		report("label", "is required and must not be empty")
+	if judged("label") {
+		if problem := apikey.LabelProblem(w.Label); problem != "" {
+			report("label", "%s", problem)
+		}
 	}
 	if judged("url") {
 		if _, err := r.Guard.URL(w.URL); err != nil {
@@ -192,11 +205,7 @@ func (r Rules) problems(w *Webhook, judged func(field string) bool) error {
 	if judged("headers") {
 		found = append(found, headerProblems(w.Headers)...)
 	}
-	// A nil *Error in an error would not be nil.
-	if err := apikey.InvalidFields(found); err != nil {
-		return err
-	}
-	return nil
+	return found
 }
 
 // RotateSecret gives w a new secret. The old one signs beside it for overlap

@@ -56,7 +56,7 @@ func TestCreate(t *testing.T) {
 		c.change(&w)
 		_, err := Rules{}.Create(w, testSecret, testNow)
 		if c.name == "too many events" {
-			if got := problems(err); len(got) != 52 || got[0] != "events" {
+			if got := problems(err); len(got) != 1 || got[0] != "events" {
 				t.Errorf("%s: %v", c.name, got)
 			}
 			continue
@@ -176,7 +176,10 @@ func TestUpdateJudgesWhatItChanges(t *testing.T) {
 	if err := (Rules{}).Update(&w, Patch{[]string{"label"}, Webhook{Label: "x"}}); err != nil {
 		t.Error(err)
 	}
-	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: "http://127.0.0.1/"}}); problems(err) == nil {
+	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: w.URL}}); err != nil {
+		t.Error("a url that stays is judged anew:", err)
+	}
+	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: "http://127.0.0.1/x"}}); problems(err) == nil {
 		t.Error("a forbidden url is taken")
 	}
 }

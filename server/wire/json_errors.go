@@ -3,40 +3,9 @@ package wire
 import (
 	"fmt"
 	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
-
-// maxProblems is how many faulty fields one answer names. A body of a megabyte
-// can hold a hundred thousand.
-const maxProblems = 50
-
-// A FieldsError lists everything that is wrong with the fields of a request,
-// in the order in which they stand there. Each field is named once.
-type FieldsError struct {
-	Problems []Problem
-}
-
-// A Problem says of one field what is wrong with it, as the end of a sentence
-// that begins with the field's name: "must be a string".
-type Problem struct {
-	// Field is the name as the caller wrote it, with dots and indexes below the
-	// first level: rate_limit.requests, scopes[2]. An overlong name is cut, so
-	// that a secret that slipped into the place of a name is not repeated.
-	Field string
-	Text  string
-}
-
-func (e *FieldsError) Error() string {
-	var b strings.Builder
-	for i, p := range e.Problems {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(p.Field)
-		b.WriteByte(' ')
-		b.WriteString(p.Text)
-	}
-	return b.String()
-}
 
 // A SyntaxError says that a body is not one JSON object, and where it stops
 // being one. It never quotes the body.
@@ -50,29 +19,23 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("the body is not valid JSON: %s at line %d, column %d", e.Problem, e.Line, e.Column)
 }
 
-// problems collects what becomes a FieldsError.
-type problems struct {
-	list  []Problem
-	named map[string]bool
-}
+// problems collects the faulty fields of a request, in the order in which they
+// stand there, by the names that the caller wrote, with dots and indexes below
+// the first level: rate_limit.requests, scopes[2]. An overlong name is cut, so that
+// a secret that slipped into the place of a name is not repeated.
+type problems struct{ list []apikey.FieldProblem }
 
 func (p *problems) add(field, text string) {
-	field = shown(field)
-	if len(p.list) == maxProblems || p.named[field] {
-		return
+	if len(p.list) <= apikey.MaxFields { // a body of a megabyte can hold a hundred thousand
+		p.list = append(p.list, apikey.FieldProblem{Field: shown(field), Problem: text})
 	}
-	if p.named == nil {
-		p.named = make(map[string]bool)
-	}
-	p.named[field] = true
-	p.list = append(p.list, Problem{Field: field, Text: text})
 }
 
 func (p *problems) err() error {
 	if len(p.list) == 0 {
 		return nil
 	}
-	return &FieldsError{Problems: p.list}
+	return apikey.InvalidFields(p.list)
 }
 
 // shown cuts each part of a name that is longer than any name of ours. What is

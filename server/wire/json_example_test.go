@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -21,9 +22,9 @@ func ExampleAppendJSON() {
 func ExampleReadRequest() {
 	var create apikeysv1.CreateApiKeyRequest
 	err := wire.ReadRequest([]byte(`{"label": 7, "expires_at": "tomorrow", "colour": "red"}`), &create, wire.Body{})
-	if fields, ok := errors.AsType[*wire.FieldsError](err); ok {
-		for _, p := range fields.Problems {
-			fmt.Println(p.Field, p.Text)
+	if fields, ok := errors.AsType[*apikey.Error](err); ok {
+		for _, p := range fields.Fields {
+			fmt.Println(p.Field, p.Problem)
 		}
 	}
 	// Output:

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -37,11 +38,11 @@ func FuzzReadRequest(f *testing.F) {
 func readStable(t *testing.T, body []byte, m proto.Message, read func([]byte, proto.Message) error) {
 	t.Helper()
 	err := read(body, m)
-	var fields *wire.FieldsError
+	var fields *apikey.Error
 	var syntax *wire.SyntaxError
 	switch {
 	case errors.As(err, &fields):
-		if len(fields.Problems) == 0 {
+		if len(fields.Fields) == 0 {
 			t.Error("an error without problems")
 		}
 		return

@@ -22,10 +22,13 @@ func (r *reader) patch(t *table, m protoreflect.Message) error {
 	return nil
 }
 
-// path puts a path into the mask. The two names that only say which version of
-// which resource is meant change nothing.
+// identifies reports whether a field of a resource only says which version of
+// which resource is meant, and so changes nothing.
+func identifies(name string) bool { return name == "id" || name == "etag" }
+
+// path puts a path into the mask.
 func (r *reader) path(at, name string) {
-	if at == "" && (name == "id" || name == "etag") {
+	if at == "" && identifies(name) {
 		return
 	}
 	r.mask = append(r.mask, at+name)

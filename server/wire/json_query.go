@@ -16,7 +16,7 @@ import (
 // commas, or both. A string that is given without a value is absent. bound are
 // the fields that the path has given already: as parameters they are unknown.
 //
-// Anything wrong is a *FieldsError that lists all of it, by name.
+// Anything wrong is an *apikey.Error that lists all of it, by name.
 func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
 	if len(query) == 0 {
 		return nil

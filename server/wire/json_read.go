@@ -22,14 +22,28 @@ type Body struct {
 	Bound []string
 	// Required are names that the body must have, with a value.
 	Required []string
+	// ReadOnly is what becomes of the fields that a caller cannot set.
+	ReadOnly ReadOnly
 }
+
+// ReadOnly is what becomes of the read-only fields of a body.
+type ReadOnly int
+
+const (
+	// RefuseReadOnly makes them faults: a body that names what is to change must
+	// not name what cannot.
+	RefuseReadOnly ReadOnly = iota
+	// PassReadOnly passes them over, whatever they hold: a resource can be sent
+	// back as it was read.
+	PassReadOnly
+)
 
 // ReadRequest fills m from the body of a request. An empty body is the empty
 // object. Names are the ones of the proto, null is an absent field, and what a
 // caller cannot set is refused.
 //
 // A body that is not one JSON object is a *SyntaxError; anything wrong with
-// its fields is a *FieldsError that lists all of it. After an error m is of no
+// its fields is an *apikey.Error that lists all of it. After an error m is of no
 // use.
 //
 // When m has an update_mask, the body is a merge patch (RFC 7396) of the
@@ -133,6 +147,12 @@ func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool)
 			continue
 		}
 		seen[f.index] = true
+		if r.passes(f, at, patch) {
+			if err := r.skip(); err != nil {
+				return err
+			}
+			continue
+		}
 		if text := r.refusal(f, at, patch); text != "" {
 			r.add(at+f.name, text)
 			if err := r.skip(); err != nil {
@@ -154,6 +174,11 @@ func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool)
 	return nil
 }
 
+// passes reports whether f is passed over.
+func (r *reader) passes(f *field, at string, patch bool) bool {
+	return patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(at == "" && f.name == "id")
+}
+
 // refusal says why a caller cannot name f, or "".
 func (r *reader) refusal(f *field, at string, patch bool) string {
 	switch {
@@ -171,6 +196,13 @@ func (r *reader) refusal(f *field, at string, patch bool) string {
 func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) error {
 	c := r.next()
 	if c == 'n' {
+		if patch && at == "" && identifies(f.name) {
+			r.add(f.name, "must not be null: leave it out, or send the one of the resource")
+			return r.word("null")
+		}
+		if f.marker != nil && r.body != nil {
+			m.Set(f.marker, protoreflect.ValueOfBool(true)) // null is an empty list
+		}
 		if patch && f.kind == protoreflect.BoolKind && !f.presence && !f.list {
 			r.add(at+f.name, "must be true or false") // neither is what null would clear
 		} else if patch {
@@ -204,7 +236,7 @@ func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) 
 	if err != nil {
 		return err
 	}
-	if patch && at == "" && f.name == "etag" && text == "" && v.String() == "" {
+	if patch && at == "" && identifies(f.name) && text == "" && v.String() == "" {
 		text = "must not be empty"
 	}
 	if text != "" {

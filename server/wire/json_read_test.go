@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -37,7 +38,7 @@ func TestReadRequest(t *testing.T) {
 			}},
 		"no body":          {``, &apikeysv1.CreateApiKeyRequest{}},
 		"empty":            {" {\t\r\n} ", &apikeysv1.CreateApiKeyRequest{}},
-		"null is absent":   {`{"label": null, "scopes": null, "enabled": null, "metadata": null, "rate_limit": null, "expires_at": null}`, &apikeysv1.CreateApiKeyRequest{}},
+		"null is absent":   {`{"label": null, "scopes": null, "enabled": null, "metadata": null, "rate_limit": null, "expires_at": null}`, &apikeysv1.CreateApiKeyRequest{EmptyScopes: true}},
 		"null in a map":    {`{"metadata": {"a": null, "b": "2"}}`, &apikeysv1.CreateApiKeyRequest{Metadata: map[string]string{"b": "2"}}},
 		"explicit empty":   {`{"scopes": [], "ip_allow_list": []}`, &apikeysv1.CreateApiKeyRequest{EmptyScopes: true}},
 		"unspecified":      {`{"mode": "unspecified"}`, &apikeysv1.CreateApiKeyRequest{}},
@@ -68,51 +69,61 @@ func TestReadRequestProblems(t *testing.T) {
 	const (
 		wantTime  = "must be a time such as 2026-05-30 20:23:16 or 2026-05-30T20:23:16Z"
 		wantWhole = "must be a whole number"
+		notNull   = "must not be null: leave it out, or send the one of the resource"
 		int32s    = "must be from -2147483648 to 2147483647"
 	)
 	create, rotate, update, long := &apikeysv1.CreateApiKeyRequest{}, &apikeysv1.RotateApiKeyRequest{}, &apikeysv1.UpdateApiKeyRequest{}, strings.Repeat("x", 90)
 	tests := map[string]struct {
 		m    proto.Message
 		body string
-		want []wire.Problem
+		want []problem
 	}{
 		"all at once": {create, `{"label": 1, "scopes": ["a", 2, null], "nope": {"x": [1]}, "expires_at": "tomorrow", "enabled": "true",
 			"mode": "LIVE", "metadata": {"a": 1, "b": {}}, "rate_limit": {"requests": "5", "window_seconds": 1.5, "burst": 1}, "ip_allow_list": "10.0.0.1"}`,
-			[]wire.Problem{
+			[]problem{
 				{"label", "must be a string"}, {"scopes[1]", "must be a string"}, {"scopes[2]", "must be a string"}, {"nope", "is not a known field"},
 				{"expires_at", wantTime}, {"enabled", "must be true or false"}, {"mode", "must be one of live, test"}, {"metadata.a", "must be a string"},
 				{"metadata.b", "must be a string"}, {"rate_limit.requests", wantWhole}, {"rate_limit.window_seconds", wantWhole},
 				{"rate_limit.burst", "is not a known field"}, {"ip_allow_list", "must be a list"},
 			}},
-		"objects":           {create, `{"metadata": [], "rate_limit": 5}`, []wire.Problem{{"metadata", "must be an object"}, {"rate_limit", "must be an object"}}},
-		"other spelling":    {create, `{"Label": "x", "ipAllowList": []}`, []wire.Problem{{"Label", "is not a known field"}, {"ipAllowList", "is not a known field"}}},
-		"the marker":        {create, `{"empty_scopes": true}`, []wire.Problem{{"empty_scopes", "is not a known field"}}},
-		"long names":        {create, `{"` + long + `": 1, "metadata": {"` + long + `": 1}}`, []wire.Problem{{long[:20] + "...", "is not a known field"}, {"metadata." + long[:20] + "...", "must be a string"}}},
-		"given by the path": {rotate, `{"id": "x"}`, []wire.Problem{{"id", "is not a known field"}}},
-		"out of range":      {rotate, `{"overlap_seconds": 2147483648}`, []wire.Problem{{"overlap_seconds", int32s}}},
-		"far out of range":  {rotate, `{"overlap_seconds": -1e400000000000}`, []wire.Problem{{"overlap_seconds", int32s}}},
-		"a fraction":        {rotate, `{"overlap_seconds": 1e-1}`, []wire.Problem{{"overlap_seconds", wantWhole}}},
-		"a number as text":  {rotate, `{"overlap_seconds": "1"}`, []wire.Problem{{"overlap_seconds", wantWhole}}},
-		"negative unsigned": {&wrapperspb.UInt32Value{}, `{"value": -1}`, []wire.Problem{{"value", "must be from 0 to 4294967295"}}},
-		"base64":            {&wrapperspb.BytesValue{}, `{"value": "!"}`, []wire.Problem{{"value", "must be a string of base64"}}},
-		"a wild float":      {&wrapperspb.DoubleValue{}, `{"value": 1e999}`, []wire.Problem{{"value", "is out of range"}}},
-		"read-only":         {update, `{"id": "x", "secret": "s", "created_at": null, "mode": "live"}`, []wire.Problem{{"secret", "is read-only"}, {"created_at", "is read-only"}, {"mode", "is read-only"}}},
-		"an empty etag":     {update, `{"etag": ""}`, []wire.Problem{{"etag", "must not be empty"}}},
-		"an id of numbers":  {update, `{"id": 1}`, []wire.Problem{{"id", "must be a string"}}},
+		"objects":           {create, `{"metadata": [], "rate_limit": 5}`, []problem{{"metadata", "must be an object"}, {"rate_limit", "must be an object"}}},
+		"other spelling":    {create, `{"Label": "x", "ipAllowList": []}`, []problem{{"Label", "is not a known field"}, {"ipAllowList", "is not a known field"}}},
+		"the marker":        {create, `{"empty_scopes": true}`, []problem{{"empty_scopes", "is not a known field"}}},
+		"long names":        {create, `{"` + long + `": 1, "metadata": {"` + long + `": 1}}`, []problem{{long[:20] + "...", "is not a known field"}, {"metadata." + long[:20] + "...", "must be a string"}}},
+		"given by the path": {rotate, `{"id": "x"}`, []problem{{"id", "is not a known field"}}},
+		"out of range":      {rotate, `{"overlap_seconds": 2147483648}`, []problem{{"overlap_seconds", int32s}}},
+		"far out of range":  {rotate, `{"overlap_seconds": -1e400000000000}`, []problem{{"overlap_seconds", int32s}}},
+		"a fraction":        {rotate, `{"overlap_seconds": 1e-1}`, []problem{{"overlap_seconds", wantWhole}}},
+		"a number as text":  {rotate, `{"overlap_seconds": "1"}`, []problem{{"overlap_seconds", wantWhole}}},
+		"negative unsigned": {&wrapperspb.UInt32Value{}, `{"value": -1}`, []problem{{"value", "must be from 0 to 4294967295"}}},
+		"base64":            {&wrapperspb.BytesValue{}, `{"value": "!"}`, []problem{{"value", "must be a string of base64"}}},
+		"a wild float":      {&wrapperspb.DoubleValue{}, `{"value": 1e999}`, []problem{{"value", "is out of range"}}},
+		"read-only":         {update, `{"id": "x", "secret": "s", "created_at": null, "mode": "live"}`, []problem{{"secret", "is read-only"}, {"created_at", "is read-only"}, {"mode", "is read-only"}}},
+		"an empty etag":     {update, `{"etag": ""}`, []problem{{"etag", "must not be empty"}}},
+		"a null etag":       {update, `{"etag": null, "id": null}`, []problem{{"etag", notNull}, {"id", notNull}}},
+		"an empty id":       {update, `{"id": ""}`, []problem{{"id", "must not be empty"}}},
+		"an id of numbers":  {update, `{"id": 1}`, []problem{{"id", "must be a string"}}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			err := wire.ReadRequest([]byte(tc.body), blank(tc.m), wire.Body{Bound: []string{"id"}})
-			var fields *wire.FieldsError
+			var fields *apikey.Error
 			if !errors.As(err, &fields) {
 				t.Fatalf("got %v", err)
 			}
-			if diff := cmp.Diff(tc.want, fields.Problems); diff != "" {
+			var got []problem
+			for _, f := range fields.Fields {
+				got = append(got, problem(f))
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
 	}
 }
+
+// problem is an [apikey.FieldProblem] in fewer words.
+type problem struct{ Field, Problem string }
 
 func TestReadRequestTimes(t *testing.T) {
 	for s, ok := range map[string]bool{
@@ -120,7 +131,9 @@ func TestReadRequestTimes(t *testing.T) {
 		"0001-01-01 00:00:00": true, "9999-12-31 23:59:59": true,
 		"9999-12-31T23:59:59-01:00": false, "0001-01-01T00:00:00+00:01": false,
 		"": false, "2026-05-30": false, "2026-05-30 20:23": false, "2026-05-30T20:23:16": false, "2026-05-30 20:23:16Z": false,
-		"2026-05-30 1:23:16.": false, "2026-02-29 00:00:00": false, "2026-05-30 24:00:00": false, "2026-05-30 23:59:60": false,
+		"2026-05-30 1:23:16.": false, "2026-05-30T1:23:16Z": false, "2026-05-30T01:23:16.Z": false, "2026-05-30T20:23:16-00:00": true,
+		"2026-05-30T20:23:16+24:00": false, "2026-05-30T20:23:16+23:60": false, "2026-05-30T20:23:16+23:59": true, "2026-05-30T20:23:16+1:00": false,
+		"2026-05-30T20:23:16+0100": false, "2026-05-30 2:23:16.5": false, "2026-05-30T20:23Z": false, "2026-05-30T20:23:60Z": false, "2026-02-29 00:00:00": false, "2026-05-30 24:00:00": false, "2026-05-30 23:59:60": false,
 		"2026-05-30T20:23:16+25:00": false, "2026-05-30T20:23:16,5Z": false, "10000-01-01 00:00:00": false, "2026-05-30t20:23:16z": false,
 		" 026-05-30 20:23:16": false, "1780172596": false,
 	} {

@@ -26,7 +26,8 @@ func quotaMessage(q *apikey.Quota) *apikeysv1.Quota {
 	return m
 }
 
-// Quota returns the quota that m asks for; an unset one is the zero Quota.
+// Quota returns the quota that m asks for; an unset one is the zero Quota. What no
+// quota can have stays something that none has, and is never taken for unset.
 func Quota(m *apikeysv1.Quota) apikey.Quota {
 	if m == nil {
 		return apikey.Quota{}
@@ -35,11 +36,20 @@ func Quota(m *apikeysv1.Quota) apikey.Quota {
 		Limit: m.GetLimit(), Remaining: apikey.FullQuota,
 		Refill: refillWord[m.GetRefill()], RefillDay: int(m.GetRefillDay()),
 	}
-	if q.Refill == "" {
+	switch {
+	case m.GetRefill() == apikeysv1.QuotaRefill_QUOTA_REFILL_UNSPECIFIED:
 		q.Refill = apikey.RefillNone
+	case q.Refill == "":
+		q.Refill = "unknown"
 	}
 	if m.Remaining != nil {
 		q.Remaining = m.GetRemaining()
+		if q.Remaining < 0 {
+			q.Remaining = apikey.FullQuota - 1
+		}
+	}
+	if m.RefillDay != nil && q.RefillDay == 0 {
+		q.RefillDay = -1
 	}
 	return q
 }

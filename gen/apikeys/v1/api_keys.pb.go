@@ -377,9 +377,11 @@ type ApiKey struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	// A name for people, 1 to 255 characters.
+	// A name for people: 1 to 255 characters, one of them at least visible, none a
+	// control character or a bidirectional override.
 	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
-	// Up to 2,000 characters.
+	// Up to 2,000 characters; of control characters only tab and line break, and no
+	// bidirectional override.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// The whole secret in the answers of create and rotate; everywhere else its
 	// first 20 characters, `...` and its last 5.
@@ -2518,14 +2520,12 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\n" +
-	"\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\f\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
-	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x123\n" +
-	"\x05label\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
-	"\vdescription\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
-	"^[^\\x00]*$R\vdescription\x12\x1b\n" +
+	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
+	"\x05label\x18\x03 \x01(\tBD\xbaHAr?\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
+	"\vdescription\x18\x04 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12\x1b\n" +
 	"\x06secret\x18\x05 \x01(\tB\x03\xe0A\x03R\x06secret\x12)\n" +
 	"\x06scopes\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\"\ar\x05\x10\x01\x18\x80\x01R\x06scopes\x124\n" +
 	"\rip_allow_list\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
@@ -2539,10 +2539,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x12\x18\n" +
 	"\aenabled\x18\v \x01(\bR\aenabled\x122\n" +
 	"\x05state\x18\f \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\x03\xe0A\x03R\x05state\x12/\n" +
-	"\x04mode\x18\r \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\x03\xe0A\x03R\x04mode\x128\n" +
-	"\bowner_id\x18\x0e \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\aownerId\x12s\n" +
-	"\bmetadata\x18\x0f \x03(\v2 .apikeys.v1.ApiKey.MetadataEntryB5\xbaH2\x9a\x01/\x102\"\x1br\x19\x10\x01\x18@2\x13^[^\\x00-\\x1f\\x7f]*$*\x0er\f2\n" +
-	"^[^\\x00]*$R\bmetadata\x124\n" +
+	"\x04mode\x18\r \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\x03\xe0A\x03R\x04mode\x12_\n" +
+	"\bowner_id\x18\x0e \x01(\tBD\xbaHAr?\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\aownerId\x12\xe0\x01\n" +
+	"\bmetadata\x18\x0f \x03(\v2 .apikeys.v1.ApiKey.MetadataEntryB\xa1\x01\xbaH\x9d\x01\x9a\x01\x99\x01\x102\"Br@\x10\x01\x18@2:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$*QrO2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\bmetadata\x124\n" +
 	"\n" +
 	"rate_limit\x18\x10 \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12'\n" +
 	"\x05quota\x18\x16 \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x12>\n" +
@@ -2573,21 +2572,19 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"refill_day\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x1f(\x01H\x01R\trefillDay\x88\x01\x01B\f\n" +
 	"\n" +
 	"_remainingB\r\n" +
-	"\v_refill_day\"\x80\x06\n" +
-	"\x13CreateApiKeyRequest\x128\n" +
-	"\x05label\x18\x01 \x01(\tB\"\xe0A\x02\xbaH\x1cr\x1a\x10\x01\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
-	"\vdescription\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
-	"^[^\\x00]*$R\vdescription\x12)\n" +
+	"\v_refill_day\"\xfe\a\n" +
+	"\x13CreateApiKeyRequest\x12_\n" +
+	"\x05label\x18\x01 \x01(\tBI\xe0A\x02\xbaHCrA\x10\x01\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
+	"\vdescription\x18\x02 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12)\n" +
 	"\x06scopes\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\"\ar\x05\x10\x01\x18\x80\x01R\x06scopes\x124\n" +
 	"\rip_allow_list\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10d\"\x06r\x04\x10\x01\x18@R\vipAllowList\x129\n" +
 	"\n" +
 	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1d\n" +
 	"\aenabled\x18\x06 \x01(\bH\x00R\aenabled\x88\x01\x01\x124\n" +
-	"\x04mode\x18\a \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x128\n" +
-	"\bowner_id\x18\b \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\aownerId\x12\x80\x01\n" +
-	"\bmetadata\x18\t \x03(\v2-.apikeys.v1.CreateApiKeyRequest.MetadataEntryB5\xbaH2\x9a\x01/\x102\"\x1br\x19\x10\x01\x18@2\x13^[^\\x00-\\x1f\\x7f]*$*\x0er\f2\n" +
-	"^[^\\x00]*$R\bmetadata\x124\n" +
+	"\x04mode\x18\a \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12_\n" +
+	"\bowner_id\x18\b \x01(\tBD\xbaHAr?\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\aownerId\x12\xed\x01\n" +
+	"\bmetadata\x18\t \x03(\v2-.apikeys.v1.CreateApiKeyRequest.MetadataEntryB\xa1\x01\xbaH\x9d\x01\x9a\x01\x99\x01\x102\"Br@\x10\x01\x18@2:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$*QrO2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\bmetadata\x124\n" +
 	"\n" +
 	"rate_limit\x18\n" +
 	" \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12!\n" +

@@ -258,9 +258,11 @@ type Webhook struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	// A name for people, 1 to 255 characters.
+	// A name for people: 1 to 255 characters, one of them at least visible, none a
+	// control character or a bidirectional override.
 	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
-	// Up to 2,000 characters.
+	// Up to 2,000 characters; of control characters only tab and line break, and no
+	// bidirectional override.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Where deliveries are posted: https, on a public address, without a user
 	// name.
@@ -2294,13 +2296,12 @@ var File_apikeys_v1_webhooks_proto protoreflect.FileDescriptor
 const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/webhooks.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x06\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x06\n" +
 	"\aWebhook\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
-	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x123\n" +
-	"\x05label\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
-	"\vdescription\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
-	"^[^\\x00]*$R\vdescription\x12\x1a\n" +
+	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
+	"\x05label\x18\x03 \x01(\tBD\xbaHAr?\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
+	"\vdescription\x18\x04 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12\x1a\n" +
 	"\x03url\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\x03url\x12(\n" +
 	"\x06events\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x102\"\x06r\x04\x10\x01\x18@R\x06events\x12;\n" +
@@ -2368,11 +2369,10 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x0e_response_body\"H\n" +
 	"\x10WebhookEventType\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xa4\x04\n" +
-	"\x14CreateWebhookRequest\x128\n" +
-	"\x05label\x18\x01 \x01(\tB\"\xe0A\x02\xbaH\x1cr\x1a\x10\x01\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05label\x126\n" +
-	"\vdescription\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
-	"^[^\\x00]*$R\vdescription\x12\x1f\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\"\x8e\x05\n" +
+	"\x14CreateWebhookRequest\x12_\n" +
+	"\x05label\x18\x01 \x01(\tBI\xe0A\x02\xbaHCrA\x10\x01\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
+	"\vdescription\x18\x02 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12\x1f\n" +
 	"\x03url\x18\x03 \x01(\tB\r\xe0A\x02\xbaH\ar\x05\x10\x01\x18\x80\x10R\x03url\x12-\n" +
 	"\x06events\x18\x04 \x03(\tB\x15\xe0A\x02\xbaH\x0f\x92\x01\f\b\x01\x102\"\x06r\x04\x10\x01\x18@R\x06events\x12;\n" +
 	"\x06format\x18\x05 \x01(\x0e2\x19.apikeys.v1.WebhookFormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\x12d\n" +
