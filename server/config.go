@@ -134,6 +134,10 @@ type Config struct {
 	// days; at least a day, and as long as hours are.
 	DailyUsageRetention time.Duration
 
+	// ShutdownDelay is how long a stopping server serves on, while it says that it
+	// is not ready, so that those who ask about that send their calls elsewhere. At
+	// most 10 minutes. Default: none.
+	ShutdownDelay time.Duration
 	// ShutdownTimeout is how long a stopping server waits for calls and
 	// deliveries under way before it cuts them off. Default: 20 seconds, so that
 	// a stop is over within 30.
@@ -288,6 +292,9 @@ func (c Config) validate() error {
 	}
 	if c.WebhooksInFlight < 1 || c.WebhooksInFlight > 256 {
 		fault("webhooks_in_flight", "must be 1 to 256")
+	}
+	if c.ShutdownDelay < 0 || c.ShutdownDelay > 10*time.Minute {
+		fault("shutdown_delay", "must be 0 to 10 minutes")
 	}
 	if c.ShutdownTimeout < 0 {
 		fault("shutdown_timeout", "must not be negative")

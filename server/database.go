@@ -27,6 +27,9 @@ const databaseIDSetting = "database_id"
 // the secrets file.
 const checkSettings = "check/"
 
+// quickCheckTimeout bounds the check of the whole file at the start.
+const quickCheckTimeout = 2 * time.Second
+
 // database is the open database with the secrets that its rows depend on.
 type database struct {
 	lock    *fileLock
@@ -45,7 +48,11 @@ type database struct {
 // database is initialized: it gets its identity, the first operator token and,
 // where there is none yet, the secrets file. No other database ever gets a new
 // file, since its keys could not be verified under it.
-func openDatabase(ctx context.Context, c Config) (_ *database, err error) {
+//
+// It looks for damage as long as quickCheckTimeout lets it, so that a large file
+// does not hold the start up. onFault hears of damage and of other faults of the
+// file, now and later.
+func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ *database, err error) {
 	path, err := sqlitePath(c.Database)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -58,15 +65,24 @@ func openDatabase(ctx context.Context, c Config) (_ *database, err error) {
 	d := &database{}
 	defer func() {
 		if err != nil {
+			if d.store != nil && d.store.Fault() != nil {
+				err = fmt.Errorf("database: %w", d.store.Fault()) // Whatever failed, this is why.
+			}
 			err = errors.Join(err, d.close())
 		}
 	}()
 	if d.lock, err = lockDatabase(path); err != nil {
 		return nil, err
 	}
-	if d.store, err = store.Open(ctx, store.Config{Path: path, Now: c.Now, Logger: c.Logger}); err != nil {
+	if d.store, err = store.Open(ctx, store.Config{Path: path, Now: c.Now, Logger: c.Logger, OnFault: onFault}); err != nil {
+		if fault, ok := errors.AsType[*store.Fault](err); ok {
+			return nil, fmt.Errorf("database: %w", fault)
+		}
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
+	check, cancel := context.WithTimeout(ctx, quickCheckTimeout)
+	defer cancel()
+	d.store.QuickCheck(check)
 	settings, err := d.store.Settings(ctx)
 	if err != nil {
 		return nil, err

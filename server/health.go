@@ -3,43 +3,123 @@ package server
 import (
 	"context"
 	"log/slog"
-	"time"
+	"sync"
 
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/apikeys-dev/apikeys/server/api"
+	"github.com/apikeys-dev/apikeys/server/rest"
+	"github.com/apikeys-dev/apikeys/server/store"
 )
 
-// healthInterval is how often the database is asked whether it answers.
-const healthInterval = 5 * time.Second
+// storage is what readiness asks of the database.
+type storage interface {
+	// Ready returns an error where the database does not answer.
+	Ready(context.Context) error
+	// Fault returns what is wrong with the file, or nil.
+	Fault() *store.Fault
+	// Retry ends a fault that is over, and returns the one that stands, or nil.
+	Retry(context.Context) *store.Fault
+}
 
-// tellHealth keeps what the gRPC health service says, of the server as a whole
-// and of each service, at what ready says, until ctx ends.
-func tellHealth(ctx context.Context, h *health.Server, ready func(context.Context) error, log *slog.Logger) error {
-	tick := time.NewTicker(healthInterval)
-	defer tick.Stop()
-	for was := true; ; {
-		err := ready(ctx)
-		if ctx.Err() != nil {
-			return nil
+// readiness knows whether the server should be sent calls. `GET /readyz` and the
+// health service of gRPC say the same: not while the storage of the database is at
+// fault or the database does not answer, and not once the server is stopping.
+type readiness struct {
+	storage storage
+	health  *health.Server
+	log     *slog.Logger
+
+	mu       sync.Mutex
+	notReady bool         // what was told last
+	told     *store.Fault // the fault that the log was told of, while it stands
+	stopping bool
+}
+
+// ready returns why the server should be sent no calls, in words for everybody, or
+// nil.
+func (r *readiness) ready(ctx context.Context) error {
+	r.mu.Lock()
+	stopping := r.stopping
+	r.mu.Unlock()
+	if stopping {
+		return &rest.NotReady{Text: "The server is stopping."}
+	}
+	if fault := r.storage.Fault(); fault != nil {
+		return &rest.NotReady{Text: fault.Public() + " The log of the server says what to do.", Cause: fault}
+	}
+	if err := r.storage.Ready(ctx); err != nil {
+		return &rest.NotReady{Text: "The database does not answer.", Cause: err}
+	}
+	return nil
+}
+
+// check tells the health service and, where something has changed, the log. It is
+// a periodic job. What it finds is told here, so it never fails.
+func (r *readiness) check(ctx context.Context) (more bool, _ error) {
+	fault := r.storage.Retry(ctx)
+	err := r.ready(ctx)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch was := r.notReady; {
+	case r.stopping:
+	case fault != nil:
+		r.tellFaultLocked(fault)
+	case err != nil:
+		r.tellHealthLocked(healthpb.HealthCheckResponse_NOT_SERVING)
+		if !was {
+			r.log.Error("The server is not ready.", "error", err)
 		}
-		status := healthpb.HealthCheckResponse_SERVING
-		if err != nil {
-			status = healthpb.HealthCheckResponse_NOT_SERVING
+	default:
+		r.tellHealthLocked(healthpb.HealthCheckResponse_SERVING)
+		if was {
+			r.log.Info("The server is ready again.")
 		}
-		h.SetServingStatus("", status)
-		for _, service := range api.Services() {
-			h.SetServingStatus(service.ServiceName, status)
-		}
-		if is := err == nil; is != was {
-			was = is
-			log.Warn("The database's readiness changed.", "ready", is, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	}
+	return false, nil
+}
+
+// fault is called when a fault of the storage shows.
+func (r *readiness) fault(fault *store.Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopping {
+		r.tellFaultLocked(fault)
+	}
+}
+
+// tellFaultLocked tells the health service of a fault, and the log where it has not
+// been told of this kind.
+func (r *readiness) tellFaultLocked(fault *store.Fault) {
+	r.tellHealthLocked(healthpb.HealthCheckResponse_NOT_SERVING)
+	if r.told == nil || r.told.Kind != fault.Kind {
+		r.log.Error("The server is not ready: the storage of the database is at fault.",
+			"file", fault.File, "error", fault.Public(), "cause", fault.Err, "remedy", fault.Remedy())
+	}
+	r.told = fault
+}
+
+// stop says from now on that the server is not ready.
+func (r *readiness) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+	r.health.Shutdown()
+}
+
+// tellHealthLocked sets what the health service says of the server as a whole and
+// of each service.
+func (r *readiness) tellHealthLocked(status healthpb.HealthCheckResponse_ServingStatus) {
+	r.notReady = status != healthpb.HealthCheckResponse_SERVING
+	if !r.notReady {
+		r.told = nil
+	}
+	r.health.SetServingStatus("", status)
+	for _, service := range api.Services() {
+		r.health.SetServingStatus(service.ServiceName, status)
 	}
 }

@@ -25,15 +25,18 @@ type listeners struct {
 	// restAddr is where REST listens, by the host name of the setting.
 	restAddr string
 	secure   bool
+	// certificate is what both speak TLS with, nil where they do not.
+	certificate *servingCertificate
 }
 
 // listen opens both listeners of c, or neither. A production server that could
 // be heard by others without TLS is refused.
 func listen(ctx context.Context, c Config) (*listeners, error) {
-	restTLS, grpcTLS, err := tlsConfigs(c)
+	certificate, err := openCertificate(c)
 	if err != nil {
 		return nil, err
 	}
+	restTLS, grpcTLS := certificate.configs()
 	rest, err := listenOn(ctx, c, c.RESTAddr, "rest_addr")
 	if err != nil {
 		return nil, err
@@ -45,6 +48,7 @@ func listen(ctx context.Context, c Config) (*listeners, error) {
 	conns := connection.New(c.connections())
 	l := &listeners{conns: conns, rest: conns.Listener(rest), grpc: conns.Listener(grpc), grpcTLS: grpcTLS, secure: restTLS != nil}
 	l.restAddr = reachable(c.RESTAddr, rest.Addr())
+	l.certificate = certificate
 	if restTLS != nil {
 		l.rest = tls.NewListener(l.rest, restTLS)
 	}
@@ -84,26 +88,6 @@ func listenOn(ctx context.Context, c Config, addr, setting string) (net.Listener
 		return nil, fmt.Errorf("%s: %s can be reached by other machines, and production needs TLS for that: set tls_cert and tls_key, or plaintext if TLS ends in front", setting, addr)
 	}
 	return l, nil
-}
-
-// tlsConfigs returns the TLS settings of the REST and the gRPC listener, both
-// nil where TLS is not set.
-func tlsConfigs(c Config) (rest, grpc *tls.Config, err error) {
-	if c.TLSCert == "" {
-		return nil, nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("tls_cert %s and tls_key %s: %w", c.TLSCert, c.TLSKey, err)
-	}
-	rest = &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{cert},
-		NextProtos:   []string{"h2", "http/1.1"},
-	}
-	grpc = rest.Clone()
-	grpc.NextProtos = []string{"h2"}
-	return rest, grpc, nil
 }
 
 // checkAddr reports why addr cannot be listened on.

@@ -57,7 +57,8 @@ type Server struct {
 	feed      *feed.Feed
 	worker    *deliver.Worker
 	services  *api.API
-	health    *health.Server
+	readiness *readiness
+	goodbye   *goodbye
 	grpc      *grpc.Server
 	http      *http.Server
 }
@@ -79,6 +80,8 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
 		ExpiringNotice:      c.ExpiringNotice,
 	}}
+	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}
+	s.goodbye = newGoodbye()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -89,9 +92,10 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.listeners, err = listen(ctx, c); err != nil {
 		return nil, err
 	}
-	if s.db, err = openDatabase(ctx, c); err != nil {
+	if s.db, err = openDatabase(ctx, c, s.readiness.fault); err != nil {
 		return nil, err
 	}
+	s.readiness.storage = s.db.store
 	if err := s.assemble(ctx, root); err != nil {
 		return nil, err
 	}
@@ -162,19 +166,19 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	if err != nil {
 		return err
 	}
-	s.health = health.NewServer()
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	s.services.RegisterRemote(s.grpc)
 	open := s.listeners.conns.OpenServices(s.grpc)
-	healthpb.RegisterHealthServer(open, s.health)
+	healthpb.RegisterHealthServer(open, s.readiness.health)
 	reflection.Register(open)
 
-	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Ready: s.db.store.Ready})
+	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Ready: s.readiness.ready})
 	if err != nil {
 		return err
 	}
 	s.http = &http.Server{
-		Handler:           handler,
+		Handler:           s.goodbye.handler(handler),
+		ConnState:         s.goodbye.count,
 		ConnContext:       connection.WithConn,
 		ReadHeaderTimeout: c.HeaderTimeout,
 		ReadTimeout:       c.MessageTimeout,
@@ -258,61 +262,41 @@ func (s *Server) Close() error {
 }
 
 // Run serves until ctx ends or something fails that cannot be gone on without.
-// Then it stops in order: streams end, no new calls, those under way finish within
-// ShutdownTimeout, the counters are stored, the database is closed. It returns
-// nil after a stop that was asked for.
+// Then it stops in order: it says so for ShutdownDelay, streams end, no new calls,
+// those under way finish within ShutdownTimeout, the counters are stored, the
+// database is closed. It returns nil after a stop that was asked for.
 func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 
-	// What works in the background ends after the doors are closed, so that it
+	// What works in the background ends after the listeners are closed, so that it
 	// sees the last call.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	workers, background := errgroup.WithContext(background)
 	workers.Go(func() error { return s.verifier.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
-	workers.Go(func() error { return tellHealth(background, s.health, s.db.store.Ready, s.config.Logger) })
-	workers.Go(func() error { return publishNotices(background, s.db.store, s.rules, s.config.Logger) })
-	// Deliveries take their time, so they stop with the doors; what is queued later
+	for _, j := range s.jobs() {
+		workers.Go(func() error { j.loop(background, s.config.Logger); return nil })
+	}
+	// Deliveries take their time, so they stop with the listeners; what is queued later
 	// waits for the next start.
 	sending, stopSending := context.WithCancel(background)
 	defer stopSending()
 	workers.Go(func() error { return s.worker.Run(sending) })
-	workers.Go(func() error {
-		return deleteOld(background, "deliveries without a webhook", 0, s.config.Now, s.config.Logger,
-			func(ctx context.Context, _ time.Time, limit int) (int, error) {
-				return s.db.store.CancelOrphans(ctx, limit)
-			})
-	})
-	workers.Go(func() error {
-		return deleteOld(background, "events", s.config.EventRetention, s.config.Now, s.config.Logger, s.db.store.DeleteEventsBefore)
-	})
-	for granularity, keep := range map[apikey.Granularity]time.Duration{
-		apikey.Hourly: s.config.HourlyUsageRetention, apikey.Daily: s.config.DailyUsageRetention,
-	} {
-		workers.Go(func() error {
-			return deleteOld(background, "usage", keep, s.config.Now, s.config.Logger,
-				func(ctx context.Context, before time.Time, limit int) (int, error) {
-					return s.db.store.DeleteUsageBefore(ctx, granularity, before, limit)
-				})
-		})
-	}
-	workers.Go(func() error {
-		return deleteOld(background, "deliveries", s.config.DeliveryRetention, s.config.Now, s.config.Logger, s.db.store.DeleteDeliveriesBefore)
-	})
 
 	// Connections are watched for as long as any is open, the last calls too.
 	workers.Go(func() error { return s.listeners.conns.Run(background) })
 
-	doors, open := errgroup.WithContext(ctx)
-	doors.Go(func() error {
+	serving, open := errgroup.WithContext(ctx)
+	serving.Go(func() error {
 		if err := s.grpc.Serve(s.listeners.grpc); !errors.Is(err, grpc.ErrServerStopped) {
 			return err
 		}
 		return nil
 	})
-	doors.Go(func() error {
-		if err := s.http.Serve(s.listeners.rest); !errors.Is(err, http.ErrServerClosed) {
+	serving.Go(func() error {
+		// drain closes the listener before it stops the server.
+		if err := s.http.Serve(s.listeners.rest); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		return nil
@@ -322,42 +306,13 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	case <-open.Done():
 	case <-background.Done():
 	}
+	s.announceStop()
 	s.config.Logger.Info("stopping")
 	stopSending()
 	s.drain()
-	err = doors.Wait()
+	err = serving.Wait()
 	stopBackground()
 	err = errors.Join(err, workers.Wait())
 	s.config.Logger.Info("stopped")
 	return err
-}
-
-// drain closes both doors: no new calls, and those under way have
-// ShutdownTimeout to finish. Streams would never finish, so they are ended first.
-func (s *Server) drain() {
-	s.health.Shutdown()
-	s.services.EndStreams()
-	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
-	defer cancel()
-	var doors errgroup.Group
-	doors.Go(func() error {
-		if s.http.Shutdown(limit) != nil {
-			return s.http.Close()
-		}
-		return nil
-	})
-	doors.Go(func() error {
-		done := make(chan struct{})
-		go func() { s.grpc.GracefulStop(); close(done) }()
-		select {
-		case <-done:
-		case <-limit.Done():
-			s.grpc.Stop()
-			<-done
-		}
-		return nil
-	})
-	if err := doors.Wait(); err != nil {
-		s.config.Logger.Warn("calls were cut off", "error", err)
-	}
 }

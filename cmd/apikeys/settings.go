@@ -55,6 +55,7 @@ type serveSettings struct {
 
 	HourlyUsageRetention period `group:"keys" default:"30d" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
 	DailyUsageRetention  period `group:"keys" default:"400d" placeholder:"TIME" help:"How long usage is kept by the day; at least a day, and as long as by the hour."`
+	ShutdownDelay        period `group:"network" default:"0s" placeholder:"TIME" help:"How long a stopping server says that it is not ready, and serves on, before it stops."`
 	ShutdownTimeout      period `group:"network" default:"20s" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
 
 	WebhooksAllowNetworks []string `group:"webhooks" placeholder:"RANGE" help:"Networks besides the public ones that deliveries may go to, separated by commas."`
@@ -121,7 +122,7 @@ func (s *serveSettings) apply(c *server.Config) error {
 	}
 	c.EventRetention, c.DeliveryRetention = set(s.EventRetention), time.Duration(s.DeliveryRetention)
 	c.HourlyUsageRetention, c.DailyUsageRetention = set(s.HourlyUsageRetention), set(s.DailyUsageRetention)
-	c.ShutdownTimeout = set(s.ShutdownTimeout)
+	c.ShutdownDelay, c.ShutdownTimeout = time.Duration(s.ShutdownDelay), set(s.ShutdownTimeout)
 	for _, delay := range s.WebhooksDelays {
 		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
 	}

@@ -134,7 +134,10 @@ func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
 // logged, nor any part of a path that could be a secret.
 func (c *call) log(f *failure) {
 	level := slog.LevelInfo
-	if f.status >= http.StatusInternalServerError {
+	switch {
+	case f.reason == reasonNotReady:
+		level = slog.LevelDebug
+	case f.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	attrs := []slog.Attr{

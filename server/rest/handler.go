@@ -26,8 +26,9 @@ type Config struct {
 	// Logger takes a line for each failure that begins and ends here. Those of
 	// the gRPC face have been logged there. Default: slog.Default().
 	Logger *slog.Logger
-	// Ready reports why the server cannot serve yet, or nil. It is asked at
-	// every GET /readyz. Default: always ready.
+	// Ready reports why the server cannot serve now, or nil. It is asked at
+	// every GET /readyz, and says what the caller may read with a NotReady.
+	// Default: always ready.
 	Ready func(context.Context) error
 	// NewID makes the part of an id that follows its type: a UUID of version 7.
 	// It is called by many goroutines at once. Default: such a UUID.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -19,10 +20,14 @@ func (c *call) health() {
 func (c *call) readiness() {
 	connection.Of(c.r.Context()).Serve()
 	if err := c.h.Ready(c.r.Context()); err != nil {
+		text := "The server is not ready."
+		if known, ok := errors.AsType[*NotReady](err); ok {
+			text = known.Text
+		}
 		c.fail(&failure{
 			status:     http.StatusServiceUnavailable,
-			reason:     "NOT_READY",
-			text:       "The server is not ready yet. Try again in a moment.",
+			reason:     reasonNotReady,
+			text:       text,
 			retryAfter: time.Second,
 			cause:      fmt.Errorf("not ready: %w", err),
 		})
@@ -30,6 +35,31 @@ func (c *call) readiness() {
 	}
 	c.succeed(`{"status":"ok"}`, success+`"The server is ready"`+c.h.tail)
 }
+
+// reasonNotReady is the reason of a readiness that is none. It is asked for every
+// few seconds and told in the log once, by whoever knows, so it is no error here.
+const reasonNotReady = "NOT_READY"
+
+// NotReady is why the server should be sent no calls.
+type NotReady struct {
+	// Text is a sentence for everybody.
+	Text string
+	// Cause is for the log of the server; nil where Text says all.
+	Cause error
+}
+
+var _ error = (*NotReady)(nil)
+
+// Error returns the sentence, and the cause behind it.
+func (e *NotReady) Error() string {
+	if e.Cause == nil {
+		return e.Text
+	}
+	return e.Text + " (" + e.Cause.Error() + ")"
+}
+
+// Unwrap returns the cause.
+func (e *NotReady) Unwrap() error { return e.Cause }
 
 // options answers OPTIONS with the methods of a path.
 func (c *call) options() {

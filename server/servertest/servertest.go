@@ -76,6 +76,9 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 		Dir:  c.DataDir,
 		Log:  log,
 		stop: sync.OnceFunc(func() {
+			// A server waits a moment for what clients with open connections may have
+			// sent already.
+			http.DefaultClient.CloseIdleConnections()
 			if err := conn.Close(); err != nil {
 				t.Errorf("close the connection: %v", err)
 			}

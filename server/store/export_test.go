@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"os"
 	"sync"
 
 	"ariga.io/atlas/sql/migrate"
@@ -238,4 +240,45 @@ func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
 		}
 		return nil
 	})
+}
+
+// ExecOnWriter executes a statement on the connection that writes.
+func (s *Store) ExecOnWriter(ctx context.Context, statement string) error {
+	_, err := s.writerDB.ExecContext(ctx, statement)
+	return err
+}
+
+// DamageTables closes the store and overwrites the first page of tables and of their
+// indexes.
+func (s *Store) DamageTables(ctx context.Context, tables ...string) error {
+	var pages []int64
+	for _, table := range tables {
+		rows, err := s.writerDB.QueryContext(ctx, "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", table)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			var page int64
+			if err := rows.Scan(&page); err != nil {
+				return err
+			}
+			pages = append(pages, page)
+		}
+		if err := rows.Close(); err != nil {
+			return err
+		}
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.faults.file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	for _, page := range pages {
+		if _, err := f.WriteAt(bytes.Repeat([]byte{0xA5}, 4096), (page-1)*4096); err != nil {
+			return err
+		}
+	}
+	return f.Close()
 }

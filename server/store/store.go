@@ -14,7 +14,6 @@ import (
 
 	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
-	_ "github.com/mattn/go-sqlite3"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -36,6 +35,10 @@ type Config struct {
 	NewID func(prefix string) string
 	// Logger hears of what no caller is told. Defaults to slog.Default.
 	Logger *slog.Logger
+	// OnFault is called once for each fault of the storage, when it first shows,
+	// in the middle of the call that met it: it must not use the store. Defaults to
+	// nothing.
+	OnFault func(*Fault)
 }
 
 // Store is the open database. Its methods are safe for concurrent use.
@@ -45,6 +48,7 @@ type Store struct {
 	log   *slog.Logger
 
 	sealer *keyring.Sealer
+	faults *faults
 
 	writerDB, readerDB *sql.DB
 	dialect            string
@@ -92,6 +96,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	path, err := filepath.Abs(c.Path) // the one form that SQLite reads as nothing but a file
+	if err != nil {
+		return nil, err
+	}
+	s.faults = &faults{file: path, tell: c.OnFault}
 	prepare, bring := createPrivate, migrateDatabase
 	if c.Existing {
 		prepare, bring = checkExists, checkMigrated
@@ -99,35 +108,25 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := prepare(c.Path); err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(c.Path) // the one form that SQLite reads as nothing but a file
-	if err != nil {
-		return nil, err
-	}
 	// IMMEDIATE, because a transaction that reads first and writes later fails
 	// under load whatever its busy timeout is.
-	s.writerDB, err = openSQLite(path, 1, url.Values{
+	s.writerDB = s.openSQLite(path, 1, url.Values{
 		"_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_synchronous": {"FULL"},
 	})
-	if err != nil {
-		return nil, err
-	}
 	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.writerDB)))
 	if err := bring(ctx, s.writerDB, s.dialect); err != nil {
+		if fault := faultOf(path, err); fault != nil {
+			err = fault
+		}
 		return nil, errors.Join(err, s.writerDB.Close())
 	}
-	s.readerDB, err = openSQLite(path, max(4, runtime.NumCPU()), url.Values{
+	s.readerDB = s.openSQLite(path, max(4, runtime.NumCPU()), url.Values{
 		"mode": {"ro"}, "_query_only": {"1"},
 	})
-	if err != nil {
-		return nil, errors.Join(err, s.writerDB.Close())
-	}
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.readerDB)))
 	// Loads do not stand in the queue for the readers, where a few slow lists would
 	// hold up every verification of a key that is not in memory.
-	loadsDB, err := openSQLite(path, LoadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
-	if err != nil {
-		return nil, errors.Join(err, s.readerDB.Close(), s.writerDB.Close())
-	}
+	loadsDB := s.openSQLite(path, LoadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
 	s.loads = newLoads(entsql.OpenDB(dialect.SQLite, loadsDB))
 	return s, nil
 }
@@ -152,18 +151,15 @@ func checkExists(path string) error {
 }
 
 // openSQLite returns a pool of connections that are kept open.
-func openSQLite(path string, connections int, options url.Values) (*sql.DB, error) {
+func (s *Store) openSQLite(path string, connections int, options url.Values) *sql.DB {
 	options.Set("_busy_timeout", "5000")
 	options.Set("_cache_size", "-16000")  // KiB: 16 MB a connection
 	options.Set("_stmt_cache_size", "64") // ent prepares nothing, and preparing took a fifth of a write
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: options.Encode()}
-	db, err := sql.Open(dialect.SQLite, dsn.String())
-	if err != nil {
-		return nil, err
-	}
+	db := sql.OpenDB(&connector{dsn.String(), s.faults.observe})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	return db, nil
+	return db
 }
 
 // Close closes the database. Calls under way fail.

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// goodbyeTimeout is how long idle connections of REST may stay open for a request
+// that their client may have sent already. Such a request is answered, with
+// Connection: close, and so is not cut off.
+const goodbyeTimeout = time.Second
+
+// announceStop says that the server is not ready, and gives those who ask about
+// that ShutdownDelay to send their calls elsewhere. Until it returns everything is
+// served as before.
+func (s *Server) announceStop() {
+	s.readiness.stop()
+	if s.config.ShutdownDelay > 0 {
+		s.config.Logger.Info("stopping soon", "delay", s.config.ShutdownDelay.String())
+		time.Sleep(s.config.ShutdownDelay)
+	}
+}
+
+// drain closes both listeners: no new connections, and calls under way have
+// ShutdownTimeout to finish. Streams would never finish, so they are ended first.
+func (s *Server) drain() {
+	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
+	defer cancel()
+	s.services.EndStreams()
+	var both errgroup.Group
+	both.Go(func() error { return s.drainREST(limit) })
+	both.Go(func() error { s.drainGRPC(limit); return nil })
+	if err := both.Wait(); err != nil {
+		s.config.Logger.Warn("calls were cut off", "error", err)
+	}
+}
+
+// drainGRPC sends GOAWAY, which clients obey without losing a call, and waits for
+// the calls under way.
+func (s *Server) drainGRPC(limit context.Context) {
+	done := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-limit.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// drainREST closes the connections of REST in order. http.Server.Shutdown closes
+// idle ones at once, and a client that is just sending its next request sees a
+// reset. So the clients are told first, each by the answer to its next request; over
+// HTTP/2 that sends GOAWAY.
+func (s *Server) drainREST(limit context.Context) error {
+	// Before the clients are told: who is told to connect again must not reach a
+	// listener that is about to close.
+	if err := s.listeners.rest.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	s.goodbye.begin(limit)
+	if s.http.Shutdown(limit) != nil {
+		return s.http.Close()
+	}
+	return nil
+}
+
+// goodbye tells the clients of REST to close their connections.
+type goodbye struct {
+	begun atomic.Bool
+	open  atomic.Int64
+	// closed has an element when a connection has been closed since the last look.
+	closed chan struct{}
+}
+
+func newGoodbye() *goodbye { return &goodbye{closed: make(chan struct{}, 1)} }
+
+// count is the ConnState of an http.Server.
+func (g *goodbye) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		g.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		g.open.Add(-1)
+		select {
+		case g.closed <- struct{}{}:
+		default:
+		}
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// handler returns next with Connection: close in the answers, once that has begun.
+func (g *goodbye) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.begun.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// begin tells the clients, and returns when all connections are closed or have had
+// their time.
+func (g *goodbye) begin(limit context.Context) {
+	g.begun.Store(true)
+	limit, cancel := context.WithTimeout(limit, goodbyeTimeout)
+	defer cancel()
+	for g.open.Load() > 0 {
+		select {
+		case <-g.closed:
+		case <-limit.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,250 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/apikeys-dev/apikeys/ent"
+)
+
+// Fault is what is wrong with the storage of the database itself, and is for an
+// operator to mend. Calls fail because of it, whatever they ask for.
+type Fault struct {
+	// Kind is what is wrong.
+	Kind FaultKind
+	// File is the absolute path of the database.
+	File string
+	// Err is what the database said.
+	Err error
+}
+
+var _ error = (*Fault)(nil)
+
+// FaultKind is what can be wrong with the storage.
+type FaultKind int
+
+// The kinds of faults, the worst first. Only the first one stays until a restart.
+const (
+	FaultDamaged FaultKind = iota
+	FaultReadOnly
+	FaultFull
+	FaultIO
+	FaultUnopenable
+)
+
+// faultKinds are the answers of SQLite that are faults of its storage.
+var faultKinds = map[sqlite3.ErrNo]FaultKind{
+	sqlite3.ErrCorrupt:  FaultDamaged,
+	sqlite3.ErrNotADB:   FaultDamaged,
+	sqlite3.ErrReadonly: FaultReadOnly,
+	sqlite3.ErrFull:     FaultFull,
+	sqlite3.ErrIoErr:    FaultIO,
+	sqlite3.ErrCantOpen: FaultUnopenable,
+}
+
+var faultTexts = [...]struct{ what, remedy string }{
+	FaultDamaged:    {"is damaged", "stop the server and restore the database together with its secrets file from the backup, or save what can be read with the .recover command of sqlite3"},
+	FaultReadOnly:   {"cannot be written to", "check the owner and the mode of the file and its directory, and how the disk is mounted; the server goes on by itself"},
+	FaultFull:       {"has no room to grow: the disk is full", "free some space on the disk; the server goes on by itself"},
+	FaultIO:         {"cannot be read or written: the disk fails", "look for disk errors in the system's log; the server goes on by itself if the disk comes back"},
+	FaultUnopenable: {"cannot be opened", "check that the file is there, its owner and its mode, and how many files the server may have open"},
+}
+
+// Error says what is wrong with the file and what to do, in one line.
+func (f *Fault) Error() string {
+	return fmt.Sprintf("%s %s (%v); %s", f.File, faultTexts[f.Kind].what, f.Err, f.Remedy())
+}
+
+// Unwrap returns what the database said.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Public says what is wrong in words that show nothing of the machine but the
+// name of the file.
+func (f *Fault) Public() string {
+	return fmt.Sprintf("The database file %s %s.", filepath.Base(f.File), faultTexts[f.Kind].what)
+}
+
+// Remedy says what an operator can do.
+func (f *Fault) Remedy() string { return faultTexts[f.Kind].remedy }
+
+// faultOf returns err as a fault of the file's storage, or nil where it is none.
+func faultOf(file string, err error) *Fault {
+	known, ok := errors.AsType[sqlite3.Error](err)
+	if !ok {
+		return nil
+	}
+	kind, ok := faultKinds[known.Code]
+	if !ok {
+		return nil
+	}
+	return &Fault{Kind: kind, File: file, Err: known}
+}
+
+// faults keeps the fault that stands. Its methods are safe for concurrent use.
+type faults struct {
+	file string
+	tell func(*Fault) // may be nil
+
+	mu       sync.Mutex
+	standing *Fault
+}
+
+// observe looks at what the database answered. Of several faults the worst stands.
+func (f *faults) observe(err error) {
+	fault := faultOf(f.file, err)
+	if fault == nil {
+		return
+	}
+	f.mu.Lock()
+	worse := f.standing == nil || fault.Kind < f.standing.Kind
+	if worse {
+		f.standing = fault
+	}
+	f.mu.Unlock()
+	if worse && f.tell != nil {
+		f.tell(fault)
+	}
+}
+
+// current returns the fault that stands, or nil.
+func (f *faults) current() *Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standing
+}
+
+// clear ends a fault that has been found to be over.
+func (f *faults) clear(fault *Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.standing == fault {
+		f.standing = nil
+	}
+}
+
+// Fault returns what is wrong with the storage as far as it has shown, or nil.
+func (s *Store) Fault() *Fault { return s.faults.current() }
+
+// Retry writes, where a fault of the storage stands that can end by itself, and
+// ends it if that works. It returns the fault that still stands, or nil.
+func (s *Store) Retry(ctx context.Context) *Fault {
+	fault := s.faults.current()
+	if fault == nil || fault.Kind == FaultDamaged {
+		return fault
+	}
+	err := s.administer(ctx, "try the storage", func(ctx context.Context, etx *ent.Tx) error {
+		// The row stays as it is, and its page is written all the same.
+		return etx.Revision.Update().AddPosition(0).Exec(ctx)
+	})
+	if err == nil {
+		s.faults.clear(fault)
+	}
+	return s.faults.current()
+}
+
+// QuickCheck looks for damage in the whole file until ctx ends. What it finds is
+// the fault that stands from then on. It reports whether it came to the end.
+func (s *Store) QuickCheck(ctx context.Context) (complete bool) {
+	rows, err := s.readerDB.QueryContext(ctx, "PRAGMA quick_check(1)")
+	if err != nil {
+		return ctx.Err() == nil
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var found string
+		if err := rows.Scan(&found); err == nil && found != "ok" {
+			s.faults.observe(sqlite3.Error{Code: sqlite3.ErrCorrupt})
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// connector opens connections that show all their errors to observe: a fault of
+// the storage is noticed wherever it shows first.
+type connector struct {
+	dsn     string
+	observe func(error)
+}
+
+var _ driver.Connector = (*connector)(nil)
+
+// Connect opens a connection.
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.Driver().Open(c.dsn)
+	if err != nil {
+		c.observe(err)
+		return nil, err
+	}
+	return &observedConn{conn.(*sqlite3.SQLiteConn), c.observe}, nil
+}
+
+// Driver returns the driver of SQLite.
+func (c *connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
+
+type observedConn struct {
+	*sqlite3.SQLiteConn
+	observe func(error)
+}
+
+// ExecContext executes a statement.
+func (c *observedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	result, err := c.SQLiteConn.ExecContext(ctx, query, args)
+	if err != nil {
+		c.observe(err)
+	}
+	return result, err
+}
+
+// QueryContext begins a query.
+func (c *observedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := c.SQLiteConn.QueryContext(ctx, query, args)
+	if err != nil {
+		c.observe(err)
+		return nil, err
+	}
+	return &observedRows{rows.(*sqlite3.SQLiteRows), c.observe}, nil
+}
+
+// BeginTx begins a transaction.
+func (c *observedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	dbtx, err := c.SQLiteConn.BeginTx(ctx, options)
+	if err != nil {
+		c.observe(err)
+		return nil, err
+	}
+	return &observedTx{dbtx, c.observe}, nil
+}
+
+type observedRows struct {
+	*sqlite3.SQLiteRows
+	observe func(error)
+}
+
+// Next reads the next row; the end of the rows is an error of no interest.
+func (r *observedRows) Next(dest []driver.Value) error {
+	err := r.SQLiteRows.Next(dest)
+	if err != nil {
+		r.observe(err)
+	}
+	return err
+}
+
+type observedTx struct {
+	driver.Tx
+	observe func(error)
+}
+
+// Commit commits the transaction.
+func (t *observedTx) Commit() error {
+	err := t.Tx.Commit()
+	if err != nil {
+		t.observe(err)
+	}
+	return err
+}
