@@ -24,6 +24,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
@@ -53,6 +54,7 @@ type Server struct {
 	rules     apikey.Rules
 	db        *database
 	listeners *listeners
+	meter     *meter.Meter
 	verifier  *verify.Verifier
 	feed      *feed.Feed
 	worker    *deliver.Worker
@@ -112,8 +114,9 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 func (s *Server) assemble(ctx context.Context, root Token) error {
 	c := s.config
 	var err error
+	s.meter = meter.New(meter.Config{Usage: s.db.store, Quotas: s.db.store, Now: c.Now, Logger: c.Logger})
 	s.verifier, err = verify.New(verify.Config{
-		Keys: s.db.store, Quotas: s.db.store, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now, Logger: c.Logger,
+		Keys: s.db.store, Meter: s.meter, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now,
 	})
 	if err != nil {
 		return err
@@ -142,7 +145,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	s.db.store.OnCommit(func(commit store.Commit) {
 		// Whoever hears of a change may ask about its key at once, so the cache
 		// comes first.
-		s.verifier.Evict(commit.Stale, commit.Position)
+		s.verifier.Drop(commit.ChangedKeys, commit.Position)
 		s.feed.Ring(commit.Position)
 		s.worker.Wake(commit.Due)
 	})
@@ -150,6 +153,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	s.services, err = api.New(api.Config{
 		Store:    s.db.store,
 		Verifier: s.verifier,
+		Meter:    s.meter,
 		Authn: authn.New(authn.Config{
 			Verifier:       s.verifier,
 			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: string(root), Stored: s.storedTokens, Now: c.Now},
@@ -273,7 +277,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	workers, background := errgroup.WithContext(background)
-	workers.Go(func() error { return s.verifier.Run(background) })
+	workers.Go(func() error { return s.meter.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
 	for _, j := range s.jobs() {
 		workers.Go(func() error { j.loop(background, s.config.Logger); return nil })

@@ -13,6 +13,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -23,6 +24,7 @@ import (
 type Config struct {
 	Store    *store.Store
 	Verifier *verify.Verifier
+	Meter    *meter.Meter
 	Authn    *authn.Authenticator
 	Peppers  *keyring.Peppers
 	Rules    apikey.Rules
@@ -70,7 +72,7 @@ func New(c Config) (*API, error) {
 	return &API{
 		chain: &chain{methods: methods, authn: c.Authn, validator: validator, log: c.Logger, running: running},
 		keys: &apiKeys{
-			store: c.Store, verifier: c.Verifier, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
+			store: c.Store, verifier: c.Verifier, meter: c.Meter, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
 		},
 		events: &events{
 			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, patience: c.Patience,

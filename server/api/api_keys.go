@@ -9,6 +9,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/wire"
@@ -20,6 +21,7 @@ type apiKeys struct {
 
 	store    *store.Store
 	verifier *verify.Verifier
+	meter    *meter.Meter
 	peppers  *keyring.Peppers
 	rules    apikey.Rules
 	random   io.Reader
@@ -62,10 +64,10 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 	asked.Secret = s.peppers.Stored(secret)
 	key, err := s.store.CreateKey(ctx, originOf(ctx), func(now time.Time) (apikey.Key, error) {
 		key, err := s.rules.Create(asked, now)
-		if err != nil || caller.Key == nil {
+		if err != nil {
 			return key, err
 		}
-		return key, key.Within(caller.Key)
+		return key, caller.Rights.CheckGrant(&key)
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (s *apiKeys) revealed(k *apikey.Key, secret apikey.Secret) *apikeysv1.ApiKe
 
 // message returns the message of a key that was read from storage.
 func (s *apiKeys) message(k *apikey.Key) *apikeysv1.ApiKey {
-	s.verifier.Reckon(k)
+	s.meter.FillRemaining(k)
 	return wire.Key(k, s.now())
 }
 
@@ -171,10 +173,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated,
 		update,
 		func(k *apikey.Key, changes []string) error {
-			if caller.Key == nil {
-				return nil
-			}
-			return k.UpdateWithin(caller.Key, changes)
+			return caller.Rights.CheckUpdate(k, caller.Actor, changes)
 		})
 	if err != nil {
 		return nil, err
@@ -188,7 +187,7 @@ func (s *apiKeys) recallQuota(ctx context.Context, id string) (resume func(), er
 	if _, err := s.find(ctx, id); err != nil {
 		return nil, err
 	}
-	return s.verifier.RecallQuota(ctx, id)
+	return s.meter.PauseQuota(ctx, id)
 }
 
 // patchOf returns the change that an update asks for.
@@ -237,10 +236,7 @@ func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyR
 			return s.rules.Rotate(k, s.peppers.Stored(secret), overlap, now)
 		},
 		func(k *apikey.Key, _ []string) error {
-			if caller.Key == nil {
-				return nil
-			}
-			return k.Within(caller.Key)
+			return caller.Rights.CheckGrant(k)
 		})
 	if err != nil {
 		return nil, err

@@ -16,8 +16,8 @@ type call struct {
 	// faults are what the proto refuses of the request, where its handler tells it:
 	// see tellsFaults.
 	faults faults
-	// again authenticates the caller anew, for a stream.
-	again func(context.Context) (authn.Caller, error)
+	// recheck checks the credential of a stream that is under way.
+	recheck func(context.Context) (authn.Caller, error)
 
 	once sync.Once
 	uuid string

@@ -25,6 +25,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
@@ -34,6 +35,7 @@ import (
 type rig struct {
 	testing.TB
 	store    *store.Store
+	meter    *meter.Meter
 	verifier *verify.Verifier
 	cursors  *feed.Cursors
 	api      *api.API
@@ -94,12 +96,13 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	r.must(err)
 	t.Cleanup(func() { r.store.Close() })
 	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
-	r.verifier, err = verify.New(verify.Config{Keys: r.store, Peppers: rigPeppers, Logger: log})
+	r.meter = meter.New(meter.Config{Usage: r.store, Quotas: r.store, Logger: log})
+	r.verifier, err = verify.New(verify.Config{Keys: r.store, Meter: r.meter, Peppers: rigPeppers})
 	r.must(err)
 	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Poll: 5 * time.Second, Logger: log})
 	r.must(err)
 	r.store.OnCommit(func(c store.Commit) {
-		r.verifier.Evict(c.Stale, c.Position)
+		r.verifier.Drop(c.ChangedKeys, c.Position)
 		f.Ring(c.Position)
 	})
 	sealer, err := keyring.NewSealer(cursorKey)
@@ -108,7 +111,7 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	r.must(err)
 	r.resetToken(rootToken)
 	config := api.Config{
-		Store: r.store, Verifier: r.verifier, Peppers: rigPeppers, Feed: f, Cursors: r.cursors,
+		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: rigPeppers, Feed: f, Cursors: r.cursors,
 		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes()},
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
 			Peppers: rigPeppers, Stored: r.storedTokens, Now: time.Now,

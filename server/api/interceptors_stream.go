@@ -65,8 +65,7 @@ func (c *chain) authenticateStream(srv any, stream grpc.ServerStream, info *grpc
 		return err
 	}
 	need := c.methods[info.FullMethod]
-	need.Again = true
-	callOf(ctx).again = func(ctx context.Context) (authn.Caller, error) { return c.authn.Authenticate(ctx, need) }
+	callOf(ctx).recheck = func(ctx context.Context) (authn.Caller, error) { return c.authn.Recheck(ctx, need) }
 	return next(srv, stream)
 }
 

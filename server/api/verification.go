@@ -13,9 +13,9 @@ import (
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
-// VerifyApiKey judges a secret.
+// VerifyApiKey decides about a secret.
 func (s *apiKeys) VerifyApiKey(ctx context.Context, req *apikeysv1.VerifyApiKeyRequest) (*apikeysv1.VerifyApiKeyResponse, error) {
-	v, err := s.verifier.Verify(ctx, question(ctx, req))
+	v, err := s.verifier.Verify(ctx, request(ctx, req))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) err
 		if !ok {
 			return nil, fmt.Errorf("verify: a request of %T", req)
 		}
-		v, err := s.verifier.Verify(ctx, question(ctx, in))
+		v, err := s.verifier.Verify(ctx, request(ctx, in))
 		if err != nil {
 			return nil, err
 		}
@@ -56,13 +56,13 @@ func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) err
 	})
 }
 
-// BatchVerifyApiKeys judges secrets one after the other.
+// BatchVerifyApiKeys decides about secrets one after the other.
 func (s *apiKeys) BatchVerifyApiKeys(ctx context.Context, req *apikeysv1.BatchVerifyApiKeysRequest) (*apikeysv1.BatchVerifyApiKeysResponse, error) {
-	questions := make([]verify.Request, len(req.GetKeys()))
+	requests := make([]verify.Request, len(req.GetKeys()))
 	for i, k := range req.GetKeys() {
-		questions[i] = question(ctx, k)
+		requests[i] = request(ctx, k)
 	}
-	found, err := s.verifier.VerifyBatch(ctx, questions)
+	found, err := s.verifier.VerifyBatch(ctx, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +73,8 @@ func (s *apiKeys) BatchVerifyApiKeys(ctx context.Context, req *apikeysv1.BatchVe
 	return resp, nil
 }
 
-// question returns what a request asks.
-func question(ctx context.Context, req *apikeysv1.VerifyApiKeyRequest) verify.Request {
+// request returns what a request asks.
+func request(ctx context.Context, req *apikeysv1.VerifyApiKeyRequest) verify.Request {
 	cost := 1
 	if req.Cost != nil {
 		cost = int(req.GetCost())

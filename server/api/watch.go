@@ -166,20 +166,17 @@ func (w *watcher) supervise(ctx context.Context) error {
 	}
 }
 
-// changes returns a listener to the key that the stream was opened with. Nothing
-// ever happens to the resource without a name that an operator has.
+// changes returns a listener to the resource that the rights of the stream come
+// from. Nothing ever happens to the one without a name.
 func (w *watcher) changes() *feed.Listener {
-	if k := w.call.caller.Key; k != nil {
-		return w.events.feed.Listen(k.ID)
-	}
-	return w.events.feed.Listen("")
+	return w.events.feed.Listen(w.call.caller.Resource())
 }
 
 // judge authenticates the caller again. Where that is impossible the stream ends
 // too: a client can come back, while nobody could take back what is sent to one
 // that may not have it.
 func (w *watcher) judge(ctx context.Context) error {
-	caller, err := w.call.again(ctx)
+	caller, err := w.call.recheck(ctx)
 	if err == nil {
 		w.call.caller = caller
 		return nil
@@ -206,15 +203,12 @@ func (w *watcher) blocked() time.Duration {
 // rings for.
 func (w *watcher) nextLook() time.Duration {
 	wait := w.events.patience - w.blocked()
-	if k := w.call.caller.Key; k == nil {
+	caller := &w.call.caller
+	if caller.Resource() == "" {
 		wait = min(wait, operatorInterval)
-	} else {
-		now := w.events.now()
-		for _, end := range []time.Time{k.ExpiresAt, k.PreviousExpiresAt} {
-			if end.After(now) {
-				wait = min(wait, end.Sub(now))
-			}
-		}
+	}
+	if now := w.events.now(); caller.Rights.Until.After(now) {
+		wait = min(wait, caller.Rights.Until.Sub(now))
 	}
 	return max(wait, time.Millisecond)
 }

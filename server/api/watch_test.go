@@ -293,7 +293,7 @@ func TestStreamOutlivesOtherChanges(t *testing.T) {
 		_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: 60})
 		r.must(err)
 		s.event(apikey.KeyRotated)
-		r.must(r.verifier.Flush(t.Context()))
+		r.must(r.meter.Flush(t.Context()))
 		got, err := r.keys.GetApiKey(r.as(""), &apikeysv1.GetApiKeyRequest{Id: k.GetId()})
 		r.must(err)
 		if n := got.GetApiKey().GetMetrics().GetTotalRequests(); n != 1 {

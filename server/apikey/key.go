@@ -67,6 +67,16 @@ type StoredSecret struct {
 type Usage struct {
 	TotalRequests int64     `json:"total_requests"`
 	LastUsedAt    time.Time `json:"last_used_at,omitzero"`
+	// Previous is the part of it that was made with the previous secret.
+	Previous PreviousUsage `json:"-"`
+}
+
+// PreviousUsage is how much the secret before a rotation was used since.
+type PreviousUsage struct {
+	// Rotation is the number of the rotation.
+	Rotation   int64
+	Requests   int64
+	LastUsedAt time.Time
 }
 
 // Key is an API key as it is stored. The zero time stands for "not" or "never"
@@ -99,6 +109,8 @@ type Key struct {
 	Secret            StoredSecret `json:"secret"`
 	Previous          StoredSecret `json:"-"`
 	PreviousExpiresAt time.Time    `json:"previous_secret_expires_at,omitzero"`
+	// Rotations counts the key's rotations. The number names the previous secret.
+	Rotations int64 `json:"-"`
 	// NoticeAt is when the next notice of the key's expiry is due.
 	NoticeAt time.Time `json:"-"`
 	// Version counts the key's changes from 1; the etag is made of it.

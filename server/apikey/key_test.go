@@ -54,7 +54,7 @@ func TestChanges(t *testing.T) {
 		{"rate_limit", func(k *Key) { k.RateLimit.Requests++ }},
 		{"state revoked_at revoke_reason", func(k *Key) { testRules().Revoke(k, RevokeSuperseded, noon) }},
 		{"previous_secret_expires_at", func(k *Key) { k.PreviousExpiresAt = noon }},
-		{"", func(k *Key) { k.UpdatedAt, k.Version, k.Usage = noon, 7, Usage{1, noon} }},
+		{"", func(k *Key) { k.UpdatedAt, k.Version, k.Usage = noon, 7, Usage{TotalRequests: 1, LastUsedAt: noon} }},
 		{"", func(k *Key) { k.ExpiresAt = k.ExpiresAt.In(time.FixedZone("", 3600)) }},
 		{"", func(k *Key) { k.IPAllowList = AllowList{} }},
 	} {
@@ -70,7 +70,7 @@ func TestChanges(t *testing.T) {
 func TestEventKey(t *testing.T) {
 	k := testKey()
 	k.IPAllowList = allowList(t, "10.0.0.0/8", "2001:db8::1")
-	k.UpdatedAt, k.Usage = noon, Usage{5, noon}
+	k.UpdatedAt, k.Usage = noon, Usage{TotalRequests: 5, LastUsedAt: noon}
 	payload, err := json.Marshal(k)
 	if err != nil {
 		t.Fatal(err)

@@ -151,6 +151,7 @@ func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now ti
 		k.Previous, k.PreviousExpiresAt = k.Secret, now.Add(overlap)
 	}
 	k.Secret = secret
+	k.Rotations++
 	k.boundPrevious()
 	return nil
 }

@@ -11,6 +11,9 @@ type UsageCount struct {
 	// the time of the latest; the zero time where there was none.
 	Count      int64
 	LastUsedAt time.Time
+	// Previous is added to what the key's previous secret was used, unless a later
+	// rotation has ended that secret.
+	Previous PreviousUsage
 	// Outcomes are what all verifications came to, by hour.
 	Outcomes []OutcomeCount
 }

@@ -65,6 +65,12 @@ func beyond(k, caller *Key) (use, bool) {
 	return use{}, false
 }
 
+// rightsOf returns the rights of whoever calls with k.
+func rightsOf(k *Key) *Rights {
+	r := (&Verification{Code: CodeValid, Key: k}).Rights()
+	return &r
+}
+
 func drawKey(t *rapid.T, name string) Key {
 	k := Key{
 		ID: name, Label: name, Enabled: true,
@@ -83,7 +89,7 @@ func drawKey(t *rapid.T, name string) Key {
 func TestWithinGrantsNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		caller, k := drawKey(t, "caller"), drawKey(t, "key")
-		err := k.Within(&caller)
+		err := rightsOf(&caller).CheckGrant(&k)
 		if u, ok := beyond(&k, &caller); ok && err == nil {
 			t.Fatalf("granted %+v", u)
 		}
@@ -113,7 +119,7 @@ func TestWithinAllowsParts(t *testing.T) {
 		if rapid.Bool().Draw(t, "test") {
 			k.Mode = ModeTest
 		}
-		if err := k.Within(&caller); err != nil {
+		if err := rightsOf(&caller).CheckGrant(&k); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -133,7 +139,7 @@ func TestUpdateWithinAddsNothing(t *testing.T) {
 		if err := rules.Update(&after, Patch{paths, values}, noon); err != nil {
 			t.Fatal(err)
 		}
-		if err := after.UpdateWithin(&caller, Changes(&before, &after, noon)); err != nil {
+		if err := rightsOf(&caller).CheckUpdate(&after, Actor{ActorKey, caller.ID}, Changes(&before, &after, noon)); err != nil {
 			return
 		}
 		if after.Enabled && !before.Enabled || !after.ExpiresAt.Equal(before.ExpiresAt) {
@@ -182,7 +188,7 @@ func TestUpdateWithin(t *testing.T) {
 		k := Key{ID: "other", Scopes: Scopes{"*"}, Mode: ModeLive, Enabled: true}
 		c.change(&k)
 		var got Reason
-		if e := AsError(k.UpdateWithin(&narrow, strings.Fields(c.changes))); e != nil {
+		if e := AsError(rightsOf(&narrow).CheckUpdate(&k, Actor{ActorKey, narrow.ID}, strings.Fields(c.changes))); e != nil {
 			got = e.Reason
 		}
 		if got != c.want {
@@ -191,11 +197,11 @@ func TestUpdateWithin(t *testing.T) {
 	}
 }
 
-func ExampleKey_Within() {
-	caller := Key{Scopes: Scopes{"events.read"}, Mode: ModeTest}
-	wider := Key{Scopes: Scopes{"*"}, Mode: ModeLive}
-	fmt.Println(wider.Within(&caller))
-	fmt.Println((&Key{Mode: ModeTest}).Within(&caller))
+func ExampleRights_CheckGrant() {
+	caller := Verification{Code: CodeValid, Key: &Key{Scopes: Scopes{"events.read"}, Mode: ModeTest}}
+	rights := caller.Rights()
+	fmt.Println(rights.CheckGrant(&Key{Scopes: Scopes{"*"}, Mode: ModeLive}))
+	fmt.Println(rights.CheckGrant(&Key{Mode: ModeTest}))
 	// Output:
 	// The key would hold more than the key that you call with: scopes, mode.
 	// <nil>

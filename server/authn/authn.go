@@ -37,9 +37,18 @@ type Caller struct {
 	// Organization is the one that the call acts in; empty means all, which only
 	// an operator can ask for, and only of methods that allow it.
 	Organization string
-	// Key is the key that the call was made with, as it was when the call began;
-	// nil for an operator, who has all rights.
-	Key *apikey.Key
+	// Rights are what the caller may do and grant, as it was when the call began.
+	// Nothing else tells that: the zero Caller may do nothing.
+	Rights apikey.Rights
+}
+
+// Resource returns the id of the resource whose events tell of every change of the
+// caller's rights: its key. Empty where no event does.
+func (c *Caller) Resource() string {
+	if c.Actor.Kind == apikey.ActorKey {
+		return c.Actor.ID
+	}
+	return ""
 }
 
 // Config says what an Authenticator works with.
@@ -71,15 +80,27 @@ type Need struct {
 	Scopes []string
 	// AnyOrganization allows an operator to act in all organizations at once.
 	AnyOrganization bool
-	// Again asks about a call that is still under way: whether its credential is
-	// good for it now. That spends and counts nothing.
-	Again bool
 }
 
 // Authenticate returns the caller of a gRPC call, from the metadata and the peer
 // of ctx. Its errors are of the kinds Unauthenticated, PermissionDenied,
 // Exhausted and, for an organization that cannot be, Invalid.
 func (a *Authenticator) Authenticate(ctx context.Context, need Need) (Caller, error) {
+	return a.caller(ctx, need, a.verifier.Authenticate)
+}
+
+// Recheck is [Authenticator.Authenticate] for a call that is still under way:
+// whether its credential is good for it now. That spends and counts nothing.
+func (a *Authenticator) Recheck(ctx context.Context, need Need) (Caller, error) {
+	return a.caller(ctx, need, a.verifier.Recheck)
+}
+
+// keyCheck decides about a credential that is a key.
+type keyCheck func(context.Context, verify.Credential) (apikey.Verification, error)
+
+// caller returns the caller of a call, whose credential check decides about where
+// it is a key.
+func (a *Authenticator) caller(ctx context.Context, need Need, check keyCheck) (Caller, error) {
 	credential, err := credentialOf(
 		metadata.ValueFromIncomingContext(ctx, headerAuthorization),
 		metadata.ValueFromIncomingContext(ctx, headerAPIKey))
@@ -91,7 +112,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, need Need) (Caller, er
 		return Caller{}, apikey.InvalidField(headerOrganization, "was sent twice with different values")
 	}
 	if looksLikeKey(credential) {
-		return a.key(ctx, credential, organization, need)
+		return key(ctx, check, verify.Credential{
+			Secret: credential, Organization: organization, Scopes: need.Scopes, Addr: clientOf(ctx).address(a.trusted),
+		})
 	}
 	return a.operator(ctx, credential, organization, need)
 }
@@ -173,20 +196,14 @@ func (a *Authenticator) operator(ctx context.Context, credential, organization s
 			return Caller{}, apikey.InvalidField(headerOrganization, "%v", err)
 		}
 	}
-	return Caller{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}, Organization: organization}, nil
+	return Caller{
+		Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}, Organization: organization, Rights: apikey.AllRights(),
+	}, nil
 }
 
 // key authenticates an API key, which acts in its own organization only.
-func (a *Authenticator) key(ctx context.Context, credential, organization string, need Need) (Caller, error) {
-	v, err := a.verifier.Verify(ctx, verify.Request{
-		Secret:       credential,
-		Organization: organization,
-		Scopes:       need.Scopes,
-		Addr:         clientOf(ctx).address(a.trusted),
-		Cost:         1,
-		Caller:       true,
-		Again:        need.Again,
-	})
+func key(ctx context.Context, check keyCheck, c verify.Credential) (Caller, error) {
+	v, err := check(ctx, c)
 	if err != nil {
 		return Caller{}, err
 	}
@@ -195,7 +212,7 @@ func (a *Authenticator) key(ctx context.Context, credential, organization string
 		return Caller{
 			Actor:        apikey.Actor{Kind: apikey.ActorKey, ID: v.Key.ID},
 			Organization: v.Key.OrganizationID,
-			Key:          v.Key,
+			Rights:       v.Rights(),
 		}, nil
 	case apikey.CodeWrongOrganization:
 		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonWrongOrganization,
@@ -205,7 +222,7 @@ func (a *Authenticator) key(ctx context.Context, credential, organization string
 			"The API key may not be used from this address.")
 	case apikey.CodeInsufficientScope:
 		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonInsufficientScope,
-			"The API key lacks the scope %s.", strings.Join(need.Scopes, ", "))
+			"The API key lacks the scope %s.", strings.Join(c.Scopes, ", "))
 	case apikey.CodeRateLimited:
 		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonRateLimited,
 			"The API key is over its rate limit of %d requests; wait before trying again.", v.Limit.Limit)

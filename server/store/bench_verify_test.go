@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
@@ -49,6 +50,7 @@ func sizeOf(b *testing.B, name string, standard int) int {
 type stand struct {
 	*store.Store
 	*verify.Verifier
+	meter   *meter.Meter
 	path    string
 	ids     []string
 	secrets []string // of the keys that are used, the first of all
@@ -60,11 +62,12 @@ func newStand(b *testing.B, stored, hot int) *stand {
 	s := &stand{path: filepath.Join(b.TempDir(), "apikeys.db"), ids: make([]string, hot), secrets: make([]string, hot)}
 	s.Store = openAndInitialize(b, store.Config{Path: s.path})
 	var err error
-	s.Verifier, err = verify.New(verify.Config{Keys: s.Store, Quotas: s.Store, Peppers: peppers, Logger: slog.New(slog.DiscardHandler)})
+	s.meter = meter.New(meter.Config{Usage: s.Store, Quotas: s.Store, Logger: slog.New(slog.DiscardHandler)})
+	s.Verifier, err = verify.New(verify.Config{Keys: s.Store, Meter: s.meter, Peppers: peppers})
 	if err != nil {
 		b.Fatal(err)
 	}
-	s.OnCommit(func(c store.Commit) { s.Evict(c.Stale, c.Position) })
+	s.OnCommit(func(c store.Commit) { s.Drop(c.ChangedKeys, c.Position) })
 	var template apikey.Key
 	together(b, 64, hot, func(i int) {
 		secret, kept := newSecret(b)
@@ -214,7 +217,7 @@ func BenchmarkVerifyCold(b *testing.B) {
 		})
 	}
 	subject := func() time.Duration {
-		s.Evict(hashes, 0)
+		s.Drop(s.ids, 0)
 		return together(b, callers, keys, func(i int) { s.valid(b, i) })
 	}
 	alternate(b, keys, floor, subject)
@@ -384,7 +387,7 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.GC()
 		before := heap()
 		s := newStand(b, stored, stored/10)
-		if err := s.Flush(b.Context()); err != nil {
+		if err := s.meter.Flush(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		debug.FreeOSMemory()
@@ -407,7 +410,7 @@ func BenchmarkMemoryFlood(b *testing.B) {
 				s.valid(b, i)
 			}
 		})
-		if err := s.Flush(b.Context()); err != nil {
+		if err := s.meter.Flush(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		return took

@@ -79,7 +79,7 @@ func (s *Store) ChangeKey(
 				return err
 			}
 		}
-		t.stale(&before)
+		t.group.changed = append(t.group.changed, id)
 		changed = after
 		return t.appendKey(ctx, event, by, &after, changes)
 	})
@@ -106,7 +106,7 @@ func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, i
 		if err := t.deleteBuckets(ctx, &k); err != nil {
 			return err
 		}
-		t.stale(&k)
+		t.group.changed = append(t.group.changed, id)
 		return t.appendKey(ctx, apikey.KeyDeleted, by, &k, nil)
 	}))
 }
@@ -188,12 +188,6 @@ func (t *tx) updateKey(ctx context.Context, k *apikey.Key) error {
 		return fmt.Errorf("update key: %w", err)
 	}
 	return nil
-}
-
-// stale notes that what is cached under the secrets of k is out of date once the
-// transaction has been committed.
-func (t *tx) stale(k *apikey.Key) {
-	t.group.stale = append(t.group.stale, k.Hashes()...)
 }
 
 // appendKey adds the event about k to the transaction.

@@ -65,9 +65,9 @@ type Store struct {
 type Commit struct {
 	// Position is the position of its last event.
 	Position int64
-	// Stale are the hashes of the secrets whose keys changed: what a cache holds
-	// under them is out of date.
-	Stale []apikey.Hash
+	// ChangedKeys are the ids of the keys that changed: what a cache holds of them is
+	// out of date.
+	ChangedKeys []string
 	// Due are the ids of webhooks that have something to deliver now.
 	Due []string
 }
@@ -211,7 +211,7 @@ type groupTx struct {
 	position   int64 // of the newest event, those not yet written included
 	events     []*ent.EventCreate
 	deliveries []*ent.DeliveryCreate
-	stale      []apikey.Hash
+	changed    []string // ids of keys
 	due        []string
 	// receivers are the enabled webhooks of the organizations that were looked at.
 	receivers map[string][]webhook.Webhook

@@ -164,11 +164,11 @@ func testChangeUnknown(t *testing.T, f *fixture) {
 }
 
 func testRotate(t *testing.T, f *fixture) {
-	var stale []apikey.Hash
-	f.OnCommit(func(c store.Commit) { stale = c.Stale })
+	var changed []string
+	f.OnCommit(func(c store.Commit) { changed = c.ChangedKeys })
 	k := f.create(t, nil)
 	first := k.Secret
-	wantSame(t, "stale after create", []apikey.Hash(nil), stale)
+	wantSame(t, "changed by create", []string(nil), changed)
 
 	_, second := newSecret(t)
 	k, err := f.rotate(t, k.ID, second, time.Hour)
@@ -176,7 +176,7 @@ func testRotate(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	wantSame(t, "previous", first, k.Previous)
-	wantSame(t, "stale", []apikey.Hash{first.Hash}, stale)
+	wantSame(t, "changed", []string{k.ID}, changed)
 	for _, hash := range []apikey.Hash{first.Hash, second.Hash} {
 		found, position, err := f.KeyBySecret(t.Context(), []apikey.Hash{hash})
 		if err != nil || position != 2 {
@@ -190,7 +190,7 @@ func testRotate(t *testing.T, f *fixture) {
 	if k, err = f.rotate(t, k.ID, third, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	wantSame(t, "stale", []apikey.Hash{second.Hash, first.Hash}, stale)
+	wantSame(t, "changed", []string{k.ID}, changed)
 	if _, _, err := f.KeyBySecret(t.Context(), []apikey.Hash{first.Hash}); !errors.Is(err, apikey.ErrNotFound) {
 		t.Errorf("the first secret: %v", err)
 	}
@@ -210,8 +210,8 @@ func testRotate(t *testing.T, f *fixture) {
 }
 
 func testDeleteKey(t *testing.T, f *fixture) {
-	var stale []apikey.Hash
-	f.OnCommit(func(c store.Commit) { stale = c.Stale })
+	var changed []string
+	f.OnCommit(func(c store.Commit) { changed = c.ChangedKeys })
 	k, other := f.create(t, fullKey), f.create(t, nil)
 	_, second := newSecret(t)
 	k, err := f.rotate(t, k.ID, second, time.Hour)
@@ -224,7 +224,7 @@ func testDeleteKey(t *testing.T, f *fixture) {
 	if err := f.DeleteKey(t.Context(), operator, org, k.ID); err != nil {
 		t.Fatal(err)
 	}
-	wantSame(t, "stale", k.Hashes(), stale)
+	wantSame(t, "changed", []string{k.ID}, changed)
 	f.wantNotFound(t, &k)
 	f.wantKey(t, other)
 	if n, err := f.Counters(t.Context()); n != 0 || err != nil {

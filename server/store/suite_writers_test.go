@@ -99,18 +99,18 @@ func testManyChangesOfOneKey(t *testing.T, f *fixture) {
 func testCommitsInOrder(t *testing.T, f *fixture) {
 	const writers, each = 16, 8
 	var position int64
-	stale := map[apikey.Hash]bool{}
+	changed := map[string]bool{}
 	var mu sync.Mutex
 	f.OnCommit(func(c store.Commit) {
 		mu.Lock()
 		defer mu.Unlock()
-		// Each change here makes one hash stale.
-		if len(c.Stale) == 0 || c.Position != position+int64(len(c.Stale)) {
-			t.Errorf("at %d after %d with %d hashes", c.Position, position, len(c.Stale))
+		// Each change here is of one key.
+		if len(c.ChangedKeys) == 0 || c.Position != position+int64(len(c.ChangedKeys)) {
+			t.Errorf("at %d after %d with %d keys", c.Position, position, len(c.ChangedKeys))
 		}
 		position = c.Position
-		for _, h := range c.Stale {
-			stale[h] = true
+		for _, id := range c.ChangedKeys {
+			changed[id] = true
 		}
 	})
 	f.OnCommit(func(c store.Commit) {
@@ -127,7 +127,7 @@ func testCommitsInOrder(t *testing.T, f *fixture) {
 			for i := range each {
 				k, err := f.update(t.Context(), copyID(w*each+i), func(k *apikey.Key) { k.Enabled = false })
 				mu.Lock()
-				if err != nil || !stale[k.Secret.Hash] {
+				if err != nil || !changed[k.ID] {
 					t.Errorf("answered before its commit was told of: %v", err)
 				}
 				mu.Unlock()

@@ -153,7 +153,7 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 		return nil
 	}
 	for _, f := range s.committed {
-		f(Commit{Position: g.position, Stale: g.stale, Due: g.due})
+		f(Commit{Position: g.position, ChangedKeys: g.changed, Due: g.due})
 	}
 	return nil
 }

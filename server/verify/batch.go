@@ -3,9 +3,9 @@ package verify
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/meter"
 )
 
 // maxFound bounds the keys that one batch may tell of, in bytes of their messages:
@@ -17,10 +17,10 @@ const maxFound = 3 << 20
 // storage. After that it looks again at each of them when it is its turn.
 const maxLooks = 4
 
-// VerifyBatch judges secrets one after the other, as [Verifier.Verify] does, and
+// VerifyBatch decides about secrets one after the other, as [Verifier.Verify] does, and
 // returns the results in the order of requests. What is missing in memory is read
 // together, and what they need of quotas is reserved together, before the first is
-// judged: a change of a key that was answered by then is seen.
+// decided: a change of a key that was answered by then is seen.
 //
 // A cost that a key's limits can never meet is no error here but a refusal: who
 // asks about many keys cannot know the limits of all. Other faults of a request,
@@ -30,22 +30,18 @@ const maxLooks = 4
 // spent meanwhile.
 func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apikey.Verification, error) {
 	b := &batch{Verifier: v, requests: requests, unspent: make(map[string]int64)}
-	if err := b.check(); err != nil {
+	if err := b.checkRequests(); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if len(b.unspent) > 0 {
-			v.quotas.surrender(&v.states, b.unspent)
-		}
-	}()
+	defer func() { v.meter.Refund(b.unspent) }()
 	if err := b.prepare(ctx); err != nil {
 		return nil, err
 	}
-	return b.judge(ctx)
+	return b.decideAll(ctx)
 }
 
 // batch is a call of VerifyBatch. Its phases are: check the requests, find the
-// keys, bound the answer, reserve units and judge.
+// keys, bound the answer, reserve units and decide.
 type batch struct {
 	*Verifier
 	requests []Request
@@ -57,8 +53,8 @@ type batch struct {
 	unspent map[string]int64
 }
 
-// check names the faults of the requests themselves.
-func (b *batch) check() error {
+// checkRequests names the faults of the requests themselves.
+func (b *batch) checkRequests() error {
 	var problems []apikey.FieldProblem
 	for i := range b.requests {
 		if b.requests[i].Cost < 0 {
@@ -116,7 +112,7 @@ func (b *batch) findAll(ctx context.Context) error {
 	}
 	loaded, err := b.cache.load(ctx, secrets...)
 	if err != nil {
-		return notJudged(ctx, err)
+		return unavailable(ctx, err)
 	}
 	for n, i := range missed {
 		b.entries[i] = loaded[n]
@@ -126,14 +122,10 @@ func (b *batch) findAll(ctx context.Context) error {
 
 // bound refuses a batch that finds more than one answer should tell of.
 func (b *batch) bound() error {
-	now := b.now()
 	size := 0
 	for i, e := range b.entries {
-		if e == nil {
-			continue
-		}
-		if result, _ := b.find(e, &b.requests[i], now); result.Code == "" {
-			size += e.key.MessageSize()
+		if result := b.check(e, &request{b.requests[i], batched}); result.Key != nil {
+			size += result.Key.MessageSize()
 		}
 	}
 	if size > maxFound {
@@ -146,8 +138,9 @@ func (b *batch) bound() error {
 type plan struct {
 	entry *entry
 	units int64 // of the quota
-	most  int64 // that the quota can have
-	left  int64 // of the rate limit, after these
+	// available is the most that the limits can give, of the rate limit after these
+	// requests.
+	available meter.Available
 }
 
 // plans goes through the requests in their order and adds up, by the id of the
@@ -157,34 +150,18 @@ func (b *batch) plans() map[string]*plan {
 	plans := make(map[string]*plan)
 	now := b.now()
 	for i, e := range b.entries {
-		r := &b.requests[i]
-		if e == nil || e.key.Quota.Limit == 0 || r.Cost == 0 {
-			continue
-		}
-		result, foreign := b.find(e, r, now)
-		if result.Code == "" {
-			result = judge(e, r, foreign, now)
-		}
-		if result.Code != "" {
+		r := &request{b.requests[i], batched}
+		if e == nil || e.key.Quota.Limit == 0 || r.Cost == 0 || b.check(e, r).Code != apikey.CodeValid {
 			continue
 		}
 		p := plans[e.key.ID]
 		if p == nil {
-			p = &plan{entry: e, left: math.MaxInt64}
-			st := b.states.lock(e.state)
-			p.most = st.budgetLocked(&e.key.Quota, now).most(now)
-			if e.key.RateLimit != (apikey.RateLimit{}) {
-				at := b.micros(now)
-				st.bucket.drain(e.key.RateLimit, at)
-				left, _ := st.bucket.left(at)
-				p.left = int64(left)
-			}
-			st.mu.Unlock()
+			p = &plan{entry: e, available: b.meter.Available(e.counters, &e.key, now)}
 			plans[e.key.ID] = p
 		}
-		if cost := int64(r.Cost); cost <= p.left && p.units+cost <= p.most {
+		if cost := int64(r.Cost); cost <= p.available.RateLimit && p.units+cost <= p.available.Quota {
 			p.units += cost
-			p.left -= cost
+			p.available.RateLimit -= cost
 		}
 	}
 	return plans
@@ -194,38 +171,34 @@ func (b *batch) plans() map[string]*plan {
 // that was anything.
 func (b *batch) reserve(ctx context.Context) (waited bool, err error) {
 	plans := b.plans()
-	claims := make(map[string]claim)
+	tickets := make(map[string]meter.Ticket)
 	now := b.now()
 	for id, p := range plans {
-		st := b.states.lock(p.entry.state)
-		budget := st.budgetLocked(&p.entry.key.Quota, now)
-		if need := p.units - budget.held; need > 0 {
-			claims[id] = b.quotas.joinLocked(st, budget, need)
+		if t := b.meter.Reserve(p.entry.counters, &p.entry.key, p.units, now); t.Pending() {
+			tickets[id] = t
 		}
-		st.mu.Unlock()
 	}
 	// Where one fails the others are given up.
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var failed error
-	for id, c := range claims {
-		switch err := b.await(waiting, plans[id].entry, c); {
+	for id, t := range tickets {
+		switch err := b.await(waiting, id, t); {
 		case err == nil:
-			b.unspent[id] += c.units
+			b.unspent[id] += t.Units()
 		case failed == nil:
 			failed = err
 			cancel()
 		}
 	}
-	return len(claims) > 0, failed
+	return len(tickets) > 0, failed
 }
 
-// judge judges the requests one after the other.
-func (b *batch) judge(ctx context.Context) ([]apikey.Verification, error) {
+// decideAll decides about the requests one after the other.
+func (b *batch) decideAll(ctx context.Context) ([]apikey.Verification, error) {
 	results := make([]apikey.Verification, len(b.requests))
 	for i, e := range b.entries {
-		r := b.requests[i]
-		r.batched = true
+		r := &request{b.requests[i], batched}
 		var err error
 		if b.stale && e != nil {
 			// Of a secret that nobody had there is nothing in memory, and it would have to
@@ -234,10 +207,10 @@ func (b *batch) judge(ctx context.Context) ([]apikey.Verification, error) {
 				return nil, err
 			}
 		}
-		var c claim
-		if results[i], c, err = b.attempt(e, &r); c.reservation != nil {
+		var t meter.Ticket
+		if results[i], t, err = b.checkAndCharge(e, r); t.Pending() {
 			b.stale = true
-			results[i], err = b.attemptAgain(ctx, e, r, c)
+			results[i], err = b.decideAfter(ctx, e, r, t)
 		}
 		if err != nil {
 			return nil, err

@@ -15,7 +15,7 @@ import (
 // A batch is judged in its order, also where one key comes in it often, and what
 // it needs is read and reserved together.
 func TestBatch(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, scarce := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	_, limited := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{Requests: 2, WindowSeconds: 60})
 	requests := []Request{{Secret: "junk"}, {Secret: newSecret(t), Cost: 1}}
@@ -51,7 +51,7 @@ func TestBatch(t *testing.T) {
 
 // A fault of a request refuses the batch before anything is spent.
 func TestBatchIsCheckedBefore(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	_, err := r.VerifyBatch(t.Context(), []Request{{Secret: secret, Cost: 1}, {Secret: secret, Cost: -1}, {Secret: "junk", Cost: -2}})
 	wantFields(t, err, "keys[1].cost", "keys[2].cost")
@@ -77,7 +77,7 @@ func wantFields(t *testing.T, err error, want ...string) {
 }
 
 // batch verifies requests together and fails on errors.
-func (r *quotaRig) batch(t testing.TB, requests ...Request) []apikey.Verification {
+func (r *quotaHarness) batch(t testing.TB, requests ...Request) []apikey.Verification {
 	t.Helper()
 	results, err := r.VerifyBatch(context.Background(), requests)
 	if err != nil {
@@ -99,7 +99,7 @@ func valid(results []apikey.Verification) (n int) {
 // A cost that can never be met is refused by the limit that it is above, with no
 // time to wait, and the others of the batch are what they are.
 func TestBatchCostOutOfReach(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, metered := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{})
 	_, both := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{Requests: 10, WindowSeconds: 60})
 	got := r.batch(t, Request{Secret: metered, Cost: 1}, Request{Secret: metered, Cost: 6}, Request{Secret: both, Cost: 11}, Request{Secret: both, Cost: 6},
@@ -120,7 +120,7 @@ func TestBatchCostOutOfReach(t *testing.T) {
 // What the keys of a batch take in an answer is bounded before anything is spent;
 // what the caller is not told of does not count.
 func TestBatchAnswerIsBounded(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	k.Metadata = map[string]string{"a": strings.Repeat("x", 8<<10)}
 	r.keys.put(k)
@@ -141,7 +141,7 @@ func TestBatchAnswerIsBounded(t *testing.T) {
 
 // A batch whose storage fails spends nothing.
 func TestBatchStorageFails(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	r.keys.onRead = func(context.Context) error { return errBroken }
 	if _, err := r.VerifyBatch(t.Context(), []Request{{Secret: secret, Cost: 1}}); !errors.Is(err, errBroken) {

@@ -12,35 +12,35 @@ import (
 // A change that is answered while a batch waits for units, or for another key, is
 // seen by all of it.
 func TestBatchSeesChanges(t *testing.T) {
-	for name, wait := range map[string]func(r *quotaRig, other string, change func()){
-		"units": func(r *quotaRig, _ string, change func()) { r.quotas.onAsk = sync.OnceFunc(change) },
-		"a key": func(r *quotaRig, _ string, change func()) {
+	for name, wait := range map[string]func(r *quotaHarness, other string, change func()){
+		"units": func(r *quotaHarness, _ string, change func()) { r.quotas.onAsk = sync.OnceFunc(change) },
+		"a key": func(r *quotaHarness, _ string, change func()) {
 			once := sync.OnceFunc(change)
 			r.keys.onRead = func(context.Context) error { once(); return nil }
 		},
-		"both, again and again": func(r *quotaRig, other string, change func()) {
+		"both, again and again": func(r *quotaHarness, other string, change func()) {
 			once, n := sync.OnceFunc(change), 0
 			k := r.keys.byID[r.keys.idOf[r.keys.peppers.Hash(0, other)]]
 			r.keys.onRead = func(context.Context) error {
 				if n++; n == maxLooks {
 					once()
 				} else if n < maxLooks {
-					r.keys.change(r.Verifier, k)
+					r.keys.change(r.harness, k)
 				}
 				return nil
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newQuotaRig(t)
+			r := newQuotaHarness(t)
 			_, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 			plain, secret := r.keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
-			wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+			wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 			var revokedAt time.Time
 			wait(r, metered, func() {
 				revokedAt = r.clock.Now()
 				plain.RevokedAt = revokedAt
-				r.keys.change(r.Verifier, plain)
+				r.keys.change(r.harness, plain)
 			})
 			got := r.batch(t, Request{Secret: metered, Cost: 1}, Request{Secret: secret, Cost: 1}, Request{Secret: newSecret(t), Cost: 1})
 			if revokedAt.IsZero() || got[0].Code != apikey.CodeValid || got[1].Code != apikey.CodeRevoked || got[2].Code != apikey.CodeNotFound {
@@ -53,16 +53,16 @@ func TestBatchSeesChanges(t *testing.T) {
 // Where others' keys change all the time, a batch reads nothing more once it has
 // begun to spend: not even secrets that nobody has.
 func TestBatchOnABusyServer(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 	other, _ := r.keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
-	wantCode(t, r.Verifier, Request{Secret: metered, Cost: 50}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: metered, Cost: 50}, apikey.CodeValid)
 	looks := 0
 	r.keys.onRead = func(context.Context) error {
 		if looks++; looks > maxLooks {
 			return errBroken
 		}
-		r.keys.change(r.Verifier, other)
+		r.keys.change(r.harness, other)
 		return nil
 	}
 	got := r.batch(t, Request{Secret: metered, Cost: 10}, Request{Secret: newSecret(t), Cost: 1})
@@ -73,10 +73,10 @@ func TestBatchOnABusyServer(t *testing.T) {
 
 // A limit that is lowered while the batch waits fails nothing of it.
 func TestBatchLimitIsLowered(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	other, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 	_, first := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
-	wantCode(t, r.Verifier, Request{Secret: metered, Cost: 1}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: metered, Cost: 1}, apikey.CodeValid)
 	began, let := r.holdUp()
 	results := r.inBackground(t.Context(), Request{Secret: first, Cost: 5}, Request{Secret: metered, Cost: 50})
 	<-began
@@ -84,7 +84,7 @@ func TestBatchLimitIsLowered(t *testing.T) {
 	r.quotas.mu.Lock()
 	r.quotas.byID[other.ID] = other.Quota
 	r.quotas.mu.Unlock()
-	r.keys.change(r.Verifier, other)
+	r.keys.change(r.harness, other)
 	let()
 	got, err := results()
 	if err != nil || got[0].Code != apikey.CodeValid || got[1].Code != apikey.CodeQuotaExceeded || got[1].RetryAfter != 0 {
@@ -99,7 +99,7 @@ func TestBatchLimitIsLowered(t *testing.T) {
 func TestBatchKeepsNoMoreThanABlock(t *testing.T) {
 	slow := apikey.RateLimit{Requests: 1000, WindowSeconds: 86_400}
 	t.Run("rate limit", func(t *testing.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		var most int64 // that was ever reserved
 		k, secret := r.create(t, 1_000_000, apikey.RefillNone, slow)
 		r.quotas.onGrant = func(units int64) { most = max(most, units) }
@@ -112,7 +112,7 @@ func TestBatchKeepsNoMoreThanABlock(t *testing.T) {
 		}
 	})
 	t.Run("rotation", func(t *testing.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		k, older := r.create(t, 1_000_000, apikey.RefillNone, slow)
 		newer := newSecret(t)
 		k.Previous, k.PreviousExpiresAt = k.Secret, noon.Add(time.Hour)
@@ -124,9 +124,9 @@ func TestBatchKeepsNoMoreThanABlock(t *testing.T) {
 		r.wantStored(t, k.ID, 999_000)
 	})
 	t.Run("less is left than one costs", func(t *testing.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
-		wantCode(t, r.Verifier, Request{Secret: secret}, apikey.CodeValid) // known as it was
+		wantCode(t, r.harness, Request{Secret: secret}, apikey.CodeValid) // known as it was
 		k.Quota.Remaining = 900
 		r.quotas.byID[k.ID] = k.Quota // another server spent it
 		if n := valid(r.batch(t, times(1000, secret, 400)...)); n != 2 {

@@ -1,81 +1,147 @@
 package verify
 
 import (
+	"container/list"
 	"context"
 	"sync"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/meter"
 )
 
-// entry is a key as one of its secrets finds it. It never changes.
+// entry is an immutable snapshot of a key, cached under the hash of its current or
+// previous secret.
 type entry struct {
 	key      apikey.Key
-	previous bool // found by the secret before the last rotation
-	state    *state
+	previous bool // cached under the hash of the previous secret
+	counters *meter.Counters
+	// sibling is the next entry of the same key; the index alone reads and writes it.
+	sibling *entry
 }
 
-// flight is a load of one secret under way, which others that miss it join.
-type flight struct {
+// hash returns the hash that the entry is cached under.
+func (e *entry) hash() apikey.Hash {
+	if e.previous {
+		return e.key.Previous.Hash
+	}
+	return e.key.Secret.Hash
+}
+
+// lookup is a secret that is being looked up in storage. Calls that miss the same
+// secret join it.
+type lookup struct {
 	hashes []apikey.Hash // of the secret, under each pepper
-	trip   *trip
+	read   *read
 	done   chan struct{}
 	entry  *entry // nil: no such key
 	err    error
 }
 
-// trip is one read of the keys of all its flights.
-type trip struct {
-	flights []*flight
-	waiting int // calls that wait for it; guarded by the cache's mu
-	abandon context.CancelFunc
+// read is one read of the keys of all its lookups.
+type read struct {
+	lookups []*lookup
+	cancel  context.CancelFunc
+	// Guarded by the cache's mu: how many calls wait for it, how many drops there had
+	// been when it began, and where it stands in the cache's reads.
+	waiting int
+	began   int64
+	place   *list.Element
+}
+
+// maxDrops bounds how many drops are remembered one by one.
+const maxDrops = 10_000
+
+// dropped is a key that was dropped. The position is the log's after the change
+// that made its entries stale.
+type dropped struct {
+	id               string
+	position, number int64
 }
 
 // cache holds the entries by the hash of their secret, and loads what it misses.
 type cache struct {
-	keys    Keys
-	states  *states
+	keys    KeyStore
+	meter   *meter.Meter
 	entries *otter.Cache[apikey.Hash, *entry]
-	slots   chan struct{} // bounds the loads that run at a time
+	index   index
+	slots   chan struct{} // bounds the reads that run at a time
 
-	// mu orders loads and evictions.
+	// mu orders loads and drops.
 	mu      sync.Mutex
-	flights map[apikey.Hash]*flight
-	// evicted is the position of the newest eviction. A load that read the log at
-	// an older position may have read what the eviction was about, so it is not
-	// kept.
-	evicted int64
-	// evictions counts them.
-	evictions int64
+	lookups map[apikey.Hash]*lookup // that calls may join, by the hash under the newest pepper
+	reads   list.List               // of *read, those under way, oldest first
+	// drops counts all drops. newest has the newest drop of each key that a read
+	// under way may have read too early, and queue has them in their order. Those that
+	// were too many for it count as drops of every key, at the position floor.
+	drops  int64
+	newest map[string]dropped
+	queue  []dropped
+	floor  int64
 }
 
-func newCache(keys Keys, states *states, size, loads int) (*cache, error) {
-	c := &cache{keys: keys, states: states, slots: make(chan struct{}, loads), flights: make(map[apikey.Hash]*flight)}
+func newCache(keys KeyStore, meter *meter.Meter, size, loads int) (*cache, error) {
+	c := &cache{
+		keys: keys, meter: meter, slots: make(chan struct{}, loads),
+		lookups: make(map[apikey.Hash]*lookup), newest: make(map[string]dropped),
+		index: index{byID: make(map[string]*entry)},
+	}
 	var err error
 	c.entries, err = otter.New(&otter.Options[apikey.Hash, *entry]{
 		MaximumSize: size,
 		OnAtomicDeletion: func(e otter.DeletionEvent[apikey.Hash, *entry]) {
-			e.Value.state.cached.Add(-1)
+			c.index.remove(e.Value)
+			e.Value.counters.Release()
 		},
 	})
 	return c, err
 }
 
-// evict drops what is cached under hashes. position is the log's after the change
-// that made it stale. No later call joins a load that began before.
-func (c *cache) evict(hashes []apikey.Hash, position int64) {
-	if len(hashes) == 0 {
+// drop drops the entries of keys. position is the log's after the change that made
+// them stale. No later call joins a read that began before, and what such a read
+// finds of these keys at an older position is not kept.
+func (c *cache) drop(ids []string, position int64) {
+	if len(ids) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.evicted = max(c.evicted, position)
-	c.evictions++
-	clear(c.flights)
-	for _, h := range hashes {
-		c.entries.Invalidate(h)
+	c.drops++
+	clear(c.lookups)
+	for _, id := range ids {
+		if c.reads.Len() > 0 {
+			c.rememberLocked(dropped{id, position, c.drops})
+		}
+		for _, h := range c.index.hashes(id) {
+			c.entries.Invalidate(h)
+		}
 	}
+}
+
+// rememberLocked notes a drop for the reads that are under way.
+func (c *cache) rememberLocked(d dropped) {
+	d.position = max(d.position, c.newest[d.id].position)
+	c.newest[d.id] = d
+	c.queue = append(c.queue, d)
+	if len(c.queue) > maxDrops {
+		c.floor = max(c.floor, c.queue[0].position)
+		c.forgetDropLocked()
+	}
+}
+
+// forgetDropLocked forgets the oldest drop.
+func (c *cache) forgetDropLocked() {
+	if oldest := c.queue[0]; c.newest[oldest.id].number == oldest.number {
+		delete(c.newest, oldest.id)
+	}
+	c.queue = c.queue[1:]
+}
+
+// staleLocked reports whether a key that was read at a position has been dropped
+// for a later change.
+func (c *cache) staleLocked(id string, position int64) bool {
+	return position < c.floor || position < c.newest[id].position
 }
 
 // generation names what is cached: every entry that was found or loaded since it
@@ -83,86 +149,87 @@ func (c *cache) evict(hashes []apikey.Hash, position int64) {
 func (c *cache) generation() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.evictions
+	return c.drops
 }
 
 // load reads the entries that secrets find, each given by its hash under each
 // pepper; nil where there is none. What is missed together is read together, and
-// calls that miss the same secret at the same time share one read.
+// calls that miss the same secret at the same time share one lookup.
 func (c *cache) load(ctx context.Context, secrets ...[]apikey.Hash) ([]*entry, error) {
-	flights := c.join(ctx, secrets)
-	entries := make([]*entry, len(flights))
-	for i, f := range flights {
+	lookups := c.join(ctx, secrets)
+	entries := make([]*entry, len(lookups))
+	for i, l := range lookups {
 		select {
-		case <-f.done:
-			if f.err != nil {
-				c.leave(flights)
-				return nil, f.err
+		case <-l.done:
+			if l.err != nil {
+				c.leave(lookups)
+				return nil, l.err
 			}
-			entries[i] = f.entry
+			entries[i] = l.entry
 		case <-ctx.Done():
-			c.leave(flights)
+			c.leave(lookups)
 			return nil, ctx.Err()
 		}
 	}
 	return entries, nil
 }
 
-// join returns the flights that are under way for secrets, and starts one trip
-// for those that have none.
-func (c *cache) join(ctx context.Context, secrets [][]apikey.Hash) []*flight {
+// join returns the lookups that are under way for secrets, and starts one read for
+// those that have none.
+func (c *cache) join(ctx context.Context, secrets [][]apikey.Hash) []*lookup {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	flights := make([]*flight, len(secrets))
-	var t *trip
+	lookups := make([]*lookup, len(secrets))
+	var r *read
 	for i, hashes := range secrets {
-		f, ok := c.flights[hashes[0]]
+		l, ok := c.lookups[hashes[0]]
 		if !ok {
-			if t == nil {
-				t = &trip{}
+			if r == nil {
+				r = &read{began: c.drops}
 			}
-			f = &flight{hashes: hashes, trip: t, done: make(chan struct{})}
-			t.flights = append(t.flights, f)
-			c.flights[hashes[0]] = f
+			l = &lookup{hashes: hashes, read: r, done: make(chan struct{})}
+			r.lookups = append(r.lookups, l)
+			c.lookups[hashes[0]] = l
 		}
-		f.trip.waiting++
-		flights[i] = f
+		l.read.waiting++
+		lookups[i] = l
 	}
-	if t != nil {
+	if r != nil {
+		r.place = c.reads.PushBack(r)
 		// The read serves all who join, so it must outlive the first caller.
-		var flying context.Context
-		flying, t.abandon = context.WithCancel(context.WithoutCancel(ctx))
-		go c.fly(flying, t)
+		var reading context.Context
+		reading, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		go c.complete(reading, r)
 	}
-	return flights
+	return lookups
 }
 
-// leave gives up waiting for flights. A trip that nobody waits for is abandoned,
-// so there are never more of them than calls, however many come and go.
-func (c *cache) leave(flights []*flight) {
+// leave gives up waiting for lookups. A read that nobody waits for is cancelled, so
+// there are never more of them than calls, however many come and go.
+func (c *cache) leave(lookups []*lookup) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, f := range flights {
-		t := f.trip
-		if t.waiting--; t.waiting > 0 {
+	for _, l := range lookups {
+		r := l.read
+		if r.waiting--; r.waiting > 0 {
 			continue
 		}
-		t.abandon()
-		for _, f := range t.flights {
-			c.forgetLocked(f)
+		r.cancel()
+		for _, l := range r.lookups {
+			c.closeLocked(l)
 		}
 	}
 }
 
-// forgetLocked lets nobody join f any more. The caller holds mu.
-func (c *cache) forgetLocked(f *flight) {
-	if c.flights[f.hashes[0]] == f {
-		delete(c.flights, f.hashes[0])
+// closeLocked lets nobody join l any more. The caller holds mu.
+func (c *cache) closeLocked(l *lookup) {
+	if c.lookups[l.hashes[0]] == l {
+		delete(c.lookups, l.hashes[0])
 	}
 }
 
-// read reads the keys of a trip once one of the slots is free.
-func (c *cache) read(ctx context.Context, t *trip) ([]apikey.Key, int64, error) {
+// find reads the keys of a read once one of the slots is free.
+func (c *cache) find(ctx context.Context, r *read) ([]apikey.Key, int64, error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -171,8 +238,8 @@ func (c *cache) read(ctx context.Context, t *trip) ([]apikey.Key, int64, error) 
 			return nil, 0, ctx.Err()
 		}
 		var hashes []apikey.Hash
-		for _, f := range t.flights {
-			hashes = append(hashes, f.hashes...)
+		for _, l := range r.lookups {
+			hashes = append(hashes, l.hashes...)
 		}
 		return c.keys.KeysBySecret(ctx, hashes)
 	case <-ctx.Done():
@@ -180,11 +247,11 @@ func (c *cache) read(ctx context.Context, t *trip) ([]apikey.Key, int64, error) 
 	}
 }
 
-// fly reads the entries of a trip and keeps them, unless the log has moved past
-// what it read by an eviction.
-func (c *cache) fly(ctx context.Context, t *trip) {
-	defer t.abandon() // only to free the context
-	keys, position, err := c.read(ctx, t)
+// complete reads the entries of r, keeps those that no drop has made stale
+// meanwhile, and answers the calls that wait for them.
+func (c *cache) complete(ctx context.Context, r *read) {
+	defer r.cancel() // only to free the context
+	keys, position, err := c.find(ctx, r)
 	found := make(map[apikey.Hash]*apikey.Key, len(keys))
 	for i := range keys {
 		for _, h := range keys[i].Hashes() {
@@ -194,27 +261,91 @@ func (c *cache) fly(ctx context.Context, t *trip) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, f := range t.flights {
-		c.forgetLocked(f)
-		f.err = err
-		for _, h := range f.hashes {
+	for _, l := range r.lookups {
+		c.closeLocked(l)
+		l.err = err
+		for _, h := range l.hashes {
 			if key := found[h]; key != nil {
-				f.entry = c.enterLocked(key, h, position)
+				l.entry = c.enterLocked(key, h, position)
 				break
 			}
 		}
-		close(f.done)
+		close(l.done)
 	}
+	c.endLocked(r)
 }
 
-// enterLocked returns the entry of a key as the secret with the hash h finds it,
-// and keeps it if it is of the newest there is. The caller holds mu.
+// enterLocked returns the entry of a key under the hash h, and keeps it unless it is
+// stale. The caller holds mu.
 func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64) *entry {
-	e := &entry{key: *key, previous: h != key.Secret.Hash, state: c.states.hold(key)}
-	if position < c.evicted {
-		e.state.cached.Add(-1)
+	e := &entry{key: *key, previous: h != key.Secret.Hash, counters: c.meter.Acquire(key)}
+	if c.staleLocked(key.ID, position) {
+		e.counters.Release()
 	} else {
+		c.index.add(e)
 		c.entries.Set(h, e)
 	}
 	return e
+}
+
+// endLocked ends a read, and forgets the drops that were remembered for it and are
+// of no use to the reads that began later.
+func (c *cache) endLocked(r *read) {
+	c.reads.Remove(r.place)
+	oldest := c.drops
+	if front := c.reads.Front(); front != nil {
+		oldest = front.Value.(*read).began
+	}
+	for len(c.queue) > 0 && c.queue[0].number <= oldest {
+		c.forgetDropLocked()
+	}
+	if len(c.queue) == 0 {
+		c.queue = nil
+	}
+}
+
+// index finds the cached entries of a key by its id. It has a lock of its own,
+// since otter tells of a deletion while it holds one of its locks.
+type index struct {
+	mu   sync.Mutex
+	byID map[string]*entry // the first of the key's entries
+}
+
+// add adds an entry that is about to be cached.
+func (x *index) add(e *entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e.sibling = x.byID[e.key.ID]
+	x.byID[e.key.ID] = e
+}
+
+// remove removes an entry that is not cached any more.
+func (x *index) remove(e *entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	first := x.byID[e.key.ID]
+	if first != e {
+		for ; first != nil; first = first.sibling {
+			if first.sibling == e {
+				first.sibling = e.sibling
+				return
+			}
+		}
+		return
+	}
+	// The text that the map has as its key goes with its entry, and keeps none alive.
+	delete(x.byID, e.key.ID)
+	if e.sibling != nil {
+		x.byID[e.sibling.key.ID] = e.sibling
+	}
+}
+
+// hashes returns what the entries of a key are cached under.
+func (x *index) hashes(id string) (hashes []apikey.Hash) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for e := x.byID[id]; e != nil; e = e.sibling {
+		hashes = append(hashes, e.hash())
+	}
+	return hashes
 }

@@ -83,15 +83,16 @@ func TestLateReadIsNotKept(t *testing.T) {
 	close(late.open)
 	<-first
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeDisabled)
-	// Its state is held by nobody but the entry that was kept.
-	if n := v.states.byID[k.ID].cached.Load(); n != 1 {
-		t.Errorf("%d entries hold the state", n)
+	// Its counters are held by nobody but the entry that was kept.
+	v.Drop([]string{k.ID}, keys.put(k))
+	if v.Sweep(t.Context()); v.Len() != 0 {
+		t.Errorf("%d keys have counters", v.Len())
 	}
 }
 
-// Evictions against loads, at random: what starts after a change was answered
+// Drops against loads, at random: what starts after a change was answered
 // sees it.
-func TestEvictAgainstLoads(t *testing.T) {
+func TestDropAgainstLoads(t *testing.T) {
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -196,8 +197,8 @@ func TestFlood(t *testing.T) {
 		cancel()
 		group.Wait()
 		synctest.Wait()
-		if len(v.cache.flights) != 0 || keys.running != 0 {
-			t.Errorf("%d loads are left, %d of them running", len(v.cache.flights), keys.running)
+		if len(v.cache.lookups) != 0 || keys.running != 0 {
+			t.Errorf("%d loads are left, %d of them running", len(v.cache.lookups), keys.running)
 		}
 		// A few begin while the callers leave one by one.
 		if n := keys.readCount(); n > 100 {
@@ -206,13 +207,13 @@ func TestFlood(t *testing.T) {
 		close(held.open)
 		keys.unhold()
 
-		before := len(v.states.byID)
+		before := v.Len()
 		for range 100 {
 			wantCode(t, v, Request{Secret: newSecret(t)}, apikey.CodeNotFound)
 		}
-		if len(v.states.byID) != before || v.cache.entries.EstimatedSize() != 1 || len(v.cache.flights) != 0 {
+		if v.Len() != before || v.cache.entries.EstimatedSize() != 1 || len(v.cache.lookups) != 0 {
 			t.Errorf("unknown keys left %d states, %d entries, %d loads",
-				len(v.states.byID), v.cache.entries.EstimatedSize(), len(v.cache.flights))
+				v.Len(), v.cache.entries.EstimatedSize(), len(v.cache.lookups))
 		}
 	})
 }
@@ -230,10 +231,7 @@ func TestNoNegativeEntries(t *testing.T) {
 // The cache is bounded, and the states of what it dropped go with it.
 func TestCacheIsBounded(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
-	v, err := New(Config{Keys: keys, Peppers: keys.peppers, Now: clock.Now, CacheSize: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := newHarness(t, keys, Config{Now: clock.Now, CacheSize: 10})
 	for range 200 {
 		_, secret := keys.create(t, apikey.Key{}, 0)
 		wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
@@ -242,8 +240,8 @@ func TestCacheIsBounded(t *testing.T) {
 	if err := v.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v.states.sweep(v.micros(clock.Now()))
-	if entries, states := v.cache.entries.EstimatedSize(), len(v.states.byID); entries > 10 || states != entries {
+	v.Sweep(t.Context())
+	if entries, states := v.cache.entries.EstimatedSize(), v.Len(); entries > 10 || states != entries {
 		t.Errorf("%d entries, %d states", entries, states)
 	}
 }

@@ -1,21 +1,56 @@
-// Package verify judges secrets: is this key good, now, from here, for that?
+// Package verify answers: is this key good, now, from here, for that?
+//
+// It has three operations: [Verifier.Verify] (and [Verifier.VerifyBatch]) for a
+// secret that somebody else presented, [Verifier.Authenticate] for the key that a
+// call is made with, and [Verifier.Recheck] for a call that is still under way. All
+// do the same: look the secret up, check the key, charge it. The order of checks is
+// [apikey.Check]; limits and counters are kept by package meter; who may ask is
+// decided before, by package authn.
 //
 // # Never late
 //
-// A secret's HMAC finds an immutable entry in a bounded cache, and everything
-// that time or the call decides (expiry, overlap, address, scopes, limits) is
-// judged anew in each call. A change of a key ends its entries through
-// [Verifier.Evict] before anyone is told that the change was made, and a load
-// that was on its way at that moment can neither be kept nor joined.
-// So whatever starts after a change was answered sees the change.
+// A secret's HMAC finds an immutable entry in a bounded cache. Everything that time
+// or the call decides (expiry, overlap, address, scopes, limits) is checked anew in
+// each call. Entries are dropped by the id of their key, by [Verifier.Drop] alone:
+// the commit of a change calls it before anyone is told that the change was made, and
+// a follower of the log calls it for changes of other servers. So whatever starts
+// after a change was answered sees the change.
 //
-// Junk fails at its checksum and never reaches storage. A well-formed secret that nobody
-// has costs one indexed read, and few reads run at a time, so that a flood of
-// them starves no one. Nothing is remembered of it.
+// A read of a key tells the position of the log that it saw. One that saw an older
+// position than the newest drop of that key is answered to the calls that had begun
+// before the drop; it is not kept, and no later call joins it. Positions of drops are
+// remembered until every read that began before them has ended.
 //
-// # Counting
+// Junk fails at its checksum and never reaches storage. A well-formed secret that
+// nobody has costs one indexed read, and few reads run at a time, so that a flood of
+// them starves no one. Nothing is remembered of it. Memory is bounded: by
+// Config.CacheSize, and by the number of calls under way.
 //
-// Limits and counters belong to the key, not to the secret: both secrets of a
-// rotation share one state. Counters are added up in memory and written in one
-// batch a second by [Verifier.Run].
+// # States
+//
+// A secret is missed, looked up (one [lookup], which later calls join), and cached
+// or not. A lookup is closed to joiners when it ends, when all its callers have gone,
+// and at every drop.
+//
+// # Locks
+//
+// They are taken in this order:
+//
+//  1. cache.mu: lookups, reads and drops. It is held while entries are added and
+//     dropped.
+//  2. the locks of otter, inside its methods.
+//  3. index.mu: the entries of each key. Otter's callback takes it.
+//  4. those of package meter; registry.mu alone is taken under cache.mu.
+//
+// A warm verification takes none of the first and third. Nobody waits for storage
+// with any of them.
+//
+// What breaks when a rule is dropped:
+//
+//   - without the positions, a read that was slow puts a revoked key back into the
+//     cache, where it stays good;
+//   - without closing lookups at a drop, a call that starts after a revocation was
+//     answered joins a read from before it;
+//   - with entries for secrets that nobody has, a key would stay unknown after it was
+//     made, and a flood of secrets would push out those that are in use.
 package verify

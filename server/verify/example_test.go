@@ -8,6 +8,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
 
@@ -23,10 +24,6 @@ func (s oneKey) KeysBySecret(_ context.Context, hashes []apikey.Hash) ([]apikey.
 	return nil, 0, nil
 }
 
-func (oneKey) AddUsage(_ context.Context, counts []apikey.UsageCount) (int, error) {
-	return len(counts), nil
-}
-
 func ExampleVerifier_Verify() {
 	peppers := keyring.NewPeppers(keyring.NewKey("edge_1", "kept out of it too"), keyring.NewKey("pepper_1", "kept out of the database"))
 	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
@@ -34,6 +31,7 @@ func ExampleVerifier_Verify() {
 		fmt.Println(err)
 		return
 	}
+	clock := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	verifier, err := verify.New(verify.Config{
 		Peppers: peppers,
 		Keys: oneKey{apikey.Key{
@@ -41,7 +39,8 @@ func ExampleVerifier_Verify() {
 			IPAllowList: apikey.AllowList{netip.MustParsePrefix("192.0.2.0/24")},
 			RateLimit:   apikey.RateLimit{Requests: 1, WindowSeconds: 60},
 		}},
-		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) },
+		Meter: meter.New(meter.Config{Now: clock}),
+		Now:   clock,
 	})
 	if err != nil {
 		fmt.Println(err)

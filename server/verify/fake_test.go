@@ -12,6 +12,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/meter"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,7 +56,10 @@ type fakeKeys struct {
 	onAdd  func(ctx context.Context, counts []apikey.UsageCount) (int, error)
 }
 
-var _ Keys = (*fakeKeys)(nil)
+var (
+	_ KeyStore         = (*fakeKeys)(nil)
+	_ meter.UsageStore = (*fakeKeys)(nil)
+)
 
 func newFakeKeys() *fakeKeys {
 	return &fakeKeys{
@@ -64,13 +68,30 @@ func newFakeKeys() *fakeKeys {
 	}
 }
 
-func newVerifier(t testing.TB, keys *fakeKeys, now func() time.Time) *Verifier {
+// A harness is a verifier with the meter that it charges.
+type harness struct {
+	*Verifier
+	*meter.Meter
+}
+
+func newVerifier(t testing.TB, keys *fakeKeys, now func() time.Time) *harness {
 	t.Helper()
-	v, err := New(Config{Keys: keys, Peppers: keys.peppers, Now: now, Logger: slog.New(slog.DiscardHandler)})
+	return newHarness(t, keys, Config{Now: now})
+}
+
+// newHarness completes c with keys.
+func newHarness(t testing.TB, keys *fakeKeys, c Config) *harness {
+	t.Helper()
+	mc := meter.Config{Usage: keys, Now: c.Now, Logger: slog.New(slog.DiscardHandler)}
+	if keys.quotas != nil {
+		mc.Quotas = keys.quotas
+	}
+	c.Keys, c.Meter, c.Peppers = keys, meter.New(mc), keys.peppers
+	v, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v
+	return &harness{v, c.Meter}
 }
 
 // create completes k as an enabled key, stores it under the pepper and returns
@@ -97,8 +118,8 @@ func (f *fakeKeys) put(k apikey.Key) int64 {
 	return f.position
 }
 
-// change commits k and evicts it, as a store does before it answers.
-func (f *fakeKeys) change(v *Verifier, k apikey.Key) { v.Evict(k.Hashes(), f.put(k)) }
+// change commits k and drops it from the cache, as a store does before it answers.
+func (f *fakeKeys) change(v *harness, k apikey.Key) { v.Drop([]string{k.ID}, f.put(k)) }
 
 func (f *fakeKeys) KeysBySecret(ctx context.Context, hashes []apikey.Hash) ([]apikey.Key, int64, error) {
 	f.mu.Lock()
@@ -156,6 +177,12 @@ func (f *fakeKeys) store(counts []apikey.UsageCount) int {
 		if c.LastUsedAt.After(u.LastUsedAt) {
 			u.LastUsedAt = c.LastUsedAt
 		}
+		if p := &u.Previous; c.Previous.Rotation > p.Rotation {
+			*p = c.Previous
+		} else if c.Previous.Rotation == p.Rotation {
+			p.Requests += c.Previous.Requests
+			p.LastUsedAt = c.Previous.LastUsedAt
+		}
 		f.totals[c.KeyID] = u
 	}
 	return len(counts)
@@ -188,7 +215,7 @@ func (c *clock) step(d time.Duration) {
 }
 
 // ask verifies a secret and fails on errors.
-func ask(t testing.TB, v *Verifier, r Request) apikey.Verification {
+func ask(t testing.TB, v *harness, r Request) apikey.Verification {
 	t.Helper()
 	result, err := v.Verify(context.Background(), r)
 	if err != nil {
@@ -207,7 +234,7 @@ func wantUnavailable(t testing.TB, err error) {
 	}
 }
 
-func wantCode(t testing.TB, v *Verifier, r Request, want apikey.Code) {
+func wantCode(t testing.TB, v *harness, r Request, want apikey.Code) {
 	t.Helper()
 	if got := ask(t, v, r).Code; got != want {
 		t.Errorf("code %s, want %s", got, want)

@@ -16,17 +16,17 @@ const years = 10 * 365 * 24 * time.Hour
 // A clock that was years ahead costs no period but the one that it was noticed in,
 // with a crash in between and without.
 func TestClockWasYearsAhead(t *testing.T) {
-	for name, crash := range map[string]func(r *quotaRig){
-		"and runs on": func(*quotaRig) {}, "and the server crashes": func(r *quotaRig) { r.restart(t) },
+	for name, crash := range map[string]func(r *quotaHarness){
+		"and runs on": func(*quotaHarness) {}, "and the server crashes": func(r *quotaHarness) { r.restart(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newQuotaRig(t)
+			r := newQuotaHarness(t)
 			_, secret := r.create(t, 1000, apikey.RefillDaily, apikey.RateLimit{})
 			if r.spend(t, secret, 600, 1) != 600 {
 				t.Fatal("not 600")
 			}
 			r.clock.step(years)
-			wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+			wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 			r.clock.step(-years)
 			crash(r)
 			midnight := noon.Add(12 * time.Hour)
@@ -34,7 +34,7 @@ func TestClockWasYearsAhead(t *testing.T) {
 				t.Errorf("refilled when the clock was right again: %d", valid)
 			}
 			for range 3 {
-				if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeQuotaExceeded ||
+				if got := ask(t, r.harness, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeQuotaExceeded ||
 					!got.Quota.RefillAt.Equal(midnight) || got.RetryAfter != midnight.Sub(r.clock.Now()) {
 					t.Fatalf("%s, %+v, retry after %v", got.Code, got.Quota, got.RetryAfter)
 				}
@@ -56,7 +56,7 @@ func TestClockWasYearsAhead(t *testing.T) {
 // clock was so little ahead that it granted the next period.
 func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
 	for _, ahead := range []time.Duration{years, 20 * time.Hour} {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		k, secret := r.create(t, 1000, apikey.RefillDaily, apikey.RateLimit{})
 		r.clock.step(ahead)
 		if r.spend(t, secret, 2000, 1) != 1000 {
@@ -84,11 +84,11 @@ func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
 // A clock that was ahead by less than a period: what it granted is not granted
 // again, and where it granted nothing the period of now goes on.
 func TestClockWasHoursAhead(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, secret := r.create(t, 10, apikey.RefillDaily, apikey.RateLimit{})
 	r.spend(t, secret, 4, 1)
 	r.clock.step(20 * time.Hour)
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // this server turns to tomorrow, storage does not
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // this server turns to tomorrow, storage does not
 	r.clock.step(-20 * time.Hour)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -123,7 +123,7 @@ func TestClockWasHoursAhead(t *testing.T) {
 // that it has shown. The period of a call is told by the refill that ends it.
 func TestQuotaOfWalkingClock(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		limit := rapid.Int64Range(1, 200).Draw(rt, "limit")
 		k, secret := r.create(t, limit, apikey.RefillDaily, apikey.RateLimit{})
 		latest, spent := r.clock.Now(), make(map[time.Time]int64)
@@ -136,16 +136,16 @@ func TestQuotaOfWalkingClock(t *testing.T) {
 			case 2:
 				r.restart(t)
 			case 3:
-				r.giveBack(t.Context(), r.states.reserving())
+				r.RefundAll(t.Context())
 			case 4:
 				k.Quota, _ = r.quotas.of(k.ID)
-				if r.Reckon(&k); k.Quota.Remaining > limit {
+				if r.FillRemaining(&k); k.Quota.Remaining > limit {
 					rt.Fatalf("%d remain of %d", k.Quota.Remaining, limit)
 				}
 			default:
 				cost := rapid.Int64Range(0, min(limit, 5)).Draw(rt, "cost")
 				for range rapid.IntRange(1, 60).Draw(rt, "calls") {
-					got := ask(t, r.Verifier, Request{Secret: secret, Cost: int(cost)})
+					got := ask(t, r.harness, Request{Secret: secret, Cost: int(cost)})
 					if got.Code != apikey.CodeValid {
 						break
 					}

@@ -14,21 +14,21 @@ import (
 )
 
 func TestQuotaToTheLastUnit(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	for i := range int64(1000) {
-		got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1})
+		got := ask(t, r.harness, Request{Secret: secret, Cost: 1})
 		want := apikey.QuotaStatus{Limit: 1000, Remaining: 999 - i}
 		if got.Code != apikey.CodeValid || got.Quota != want {
 			t.Fatalf("call %d: %s, %+v", i, got.Code, got.Quota)
 		}
 	}
 	asked := r.quotas.count()
-	got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1})
+	got := ask(t, r.harness, Request{Secret: secret, Cost: 1})
 	if got.Code != apikey.CodeQuotaExceeded || got.RetryAfter != 0 || got.Usage.TotalRequests != 1000 {
 		t.Errorf("%s, retry after %v, %+v", got.Code, got.RetryAfter, got.Usage)
 	}
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 0}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 0}, apikey.CodeValid)
 	if r.spend(t, secret, 100, 1) != 0 || r.quotas.count() != asked {
 		t.Errorf("an empty budget was asked for again, %d times", r.quotas.count()-asked)
 	}
@@ -43,13 +43,13 @@ func TestConcurrentQuota(t *testing.T) {
 	for _, c := range []struct{ callers, limit, cost, want int }{
 		{2000, 200, 1, 200}, {200, 2000, 1, 200}, {500, 500, 1, 500}, {500, 1000, 7, 142}, {64, 1, 1, 1}, {64, 3, 0, 64},
 	} {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		k, secret := r.create(t, int64(c.limit), apikey.RefillDaily, apikey.RateLimit{})
 		var valid, refused atomic.Int64
 		var group sync.WaitGroup
 		for range c.callers {
 			group.Go(func() {
-				switch got := ask(t, r.Verifier, Request{Secret: secret, Cost: c.cost}); got.Code {
+				switch got := ask(t, r.harness, Request{Secret: secret, Cost: c.cost}); got.Code {
 				case apikey.CodeValid:
 					valid.Add(1)
 				case apikey.CodeQuotaExceeded:
@@ -64,7 +64,7 @@ func TestConcurrentQuota(t *testing.T) {
 			t.Errorf("%+v: %d valid, %d refused", c, valid.Load(), refused.Load())
 		}
 		k.Quota = r.quotas.byID[k.ID]
-		if r.Reckon(&k); k.Quota.Remaining != int64(c.limit-c.want*c.cost) {
+		if r.FillRemaining(&k); k.Quota.Remaining != int64(c.limit-c.want*c.cost) {
 			t.Errorf("%+v: %d remain", c, k.Quota.Remaining)
 		}
 	}
@@ -74,13 +74,13 @@ func TestConcurrentQuota(t *testing.T) {
 // no period grants more than was set, and without a crash not less.
 func TestQuotaNeverOverspends(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		k, secret := r.create(t, rapid.Int64Range(1, 300).Draw(rt, "limit"), apikey.RefillDaily, apikey.RateLimit{})
 		left, crashed := k.Quota.Limit, false
 		check := func(n, cost int) {
 			before := left
 			for range n {
-				got := ask(t, r.Verifier, Request{Secret: secret, Cost: cost})
+				got := ask(t, r.harness, Request{Secret: secret, Cost: cost})
 				if got.Code == apikey.CodeValid {
 					left -= int64(cost)
 				} else if left >= int64(cost) && !crashed {
@@ -102,7 +102,7 @@ func TestQuotaNeverOverspends(t *testing.T) {
 				r.restart(t)
 				crashed = true
 			case 4: // a clean stop
-				r.giveBack(t.Context(), r.states.reserving())
+				r.RefundAll(t.Context())
 				r.restart(t)
 			case 5:
 				r.clock.step(time.Duration(rapid.IntRange(1, 30).Draw(rt, "hours")) * time.Hour)
@@ -111,11 +111,11 @@ func TestQuotaNeverOverspends(t *testing.T) {
 				}
 				k.Quota = k.Quota.At(r.clock.Now())
 			case 6:
-				r.keys.change(r.Verifier, k)
+				r.keys.change(r.harness, k)
 				if err := r.Flush(t.Context()); err != nil {
 					rt.Fatal(err)
 				}
-				r.giveBack(t.Context(), r.states.sweep(r.micros(r.clock.Now())))
+				r.Sweep(t.Context())
 			case 7:
 				r.set(t, &k, func(q *apikey.Quota) {
 					*q = q.At(r.clock.Now())
@@ -131,14 +131,14 @@ func TestQuotaNeverOverspends(t *testing.T) {
 
 // The limit that refuses leaves the other whole.
 func TestRefusalsSpendNothing(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{Requests: 3, WindowSeconds: 60})
 	if r.spend(t, secret, 3, 1) != 3 {
 		t.Fatal("not all were valid")
 	}
 	asked := r.quotas.count()
 	for range 4 {
-		got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1})
+		got := ask(t, r.harness, Request{Secret: secret, Cost: 1})
 		if got.Code != apikey.CodeRateLimited || got.Quota.Remaining != 2 || got.Limit.Remaining != 0 {
 			t.Errorf("%s, %+v, %+v", got.Code, got.Quota, got.Limit)
 		}
@@ -148,16 +148,16 @@ func TestRefusalsSpendNothing(t *testing.T) {
 	}
 	r.clock.step(time.Minute)
 	for range 4 { // 3 fit into the rate limit, 2 into the quota
-		got := ask(t, r.Verifier, Request{Secret: secret, Cost: 3})
+		got := ask(t, r.harness, Request{Secret: secret, Cost: 3})
 		if got.Code != apikey.CodeQuotaExceeded || got.Quota.Remaining != 2 || got.Limit.Remaining != 3 {
 			t.Errorf("%s, %+v, %+v", got.Code, got.Quota, got.Limit)
 		}
 	}
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 2}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 || got.Limit.Remaining != 1 {
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 2}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 || got.Limit.Remaining != 1 {
 		t.Errorf("%s, %+v, %+v", got.Code, got.Quota, got.Limit)
 	}
-	r.keys.change(r.Verifier, k)
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeQuotaExceeded {
+	r.keys.change(r.harness, k)
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeQuotaExceeded {
 		t.Errorf("an eviction made it %s", got.Code)
 	}
 	if _, err := r.Verify(t.Context(), Request{Secret: secret, Cost: 6}); apikey.AsError(err) == nil {
@@ -167,19 +167,19 @@ func TestRefusalsSpendNothing(t *testing.T) {
 
 // The answer says when to come back, and then it is so.
 func TestRefill(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	_, secret := r.create(t, 10, apikey.RefillDaily, apikey.RateLimit{})
 	if r.spend(t, secret, 30, 1) != 10 {
 		t.Error("not 10")
 	}
-	got := ask(t, r.Verifier, Request{Secret: secret, Cost: 1})
+	got := ask(t, r.harness, Request{Secret: secret, Cost: 1})
 	if want := noon.Add(12 * time.Hour); got.RetryAfter != 12*time.Hour || !got.Quota.RefillAt.Equal(want) {
 		t.Errorf("retry after %v, refilled at %v", got.RetryAfter, got.Quota.RefillAt)
 	}
 	r.clock.step(12*time.Hour - time.Nanosecond)
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeQuotaExceeded)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeQuotaExceeded)
 	r.clock.step(time.Nanosecond)
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 0}).Quota.Remaining; got != 10 {
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 0}).Quota.Remaining; got != 10 {
 		t.Errorf("%d after the refill", got)
 	}
 	if r.spend(t, secret, 5, 1) != 5 {
@@ -197,7 +197,7 @@ func TestRefill(t *testing.T) {
 
 // Both secrets of a rotation spend one budget, and rotation changes nothing of it.
 func TestQuotaOutlivesRotation(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, first := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
 	if r.spend(t, first, 4, 1) != 4 {
 		t.Fatal("not 4")
@@ -205,7 +205,7 @@ func TestQuotaOutlivesRotation(t *testing.T) {
 	second := newSecret(t)
 	k.Previous, k.PreviousExpiresAt = k.Secret, noon.Add(time.Hour)
 	k.Secret = apikey.StoredSecret{Hash: r.keys.peppers.Hash(0, second), Mask: "mask"}
-	r.keys.change(r.Verifier, k)
+	r.keys.change(r.harness, k)
 	valid := 0
 	for range 10 {
 		valid += r.spend(t, first, 1, 1) + r.spend(t, second, 1, 1)
@@ -218,7 +218,7 @@ func TestQuotaOutlivesRotation(t *testing.T) {
 // An update takes back what is held, so that storage has all of it, and what is
 // set holds for every call that comes after.
 func TestQuotaIsSet(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	r.spend(t, secret, 10, 1)
 	r.set(t, &k, func(q *apikey.Quota) {
@@ -235,7 +235,7 @@ func TestQuotaIsSet(t *testing.T) {
 		t.Errorf("%d after it was topped up", got)
 	}
 	r.set(t, &k, func(q *apikey.Quota) { *q = apikey.Quota{} })
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 100}); got.Code != apikey.CodeValid || got.Quota != (apikey.QuotaStatus{}) {
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 100}); got.Code != apikey.CodeValid || got.Quota != (apikey.QuotaStatus{}) {
 		t.Errorf("without a quota %s, %+v", got.Code, got.Quota)
 	}
 }
@@ -243,7 +243,7 @@ func TestQuotaIsSet(t *testing.T) {
 // Calls while a quota is set and set again: each setting grants what it says at
 // most, and the last one to its last unit.
 func TestQuotaIsSetUnderLoad(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 50, apikey.RefillNone, apikey.RateLimit{})
 	var valid atomic.Int64
 	stop := make(chan struct{})
@@ -275,9 +275,9 @@ func TestQuotaIsSetUnderLoad(t *testing.T) {
 // An entry that was read before the quota was set is found out by storage and read
 // anew.
 func TestStaleQuota(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // in the cache, nothing reserved
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // in the cache, nothing reserved
 	k.Quota.Epoch, k.Quota.Limit, k.Quota.Remaining = 2, 3, 3
 	r.quotas.byID[k.ID] = k.Quota
 	r.keys.put(k) // as another server does it
@@ -288,16 +288,16 @@ func TestStaleQuota(t *testing.T) {
 	r.keys.mu.Lock()
 	delete(r.keys.byID, k.ID)
 	r.keys.mu.Unlock()
-	r.clock.step(knownFor + time.Second)
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeNotFound)
+	r.clock.step(11 * time.Second)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeNotFound)
 }
 
 // A storage that fails refuses nobody and lets nobody through: it is an error, and
 // what was reserved before can still be spent.
 func TestQuotaStorageFails(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 	r.quotas.broken = errBroken
 	held := apikey.Block(1, 1000) - 1
 	if got := r.spend(t, secret, int(held), 1); got != int(held) {
@@ -310,18 +310,18 @@ func TestQuotaStorageFails(t *testing.T) {
 		}
 	}
 	r.quotas.broken = nil
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 	r.quotas.broken = errBroken
-	if _, err := r.RecallQuota(t.Context(), k.ID); !errors.Is(err, errBroken) {
+	if _, err := r.PauseQuota(t.Context(), k.ID); !errors.Is(err, errBroken) {
 		t.Errorf("recall: %v", err)
 	}
 	r.quotas.broken = nil
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 }
 
 // A caller that gives up while units are reserved has spent none of them.
 func TestQuotaCallerGivesUp(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
 	gate := make(chan struct{})
 	began := make(chan struct{}, 10)
@@ -349,7 +349,7 @@ func TestQuotaCallerGivesUp(t *testing.T) {
 // A clean stop gives everything back; what was held through a crash is lost and
 // never granted again.
 func TestQuotaAtTheEnd(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	r.spend(t, secret, 10, 1)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -20,7 +20,7 @@ func TestRun(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- v.Run(ctx) }()
-		use := func() { wantCode(t, v, Request{Secret: secret}, apikey.CodeValid) }
+		use := func() { wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid) }
 		wait := func(d time.Duration, want int64) {
 			t.Helper()
 			<-time.After(d)
@@ -60,7 +60,7 @@ func TestRunStoresAtTheEnd(t *testing.T) {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, nil)
 		_, secret := keys.create(t, apikey.Key{}, 0)
-		wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+		wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 		if broken != nil {
 			keys.onAdd = func(context.Context, []apikey.UsageCount) (int, error) { return 0, broken }
 		}

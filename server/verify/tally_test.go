@@ -18,17 +18,32 @@ func TestOutcomes(t *testing.T) {
 	k, secret := keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
 	use := func() {
 		for _, r := range []Request{
+			{Secret: secret, Organization: "org_a", Cost: 1},
+			{Secret: secret, Organization: "org_a", Scopes: []string{"x"}, Cost: 1},
+			{Secret: secret, Organization: "org_b", Cost: 1}, // a key that org_b may not know of
+			{Secret: "junk", Organization: "org_b", Cost: 1},
+			{Secret: "junk", Cost: 1}, // of nobody in particular
+			// A cost of zero counts nothing, whatever the outcome is.
 			{Secret: secret, Organization: "org_a"},
-			{Secret: secret, Organization: "org_a", Scopes: []string{"x"}},
-			{Secret: secret, Organization: "org_b"}, // a key that org_b may not know of
+			{Secret: secret, Organization: "org_b"},
 			{Secret: "junk", Organization: "org_b"},
-			{Secret: "junk"}, // of nobody in particular
-			{Secret: "junk", Organization: "org_b", Caller: true},
-			{Secret: secret, Organization: "org_a", Again: true},
+			{Secret: secret, Organization: "org_a", Scopes: []string{"x"}},
 		} {
 			if _, err := v.Verify(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
+			if r.Cost == 0 {
+				if _, err := v.VerifyBatch(t.Context(), []Request{r}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		// Nor is what does not call with a key, or still does.
+		if _, err := v.Authenticate(t.Context(), Credential{Secret: "junk", Organization: "org_b"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Recheck(t.Context(), Credential{Secret: secret, Organization: "org_a"}); err != nil {
+			t.Fatal(err)
 		}
 	}
 	use()

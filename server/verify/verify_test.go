@@ -64,11 +64,21 @@ func TestForeignCaller(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
-	r := Request{Secret: secret, Organization: "org_b", Caller: true}
-	wantCode(t, v, r, apikey.CodeWrongOrganization)
+	credential := Credential{Secret: secret, Organization: "org_b"}
+	wantCaller(t, v.Authenticate, credential, apikey.CodeWrongOrganization)
+	wantCaller(t, v.Recheck, credential, apikey.CodeWrongOrganization)
 	k.Enabled = false
 	keys.change(v, k)
-	wantCode(t, v, r, apikey.CodeDisabled)
+	wantCaller(t, v.Authenticate, credential, apikey.CodeDisabled)
+	wantCaller(t, v.Recheck, credential, apikey.CodeDisabled)
+}
+
+// wantCaller fails unless an operation answers a credential with a code.
+func wantCaller(t *testing.T, operation func(context.Context, Credential) (apikey.Verification, error), c Credential, want apikey.Code) {
+	t.Helper()
+	if got, err := operation(t.Context(), c); err != nil || got.Code != want {
+		t.Errorf("code %s, want %s; %v", got.Code, want, err)
+	}
 }
 
 func TestMalformed(t *testing.T) {
@@ -130,23 +140,24 @@ func TestCost(t *testing.T) {
 	wantCode(t, v, r, apikey.CodeValid)
 }
 
-// A credential that is judged again spends and counts nothing, and is refused for
+// A credential that is checked again spends and counts nothing, and is refused for
 // its state only.
-func TestAgain(t *testing.T) {
+func TestRecheck(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 1, WindowSeconds: 60}}, 0)
-	again := Request{Secret: secret, Cost: 1, Again: true}
+	credential := Credential{Secret: secret}
 	for range 3 {
-		wantCode(t, v, again, apikey.CodeValid)
+		wantCaller(t, v.Recheck, credential, apikey.CodeValid)
 	}
-	if got := ask(t, v, Request{Secret: secret, Cost: 1}); got.Code != apikey.CodeValid || got.Usage.TotalRequests != 1 {
-		t.Errorf("%s, %+v", got.Code, got.Usage)
+	if got, err := v.Authenticate(t.Context(), credential); err != nil || got.Code != apikey.CodeValid || got.Usage.TotalRequests != 1 {
+		t.Errorf("%s, %+v, %v", got.Code, got.Usage, err)
 	}
-	wantCode(t, v, again, apikey.CodeValid)
+	wantCaller(t, v.Authenticate, credential, apikey.CodeRateLimited)
+	wantCaller(t, v.Recheck, credential, apikey.CodeValid)
 	k.Enabled = false
 	keys.change(v, k)
-	wantCode(t, v, again, apikey.CodeDisabled)
+	wantCaller(t, v.Recheck, credential, apikey.CodeDisabled)
 }
 
 // Both secrets of a rotation work for the overlap, on one budget and one count.
@@ -183,12 +194,11 @@ func TestRotationOverlap(t *testing.T) {
 
 	// A second rotation without overlap ends both at once.
 	newest := newSecret(t)
-	stale := k.Hashes()
 	stored.Hash = keys.peppers.Hash(0, newest)
 	if err := (apikey.Rules{}).Rotate(&k, stored, 0, clock.Now()); err != nil {
 		t.Fatal(err)
 	}
-	v.Evict(stale, keys.put(k))
+	v.Drop([]string{k.ID}, keys.put(k))
 	wantCode(t, v, Request{Secret: newer}, apikey.CodeNotFound)
 	wantCode(t, v, Request{Secret: newest}, apikey.CodeValid)
 }

@@ -13,7 +13,7 @@ import (
 
 // holdUp makes the next transaction of asks wait until let is called, after it has
 // told of itself.
-func (r *quotaRig) holdUp() (began <-chan struct{}, let func()) {
+func (r *quotaHarness) holdUp() (began <-chan struct{}, let func()) {
 	in, out := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	r.quotas.mu.Lock()
@@ -23,7 +23,7 @@ func (r *quotaRig) holdUp() (began <-chan struct{}, let func()) {
 }
 
 // inBackground verifies a batch and returns what comes of it.
-func (r *quotaRig) inBackground(ctx context.Context, requests ...Request) (results func() ([]apikey.Verification, error)) {
+func (r *quotaHarness) inBackground(ctx context.Context, requests ...Request) (results func() ([]apikey.Verification, error)) {
 	var all []apikey.Verification
 	var err error
 	done := make(chan struct{})
@@ -38,7 +38,7 @@ func (r *quotaRig) inBackground(ctx context.Context, requests ...Request) (resul
 }
 
 // wantStored fails where a crash would now lose more than a block of what is left.
-func (r *quotaRig) wantStored(t *testing.T, id string, left int64) {
+func (r *quotaHarness) wantStored(t *testing.T, id string, left int64) {
 	t.Helper()
 	if stored := r.quotas.remaining(id); stored > left || stored < left-apikey.Block(0, left) {
 		t.Errorf("%d are stored of %d that are left", stored, left)
@@ -47,14 +47,14 @@ func (r *quotaRig) wantStored(t *testing.T, id string, left int64) {
 
 // A call that costs more than is left keeps no more than a block of it.
 func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
-	wantCode(t, r.Verifier, Request{Secret: secret}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret}, apikey.CodeValid)
 	k.Quota.Remaining = 900_000
 	r.quotas.byID[k.ID] = k.Quota
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 1_000_000}, apikey.CodeQuotaExceeded)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 1_000_000}, apikey.CodeQuotaExceeded)
 	r.wantStored(t, k.ID, 900_000)
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 900_000}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 900_000}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
 		t.Errorf("%s, %+v", got.Code, got.Quota)
 	}
 }
@@ -62,15 +62,15 @@ func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
 // Units on their way back are missed by nobody: a call that comes meanwhile waits
 // until they are stored, rather than being told that there are none.
 func TestUnitsOnTheirWayBack(t *testing.T) {
-	r := newQuotaRig(t)
+	r := newQuotaHarness(t)
 	k, secret := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
-	wantCode(t, r.Verifier, Request{Secret: secret}, apikey.CodeValid)
+	wantCode(t, r.harness, Request{Secret: secret}, apikey.CodeValid)
 	k.Quota.Remaining = 40
 	r.quotas.byID[k.ID] = k.Quota
 	var meanwhile sync.WaitGroup
 	r.quotas.onReturn = sync.OnceFunc(func() {
 		asked := r.quotas.count()
-		meanwhile.Go(func() { wantCode(t, r.Verifier, Request{Secret: secret, Cost: 10}, apikey.CodeValid) })
+		meanwhile.Go(func() { wantCode(t, r.harness, Request{Secret: secret, Cost: 10}, apikey.CodeValid) })
 		for range 10_000 { // for long enough that it would have asked
 			runtime.Gosched()
 		}
@@ -79,9 +79,9 @@ func TestUnitsOnTheirWayBack(t *testing.T) {
 		}
 	})
 	// It takes all that is left, which is not enough, and gives it back.
-	wantCode(t, r.Verifier, Request{Secret: secret, Cost: 61}, apikey.CodeQuotaExceeded)
+	wantCode(t, r.harness, Request{Secret: secret, Cost: 61}, apikey.CodeQuotaExceeded)
 	meanwhile.Wait()
-	if got := ask(t, r.Verifier, Request{Secret: secret, Cost: 30}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
+	if got := ask(t, r.harness, Request{Secret: secret, Cost: 30}); got.Code != apikey.CodeValid || got.Quota.Remaining != 0 {
 		t.Errorf("%s, %+v", got.Code, got.Quota)
 	}
 	r.wantStored(t, k.ID, 0)
@@ -91,7 +91,7 @@ func TestUnitsOnTheirWayBack(t *testing.T) {
 // already or not.
 func TestGivingUpReservesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newQuotaRig(t)
+		r := newQuotaHarness(t)
 		flying, first := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 		queued, second := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 		began, let := r.holdUp()
@@ -105,7 +105,7 @@ func TestGivingUpReservesNothing(t *testing.T) {
 				}
 			}()
 		}
-		go wantCode(t, r.Verifier, Request{Secret: second, Cost: 7}, apikey.CodeValid)
+		go wantCode(t, r.harness, Request{Secret: second, Cost: 7}, apikey.CodeValid)
 		synctest.Wait() // all of them have asked
 		cancel()
 		if _, err := results(); !errors.Is(err, context.Canceled) {
@@ -124,7 +124,7 @@ func TestGivingUpReservesNothing(t *testing.T) {
 func TestGivingUpWhileUnitsCome(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			r := newQuotaRig(t)
+			r := newQuotaHarness(t)
 			k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 			for cost := 1000; cost < 6000; cost += 500 {
 				ctx, cancel := context.WithCancel(t.Context())
@@ -140,7 +140,7 @@ func TestGivingUpWhileUnitsCome(t *testing.T) {
 				cancel()
 				synctest.Wait()
 			}
-			r.wantStored(t, k.ID, ask(t, r.Verifier, Request{Secret: secret}).Quota.Remaining)
+			r.wantStored(t, k.ID, ask(t, r.harness, Request{Secret: secret}).Quota.Remaining)
 		})
 	}
 }

@@ -20,7 +20,7 @@ func TestCounting(t *testing.T) {
 	for i := range 3 {
 		clock.step(time.Second)
 		want := apikey.Usage{TotalRequests: int64(i + 1), LastUsedAt: clock.Now()}
-		if diff := cmp.Diff(want, ask(t, v, Request{Secret: secret}).Usage); diff != "" {
+		if diff := cmp.Diff(want, ask(t, v, Request{Secret: secret, Cost: 1}).Usage); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -28,11 +28,11 @@ func TestCounting(t *testing.T) {
 	// use back.
 	last := clock.Now()
 	clock.step(time.Second)
-	if got := ask(t, v, Request{Secret: secret, Scopes: []string{"x"}}); got.Usage.TotalRequests != 3 || got.Code == apikey.CodeValid {
+	if got := ask(t, v, Request{Secret: secret, Scopes: []string{"x"}, Cost: 1}); got.Usage.TotalRequests != 3 || got.Code == apikey.CodeValid {
 		t.Errorf("%s, %+v", got.Code, got.Usage)
 	}
 	clock.step(-time.Hour)
-	ask(t, v, Request{Secret: secret})
+	ask(t, v, Request{Secret: secret, Cost: 1})
 	for range 2 { // the second has nothing to store
 		if err := v.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCounting(t *testing.T) {
 	}
 	// What an eviction drops is read again with what is counted meanwhile.
 	keys.change(v, k)
-	if got := ask(t, v, Request{Secret: secret}).Usage.TotalRequests; got != 5 {
+	if got := ask(t, v, Request{Secret: secret, Cost: 1}).Usage.TotalRequests; got != 5 {
 		t.Errorf("%d in all", got)
 	}
 }
@@ -60,7 +60,7 @@ func TestFlushPartialFailure(t *testing.T) {
 	use := func() {
 		for i, secret := range secrets {
 			for range i + 1 {
-				wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+				wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 			}
 		}
 	}
@@ -87,8 +87,8 @@ func TestFlushPartialFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := keys.sum(), int64((len(secrets)+1)*len(secrets)*(len(secrets)+1)/2)
-	if got != want || len(v.states.dirty) != 0 {
-		t.Errorf("%d stored of %d; %d left", got, want, len(v.states.dirty))
+	if got != want {
+		t.Errorf("%d stored of %d", got, want)
 	}
 }
 
@@ -108,11 +108,11 @@ func TestSweepDuringFlush(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 0)
-	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 	keys.change(v, k)
 	keys.onAdd = func(context.Context, []apikey.UsageCount) (int, error) {
-		v.states.sweep(v.micros(clock.Now()))
-		if got := ask(t, v, Request{Secret: secret}).Usage.TotalRequests; got != 2 {
+		v.Sweep(t.Context())
+		if got := ask(t, v, Request{Secret: secret, Cost: 1}).Usage.TotalRequests; got != 2 {
 			t.Errorf("%d in all", got)
 		}
 		return 0, errBroken
@@ -132,9 +132,9 @@ func TestSweep(t *testing.T) {
 	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 2, WindowSeconds: 60}}, 0)
 	kept := func(step string, want bool) {
 		t.Helper()
-		v.states.sweep(v.micros(clock.Now()))
-		if _, ok := v.states.byID[k.ID]; ok != want {
-			t.Errorf("%s: state kept = %t", step, ok)
+		v.Sweep(t.Context())
+		if kept := v.Len() == 1; kept != want {
+			t.Errorf("%s: counters kept = %t", step, kept)
 		}
 	}
 	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
@@ -169,16 +169,16 @@ func TestGoneState(t *testing.T) {
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 0)
-	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
-	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
+	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
+	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 	e, _ := v.cached(secret)
 	keys.change(v, k)
 	if err := v.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v.states.sweep(v.micros(clock.Now()))
+	v.Sweep(t.Context())
 	for i := range 2 {
-		got, _, err := v.attempt(e, &Request{Secret: secret})
+		got, _, err := v.checkAndCharge(e, &request{Request{Secret: secret, Cost: 1}, verification})
 		if err != nil || got.Usage.TotalRequests != int64(i+3) {
 			t.Errorf("%+v, %v", got.Usage, err)
 		}
@@ -236,7 +236,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	loop(func() { keys.change(v, k); keys.change(v, free) })
-	loop(func() { v.states.sweep(v.micros(clock.Now())) })
+	loop(func() { v.Sweep(t.Context()) })
 	loop(func() { _ = v.Flush(context.Background()) })
 	callers.Wait()
 	close(stop)

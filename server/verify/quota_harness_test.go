@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/meter"
 )
 
 // fakeQuotas is what is stored of quotas. Tests can make it fail and hold it up.
@@ -23,7 +24,7 @@ type fakeQuotas struct {
 	onReturn func()
 }
 
-var _ Quotas = (*fakeQuotas)(nil)
+var _ meter.QuotaStore = (*fakeQuotas)(nil)
 
 func (f *fakeQuotas) ReserveQuota(_ context.Context, asks []apikey.QuotaAsk, now time.Time) ([]apikey.QuotaGrant, error) {
 	f.mu.Lock()
@@ -100,33 +101,29 @@ func (f *fakeQuotas) count() int {
 	return f.asked
 }
 
-// A quotaRig is a verifier over keys with quotas.
-type quotaRig struct {
-	*Verifier
+// A quotaHarness is a verifier over keys with quotas.
+type quotaHarness struct {
+	*harness
 	keys   *fakeKeys
 	quotas *fakeQuotas
 	clock  *clock
 }
 
-func newQuotaRig(t testing.TB) *quotaRig {
+func newQuotaHarness(t testing.TB) *quotaHarness {
 	t.Helper()
-	r := &quotaRig{keys: newFakeKeys(), quotas: &fakeQuotas{byID: make(map[string]apikey.Quota)}, clock: newClock()}
+	r := &quotaHarness{keys: newFakeKeys(), quotas: &fakeQuotas{byID: make(map[string]apikey.Quota)}, clock: newClock()}
 	r.keys.quotas = r.quotas
 	r.restart(t)
 	return r
 }
 
 // restart is what a crash leaves: storage alone.
-func (r *quotaRig) restart(t testing.TB) {
+func (r *quotaHarness) restart(t testing.TB) {
 	t.Helper()
-	var err error
-	r.Verifier, err = New(Config{Keys: r.keys, Quotas: r.quotas, Peppers: r.keys.peppers, Now: r.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.harness = newVerifier(t, r.keys, r.clock.Now)
 }
 
-func (r *quotaRig) create(t testing.TB, limit int64, refill apikey.Refill, rate apikey.RateLimit) (apikey.Key, string) {
+func (r *quotaHarness) create(t testing.TB, limit int64, refill apikey.Refill, rate apikey.RateLimit) (apikey.Key, string) {
 	t.Helper()
 	q := apikey.Quota{Limit: limit, Remaining: limit, Refill: refill, Epoch: 1}
 	if refill == apikey.RefillMonthly {
@@ -139,9 +136,9 @@ func (r *quotaRig) create(t testing.TB, limit int64, refill apikey.Refill, rate 
 }
 
 // set changes a key's quota as an update does.
-func (r *quotaRig) set(t testing.TB, k *apikey.Key, change func(q *apikey.Quota)) {
+func (r *quotaHarness) set(t testing.TB, k *apikey.Key, change func(q *apikey.Quota)) {
 	t.Helper()
-	resume, err := r.RecallQuota(t.Context(), k.ID)
+	resume, err := r.PauseQuota(t.Context(), k.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,14 +149,14 @@ func (r *quotaRig) set(t testing.TB, k *apikey.Key, change func(q *apikey.Quota)
 	change(&k.Quota)
 	r.quotas.byID[k.ID] = k.Quota
 	r.quotas.mu.Unlock()
-	r.keys.change(r.Verifier, *k)
+	r.keys.change(r.harness, *k)
 }
 
 // spend makes n calls one after the other and returns how many were valid.
-func (r *quotaRig) spend(t testing.TB, secret string, n, cost int) (valid int) {
+func (r *quotaHarness) spend(t testing.TB, secret string, n, cost int) (valid int) {
 	t.Helper()
 	for range n {
-		switch got := ask(t, r.Verifier, Request{Secret: secret, Cost: cost}); got.Code {
+		switch got := ask(t, r.harness, Request{Secret: secret, Cost: cost}); got.Code {
 		case apikey.CodeValid:
 			valid++
 		case apikey.CodeQuotaExceeded:

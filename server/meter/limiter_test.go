@@ -1,9 +1,7 @@
-package verify
+package meter
 
 import (
 	"math/big"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,12 +10,12 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// take takes n of a bucket at a time in microseconds, if they are there.
-func (b *bucket) take(limit apikey.RateLimit, n int, now int64) time.Duration {
-	b.drain(limit, now)
-	wait := b.wait(n, now)
+// take takes n of a limiter at a time in microseconds, if they are there.
+func (l *rateLimiter) take(limit apikey.RateLimit, n int, now int64) time.Duration {
+	l.advance(limit, now)
+	wait := l.wait(n, now)
 	if wait == 0 {
-		b.spend(n)
+		l.spend(n)
 	}
 	return wait
 }
@@ -31,12 +29,12 @@ func drawLimit() *rapid.Generator[apikey.RateLimit] {
 	})
 }
 
-// The bucket does exactly what the algorithm does in rational numbers, and says
+// The limiter does exactly what the algorithm does in rational numbers, and says
 // exactly when a refused call can be made.
-func TestBucketIsExact(t *testing.T) {
+func TestRateLimiterIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := drawLimit().Draw(t, "limit")
-		var b bucket
+		var l rateLimiter
 		var now, last int64
 		spent := new(big.Rat) // in requests
 		perMicro := big.NewRat(int64(limit.Requests), int64(limit.WindowSeconds)*1_000_000)
@@ -53,27 +51,27 @@ func TestBucketIsExact(t *testing.T) {
 			after := new(big.Rat).Add(spent, new(big.Rat).SetInt64(int64(n)))
 			want := after.Cmp(new(big.Rat).SetInt64(int64(limit.Requests))) <= 0
 
-			wait := b.take(limit, n, now)
+			wait := l.take(limit, n, now)
 			if (wait == 0) != want {
 				t.Fatalf("cost %d with %s spent: wait %v", n, spent.FloatString(3), wait)
 			}
 			if want {
 				spent = after
 			} else {
-				early, late := b, b
+				early, late := l, l
 				micros := wait.Microseconds()
 				if late.take(limit, n, now+micros) != 0 || early.take(limit, n, now+micros-1) == 0 {
 					t.Fatalf("a call after exactly %v does not tell the two apart", wait)
 				}
 			}
-			remaining, full := b.left(now)
+			remaining, full := l.left(now)
 			left := new(big.Rat).Sub(new(big.Rat).SetInt64(int64(limit.Requests)), spent)
 			if floor := new(big.Int).Quo(left.Num(), left.Denom()); floor.Int64() != int64(remaining) {
 				t.Fatalf("remaining %d, want %s", remaining, left.FloatString(3))
 			}
-			if c := b; full < 0 || full > time.Duration(limit.WindowSeconds)*time.Second {
+			if c := l; full < 0 || full > time.Duration(limit.WindowSeconds)*time.Second {
 				t.Fatalf("full in %v", full)
-			} else if c.drain(limit, now+full.Microseconds()); c.debt != 0 {
+			} else if c.advance(limit, now+full.Microseconds()); c.debt != 0 {
 				t.Fatalf("not full after %v", full)
 			}
 		}
@@ -82,17 +80,17 @@ func TestBucketIsExact(t *testing.T) {
 
 // In any stretch of time at most the burst and the refill of that stretch pass,
 // however the readings of the clock come out of order.
-func TestBucketNeverOverspends(t *testing.T) {
+func TestRateLimiterNeverOverspends(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := apikey.RateLimit{Requests: rapid.IntRange(1, 20).Draw(t, "requests"), WindowSeconds: rapid.IntRange(1, 5).Draw(t, "window")}
-		var b bucket
+		var l rateLimiter
 		var now, first, latest int64
 		passed := 0
 		for range rapid.IntRange(1, 300).Draw(t, "calls") {
 			now += rapid.Int64Range(0, 200_000).Draw(t, "pause")
 			latest = max(latest, now)
 			read := now - rapid.SampledFrom([]int64{0, 0, 1, 1000, 500_000}).Draw(t, "read before")
-			if b.take(limit, 1, read) == 0 {
+			if l.take(limit, 1, read) == 0 {
 				passed++
 			}
 		}
@@ -103,13 +101,13 @@ func TestBucketNeverOverspends(t *testing.T) {
 	})
 }
 
-func TestBucketSteadyTraffic(t *testing.T) {
+func TestRateLimiterSteadyTraffic(t *testing.T) {
 	// Ten a minute against a call every second: the burst, then one in six.
 	limit := apikey.RateLimit{Requests: 10, WindowSeconds: 60}
-	var b bucket
+	var l rateLimiter
 	passed := 0
 	for second := range int64(3600) {
-		if b.take(limit, 1, second*1_000_000) == 0 {
+		if l.take(limit, 1, second*1_000_000) == 0 {
 			passed++
 		}
 	}
@@ -118,31 +116,31 @@ func TestBucketSteadyTraffic(t *testing.T) {
 	}
 }
 
-func TestBucketClockStepsBack(t *testing.T) {
+func TestRateLimiterClockStepsBack(t *testing.T) {
 	limit := apikey.RateLimit{Requests: 60, WindowSeconds: 60}
 	const second = 1_000_000
-	var b bucket
-	if b.take(limit, 60, 1000*second) != 0 {
+	var l rateLimiter
+	if l.take(limit, 60, 1000*second) != 0 {
 		t.Fatal("no burst")
 	}
 	// A little: nothing is refilled until the clock is where it was, and the wait
 	// that is told counts that in.
-	if wait := b.take(limit, 1, 990*second); wait != 11*time.Second {
+	if wait := l.take(limit, 1, 990*second); wait != 11*time.Second {
 		t.Errorf("10 s back: wait %v", wait)
 	}
-	if b.take(limit, 1, 1000*second) == 0 || b.take(limit, 1, 1001*second) != 0 {
+	if l.take(limit, 1, 1000*second) == 0 || l.take(limit, 1, 1001*second) != 0 {
 		t.Error("a clock that went back and forth refilled, or the right one did not")
 	}
 	// A lot: the clock was set. It goes on from there, with the debt as it was.
-	if wait := b.take(limit, 1, -5000*second); wait != time.Second {
+	if wait := l.take(limit, 1, -5000*second); wait != time.Second {
 		t.Errorf("6,001 s back: wait %v", wait)
 	}
-	if b.take(limit, 1, -4999*second) != 0 || b.take(limit, 1, -4999*second) == 0 {
+	if l.take(limit, 1, -4999*second) != 0 || l.take(limit, 1, -4999*second) == 0 {
 		t.Error("the limit is shut, or forgot its debt")
 	}
 }
 
-func TestBucketChangesLimit(t *testing.T) {
+func TestRateLimiterChangesLimit(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		from, to  apikey.RateLimit
@@ -159,12 +157,12 @@ func TestBucketChangesLimit(t *testing.T) {
 		{"largest window to least", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}, 1_000_000, 0},
 		{"least window to largest", apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1}, apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}, 1_000_000, 0},
 	} {
-		var b bucket
-		if b.take(c.from, c.spent, 5) != 0 {
+		var l rateLimiter
+		if l.take(c.from, c.spent, 5) != 0 {
 			t.Fatalf("%s: not spent", c.name)
 		}
-		b.drain(c.to, 5)
-		remaining, full := b.left(5)
+		l.advance(c.to, 5)
+		remaining, full := l.left(5)
 		if remaining != c.remaining || full > time.Duration(c.to.WindowSeconds)*time.Second {
 			t.Errorf("%s: %d remain, full in %v; want %d", c.name, remaining, full, c.remaining)
 		}
@@ -172,62 +170,33 @@ func TestBucketChangesLimit(t *testing.T) {
 }
 
 // Changing a limit never gives back what was spent.
-func TestBucketChangesProperty(t *testing.T) {
+func TestRateLimiterChangesProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		from, to := drawLimit().Draw(t, "from"), drawLimit().Draw(t, "to")
 		spent := rapid.IntRange(0, from.Requests).Draw(t, "spent")
-		var b bucket
-		b.take(from, spent, 0)
-		b.drain(to, 0)
-		if remaining, _ := b.left(0); remaining != max(to.Requests-spent, 0) {
+		var l rateLimiter
+		l.take(from, spent, 0)
+		l.advance(to, 0)
+		if remaining, _ := l.left(0); remaining != max(to.Requests-spent, 0) {
 			t.Fatalf("%d remain after %d were spent", remaining, spent)
 		}
 	})
 }
 
-func TestBucketAtMaxima(t *testing.T) {
+func TestRateLimiterAtMaxima(t *testing.T) {
 	limit := apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}
-	b := bucket{}
+	l := rateLimiter{}
 	const far = int64(1) << 62
-	if b.take(limit, 1_000_000, far) != 0 {
+	if l.take(limit, 1_000_000, far) != 0 {
 		t.Fatal("no burst")
 	}
-	if wait := b.take(limit, 1_000_000, far); wait != 24*time.Hour {
+	if wait := l.take(limit, 1_000_000, far); wait != 24*time.Hour {
 		t.Errorf("wait %v", wait)
 	}
-	if remaining, full := b.left(far); remaining != 0 || full != 24*time.Hour {
+	if remaining, full := l.left(far); remaining != 0 || full != 24*time.Hour {
 		t.Errorf("%d remain, full in %v", remaining, full)
 	}
-	if b.drain(limit, far+(far-1)); b.debt != 0 {
-		t.Errorf("debt %d after an age", b.debt)
-	}
-}
-
-// N callers at once on a budget of M: min(N, M) pass, whatever they cost.
-func TestConcurrentBudget(t *testing.T) {
-	for _, c := range []struct{ callers, budget, cost, want int }{
-		{64, 10, 1, 10}, {10, 64, 1, 10}, {64, 64, 1, 64}, {64, 100, 7, 14}, {64, 3, 0, 64},
-	} {
-		keys, clock := newFakeKeys(), newClock()
-		v := newVerifier(t, keys, clock.Now)
-		_, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: c.budget, WindowSeconds: 3600}}, 0)
-		var passed, refused atomic.Int64
-		var group sync.WaitGroup
-		for range c.callers {
-			group.Go(func() {
-				switch r := ask(t, v, Request{Secret: secret, Cost: c.cost}); r.Code {
-				case apikey.CodeValid:
-					passed.Add(1)
-				case apikey.CodeRateLimited:
-					refused.Add(1)
-				default:
-					t.Errorf("code %s", r.Code)
-				}
-			})
-		}
-		group.Wait()
-		if int(passed.Load()) != c.want || int(refused.Load()) != c.callers-c.want {
-			t.Errorf("%+v: %d passed, %d refused", c, passed.Load(), refused.Load())
-		}
+	if l.advance(limit, far+(far-1)); l.debt != 0 {
+		t.Errorf("debt %d after an age", l.debt)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package meter
 
 import (
 	"time"
@@ -16,29 +16,29 @@ type budget struct {
 	// knownAt is when quota was granted from; the zero time where it was merely read
 	// with the key, which may be older than what was given back since.
 	knownAt time.Time
-	ask     *reservation // that calls wait for; nil for none
+	pending *reservation // that calls wait for; nil for none
 }
 
-// budgetLocked returns the budget of st for a key with quota q at now. The caller
-// holds st.mu.
-func (st *state) budgetLocked(q *apikey.Quota, now time.Time) *budget {
-	b := st.budget
+// budgetLocked returns the budget of c for a key with quota q at now. The caller
+// holds c.mu.
+func (c *Counters) budgetLocked(q *apikey.Quota, now time.Time) *budget {
+	b := c.budget
 	if b == nil {
 		b = &budget{quota: *q}
-		st.budget = b
+		c.budget = b
 	}
 	if q.Epoch > b.quota.Epoch {
 		// What was reserved before the quota was set anew is void.
 		b.quota, b.held, b.knownAt = *q, 0, time.Time{}
 	}
-	b.turn(now)
+	b.rollPeriod(now)
 	return b
 }
 
-// turn ends the period if its time is over, or if a wrong clock began it, and what
+// rollPeriod ends the period if its time is over, or if a wrong clock began it, and what
 // is held of it. Storage is then asked before anything is spent, so that it goes
 // on from the same period.
-func (b *budget) turn(now time.Time) {
+func (b *budget) rollPeriod(now time.Time) {
 	if current := b.quota.At(now); !current.RefilledAt.Equal(b.quota.RefilledAt) {
 		b.quota, b.held, b.knownAt = current, 0, time.Time{}
 	}
@@ -76,7 +76,7 @@ func (b *budget) status() apikey.QuotaStatus {
 
 // receive adds a grant of an ask, unless it is of an epoch that is over: then it is
 // void. Which period it is of, storage decides: where that is one that is over,
-// the next turn ends it; and where this server had turned to a later one by a
+// the next rollPeriod ends it; and where this server had begun a later one by a
 // clock that was set back since, refusing it would mean to ask for ever.
 func (b *budget) receive(g apikey.QuotaGrant, now time.Time) {
 	if g.Quota.Epoch < b.quota.Epoch {
@@ -90,36 +90,36 @@ func (b *budget) receive(g apikey.QuotaGrant, now time.Time) {
 }
 
 // waitedFor reports whether calls wait for units. A nil budget has none.
-func (b *budget) waitedFor() bool { return b != nil && b.ask != nil }
+func (b *budget) waitedFor() bool { return b != nil && b.pending != nil }
 
 // holds reports whether units are held. A nil budget holds none.
 func (b *budget) holds() bool { return b != nil && b.held > 0 }
 
-// release takes what is held out of the budget, as a return that is appended to
+// drain takes what is held out of the budget, as a return that is appended to
 // returns. A nil budget holds nothing.
-func (b *budget) release(id string, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+func (b *budget) drain(id string, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
 	if !b.holds() {
 		return returns
 	}
 	b.knownAt = time.Time{}
-	return b.take(id, b.held, returns)
+	return b.putBack(id, b.held, returns)
 }
 
-// surrender takes units out of the budget that were reserved for calls and are not
+// refund takes units out of the budget that were reserved for calls and are not
 // spent, as a return that is appended to returns. No more than a block stays, as
 // it would after any grant. A nil budget holds nothing.
-func (b *budget) surrender(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+func (b *budget) refund(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
 	if !b.holds() {
 		return returns
 	}
 	if units = min(units, b.held-apikey.Block(0, b.left())); units <= 0 {
 		return returns
 	}
-	return b.take(id, units, returns)
+	return b.putBack(id, units, returns)
 }
 
-// take takes units that are held out of the budget.
-func (b *budget) take(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
+// putBack takes units that are held out of the budget.
+func (b *budget) putBack(id string, units int64, returns []apikey.QuotaReturn) []apikey.QuotaReturn {
 	b.held -= units
 	b.quota.Remaining += units
 	return append(returns, apikey.QuotaReturn{KeyID: id, Units: units, Epoch: b.quota.Epoch, RefilledAt: b.quota.RefilledAt})

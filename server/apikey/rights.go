@@ -1,0 +1,81 @@
+package apikey
+
+import "time"
+
+// AllOrganizations as the organization of rights stands for every one.
+const AllOrganizations = "*"
+
+// Endless is the end of rights that have none. It is later than any time that a
+// key can have.
+var Endless = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Rights are what a caller may do, and so what it may grant at most. The zero
+// Rights allow nothing: whoever may do everything says so in every field.
+type Rights struct {
+	// Organization is the one to act in, or AllOrganizations.
+	Organization string
+	// Scopes are the scopes that are held. None are where it is empty.
+	Scopes Scopes
+	// AnyAddress allows every address, and unknown ones; else Addresses are the
+	// ranges to act from, and none are where it is empty.
+	AnyAddress bool
+	Addresses  AllowList
+	// Mode is the widest mode of keys that may be made: live stands for both.
+	Mode Mode
+	// Until is when the rights end, or Endless.
+	Until time.Time
+}
+
+// AllRights returns the rights of an operator.
+func AllRights() Rights {
+	return Rights{
+		Organization: AllOrganizations, Scopes: Scopes{AllScopes}, AnyAddress: true, Mode: ModeLive, Until: Endless,
+	}
+}
+
+// Rights returns the rights of whoever presented the secret: those of its key where
+// the verification is valid, else none. Those of a previous secret end with its
+// overlap.
+func (v *Verification) Rights() Rights {
+	if v.Code != CodeValid {
+		return Rights{}
+	}
+	k := v.Key
+	r := Rights{
+		Organization: k.OrganizationID, Scopes: k.Scopes,
+		AnyAddress: len(k.IPAllowList) == 0, Addresses: k.IPAllowList,
+		Mode: k.Mode, Until: k.ExpiresAt,
+	}
+	if r.Until.IsZero() {
+		r.Until = Endless
+	}
+	if v.Previous && k.PreviousExpiresAt.Before(r.Until) {
+		r.Until = k.PreviousExpiresAt
+	}
+	return r
+}
+
+// In reports whether the rights allow to act in an organization.
+func (r *Rights) In(organization string) bool {
+	return r.Organization == AllOrganizations || r.Organization != "" && r.Organization == organization
+}
+
+// holdsRange reports whether every address of a key's list is one to act from. An
+// empty list is every address.
+func (r *Rights) holdsRange(l AllowList) bool {
+	return r.AnyAddress || len(r.Addresses) > 0 && l.Within(r.Addresses)
+}
+
+// holdsUntil reports whether the rights last as long as a key that expires at t,
+// where the zero time is never.
+func (r *Rights) holdsUntil(t time.Time) bool {
+	if t.IsZero() {
+		t = Endless
+	}
+	return !t.After(r.Until)
+}
+
+// holdsMode reports whether keys of a mode may be made.
+func (r *Rights) holdsMode(m Mode) bool {
+	return r.Mode == ModeLive || r.Mode == ModeTest && m == ModeTest
+}
