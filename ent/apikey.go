@@ -77,6 +77,8 @@ type ApiKey struct {
 	PreviousEdgeHash []byte `json:"previous_edge_hash,omitempty"`
 	// PreviousExpiresAt holds the value of the "previous_expires_at" field.
 	PreviousExpiresAt *int64 `json:"previous_expires_at,omitempty"`
+	// how many there were; the number names the previous secret
+	Rotations int64 `json:"rotations,omitempty"`
 	// when the next event about the key's expiry is due
 	NoticeAt *int64 `json:"notice_at,omitempty"`
 	// Version holds the value of the "version" field.
@@ -93,7 +95,7 @@ func (*ApiKey) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case apikey.FieldEnabled:
 			values[i] = new(sql.NullBool)
-		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldNoticeAt, apikey.FieldVersion:
+		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldRotations, apikey.FieldNoticeAt, apikey.FieldVersion:
 			values[i] = new(sql.NullInt64)
 		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
 			values[i] = new(sql.NullString)
@@ -308,6 +310,12 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 				_m.PreviousExpiresAt = new(int64)
 				*_m.PreviousExpiresAt = value.Int64
 			}
+		case apikey.FieldRotations:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field rotations", values[i])
+			} else if value.Valid {
+				_m.Rotations = value.Int64
+			}
 		case apikey.FieldNoticeAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
 				return fmt.Errorf("unexpected type %T for field notice_at", values[i])
@@ -454,6 +462,9 @@ func (_m *ApiKey) String() string {
 		builder.WriteString("previous_expires_at=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	builder.WriteString("rotations=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Rotations))
 	builder.WriteString(", ")
 	if v := _m.NoticeAt; v != nil {
 		builder.WriteString("notice_at=")

@@ -314,6 +314,20 @@ func (_c *ApiKeyCreate) SetNillablePreviousExpiresAt(v *int64) *ApiKeyCreate {
 	return _c
 }
 
+// SetRotations sets the "rotations" field.
+func (_c *ApiKeyCreate) SetRotations(v int64) *ApiKeyCreate {
+	_c.mutation.SetRotations(v)
+	return _c
+}
+
+// SetNillableRotations sets the "rotations" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableRotations(v *int64) *ApiKeyCreate {
+	if v != nil {
+		_c.SetRotations(*v)
+	}
+	return _c
+}
+
 // SetNoticeAt sets the "notice_at" field.
 func (_c *ApiKeyCreate) SetNoticeAt(v int64) *ApiKeyCreate {
 	_c.mutation.SetNoticeAt(v)
@@ -415,6 +429,10 @@ func (_c *ApiKeyCreate) defaults() {
 		v := apikey.DefaultPreviousMask
 		_c.mutation.SetPreviousMask(v)
 	}
+	if _, ok := _c.mutation.Rotations(); !ok {
+		v := apikey.DefaultRotations
+		_c.mutation.SetRotations(v)
+	}
 }
 
 // check runs all checks and user-defined validators on the builder.
@@ -481,6 +499,9 @@ func (_c *ApiKeyCreate) check() error {
 	}
 	if _, ok := _c.mutation.PreviousMask(); !ok {
 		return &ValidationError{Name: "previous_mask", err: errors.New(`ent: missing required field "ApiKey.previous_mask"`)}
+	}
+	if _, ok := _c.mutation.Rotations(); !ok {
+		return &ValidationError{Name: "rotations", err: errors.New(`ent: missing required field "ApiKey.rotations"`)}
 	}
 	if _, ok := _c.mutation.Version(); !ok {
 		return &ValidationError{Name: "version", err: errors.New(`ent: missing required field "ApiKey.version"`)}
@@ -640,6 +661,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.PreviousExpiresAt(); ok {
 		_spec.SetField(apikey.FieldPreviousExpiresAt, field.TypeInt64, value)
 		_node.PreviousExpiresAt = &value
+	}
+	if value, ok := _c.mutation.Rotations(); ok {
+		_spec.SetField(apikey.FieldRotations, field.TypeInt64, value)
+		_node.Rotations = value
 	}
 	if value, ok := _c.mutation.NoticeAt(); ok {
 		_spec.SetField(apikey.FieldNoticeAt, field.TypeInt64, value)
@@ -1100,6 +1125,24 @@ func (u *ApiKeyUpsert) AddPreviousExpiresAt(v int64) *ApiKeyUpsert {
 // ClearPreviousExpiresAt clears the value of the "previous_expires_at" field.
 func (u *ApiKeyUpsert) ClearPreviousExpiresAt() *ApiKeyUpsert {
 	u.SetNull(apikey.FieldPreviousExpiresAt)
+	return u
+}
+
+// SetRotations sets the "rotations" field.
+func (u *ApiKeyUpsert) SetRotations(v int64) *ApiKeyUpsert {
+	u.Set(apikey.FieldRotations, v)
+	return u
+}
+
+// UpdateRotations sets the "rotations" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateRotations() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldRotations)
+	return u
+}
+
+// AddRotations adds v to the "rotations" field.
+func (u *ApiKeyUpsert) AddRotations(v int64) *ApiKeyUpsert {
+	u.Add(apikey.FieldRotations, v)
 	return u
 }
 
@@ -1674,6 +1717,27 @@ func (u *ApiKeyUpsertOne) UpdatePreviousExpiresAt() *ApiKeyUpsertOne {
 func (u *ApiKeyUpsertOne) ClearPreviousExpiresAt() *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.ClearPreviousExpiresAt()
+	})
+}
+
+// SetRotations sets the "rotations" field.
+func (u *ApiKeyUpsertOne) SetRotations(v int64) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetRotations(v)
+	})
+}
+
+// AddRotations adds v to the "rotations" field.
+func (u *ApiKeyUpsertOne) AddRotations(v int64) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddRotations(v)
+	})
+}
+
+// UpdateRotations sets the "rotations" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateRotations() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateRotations()
 	})
 }
 
@@ -2422,6 +2486,27 @@ func (u *ApiKeyUpsertBulk) UpdatePreviousExpiresAt() *ApiKeyUpsertBulk {
 func (u *ApiKeyUpsertBulk) ClearPreviousExpiresAt() *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.ClearPreviousExpiresAt()
+	})
+}
+
+// SetRotations sets the "rotations" field.
+func (u *ApiKeyUpsertBulk) SetRotations(v int64) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetRotations(v)
+	})
+}
+
+// AddRotations adds v to the "rotations" field.
+func (u *ApiKeyUpsertBulk) AddRotations(v int64) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.AddRotations(v)
+	})
+}
+
+// UpdateRotations sets the "rotations" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateRotations() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateRotations()
 	})
 }
 

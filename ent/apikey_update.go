@@ -445,6 +445,27 @@ func (_u *ApiKeyUpdate) ClearPreviousExpiresAt() *ApiKeyUpdate {
 	return _u
 }
 
+// SetRotations sets the "rotations" field.
+func (_u *ApiKeyUpdate) SetRotations(v int64) *ApiKeyUpdate {
+	_u.mutation.ResetRotations()
+	_u.mutation.SetRotations(v)
+	return _u
+}
+
+// SetNillableRotations sets the "rotations" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableRotations(v *int64) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetRotations(*v)
+	}
+	return _u
+}
+
+// AddRotations adds value to the "rotations" field.
+func (_u *ApiKeyUpdate) AddRotations(v int64) *ApiKeyUpdate {
+	_u.mutation.AddRotations(v)
+	return _u
+}
+
 // SetNoticeAt sets the "notice_at" field.
 func (_u *ApiKeyUpdate) SetNoticeAt(v int64) *ApiKeyUpdate {
 	_u.mutation.ResetNoticeAt()
@@ -675,6 +696,12 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.PreviousExpiresAtCleared() {
 		_spec.ClearField(apikey.FieldPreviousExpiresAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Rotations(); ok {
+		_spec.SetField(apikey.FieldRotations, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRotations(); ok {
+		_spec.AddField(apikey.FieldRotations, field.TypeInt64, value)
 	}
 	if value, ok := _u.mutation.NoticeAt(); ok {
 		_spec.SetField(apikey.FieldNoticeAt, field.TypeInt64, value)
@@ -1129,6 +1156,27 @@ func (_u *ApiKeyUpdateOne) ClearPreviousExpiresAt() *ApiKeyUpdateOne {
 	return _u
 }
 
+// SetRotations sets the "rotations" field.
+func (_u *ApiKeyUpdateOne) SetRotations(v int64) *ApiKeyUpdateOne {
+	_u.mutation.ResetRotations()
+	_u.mutation.SetRotations(v)
+	return _u
+}
+
+// SetNillableRotations sets the "rotations" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableRotations(v *int64) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetRotations(*v)
+	}
+	return _u
+}
+
+// AddRotations adds value to the "rotations" field.
+func (_u *ApiKeyUpdateOne) AddRotations(v int64) *ApiKeyUpdateOne {
+	_u.mutation.AddRotations(v)
+	return _u
+}
+
 // SetNoticeAt sets the "notice_at" field.
 func (_u *ApiKeyUpdateOne) SetNoticeAt(v int64) *ApiKeyUpdateOne {
 	_u.mutation.ResetNoticeAt()
@@ -1389,6 +1437,12 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	}
 	if _u.mutation.PreviousExpiresAtCleared() {
 		_spec.ClearField(apikey.FieldPreviousExpiresAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.Rotations(); ok {
+		_spec.SetField(apikey.FieldRotations, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedRotations(); ok {
+		_spec.AddField(apikey.FieldRotations, field.TypeInt64, value)
 	}
 	if value, ok := _u.mutation.NoticeAt(); ok {
 		_spec.SetField(apikey.FieldNoticeAt, field.TypeInt64, value)

@@ -19,8 +19,14 @@ type ApiKeyUsage struct {
 	// TotalRequests holds the value of the "total_requests" field.
 	TotalRequests int64 `json:"total_requests,omitempty"`
 	// LastUsedAt holds the value of the "last_used_at" field.
-	LastUsedAt   int64 `json:"last_used_at,omitempty"`
-	selectValues sql.SelectValues
+	LastUsedAt int64 `json:"last_used_at,omitempty"`
+	// the rotation whose previous secret the next two are of
+	PreviousRotation int64 `json:"previous_rotation,omitempty"`
+	// PreviousRequests holds the value of the "previous_requests" field.
+	PreviousRequests int64 `json:"previous_requests,omitempty"`
+	// PreviousLastUsedAt holds the value of the "previous_last_used_at" field.
+	PreviousLastUsedAt *int64 `json:"previous_last_used_at,omitempty"`
+	selectValues       sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -28,7 +34,7 @@ func (*ApiKeyUsage) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case apikeyusage.FieldTotalRequests, apikeyusage.FieldLastUsedAt:
+		case apikeyusage.FieldTotalRequests, apikeyusage.FieldLastUsedAt, apikeyusage.FieldPreviousRotation, apikeyusage.FieldPreviousRequests, apikeyusage.FieldPreviousLastUsedAt:
 			values[i] = new(sql.NullInt64)
 		case apikeyusage.FieldID:
 			values[i] = new(sql.NullString)
@@ -64,6 +70,25 @@ func (_m *ApiKeyUsage) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field last_used_at", values[i])
 			} else if value.Valid {
 				_m.LastUsedAt = value.Int64
+			}
+		case apikeyusage.FieldPreviousRotation:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field previous_rotation", values[i])
+			} else if value.Valid {
+				_m.PreviousRotation = value.Int64
+			}
+		case apikeyusage.FieldPreviousRequests:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field previous_requests", values[i])
+			} else if value.Valid {
+				_m.PreviousRequests = value.Int64
+			}
+		case apikeyusage.FieldPreviousLastUsedAt:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field previous_last_used_at", values[i])
+			} else if value.Valid {
+				_m.PreviousLastUsedAt = new(int64)
+				*_m.PreviousLastUsedAt = value.Int64
 			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
@@ -106,6 +131,17 @@ func (_m *ApiKeyUsage) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("last_used_at=")
 	builder.WriteString(fmt.Sprintf("%v", _m.LastUsedAt))
+	builder.WriteString(", ")
+	builder.WriteString("previous_rotation=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PreviousRotation))
+	builder.WriteString(", ")
+	builder.WriteString("previous_requests=")
+	builder.WriteString(fmt.Sprintf("%v", _m.PreviousRequests))
+	builder.WriteString(", ")
+	if v := _m.PreviousLastUsedAt; v != nil {
+		builder.WriteString("previous_last_used_at=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
 	builder.WriteByte(')')
 	return builder.String()
 }

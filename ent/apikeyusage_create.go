@@ -34,6 +34,48 @@ func (_c *ApiKeyUsageCreate) SetLastUsedAt(v int64) *ApiKeyUsageCreate {
 	return _c
 }
 
+// SetPreviousRotation sets the "previous_rotation" field.
+func (_c *ApiKeyUsageCreate) SetPreviousRotation(v int64) *ApiKeyUsageCreate {
+	_c.mutation.SetPreviousRotation(v)
+	return _c
+}
+
+// SetNillablePreviousRotation sets the "previous_rotation" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillablePreviousRotation(v *int64) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetPreviousRotation(*v)
+	}
+	return _c
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (_c *ApiKeyUsageCreate) SetPreviousRequests(v int64) *ApiKeyUsageCreate {
+	_c.mutation.SetPreviousRequests(v)
+	return _c
+}
+
+// SetNillablePreviousRequests sets the "previous_requests" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillablePreviousRequests(v *int64) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetPreviousRequests(*v)
+	}
+	return _c
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (_c *ApiKeyUsageCreate) SetPreviousLastUsedAt(v int64) *ApiKeyUsageCreate {
+	_c.mutation.SetPreviousLastUsedAt(v)
+	return _c
+}
+
+// SetNillablePreviousLastUsedAt sets the "previous_last_used_at" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillablePreviousLastUsedAt(v *int64) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetPreviousLastUsedAt(*v)
+	}
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *ApiKeyUsageCreate) SetID(v string) *ApiKeyUsageCreate {
 	_c.mutation.SetID(v)
@@ -47,6 +89,7 @@ func (_c *ApiKeyUsageCreate) Mutation() *ApiKeyUsageMutation {
 
 // Save creates the ApiKeyUsage in the database.
 func (_c *ApiKeyUsageCreate) Save(ctx context.Context) (*ApiKeyUsage, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -72,6 +115,18 @@ func (_c *ApiKeyUsageCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *ApiKeyUsageCreate) defaults() {
+	if _, ok := _c.mutation.PreviousRotation(); !ok {
+		v := apikeyusage.DefaultPreviousRotation
+		_c.mutation.SetPreviousRotation(v)
+	}
+	if _, ok := _c.mutation.PreviousRequests(); !ok {
+		v := apikeyusage.DefaultPreviousRequests
+		_c.mutation.SetPreviousRequests(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *ApiKeyUsageCreate) check() error {
 	if _, ok := _c.mutation.TotalRequests(); !ok {
@@ -79,6 +134,12 @@ func (_c *ApiKeyUsageCreate) check() error {
 	}
 	if _, ok := _c.mutation.LastUsedAt(); !ok {
 		return &ValidationError{Name: "last_used_at", err: errors.New(`ent: missing required field "ApiKeyUsage.last_used_at"`)}
+	}
+	if _, ok := _c.mutation.PreviousRotation(); !ok {
+		return &ValidationError{Name: "previous_rotation", err: errors.New(`ent: missing required field "ApiKeyUsage.previous_rotation"`)}
+	}
+	if _, ok := _c.mutation.PreviousRequests(); !ok {
+		return &ValidationError{Name: "previous_requests", err: errors.New(`ent: missing required field "ApiKeyUsage.previous_requests"`)}
 	}
 	return nil
 }
@@ -123,6 +184,18 @@ func (_c *ApiKeyUsageCreate) createSpec() (*ApiKeyUsage, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.LastUsedAt(); ok {
 		_spec.SetField(apikeyusage.FieldLastUsedAt, field.TypeInt64, value)
 		_node.LastUsedAt = value
+	}
+	if value, ok := _c.mutation.PreviousRotation(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRotation, field.TypeInt64, value)
+		_node.PreviousRotation = value
+	}
+	if value, ok := _c.mutation.PreviousRequests(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRequests, field.TypeInt64, value)
+		_node.PreviousRequests = value
+	}
+	if value, ok := _c.mutation.PreviousLastUsedAt(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
+		_node.PreviousLastUsedAt = &value
 	}
 	return _node, _spec
 }
@@ -209,6 +282,66 @@ func (u *ApiKeyUsageUpsert) UpdateLastUsedAt() *ApiKeyUsageUpsert {
 // AddLastUsedAt adds v to the "last_used_at" field.
 func (u *ApiKeyUsageUpsert) AddLastUsedAt(v int64) *ApiKeyUsageUpsert {
 	u.Add(apikeyusage.FieldLastUsedAt, v)
+	return u
+}
+
+// SetPreviousRotation sets the "previous_rotation" field.
+func (u *ApiKeyUsageUpsert) SetPreviousRotation(v int64) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldPreviousRotation, v)
+	return u
+}
+
+// UpdatePreviousRotation sets the "previous_rotation" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdatePreviousRotation() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldPreviousRotation)
+	return u
+}
+
+// AddPreviousRotation adds v to the "previous_rotation" field.
+func (u *ApiKeyUsageUpsert) AddPreviousRotation(v int64) *ApiKeyUsageUpsert {
+	u.Add(apikeyusage.FieldPreviousRotation, v)
+	return u
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (u *ApiKeyUsageUpsert) SetPreviousRequests(v int64) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldPreviousRequests, v)
+	return u
+}
+
+// UpdatePreviousRequests sets the "previous_requests" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdatePreviousRequests() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldPreviousRequests)
+	return u
+}
+
+// AddPreviousRequests adds v to the "previous_requests" field.
+func (u *ApiKeyUsageUpsert) AddPreviousRequests(v int64) *ApiKeyUsageUpsert {
+	u.Add(apikeyusage.FieldPreviousRequests, v)
+	return u
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsert) SetPreviousLastUsedAt(v int64) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldPreviousLastUsedAt, v)
+	return u
+}
+
+// UpdatePreviousLastUsedAt sets the "previous_last_used_at" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdatePreviousLastUsedAt() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldPreviousLastUsedAt)
+	return u
+}
+
+// AddPreviousLastUsedAt adds v to the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsert) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpsert {
+	u.Add(apikeyusage.FieldPreviousLastUsedAt, v)
+	return u
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsert) ClearPreviousLastUsedAt() *ApiKeyUsageUpsert {
+	u.SetNull(apikeyusage.FieldPreviousLastUsedAt)
 	return u
 }
 
@@ -302,6 +435,76 @@ func (u *ApiKeyUsageUpsertOne) UpdateLastUsedAt() *ApiKeyUsageUpsertOne {
 	})
 }
 
+// SetPreviousRotation sets the "previous_rotation" field.
+func (u *ApiKeyUsageUpsertOne) SetPreviousRotation(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousRotation(v)
+	})
+}
+
+// AddPreviousRotation adds v to the "previous_rotation" field.
+func (u *ApiKeyUsageUpsertOne) AddPreviousRotation(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousRotation(v)
+	})
+}
+
+// UpdatePreviousRotation sets the "previous_rotation" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdatePreviousRotation() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousRotation()
+	})
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (u *ApiKeyUsageUpsertOne) SetPreviousRequests(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousRequests(v)
+	})
+}
+
+// AddPreviousRequests adds v to the "previous_requests" field.
+func (u *ApiKeyUsageUpsertOne) AddPreviousRequests(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousRequests(v)
+	})
+}
+
+// UpdatePreviousRequests sets the "previous_requests" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdatePreviousRequests() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousRequests()
+	})
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertOne) SetPreviousLastUsedAt(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousLastUsedAt(v)
+	})
+}
+
+// AddPreviousLastUsedAt adds v to the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertOne) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousLastUsedAt(v)
+	})
+}
+
+// UpdatePreviousLastUsedAt sets the "previous_last_used_at" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdatePreviousLastUsedAt() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousLastUsedAt()
+	})
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertOne) ClearPreviousLastUsedAt() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.ClearPreviousLastUsedAt()
+	})
+}
+
 // Exec executes the query.
 func (u *ApiKeyUsageUpsertOne) Exec(ctx context.Context) error {
 	if len(u.create.conflict) == 0 {
@@ -359,6 +562,7 @@ func (_c *ApiKeyUsageCreateBulk) Save(ctx context.Context) ([]*ApiKeyUsage, erro
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*ApiKeyUsageMutation)
 				if !ok {
@@ -555,6 +759,76 @@ func (u *ApiKeyUsageUpsertBulk) AddLastUsedAt(v int64) *ApiKeyUsageUpsertBulk {
 func (u *ApiKeyUsageUpsertBulk) UpdateLastUsedAt() *ApiKeyUsageUpsertBulk {
 	return u.Update(func(s *ApiKeyUsageUpsert) {
 		s.UpdateLastUsedAt()
+	})
+}
+
+// SetPreviousRotation sets the "previous_rotation" field.
+func (u *ApiKeyUsageUpsertBulk) SetPreviousRotation(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousRotation(v)
+	})
+}
+
+// AddPreviousRotation adds v to the "previous_rotation" field.
+func (u *ApiKeyUsageUpsertBulk) AddPreviousRotation(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousRotation(v)
+	})
+}
+
+// UpdatePreviousRotation sets the "previous_rotation" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdatePreviousRotation() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousRotation()
+	})
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (u *ApiKeyUsageUpsertBulk) SetPreviousRequests(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousRequests(v)
+	})
+}
+
+// AddPreviousRequests adds v to the "previous_requests" field.
+func (u *ApiKeyUsageUpsertBulk) AddPreviousRequests(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousRequests(v)
+	})
+}
+
+// UpdatePreviousRequests sets the "previous_requests" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdatePreviousRequests() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousRequests()
+	})
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertBulk) SetPreviousLastUsedAt(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetPreviousLastUsedAt(v)
+	})
+}
+
+// AddPreviousLastUsedAt adds v to the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertBulk) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddPreviousLastUsedAt(v)
+	})
+}
+
+// UpdatePreviousLastUsedAt sets the "previous_last_used_at" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdatePreviousLastUsedAt() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdatePreviousLastUsedAt()
+	})
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (u *ApiKeyUsageUpsertBulk) ClearPreviousLastUsedAt() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.ClearPreviousLastUsedAt()
 	})
 }
 

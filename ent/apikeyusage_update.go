@@ -70,6 +70,75 @@ func (_u *ApiKeyUsageUpdate) AddLastUsedAt(v int64) *ApiKeyUsageUpdate {
 	return _u
 }
 
+// SetPreviousRotation sets the "previous_rotation" field.
+func (_u *ApiKeyUsageUpdate) SetPreviousRotation(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.ResetPreviousRotation()
+	_u.mutation.SetPreviousRotation(v)
+	return _u
+}
+
+// SetNillablePreviousRotation sets the "previous_rotation" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillablePreviousRotation(v *int64) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetPreviousRotation(*v)
+	}
+	return _u
+}
+
+// AddPreviousRotation adds value to the "previous_rotation" field.
+func (_u *ApiKeyUsageUpdate) AddPreviousRotation(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.AddPreviousRotation(v)
+	return _u
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (_u *ApiKeyUsageUpdate) SetPreviousRequests(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.ResetPreviousRequests()
+	_u.mutation.SetPreviousRequests(v)
+	return _u
+}
+
+// SetNillablePreviousRequests sets the "previous_requests" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillablePreviousRequests(v *int64) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetPreviousRequests(*v)
+	}
+	return _u
+}
+
+// AddPreviousRequests adds value to the "previous_requests" field.
+func (_u *ApiKeyUsageUpdate) AddPreviousRequests(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.AddPreviousRequests(v)
+	return _u
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdate) SetPreviousLastUsedAt(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.ResetPreviousLastUsedAt()
+	_u.mutation.SetPreviousLastUsedAt(v)
+	return _u
+}
+
+// SetNillablePreviousLastUsedAt sets the "previous_last_used_at" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillablePreviousLastUsedAt(v *int64) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetPreviousLastUsedAt(*v)
+	}
+	return _u
+}
+
+// AddPreviousLastUsedAt adds value to the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdate) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.AddPreviousLastUsedAt(v)
+	return _u
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdate) ClearPreviousLastUsedAt() *ApiKeyUsageUpdate {
+	_u.mutation.ClearPreviousLastUsedAt()
+	return _u
+}
+
 // Mutation returns the ApiKeyUsageMutation object of the builder.
 func (_u *ApiKeyUsageUpdate) Mutation() *ApiKeyUsageMutation {
 	return _u.mutation
@@ -128,6 +197,27 @@ func (_u *ApiKeyUsageUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	}
 	if value, ok := _u.mutation.AddedLastUsedAt(); ok {
 		_spec.AddField(apikeyusage.FieldLastUsedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousRotation(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRotation, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousRotation(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousRotation, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousRequests(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRequests, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousRequests(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousRequests, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousLastUsedAt(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousLastUsedAt(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
+	}
+	if _u.mutation.PreviousLastUsedAtCleared() {
+		_spec.ClearField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -190,6 +280,75 @@ func (_u *ApiKeyUsageUpdateOne) SetNillableLastUsedAt(v *int64) *ApiKeyUsageUpda
 // AddLastUsedAt adds value to the "last_used_at" field.
 func (_u *ApiKeyUsageUpdateOne) AddLastUsedAt(v int64) *ApiKeyUsageUpdateOne {
 	_u.mutation.AddLastUsedAt(v)
+	return _u
+}
+
+// SetPreviousRotation sets the "previous_rotation" field.
+func (_u *ApiKeyUsageUpdateOne) SetPreviousRotation(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.ResetPreviousRotation()
+	_u.mutation.SetPreviousRotation(v)
+	return _u
+}
+
+// SetNillablePreviousRotation sets the "previous_rotation" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillablePreviousRotation(v *int64) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetPreviousRotation(*v)
+	}
+	return _u
+}
+
+// AddPreviousRotation adds value to the "previous_rotation" field.
+func (_u *ApiKeyUsageUpdateOne) AddPreviousRotation(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.AddPreviousRotation(v)
+	return _u
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (_u *ApiKeyUsageUpdateOne) SetPreviousRequests(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.ResetPreviousRequests()
+	_u.mutation.SetPreviousRequests(v)
+	return _u
+}
+
+// SetNillablePreviousRequests sets the "previous_requests" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillablePreviousRequests(v *int64) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetPreviousRequests(*v)
+	}
+	return _u
+}
+
+// AddPreviousRequests adds value to the "previous_requests" field.
+func (_u *ApiKeyUsageUpdateOne) AddPreviousRequests(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.AddPreviousRequests(v)
+	return _u
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdateOne) SetPreviousLastUsedAt(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.ResetPreviousLastUsedAt()
+	_u.mutation.SetPreviousLastUsedAt(v)
+	return _u
+}
+
+// SetNillablePreviousLastUsedAt sets the "previous_last_used_at" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillablePreviousLastUsedAt(v *int64) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetPreviousLastUsedAt(*v)
+	}
+	return _u
+}
+
+// AddPreviousLastUsedAt adds value to the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdateOne) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.AddPreviousLastUsedAt(v)
+	return _u
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (_u *ApiKeyUsageUpdateOne) ClearPreviousLastUsedAt() *ApiKeyUsageUpdateOne {
+	_u.mutation.ClearPreviousLastUsedAt()
 	return _u
 }
 
@@ -281,6 +440,27 @@ func (_u *ApiKeyUsageUpdateOne) sqlSave(ctx context.Context) (_node *ApiKeyUsage
 	}
 	if value, ok := _u.mutation.AddedLastUsedAt(); ok {
 		_spec.AddField(apikeyusage.FieldLastUsedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousRotation(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRotation, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousRotation(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousRotation, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousRequests(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousRequests, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousRequests(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousRequests, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.PreviousLastUsedAt(); ok {
+		_spec.SetField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedPreviousLastUsedAt(); ok {
+		_spec.AddField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
+	}
+	if _u.mutation.PreviousLastUsedAtCleared() {
+		_spec.ClearField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &ApiKeyUsage{config: _u.config}

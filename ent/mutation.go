@@ -93,6 +93,8 @@ type ApiKeyMutation struct {
 	previous_edge_hash     *[]byte
 	previous_expires_at    *int64
 	addprevious_expires_at *int64
+	rotations              *int64
+	addrotations           *int64
 	notice_at              *int64
 	addnotice_at           *int64
 	version                *int64
@@ -1620,6 +1622,62 @@ func (m *ApiKeyMutation) ResetPreviousExpiresAt() {
 	delete(m.clearedFields, apikey.FieldPreviousExpiresAt)
 }
 
+// SetRotations sets the "rotations" field.
+func (m *ApiKeyMutation) SetRotations(i int64) {
+	m.rotations = &i
+	m.addrotations = nil
+}
+
+// Rotations returns the value of the "rotations" field in the mutation.
+func (m *ApiKeyMutation) Rotations() (r int64, exists bool) {
+	v := m.rotations
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRotations returns the old "rotations" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldRotations(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRotations is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRotations requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRotations: %w", err)
+	}
+	return oldValue.Rotations, nil
+}
+
+// AddRotations adds i to the "rotations" field.
+func (m *ApiKeyMutation) AddRotations(i int64) {
+	if m.addrotations != nil {
+		*m.addrotations += i
+	} else {
+		m.addrotations = &i
+	}
+}
+
+// AddedRotations returns the value that was added to the "rotations" field in this mutation.
+func (m *ApiKeyMutation) AddedRotations() (r int64, exists bool) {
+	v := m.addrotations
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRotations resets all changes to the "rotations" field.
+func (m *ApiKeyMutation) ResetRotations() {
+	m.rotations = nil
+	m.addrotations = nil
+}
+
 // SetNoticeAt sets the "notice_at" field.
 func (m *ApiKeyMutation) SetNoticeAt(i int64) {
 	m.notice_at = &i
@@ -1780,7 +1838,7 @@ func (m *ApiKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyMutation) Fields() []string {
-	fields := make([]string, 0, 32)
+	fields := make([]string, 0, 33)
 	if m.organization_id != nil {
 		fields = append(fields, apikey.FieldOrganizationID)
 	}
@@ -1871,6 +1929,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	if m.previous_expires_at != nil {
 		fields = append(fields, apikey.FieldPreviousExpiresAt)
 	}
+	if m.rotations != nil {
+		fields = append(fields, apikey.FieldRotations)
+	}
 	if m.notice_at != nil {
 		fields = append(fields, apikey.FieldNoticeAt)
 	}
@@ -1945,6 +2006,8 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.PreviousEdgeHash()
 	case apikey.FieldPreviousExpiresAt:
 		return m.PreviousExpiresAt()
+	case apikey.FieldRotations:
+		return m.Rotations()
 	case apikey.FieldNoticeAt:
 		return m.NoticeAt()
 	case apikey.FieldVersion:
@@ -2018,6 +2081,8 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldPreviousEdgeHash(ctx)
 	case apikey.FieldPreviousExpiresAt:
 		return m.OldPreviousExpiresAt(ctx)
+	case apikey.FieldRotations:
+		return m.OldRotations(ctx)
 	case apikey.FieldNoticeAt:
 		return m.OldNoticeAt(ctx)
 	case apikey.FieldVersion:
@@ -2241,6 +2306,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetPreviousExpiresAt(v)
 		return nil
+	case apikey.FieldRotations:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRotations(v)
+		return nil
 	case apikey.FieldNoticeAt:
 		v, ok := value.(int64)
 		if !ok {
@@ -2290,6 +2362,9 @@ func (m *ApiKeyMutation) AddedFields() []string {
 	if m.addprevious_expires_at != nil {
 		fields = append(fields, apikey.FieldPreviousExpiresAt)
 	}
+	if m.addrotations != nil {
+		fields = append(fields, apikey.FieldRotations)
+	}
 	if m.addnotice_at != nil {
 		fields = append(fields, apikey.FieldNoticeAt)
 	}
@@ -2322,6 +2397,8 @@ func (m *ApiKeyMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedRevokedAt()
 	case apikey.FieldPreviousExpiresAt:
 		return m.AddedPreviousExpiresAt()
+	case apikey.FieldRotations:
+		return m.AddedRotations()
 	case apikey.FieldNoticeAt:
 		return m.AddedNoticeAt()
 	case apikey.FieldVersion:
@@ -2397,6 +2474,13 @@ func (m *ApiKeyMutation) AddField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.AddPreviousExpiresAt(v)
+		return nil
+	case apikey.FieldRotations:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRotations(v)
 		return nil
 	case apikey.FieldNoticeAt:
 		v, ok := value.(int64)
@@ -2591,6 +2675,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldPreviousExpiresAt:
 		m.ResetPreviousExpiresAt()
+		return nil
+	case apikey.FieldRotations:
+		m.ResetRotations()
 		return nil
 	case apikey.FieldNoticeAt:
 		m.ResetNoticeAt()
@@ -3218,17 +3305,23 @@ func (m *ApiKeyQuotaMutation) ResetEdge(name string) error {
 // ApiKeyUsageMutation represents an operation that mutates the ApiKeyUsage nodes in the graph.
 type ApiKeyUsageMutation struct {
 	config
-	op                Op
-	typ               string
-	id                *string
-	total_requests    *int64
-	addtotal_requests *int64
-	last_used_at      *int64
-	addlast_used_at   *int64
-	clearedFields     map[string]struct{}
-	done              bool
-	oldValue          func(context.Context) (*ApiKeyUsage, error)
-	predicates        []predicate.ApiKeyUsage
+	op                       Op
+	typ                      string
+	id                       *string
+	total_requests           *int64
+	addtotal_requests        *int64
+	last_used_at             *int64
+	addlast_used_at          *int64
+	previous_rotation        *int64
+	addprevious_rotation     *int64
+	previous_requests        *int64
+	addprevious_requests     *int64
+	previous_last_used_at    *int64
+	addprevious_last_used_at *int64
+	clearedFields            map[string]struct{}
+	done                     bool
+	oldValue                 func(context.Context) (*ApiKeyUsage, error)
+	predicates               []predicate.ApiKeyUsage
 }
 
 var _ ent.Mutation = (*ApiKeyUsageMutation)(nil)
@@ -3447,6 +3540,188 @@ func (m *ApiKeyUsageMutation) ResetLastUsedAt() {
 	m.addlast_used_at = nil
 }
 
+// SetPreviousRotation sets the "previous_rotation" field.
+func (m *ApiKeyUsageMutation) SetPreviousRotation(i int64) {
+	m.previous_rotation = &i
+	m.addprevious_rotation = nil
+}
+
+// PreviousRotation returns the value of the "previous_rotation" field in the mutation.
+func (m *ApiKeyUsageMutation) PreviousRotation() (r int64, exists bool) {
+	v := m.previous_rotation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousRotation returns the old "previous_rotation" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldPreviousRotation(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousRotation is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousRotation requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousRotation: %w", err)
+	}
+	return oldValue.PreviousRotation, nil
+}
+
+// AddPreviousRotation adds i to the "previous_rotation" field.
+func (m *ApiKeyUsageMutation) AddPreviousRotation(i int64) {
+	if m.addprevious_rotation != nil {
+		*m.addprevious_rotation += i
+	} else {
+		m.addprevious_rotation = &i
+	}
+}
+
+// AddedPreviousRotation returns the value that was added to the "previous_rotation" field in this mutation.
+func (m *ApiKeyUsageMutation) AddedPreviousRotation() (r int64, exists bool) {
+	v := m.addprevious_rotation
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPreviousRotation resets all changes to the "previous_rotation" field.
+func (m *ApiKeyUsageMutation) ResetPreviousRotation() {
+	m.previous_rotation = nil
+	m.addprevious_rotation = nil
+}
+
+// SetPreviousRequests sets the "previous_requests" field.
+func (m *ApiKeyUsageMutation) SetPreviousRequests(i int64) {
+	m.previous_requests = &i
+	m.addprevious_requests = nil
+}
+
+// PreviousRequests returns the value of the "previous_requests" field in the mutation.
+func (m *ApiKeyUsageMutation) PreviousRequests() (r int64, exists bool) {
+	v := m.previous_requests
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousRequests returns the old "previous_requests" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldPreviousRequests(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousRequests is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousRequests requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousRequests: %w", err)
+	}
+	return oldValue.PreviousRequests, nil
+}
+
+// AddPreviousRequests adds i to the "previous_requests" field.
+func (m *ApiKeyUsageMutation) AddPreviousRequests(i int64) {
+	if m.addprevious_requests != nil {
+		*m.addprevious_requests += i
+	} else {
+		m.addprevious_requests = &i
+	}
+}
+
+// AddedPreviousRequests returns the value that was added to the "previous_requests" field in this mutation.
+func (m *ApiKeyUsageMutation) AddedPreviousRequests() (r int64, exists bool) {
+	v := m.addprevious_requests
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPreviousRequests resets all changes to the "previous_requests" field.
+func (m *ApiKeyUsageMutation) ResetPreviousRequests() {
+	m.previous_requests = nil
+	m.addprevious_requests = nil
+}
+
+// SetPreviousLastUsedAt sets the "previous_last_used_at" field.
+func (m *ApiKeyUsageMutation) SetPreviousLastUsedAt(i int64) {
+	m.previous_last_used_at = &i
+	m.addprevious_last_used_at = nil
+}
+
+// PreviousLastUsedAt returns the value of the "previous_last_used_at" field in the mutation.
+func (m *ApiKeyUsageMutation) PreviousLastUsedAt() (r int64, exists bool) {
+	v := m.previous_last_used_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousLastUsedAt returns the old "previous_last_used_at" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldPreviousLastUsedAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousLastUsedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousLastUsedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousLastUsedAt: %w", err)
+	}
+	return oldValue.PreviousLastUsedAt, nil
+}
+
+// AddPreviousLastUsedAt adds i to the "previous_last_used_at" field.
+func (m *ApiKeyUsageMutation) AddPreviousLastUsedAt(i int64) {
+	if m.addprevious_last_used_at != nil {
+		*m.addprevious_last_used_at += i
+	} else {
+		m.addprevious_last_used_at = &i
+	}
+}
+
+// AddedPreviousLastUsedAt returns the value that was added to the "previous_last_used_at" field in this mutation.
+func (m *ApiKeyUsageMutation) AddedPreviousLastUsedAt() (r int64, exists bool) {
+	v := m.addprevious_last_used_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
+func (m *ApiKeyUsageMutation) ClearPreviousLastUsedAt() {
+	m.previous_last_used_at = nil
+	m.addprevious_last_used_at = nil
+	m.clearedFields[apikeyusage.FieldPreviousLastUsedAt] = struct{}{}
+}
+
+// PreviousLastUsedAtCleared returns if the "previous_last_used_at" field was cleared in this mutation.
+func (m *ApiKeyUsageMutation) PreviousLastUsedAtCleared() bool {
+	_, ok := m.clearedFields[apikeyusage.FieldPreviousLastUsedAt]
+	return ok
+}
+
+// ResetPreviousLastUsedAt resets all changes to the "previous_last_used_at" field.
+func (m *ApiKeyUsageMutation) ResetPreviousLastUsedAt() {
+	m.previous_last_used_at = nil
+	m.addprevious_last_used_at = nil
+	delete(m.clearedFields, apikeyusage.FieldPreviousLastUsedAt)
+}
+
 // Where appends a list predicates to the ApiKeyUsageMutation builder.
 func (m *ApiKeyUsageMutation) Where(ps ...predicate.ApiKeyUsage) {
 	m.predicates = append(m.predicates, ps...)
@@ -3481,12 +3756,21 @@ func (m *ApiKeyUsageMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyUsageMutation) Fields() []string {
-	fields := make([]string, 0, 2)
+	fields := make([]string, 0, 5)
 	if m.total_requests != nil {
 		fields = append(fields, apikeyusage.FieldTotalRequests)
 	}
 	if m.last_used_at != nil {
 		fields = append(fields, apikeyusage.FieldLastUsedAt)
+	}
+	if m.previous_rotation != nil {
+		fields = append(fields, apikeyusage.FieldPreviousRotation)
+	}
+	if m.previous_requests != nil {
+		fields = append(fields, apikeyusage.FieldPreviousRequests)
+	}
+	if m.previous_last_used_at != nil {
+		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
 	}
 	return fields
 }
@@ -3500,6 +3784,12 @@ func (m *ApiKeyUsageMutation) Field(name string) (ent.Value, bool) {
 		return m.TotalRequests()
 	case apikeyusage.FieldLastUsedAt:
 		return m.LastUsedAt()
+	case apikeyusage.FieldPreviousRotation:
+		return m.PreviousRotation()
+	case apikeyusage.FieldPreviousRequests:
+		return m.PreviousRequests()
+	case apikeyusage.FieldPreviousLastUsedAt:
+		return m.PreviousLastUsedAt()
 	}
 	return nil, false
 }
@@ -3513,6 +3803,12 @@ func (m *ApiKeyUsageMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldTotalRequests(ctx)
 	case apikeyusage.FieldLastUsedAt:
 		return m.OldLastUsedAt(ctx)
+	case apikeyusage.FieldPreviousRotation:
+		return m.OldPreviousRotation(ctx)
+	case apikeyusage.FieldPreviousRequests:
+		return m.OldPreviousRequests(ctx)
+	case apikeyusage.FieldPreviousLastUsedAt:
+		return m.OldPreviousLastUsedAt(ctx)
 	}
 	return nil, fmt.Errorf("unknown ApiKeyUsage field %s", name)
 }
@@ -3536,6 +3832,27 @@ func (m *ApiKeyUsageMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetLastUsedAt(v)
 		return nil
+	case apikeyusage.FieldPreviousRotation:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousRotation(v)
+		return nil
+	case apikeyusage.FieldPreviousRequests:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousRequests(v)
+		return nil
+	case apikeyusage.FieldPreviousLastUsedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousLastUsedAt(v)
+		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage field %s", name)
 }
@@ -3550,6 +3867,15 @@ func (m *ApiKeyUsageMutation) AddedFields() []string {
 	if m.addlast_used_at != nil {
 		fields = append(fields, apikeyusage.FieldLastUsedAt)
 	}
+	if m.addprevious_rotation != nil {
+		fields = append(fields, apikeyusage.FieldPreviousRotation)
+	}
+	if m.addprevious_requests != nil {
+		fields = append(fields, apikeyusage.FieldPreviousRequests)
+	}
+	if m.addprevious_last_used_at != nil {
+		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
+	}
 	return fields
 }
 
@@ -3562,6 +3888,12 @@ func (m *ApiKeyUsageMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedTotalRequests()
 	case apikeyusage.FieldLastUsedAt:
 		return m.AddedLastUsedAt()
+	case apikeyusage.FieldPreviousRotation:
+		return m.AddedPreviousRotation()
+	case apikeyusage.FieldPreviousRequests:
+		return m.AddedPreviousRequests()
+	case apikeyusage.FieldPreviousLastUsedAt:
+		return m.AddedPreviousLastUsedAt()
 	}
 	return nil, false
 }
@@ -3585,6 +3917,27 @@ func (m *ApiKeyUsageMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddLastUsedAt(v)
 		return nil
+	case apikeyusage.FieldPreviousRotation:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPreviousRotation(v)
+		return nil
+	case apikeyusage.FieldPreviousRequests:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPreviousRequests(v)
+		return nil
+	case apikeyusage.FieldPreviousLastUsedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPreviousLastUsedAt(v)
+		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage numeric field %s", name)
 }
@@ -3592,7 +3945,11 @@ func (m *ApiKeyUsageMutation) AddField(name string, value ent.Value) error {
 // ClearedFields returns all nullable fields that were cleared during this
 // mutation.
 func (m *ApiKeyUsageMutation) ClearedFields() []string {
-	return nil
+	var fields []string
+	if m.FieldCleared(apikeyusage.FieldPreviousLastUsedAt) {
+		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
+	}
+	return fields
 }
 
 // FieldCleared returns a boolean indicating if a field with the given name was
@@ -3605,6 +3962,11 @@ func (m *ApiKeyUsageMutation) FieldCleared(name string) bool {
 // ClearField clears the value of the field with the given name. It returns an
 // error if the field is not defined in the schema.
 func (m *ApiKeyUsageMutation) ClearField(name string) error {
+	switch name {
+	case apikeyusage.FieldPreviousLastUsedAt:
+		m.ClearPreviousLastUsedAt()
+		return nil
+	}
 	return fmt.Errorf("unknown ApiKeyUsage nullable field %s", name)
 }
 
@@ -3617,6 +3979,15 @@ func (m *ApiKeyUsageMutation) ResetField(name string) error {
 		return nil
 	case apikeyusage.FieldLastUsedAt:
 		m.ResetLastUsedAt()
+		return nil
+	case apikeyusage.FieldPreviousRotation:
+		m.ResetPreviousRotation()
+		return nil
+	case apikeyusage.FieldPreviousRequests:
+		m.ResetPreviousRequests()
+		return nil
+	case apikeyusage.FieldPreviousLastUsedAt:
+		m.ResetPreviousLastUsedAt()
 		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage field %s", name)

@@ -4,6 +4,7 @@ package ent
 
 import (
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/schema"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
@@ -55,6 +56,20 @@ func init() {
 	apikeyDescPreviousMask := apikeyFields[28].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
+	// apikeyDescRotations is the schema descriptor for rotations field.
+	apikeyDescRotations := apikeyFields[31].Descriptor()
+	// apikey.DefaultRotations holds the default value on creation for the rotations field.
+	apikey.DefaultRotations = apikeyDescRotations.Default.(int64)
+	apikeyusageFields := schema.ApiKeyUsage{}.Fields()
+	_ = apikeyusageFields
+	// apikeyusageDescPreviousRotation is the schema descriptor for previous_rotation field.
+	apikeyusageDescPreviousRotation := apikeyusageFields[3].Descriptor()
+	// apikeyusage.DefaultPreviousRotation holds the default value on creation for the previous_rotation field.
+	apikeyusage.DefaultPreviousRotation = apikeyusageDescPreviousRotation.Default.(int64)
+	// apikeyusageDescPreviousRequests is the schema descriptor for previous_requests field.
+	apikeyusageDescPreviousRequests := apikeyusageFields[4].Descriptor()
+	// apikeyusage.DefaultPreviousRequests holds the default value on creation for the previous_requests field.
+	apikeyusage.DefaultPreviousRequests = apikeyusageDescPreviousRequests.Default.(int64)
 	deliveryFields := schema.Delivery{}.Fields()
 	_ = deliveryFields
 	// deliveryDescTrigger is the schema descriptor for trigger field.

@@ -71,6 +71,8 @@ const (
 	FieldPreviousEdgeHash = "previous_edge_hash"
 	// FieldPreviousExpiresAt holds the string denoting the previous_expires_at field in the database.
 	FieldPreviousExpiresAt = "previous_expires_at"
+	// FieldRotations holds the string denoting the rotations field in the database.
+	FieldRotations = "rotations"
 	// FieldNoticeAt holds the string denoting the notice_at field in the database.
 	FieldNoticeAt = "notice_at"
 	// FieldVersion holds the string denoting the version field in the database.
@@ -112,6 +114,7 @@ var Columns = []string{
 	FieldPreviousMask,
 	FieldPreviousEdgeHash,
 	FieldPreviousExpiresAt,
+	FieldRotations,
 	FieldNoticeAt,
 	FieldVersion,
 }
@@ -147,6 +150,8 @@ var (
 	DefaultPreviousPepperID string
 	// DefaultPreviousMask holds the default value on creation for the "previous_mask" field.
 	DefaultPreviousMask string
+	// DefaultRotations holds the default value on creation for the "rotations" field.
+	DefaultRotations int64
 )
 
 // OrderOption defines the ordering options for the ApiKey queries.
@@ -270,6 +275,11 @@ func ByPreviousMask(opts ...sql.OrderTermOption) OrderOption {
 // ByPreviousExpiresAt orders the results by the previous_expires_at field.
 func ByPreviousExpiresAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPreviousExpiresAt, opts...).ToFunc()
+}
+
+// ByRotations orders the results by the rotations field.
+func ByRotations(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRotations, opts...).ToFunc()
 }
 
 // ByNoticeAt orders the results by the notice_at field.

@@ -192,6 +192,11 @@ func PreviousExpiresAt(v int64) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldPreviousExpiresAt, v))
 }
 
+// Rotations applies equality check predicate on the "rotations" field. It's identical to RotationsEQ.
+func Rotations(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldRotations, v))
+}
+
 // NoticeAt applies equality check predicate on the "notice_at" field. It's identical to NoticeAtEQ.
 func NoticeAt(v int64) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldNoticeAt, v))
@@ -1665,6 +1670,46 @@ func PreviousExpiresAtIsNil() predicate.ApiKey {
 // PreviousExpiresAtNotNil applies the NotNil predicate on the "previous_expires_at" field.
 func PreviousExpiresAtNotNil() predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldNotNull(FieldPreviousExpiresAt))
+}
+
+// RotationsEQ applies the EQ predicate on the "rotations" field.
+func RotationsEQ(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldRotations, v))
+}
+
+// RotationsNEQ applies the NEQ predicate on the "rotations" field.
+func RotationsNEQ(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldRotations, v))
+}
+
+// RotationsIn applies the In predicate on the "rotations" field.
+func RotationsIn(vs ...int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldRotations, vs...))
+}
+
+// RotationsNotIn applies the NotIn predicate on the "rotations" field.
+func RotationsNotIn(vs ...int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldRotations, vs...))
+}
+
+// RotationsGT applies the GT predicate on the "rotations" field.
+func RotationsGT(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldRotations, v))
+}
+
+// RotationsGTE applies the GTE predicate on the "rotations" field.
+func RotationsGTE(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldRotations, v))
+}
+
+// RotationsLT applies the LT predicate on the "rotations" field.
+func RotationsLT(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldRotations, v))
+}
+
+// RotationsLTE applies the LTE predicate on the "rotations" field.
+func RotationsLTE(v int64) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldRotations, v))
 }
 
 // NoticeAtEQ applies the EQ predicate on the "notice_at" field.

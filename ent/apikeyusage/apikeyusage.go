@@ -15,6 +15,12 @@ const (
 	FieldTotalRequests = "total_requests"
 	// FieldLastUsedAt holds the string denoting the last_used_at field in the database.
 	FieldLastUsedAt = "last_used_at"
+	// FieldPreviousRotation holds the string denoting the previous_rotation field in the database.
+	FieldPreviousRotation = "previous_rotation"
+	// FieldPreviousRequests holds the string denoting the previous_requests field in the database.
+	FieldPreviousRequests = "previous_requests"
+	// FieldPreviousLastUsedAt holds the string denoting the previous_last_used_at field in the database.
+	FieldPreviousLastUsedAt = "previous_last_used_at"
 	// Table holds the table name of the apikeyusage in the database.
 	Table = "api_key_usage"
 )
@@ -24,6 +30,9 @@ var Columns = []string{
 	FieldID,
 	FieldTotalRequests,
 	FieldLastUsedAt,
+	FieldPreviousRotation,
+	FieldPreviousRequests,
+	FieldPreviousLastUsedAt,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -35,6 +44,13 @@ func ValidColumn(column string) bool {
 	}
 	return false
 }
+
+var (
+	// DefaultPreviousRotation holds the default value on creation for the "previous_rotation" field.
+	DefaultPreviousRotation int64
+	// DefaultPreviousRequests holds the default value on creation for the "previous_requests" field.
+	DefaultPreviousRequests int64
+)
 
 // OrderOption defines the ordering options for the ApiKeyUsage queries.
 type OrderOption func(*sql.Selector)
@@ -52,4 +68,19 @@ func ByTotalRequests(opts ...sql.OrderTermOption) OrderOption {
 // ByLastUsedAt orders the results by the last_used_at field.
 func ByLastUsedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldLastUsedAt, opts...).ToFunc()
+}
+
+// ByPreviousRotation orders the results by the previous_rotation field.
+func ByPreviousRotation(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPreviousRotation, opts...).ToFunc()
+}
+
+// ByPreviousRequests orders the results by the previous_requests field.
+func ByPreviousRequests(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPreviousRequests, opts...).ToFunc()
+}
+
+// ByPreviousLastUsedAt orders the results by the previous_last_used_at field.
+func ByPreviousLastUsedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldPreviousLastUsedAt, opts...).ToFunc()
 }

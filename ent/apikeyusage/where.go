@@ -72,6 +72,21 @@ func LastUsedAt(v int64) predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldEQ(FieldLastUsedAt, v))
 }
 
+// PreviousRotation applies equality check predicate on the "previous_rotation" field. It's identical to PreviousRotationEQ.
+func PreviousRotation(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousRotation, v))
+}
+
+// PreviousRequests applies equality check predicate on the "previous_requests" field. It's identical to PreviousRequestsEQ.
+func PreviousRequests(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousRequests, v))
+}
+
+// PreviousLastUsedAt applies equality check predicate on the "previous_last_used_at" field. It's identical to PreviousLastUsedAtEQ.
+func PreviousLastUsedAt(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousLastUsedAt, v))
+}
+
 // TotalRequestsEQ applies the EQ predicate on the "total_requests" field.
 func TotalRequestsEQ(v int64) predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldEQ(FieldTotalRequests, v))
@@ -150,6 +165,136 @@ func LastUsedAtLT(v int64) predicate.ApiKeyUsage {
 // LastUsedAtLTE applies the LTE predicate on the "last_used_at" field.
 func LastUsedAtLTE(v int64) predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldLTE(FieldLastUsedAt, v))
+}
+
+// PreviousRotationEQ applies the EQ predicate on the "previous_rotation" field.
+func PreviousRotationEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousRotation, v))
+}
+
+// PreviousRotationNEQ applies the NEQ predicate on the "previous_rotation" field.
+func PreviousRotationNEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldPreviousRotation, v))
+}
+
+// PreviousRotationIn applies the In predicate on the "previous_rotation" field.
+func PreviousRotationIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldPreviousRotation, vs...))
+}
+
+// PreviousRotationNotIn applies the NotIn predicate on the "previous_rotation" field.
+func PreviousRotationNotIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldPreviousRotation, vs...))
+}
+
+// PreviousRotationGT applies the GT predicate on the "previous_rotation" field.
+func PreviousRotationGT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldPreviousRotation, v))
+}
+
+// PreviousRotationGTE applies the GTE predicate on the "previous_rotation" field.
+func PreviousRotationGTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldPreviousRotation, v))
+}
+
+// PreviousRotationLT applies the LT predicate on the "previous_rotation" field.
+func PreviousRotationLT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldPreviousRotation, v))
+}
+
+// PreviousRotationLTE applies the LTE predicate on the "previous_rotation" field.
+func PreviousRotationLTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldPreviousRotation, v))
+}
+
+// PreviousRequestsEQ applies the EQ predicate on the "previous_requests" field.
+func PreviousRequestsEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousRequests, v))
+}
+
+// PreviousRequestsNEQ applies the NEQ predicate on the "previous_requests" field.
+func PreviousRequestsNEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldPreviousRequests, v))
+}
+
+// PreviousRequestsIn applies the In predicate on the "previous_requests" field.
+func PreviousRequestsIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldPreviousRequests, vs...))
+}
+
+// PreviousRequestsNotIn applies the NotIn predicate on the "previous_requests" field.
+func PreviousRequestsNotIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldPreviousRequests, vs...))
+}
+
+// PreviousRequestsGT applies the GT predicate on the "previous_requests" field.
+func PreviousRequestsGT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldPreviousRequests, v))
+}
+
+// PreviousRequestsGTE applies the GTE predicate on the "previous_requests" field.
+func PreviousRequestsGTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldPreviousRequests, v))
+}
+
+// PreviousRequestsLT applies the LT predicate on the "previous_requests" field.
+func PreviousRequestsLT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldPreviousRequests, v))
+}
+
+// PreviousRequestsLTE applies the LTE predicate on the "previous_requests" field.
+func PreviousRequestsLTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldPreviousRequests, v))
+}
+
+// PreviousLastUsedAtEQ applies the EQ predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtNEQ applies the NEQ predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtNEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtIn applies the In predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldPreviousLastUsedAt, vs...))
+}
+
+// PreviousLastUsedAtNotIn applies the NotIn predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtNotIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldPreviousLastUsedAt, vs...))
+}
+
+// PreviousLastUsedAtGT applies the GT predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtGT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtGTE applies the GTE predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtGTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtLT applies the LT predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtLT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtLTE applies the LTE predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtLTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldPreviousLastUsedAt, v))
+}
+
+// PreviousLastUsedAtIsNil applies the IsNil predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtIsNil() predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIsNull(FieldPreviousLastUsedAt))
+}
+
+// PreviousLastUsedAtNotNil applies the NotNil predicate on the "previous_last_used_at" field.
+func PreviousLastUsedAtNotNil() predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotNull(FieldPreviousLastUsedAt))
 }
 
 // And groups predicates with the AND operator between them.

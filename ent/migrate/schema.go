@@ -42,6 +42,7 @@ var (
 		{Name: "previous_mask", Type: field.TypeString, Default: ""},
 		{Name: "previous_edge_hash", Type: field.TypeBytes, Nullable: true},
 		{Name: "previous_expires_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "rotations", Type: field.TypeInt64, Default: 0},
 		{Name: "notice_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "version", Type: field.TypeInt64},
 	}
@@ -77,7 +78,7 @@ var (
 			{
 				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[31], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[32], APIKeysColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "notice_at IS NOT NULL",
 				},
@@ -102,6 +103,9 @@ var (
 		{Name: "id", Type: field.TypeString},
 		{Name: "total_requests", Type: field.TypeInt64},
 		{Name: "last_used_at", Type: field.TypeInt64},
+		{Name: "previous_rotation", Type: field.TypeInt64, Default: 0},
+		{Name: "previous_requests", Type: field.TypeInt64, Default: 0},
+		{Name: "previous_last_used_at", Type: field.TypeInt64, Nullable: true},
 	}
 	// APIKeyUsageTable holds the schema information for the "api_key_usage" table.
 	APIKeyUsageTable = &schema.Table{

@@ -45,6 +45,7 @@ func (ApiKey) Fields() []ent.Field {
 		field.String("previous_mask").Default(""),
 		field.Bytes("previous_edge_hash").Optional(),
 		field.Int64("previous_expires_at").Optional().Nillable(),
+		field.Int64("rotations").Default(0).Comment("how many there were; the number names the previous secret"),
 		field.Int64("notice_at").Optional().Nillable().Comment("when the next event about the key's expiry is due"),
 		field.Int64("version"),
 	}

@@ -22,5 +22,8 @@ func (ApiKeyUsage) Fields() []ent.Field {
 		field.String("id").Immutable(),
 		field.Int64("total_requests"),
 		field.Int64("last_used_at"),
+		field.Int64("previous_rotation").Default(0).Comment("the rotation whose previous secret the next two are of"),
+		field.Int64("previous_requests").Default(0),
+		field.Int64("previous_last_used_at").Optional().Nillable(),
 	}
 }

@@ -152,6 +152,7 @@ func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now ti
 	}
 	k.Secret = secret
 	k.Rotations++
+	k.Usage.Previous = PreviousUsage{Rotation: k.Rotations}
 	k.boundPrevious()
 	return nil
 }

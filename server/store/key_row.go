@@ -17,8 +17,13 @@ import (
 
 // The extra columns of a key's row: its counters, and what is left of its quota.
 const (
-	totalColumn     = "usage_total"
-	lastUsedColumn  = "usage_last"
+	totalColumn    = "usage_total"
+	lastUsedColumn = "usage_last"
+
+	previousRotationColumn = "usage_previous_rotation"
+	previousTotalColumn    = "usage_previous_total"
+	previousLastColumn     = "usage_previous_last"
+
 	remainingColumn = "quota_remaining"
 	refilledColumn  = "quota_refilled_at"
 	epochColumn     = "quota_epoch"
@@ -35,6 +40,9 @@ func withUsage(s *entsql.Selector) {
 	}
 	beside(entusage.Table, entusage.FieldTotalRequests, totalColumn)
 	beside(entusage.Table, entusage.FieldLastUsedAt, lastUsedColumn)
+	beside(entusage.Table, entusage.FieldPreviousRotation, previousRotationColumn)
+	beside(entusage.Table, entusage.FieldPreviousRequests, previousTotalColumn)
+	beside(entusage.Table, entusage.FieldPreviousLastUsedAt, previousLastColumn)
 	beside(entquota.Table, entquota.FieldRemaining, remainingColumn)
 	beside(entquota.Table, entquota.FieldRefilledAt, refilledColumn)
 	beside(entquota.Table, entquota.FieldEpoch, epochColumn)
@@ -45,8 +53,12 @@ func withUsage(s *entsql.Selector) {
 // balance.
 type beside struct {
 	total, lastUsed            sql.NullInt64
+	previous                   besidePrevious
 	remaining, refilled, epoch sql.NullInt64
 }
+
+// besidePrevious is what the counters hold of the previous secret of a rotation.
+type besidePrevious struct{ rotation, total, lastUsed sql.NullInt64 }
 
 // besideOf returns the number that withUsage selected as column, which is not
 // valid where there is no such row, or the query did not select it.
@@ -63,6 +75,9 @@ func besideOf(row *ent.ApiKey, column string) sql.NullInt64 {
 func keyOf(row *ent.ApiKey) (apikey.Key, error) {
 	return decodeKey(row, &beside{
 		total: besideOf(row, totalColumn), lastUsed: besideOf(row, lastUsedColumn),
+		previous: besidePrevious{
+			besideOf(row, previousRotationColumn), besideOf(row, previousTotalColumn), besideOf(row, previousLastColumn),
+		},
 		remaining: besideOf(row, remainingColumn), refilled: besideOf(row, refilledColumn), epoch: besideOf(row, epochColumn),
 	})
 }
@@ -90,6 +105,7 @@ func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 		Secret:            apikey.StoredSecret{PepperID: row.PepperID, Mask: row.SecretMask},
 		PreviousExpiresAt: fromMicros(row.PreviousExpiresAt),
 		NoticeAt:          fromMicros(row.NoticeAt),
+		Rotations:         row.Rotations,
 		Version:           row.Version,
 	}
 	hashes := []hashColumn{{row.SecretHash, &k.Secret.Hash}, {row.EdgeHash, &k.Secret.EdgeHash}}
@@ -113,6 +129,14 @@ func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
 	k.Usage.TotalRequests = b.total.Int64
 	if b.lastUsed.Valid {
 		k.Usage.LastUsedAt = fromMicros(&b.lastUsed.Int64)
+	}
+	k.Usage.Previous.Rotation = row.Rotations
+	// The counters can be of a secret that a later rotation has ended.
+	if p := &b.previous; p.rotation.Int64 == row.Rotations {
+		k.Usage.Previous.Requests = p.total.Int64
+		if p.lastUsed.Valid {
+			k.Usage.Previous.LastUsedAt = fromMicros(&p.lastUsed.Int64)
+		}
 	}
 	if row.QuotaLimit > 0 {
 		k.Quota = apikey.Quota{
@@ -177,6 +201,7 @@ type setter[B any] interface {
 	SetPreviousMask(string) B
 	SetNillablePreviousExpiresAt(*int64) B
 	SetNillableNoticeAt(*int64) B
+	SetRotations(int64) B
 	SetVersion(int64) B
 	SetPreviousHash([]byte) B
 	SetPreviousEdgeHash([]byte) B
@@ -206,7 +231,7 @@ func setKey[B setter[B]](b B, k *apikey.Key) B {
 		SetEdgeHash(k.Secret.EdgeHash[:]).
 		SetPreviousPepperID(k.Previous.PepperID).SetPreviousMask(k.Previous.Mask).
 		SetNillablePreviousExpiresAt(micros(k.PreviousExpiresAt)).
-		SetNillableNoticeAt(micros(k.NoticeAt)).SetVersion(k.Version)
+		SetNillableNoticeAt(micros(k.NoticeAt)).SetRotations(k.Rotations).SetVersion(k.Version)
 	if k.Previous.Mask != "" {
 		b.SetPreviousHash(k.Previous.Hash[:]).SetPreviousEdgeHash(k.Previous.EdgeHash[:])
 	}

@@ -13,6 +13,7 @@ import (
 
 var usageTests = map[string]func(*testing.T, *fixture){
 	"AddUsage":            testAddUsage,
+	"AddUsageOfPrevious":  testAddUsageOfPrevious,
 	"AddUsageInChunks":    testAddUsageInChunks,
 	"AddUsageOfNoKey":     testAddUsageOfNoKey,
 	"AddUsageCancelled":   testAddUsageCancelled,
@@ -55,6 +56,49 @@ func testAddUsage(t *testing.T, f *fixture) {
 		}
 	}
 	f.wantKey(t, other)
+}
+
+// testAddUsageOfPrevious counts uses of a previous secret: those of one rotation are
+// added up, and those of a secret that a later one has ended are neither shown nor
+// mixed with its own.
+func testAddUsageOfPrevious(t *testing.T, f *fixture) {
+	k := f.create(t, nil)
+	now := f.clock.Now().UTC().Truncate(time.Microsecond)
+	rotate := func() {
+		t.Helper()
+		_, secret := newSecret(t)
+		var err error
+		if k, err = f.rotate(t, k.ID, secret, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := int64(0)
+	add := func(rotation, count int64, at time.Time, want apikey.PreviousUsage) {
+		t.Helper()
+		total += count
+		f.addUsage(t, apikey.UsageCount{
+			KeyID: k.ID, Count: count, LastUsedAt: now, Previous: apikey.PreviousUsage{Rotation: rotation, Requests: count, LastUsedAt: at},
+		})
+		k.Usage = apikey.Usage{TotalRequests: total, LastUsedAt: now, Previous: want}
+		f.wantKey(t, k)
+		bySecret, _, err := f.KeyBySecret(t.Context(), k.Hashes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, "key by secret", k, bySecret)
+	}
+	rotate()
+	wantSame(t, "after the first rotation", apikey.PreviousUsage{Rotation: 1}, k.Usage.Previous)
+	add(1, 3, now, apikey.PreviousUsage{Rotation: 1, Requests: 3, LastUsedAt: now})
+	add(1, 2, now.Add(-time.Hour), apikey.PreviousUsage{Rotation: 1, Requests: 5, LastUsedAt: now})
+	rotate()
+	wantSame(t, "after the second rotation", apikey.PreviousUsage{Rotation: 2}, k.Usage.Previous)
+	k.Usage.TotalRequests, k.Usage.LastUsedAt = total, now
+	f.wantKey(t, k)
+	add(1, 7, now, apikey.PreviousUsage{Rotation: 2}) // a late flush
+	add(2, 4, now, apikey.PreviousUsage{Rotation: 2, Requests: 4, LastUsedAt: now})
+	add(1, 7, now, apikey.PreviousUsage{Rotation: 2, Requests: 4, LastUsedAt: now})
+	add(2, 1, now.Add(time.Hour), apikey.PreviousUsage{Rotation: 2, Requests: 5, LastUsedAt: now.Add(time.Hour)})
 }
 
 func testAddUsageInChunks(t *testing.T, f *fixture) {

@@ -16,8 +16,9 @@ import (
 const usageChunk = 400
 
 // AddUsage adds to the counters of keys: each count, of which a key has one, to
-// the key's total, the later of both times as its last use, and its outcomes to
-// the buckets of the key and of its organization. It returns how many of counts,
+// the key's total, the later of both times as its last use, what its previous secret
+// was used likewise, unless a later rotation has ended it, and its outcomes to the
+// buckets of the key and of its organization. It returns how many of counts,
 // which it sorts by id, are done with: all unless err is set, and those that are
 // not can be given again. Of a key that was deleted only the organization's
 // buckets are counted on.
@@ -47,6 +48,7 @@ func (s *Store) addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.Usage
 		return err
 	}
 	totals := make([]any, 0, len(counts)*addTotals.columns)
+	var previous []any
 	var b buckets
 	for i := range counts {
 		c := &counts[i]
@@ -58,8 +60,14 @@ func (s *Store) addUsage(ctx context.Context, etx *ent.Tx, counts []apikey.Usage
 		if !c.LastUsedAt.IsZero() {
 			totals = append(totals, c.KeyID, c.Count, c.LastUsedAt.UnixMicro())
 		}
+		if p := &c.Previous; p.Requests > 0 {
+			previous = append(previous, c.KeyID, 0, 0, p.Rotation, p.Requests, p.LastUsedAt.UnixMicro())
+		}
 	}
 	if err := addTotals.exec(ctx, etx, s.dialect, totals); err != nil {
+		return err
+	}
+	if err := addPrevious.exec(ctx, etx, s.dialect, previous); err != nil {
 		return err
 	}
 	return b.write(ctx, etx, s.dialect)
@@ -76,9 +84,30 @@ var addTotals = bulk{
 		" THEN excluded." + entusage.FieldLastUsedAt + " ELSE " + usageLast + " END",
 }
 
+// addPrevious adds to the counters of previous secrets, whose keys have counters by
+// then. Of two rotations the later one counts; of one, both counts are added.
+var addPrevious = bulk{
+	head: "INSERT INTO " + entusage.Table + " (" +
+		entusage.FieldID + ", " + entusage.FieldTotalRequests + ", " + entusage.FieldLastUsedAt + ", " +
+		entusage.FieldPreviousRotation + ", " + entusage.FieldPreviousRequests + ", " + entusage.FieldPreviousLastUsedAt + ") VALUES ",
+	columns: 6,
+	tail: " ON CONFLICT (" + entusage.FieldID + ") DO UPDATE SET " +
+		entusage.FieldPreviousRequests + " = excluded." + entusage.FieldPreviousRequests +
+		" + CASE WHEN excluded." + entusage.FieldPreviousRotation + " = " + previousRotation + " THEN " + previousRequests + " ELSE 0 END, " +
+		entusage.FieldPreviousLastUsedAt + " = CASE WHEN excluded." + entusage.FieldPreviousRotation + " = " + previousRotation +
+		" AND excluded." + entusage.FieldPreviousLastUsedAt + " < " + previousLast +
+		" THEN " + previousLast + " ELSE excluded." + entusage.FieldPreviousLastUsedAt + " END, " +
+		entusage.FieldPreviousRotation + " = excluded." + entusage.FieldPreviousRotation +
+		" WHERE excluded." + entusage.FieldPreviousRotation + " >= " + previousRotation,
+}
+
 const (
 	usageTotal = entusage.Table + "." + entusage.FieldTotalRequests
 	usageLast  = entusage.Table + "." + entusage.FieldLastUsedAt
+
+	previousRotation = entusage.Table + "." + entusage.FieldPreviousRotation
+	previousRequests = entusage.Table + "." + entusage.FieldPreviousRequests
+	previousLast     = entusage.Table + "." + entusage.FieldPreviousLastUsedAt
 )
 
 // countKeys counts those of ids that are keys.

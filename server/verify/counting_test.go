@@ -48,6 +48,64 @@ func TestCounting(t *testing.T) {
 	}
 }
 
+// Uses of a previous secret are counted for it too, until a rotation ends it; then
+// none of them is mixed with those of the next.
+func TestCountingPreviousSecret(t *testing.T) {
+	keys, clock := newFakeKeys(), newClock()
+	v := newVerifier(t, keys, clock.Now)
+	k, secret := keys.create(t, apikey.Key{}, 0)
+	secrets := []string{secret}
+	rotate := func() {
+		secrets = append(secrets, newSecret(t))
+		stored := apikey.StoredSecret{Hash: keys.peppers.Hash(0, secrets[len(secrets)-1]), Mask: "mask"}
+		if err := (apikey.Rules{}).Rotate(&k, stored, time.Hour, clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		keys.change(v, k)
+	}
+	use := func(secret int, want apikey.PreviousUsage) {
+		t.Helper()
+		clock.step(time.Second)
+		if !want.LastUsedAt.IsZero() {
+			want.LastUsedAt = clock.Now()
+		}
+		got := ask(t, v, Request{Secret: secrets[secret], Cost: 1})
+		if diff := cmp.Diff(want, got.Usage.Previous); diff != "" || got.Code != apikey.CodeValid {
+			t.Errorf("%s: %s", got.Code, diff)
+		}
+		ask(t, v, Request{Secret: secrets[secret]}) // a cost of zero is no use
+	}
+	flush := func(want int64) {
+		t.Helper()
+		if err := v.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := keys.totals[k.ID].Previous; got.Rotation != k.Rotations || got.Requests != want {
+			t.Errorf("stored %+v, want %d", got, want)
+		}
+	}
+	use(0, apikey.PreviousUsage{})
+	rotate()
+	used := clock.Now()
+	use(0, apikey.PreviousUsage{Rotation: 1, Requests: 1, LastUsedAt: used})
+	flush(1)
+	use(0, apikey.PreviousUsage{Rotation: 1, Requests: 2, LastUsedAt: used})
+	keys.setOnAdd(func(context.Context, []apikey.UsageCount) (int, error) { return 0, errBroken })
+	if err := v.Flush(t.Context()); err == nil {
+		t.Error("a broken flush went well")
+	}
+	keys.setOnAdd(nil)
+	flush(2)
+	use(0, apikey.PreviousUsage{Rotation: 1, Requests: 3, LastUsedAt: used}) // and not stored before the rotation
+	rotate()
+	use(1, apikey.PreviousUsage{Rotation: 2, Requests: 1, LastUsedAt: used})
+	wantCode(t, v, Request{Secret: secrets[0], Cost: 1}, apikey.CodeNotFound)
+	flush(1)
+	if got := keys.totals[k.ID].TotalRequests; got != 5 {
+		t.Errorf("%d in all", got)
+	}
+}
+
 // What a flush could not store is kept, what it stored is not stored again, and
 // what is counted meanwhile is lost to neither.
 func TestFlushPartialFailure(t *testing.T) {
