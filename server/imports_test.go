@@ -25,7 +25,7 @@ var edges = map[string][]string{
 	"server/wire":                      {"server/apikey", "server/webhook", "gen/apikeys/v1"},
 	"server/deliver":                   {"server/apikey", "server/webhook", "server/wire", "server/feed", "client/hooks", "gen/apikeys/v1"},
 	"server/authn":                     {"server/apikey", "server/keyring", "server/verify"},
-	"server/store":                     {"server/apikey", "server/keyring", "server/webhook", "server/store/migrations", "ent"},
+	"server/store":                     {"server/apikey", "server/keyring", "server/webhook", "server/wire", "server/store/migrations", "ent"},
 	"server/store/migrations":          {},
 	"server/store/migrations/generate": {"ent"},
 	"server/api":                       {"server/apikey", "server/keyring", "client/hooks", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},

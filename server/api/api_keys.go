@@ -105,6 +105,7 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 		Organization:  callerOf(ctx).Organization,
 		State:         wire.State(req.GetState()),
 		OwnerID:       req.GetOwnerId(),
+		CreatedBy:     req.GetCreatedBy(),
 		Label:         req.GetQ(),
 		ExpiresBefore: expiresBefore,
 		UnusedSince:   unusedSince,

@@ -60,7 +60,7 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.store.Webhooks(ctx, callerOf(ctx).Organization, after, pageSize(req.GetPageSize()))
+	list, next, err := s.store.Webhooks(ctx, store.WebhookFilter{Organization: callerOf(ctx).Organization, CreatedBy: req.GetCreatedBy()}, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package apikey
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -64,18 +63,9 @@ type Event struct {
 	Changes []string
 	Origin
 	CreatedAt time.Time
-	// Payload is the resource after the change, its secret masked, as JSON of its
-	// stored form.
+	// Payload is the encoded protobuf message of the resource after the change, its
+	// secret masked. Package wire makes and reads it.
 	Payload []byte
-}
-
-// Key returns the key after the change, for an event about a key.
-func (e *Event) Key() (Key, error) {
-	var k Key
-	if err := json.Unmarshal(e.Payload, &k); err != nil {
-		return Key{}, fmt.Errorf("decode the key of event %s: %w", e.ID, err)
-	}
-	return k, nil
 }
 
 // EventFilter says which events are wanted. A zero field wants all.

@@ -44,8 +44,8 @@ const (
 // RateLimit is a burst of Requests, refilled evenly over WindowSeconds. The zero
 // RateLimit limits nothing.
 type RateLimit struct {
-	Requests      int `json:"requests"`
-	WindowSeconds int `json:"window_seconds"`
+	Requests      int
+	WindowSeconds int
 }
 
 // Hash is what is kept of a secret: its HMAC-SHA-256 under a pepper. It is never
@@ -54,21 +54,21 @@ type Hash [sha256.Size]byte
 
 // StoredSecret is what is kept of a secret.
 type StoredSecret struct {
-	Hash     Hash   `json:"-"`
-	PepperID string `json:"-"` // of the pepper that Hash was made under
+	Hash     Hash
+	PepperID string // of the pepper that Hash was made under
 	// EdgeHash is the secret's HMAC-SHA-256 under the edge key, by which programs
 	// at the edge look keys up.
-	EdgeHash Hash   `json:"-"`
-	Mask     string `json:"mask"`
+	EdgeHash Hash
+	Mask     string
 }
 
 // Usage is how much a key was used: valid verifications, management calls made
 // with it included, and the time of the latest.
 type Usage struct {
-	TotalRequests int64     `json:"total_requests"`
-	LastUsedAt    time.Time `json:"last_used_at,omitzero"`
+	TotalRequests int64
+	LastUsedAt    time.Time
 	// Previous is the part of it that was made with the previous secret.
-	Previous PreviousUsage `json:"-"`
+	Previous PreviousUsage
 }
 
 // PreviousUsage is how much the secret before a rotation was used since.
@@ -80,42 +80,42 @@ type PreviousUsage struct {
 }
 
 // Key is an API key as it is stored. The zero time stands for "not" or "never"
-// in every field. Its JSON is the snapshot that the event log keeps and leaves
-// out the hashes; what clients see is made by package wire.
+// in every field. What clients see and the event log keeps is made by package
+// wire.
 //
 // A Key handed out by a store or a cache is shared: change a copy, and replace
 // its slices and maps, never their elements.
 type Key struct {
-	ID             string            `json:"id"`
-	OrganizationID string            `json:"organization_id"`
-	Label          string            `json:"label"`
-	Description    string            `json:"description,omitzero"`
-	Scopes         Scopes            `json:"scopes,omitempty"`
-	IPAllowList    AllowList         `json:"ip_allow_list,omitempty"`
-	ExpiresAt      time.Time         `json:"expires_at,omitzero"`
-	CreatedAt      time.Time         `json:"created_at"`
-	UpdatedAt      time.Time         `json:"updated_at,omitzero"`
-	CreatedBy      Actor             `json:"created_by,omitzero"`
-	Enabled        bool              `json:"enabled"`
-	Mode           Mode              `json:"mode"`
-	OwnerID        string            `json:"owner_id,omitzero"`
-	Metadata       map[string]string `json:"metadata,omitempty"`
-	RateLimit      RateLimit         `json:"rate_limit,omitzero"`
-	Quota          Quota             `json:"quota,omitzero"`
-	RevokedAt      time.Time         `json:"revoked_at,omitzero"`
-	RevokeReason   RevokeReason      `json:"revoke_reason,omitzero"`
+	ID             string
+	OrganizationID string
+	Label          string
+	Description    string
+	Scopes         Scopes
+	IPAllowList    AllowList
+	ExpiresAt      time.Time
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	CreatedBy      Actor
+	Enabled        bool
+	Mode           Mode
+	OwnerID        string
+	Metadata       map[string]string
+	RateLimit      RateLimit
+	Quota          Quota
+	RevokedAt      time.Time
+	RevokeReason   RevokeReason
 	// Secret is the current one; Previous is the one before the last rotation,
 	// which works until PreviousExpiresAt.
-	Secret            StoredSecret `json:"secret"`
-	Previous          StoredSecret `json:"-"`
-	PreviousExpiresAt time.Time    `json:"previous_secret_expires_at,omitzero"`
+	Secret            StoredSecret
+	Previous          StoredSecret
+	PreviousExpiresAt time.Time
 	// Rotations counts the key's rotations. The number names the previous secret.
-	Rotations int64 `json:"-"`
+	Rotations int64
 	// NoticeAt is when the next notice of the key's expiry is due.
-	NoticeAt time.Time `json:"-"`
+	NoticeAt time.Time
 	// Version counts the key's changes from 1; the etag is made of it.
-	Version int64 `json:"version"`
-	Usage   Usage `json:"usage,omitzero"`
+	Version int64
+	Usage   Usage
 }
 
 // State returns the key's state at now.

@@ -1,13 +1,9 @@
 package apikey
 
 import (
-	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestState(t *testing.T) {
@@ -63,29 +59,6 @@ func TestChanges(t *testing.T) {
 		if got := strings.Join(Changes(&base, &k, noon), " "); got != c.want {
 			t.Errorf("changes = %q, want %q", got, c.want)
 		}
-	}
-}
-
-// The snapshot of an event reads back as the key, without what only rows hold.
-func TestEventKey(t *testing.T) {
-	k := testKey()
-	k.IPAllowList = allowList(t, "10.0.0.0/8", "2001:db8::1")
-	k.UpdatedAt, k.Usage = noon, Usage{TotalRequests: 5, LastUsedAt: noon}
-	payload, err := json.Marshal(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := (&Event{ID: "event_1", Payload: payload}).Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := k
-	want.NoticeAt, want.Secret = time.Time{}, StoredSecret{Mask: k.Secret.Mask}
-	if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
-		t.Error(diff)
-	}
-	if _, err := (&Event{ID: "event_2"}).Key(); err == nil || !strings.Contains(err.Error(), "event_2") {
-		t.Errorf("an event without payload: %v", err)
 	}
 }
 

@@ -17,20 +17,20 @@ const FullQuota int64 = -1
 
 // Quota is a budget that calls spend. The zero Quota limits nothing.
 type Quota struct {
-	Limit int64 `json:"limit"`
+	Limit int64
 	// Remaining is what is left of the period that began at RefilledAt, as it is
 	// stored: what servers have reserved of it is not in it.
-	Remaining int64  `json:"remaining"`
-	Refill    Refill `json:"refill"`
+	Remaining int64
+	Refill    Refill
 	// RefillDay is the day of the month of a monthly refill, 1 to 31; in a month
 	// that has no such day it is the last one. Zero for every other refill.
-	RefillDay int `json:"refill_day,omitzero"`
+	RefillDay int
 	// RefilledAt is when the period began; the zero time where there are none. A
 	// clock that was wrong can have put it into the future: At puts that right.
-	RefilledAt time.Time `json:"refilled_at,omitzero"`
+	RefilledAt time.Time
 	// Epoch names the setting of the quota: a change of it, which sets what is
 	// left, begins a new one, and what was reserved before is void. It ascends.
-	Epoch int64 `json:"-"`
+	Epoch int64
 }
 
 // PeriodStart returns the start of the period that now lies in, the zero time

@@ -3,7 +3,6 @@ package deliver
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // fakeQueue is a queue in memory, by the rules of Queue. Its clock is the bubble's.
@@ -85,13 +85,19 @@ func (q *fakeQueue) change(id string, rule func(w *webhook.Webhook)) {
 	q.wake([]string{id})
 }
 
+// keyPayload returns the payload of an event about a key.
+func keyPayload() []byte {
+	k := testKey()
+	payload, _ := wire.KeyPayload(&k, testNow)
+	return payload
+}
+
 // put queues n deliveries for a webhook and wakes the worker, in the order of a
 // commit.
 func (q *fakeQueue) put(id string, n int) {
 	q.mu.Lock()
 	for range n {
-		payload, _ := json.Marshal(testKey())
-		e := apikey.Event{ID: "event_1", Type: apikey.KeyCreated, OrganizationID: "org_default", ResourceID: "api_key_1", CreatedAt: time.Now(), Payload: payload}
+		e := apikey.Event{ID: "event_1", Type: apikey.KeyCreated, OrganizationID: "org_default", ResourceID: "api_key_1", CreatedAt: time.Now(), Payload: keyPayload()}
 		d := webhook.NewDelivery(q.webhooks[id], &e, webhook.TriggerSchedule, time.Now())
 		d.ID = fmt.Sprintf("delivery_%06d", len(q.rows))
 		q.rows[d.ID] = &fakeRow{Delivery: d, due: time.Now()}
@@ -142,8 +148,7 @@ func (q *fakeQueue) Claim(_ context.Context, asks []webhook.Ask, lease string, u
 				break
 			}
 			r.lease, r.due = lease, until
-			payload, _ := json.Marshal(testKey())
-			e := apikey.Event{ID: r.EventID, Type: r.Event, OrganizationID: r.OrganizationID, ResourceID: r.ResourceID, CreatedAt: r.CreatedAt, Payload: payload}
+			e := apikey.Event{ID: r.EventID, Type: r.Event, OrganizationID: r.OrganizationID, ResourceID: r.ResourceID, CreatedAt: r.CreatedAt, Payload: keyPayload()}
 			if r.EventID == "" {
 				e = apikey.Event{}
 			}

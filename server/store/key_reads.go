@@ -38,6 +38,8 @@ type KeyFilter struct {
 	Organization string
 	State        apikey.State
 	OwnerID      string
+	// CreatedBy is the id of whoever made the keys.
+	CreatedBy string
 	// Label is a part of the label.
 	Label         string
 	ExpiresBefore time.Time
@@ -102,6 +104,13 @@ func (f *KeyFilter) predicates(now time.Time) (indexed, filtered []predicate.Api
 		indexed = append(indexed, entkey.OwnerID(f.OwnerID))
 	default: // owners are indexed within their organization only
 		filtered = append(filtered, entkey.OwnerID(f.OwnerID))
+	}
+	switch {
+	case f.CreatedBy == "":
+	case f.Organization != "" && f.OwnerID == "":
+		indexed = append(indexed, entkey.CreatedByID(f.CreatedBy))
+	default: // one of the indexes is used, and within their organization only
+		filtered = append(filtered, entkey.CreatedByID(f.CreatedBy))
 	}
 	expired := entkey.ExpiresAtLTE(now.UnixMicro())
 	unexpired := entkey.Or(entkey.ExpiresAtIsNil(), entkey.ExpiresAtGT(now.UnixMicro()))

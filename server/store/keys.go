@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // CreateKey stores the key that rule makes of its time, with a new id, and
@@ -192,9 +192,9 @@ func (t *tx) updateKey(ctx context.Context, k *apikey.Key) error {
 
 // appendKey adds the event about k to the transaction.
 func (t *tx) appendKey(ctx context.Context, event apikey.EventType, by apikey.Origin, k *apikey.Key, changes []string) error {
-	payload, err := json.Marshal(k)
+	payload, err := wire.KeyPayload(k, t.now)
 	if err != nil {
-		return fmt.Errorf("encode the event's key: %w", err)
+		return err
 	}
 	_, err = t.append(ctx, apikey.Event{
 		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Origin: by, Payload: payload,

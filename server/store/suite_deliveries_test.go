@@ -49,8 +49,8 @@ func (f *fixture) about(tb testing.TB, webhookID string) (all []string) {
 	tb.Helper()
 	for _, d := range f.deliveries(tb, store.DeliveryFilter{WebhookID: webhookID}) {
 		text := string(d.Event)
-		if k, err := d.Of.Key(); err == nil && k.Secret.Mask != "" {
-			text += " " + k.Label
+		if webhook.IsAboutKey(d.Event) {
+			text += " " + keyOf(tb, d.Of).GetLabel()
 		}
 		all = append(all, text)
 	}

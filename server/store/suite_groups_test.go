@@ -86,11 +86,7 @@ func (f *fixture) wantLabels(tb testing.TB, want ...string) {
 	wantSame(tb, "labels", want, slices.Concat(f.list(tb, store.KeyFilter{}, 1000)...))
 	var told []string
 	for _, e := range f.events(tb, 0) {
-		k, err := e.Key()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		told = append(told, k.Label)
+		told = append(told, keyOf(tb, &e).GetLabel())
 	}
 	wantSame(tb, "labels of the events", want, told)
 }

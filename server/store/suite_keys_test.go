@@ -12,6 +12,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 var keyTests = map[string]func(*testing.T, *fixture){
@@ -56,13 +57,14 @@ func testCreateKey(t *testing.T, f *fixture) {
 			t.Fatalf("%d events", len(events))
 		}
 		e := events[0]
-		told, err := e.Key()
+		want, err := wire.KeyPayload(&created, f.clock.stored())
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := created
-		want.Secret, want.NoticeAt = apikey.StoredSecret{Mask: want.Secret.Mask}, time.Time{}
-		wantSame(t, "the event's key", want, told)
+		wantSame(t, "the event's key", want, e.Payload)
+		if created.CreatedBy != operator.Actor || created.Secret.EdgeHash == (apikey.Hash{}) {
+			t.Errorf("made by %+v, edge hash %x", created.CreatedBy, created.Secret.EdgeHash)
+		}
 		if !apikey.IsID(apikey.EventIDPrefix, e.ID) {
 			t.Errorf("event id %q", e.ID)
 		}
@@ -119,10 +121,11 @@ func testSnapshotKeepsSecrets(t *testing.T, f *fixture) {
 	}
 	for _, e := range events {
 		for _, s := range []apikey.Secret{secret, next} {
-			hash := peppers.Hash(0, s.Reveal())
+			hash, edge := peppers.Hash(0, s.Reveal()), peppers.Stored(s).EdgeHash
 			for _, never := range [][]byte{
 				[]byte(s.Reveal()), []byte(s.Reveal()[8:51]), hash[:],
 				[]byte(hex.EncodeToString(hash[:])), []byte(base64.StdEncoding.EncodeToString(hash[:])[:42]),
+				edge[:], []byte(hex.EncodeToString(edge[:])), []byte(base64.StdEncoding.EncodeToString(edge[:])[:42]),
 				[]byte("p_1"),
 			} {
 				if bytes.Contains(bytes.ToLower(e.Payload), bytes.ToLower(never)) {

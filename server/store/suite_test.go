@@ -15,9 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,6 +164,16 @@ func (f *fixture) events(tb testing.TB, from int64) []apikey.Event {
 		}
 	}
 	return events[from:]
+}
+
+// keyOf returns the key after e, an event about a key.
+func keyOf(tb testing.TB, e *apikey.Event) *apikeysv1.ApiKey {
+	tb.Helper()
+	m, err := wire.Event(e)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m.GetApiKey()
 }
 
 // wantEvents compares the types of all events but the first from.

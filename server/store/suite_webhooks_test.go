@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 var webhookTests = map[string]func(*testing.T, *fixture){
@@ -122,9 +124,8 @@ func testCreateWebhook(t *testing.T, f *fixture) {
 	f.wantHook(t, w)
 	f.wantEvents(t, 0, webhook.WebhookCreated)
 	e := f.events(t, 0)[0]
-	of, err := webhook.FromEvent(&e)
-	if err != nil || of.Label != w.Label || e.ResourceID != w.ID || e.OrganizationID != org || e.Actor != operator.Actor {
-		t.Errorf("event %+v of %+v, %v", e, of, err)
+	if want, err := wire.WebhookPayload(&w); err != nil || !bytes.Equal(e.Payload, want) || e.ResourceID != w.ID || e.OrganizationID != org || e.Actor != operator.Actor {
+		t.Errorf("event %+v, %v", e, err)
 	}
 	if _, err := f.tryHook(t, func(w *webhook.Webhook) { w.URL = "http://127.0.0.1/" }); apikey.AsError(err) == nil {
 		t.Errorf("refused with %v", err)
@@ -207,9 +208,18 @@ func testListWebhooks(t *testing.T, f *fixture) {
 		ids = append(ids, f.hook(t, func(w *webhook.Webhook) { w.Label = fmt.Sprint(i) }).ID)
 	}
 	other := f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" }).ID
-	pages := func(organization string) (all [][]string) {
+	by := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorKey, ID: "api_key_1"}}
+	made, err := f.CreateWebhook(t.Context(), by, org, func(int, time.Time) (webhook.Webhook, error) {
+		w, err := f.Webhook(t.Context(), org, ids[0])
+		return w, err
+	})
+	if err != nil || made.CreatedBy != by.Actor {
+		t.Fatalf("made by %+v, %v", made.CreatedBy, err)
+	}
+	f.wantHook(t, made)
+	pagesOf := func(filter store.WebhookFilter) (all [][]string) {
 		for after := ""; ; {
-			list, next, err := f.Webhooks(t.Context(), organization, after, 2)
+			list, next, err := f.Webhooks(t.Context(), filter, after, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,8 +233,11 @@ func testListWebhooks(t *testing.T, f *fixture) {
 			}
 		}
 	}
-	wantSame(t, "pages", [][]string{ids[0:2], ids[2:4], ids[4:]}, pages(org))
-	wantSame(t, "pages of all", [][]string{ids[0:2], ids[2:4], {ids[4], other}}, pages(""))
+	pages := func(organization string) [][]string { return pagesOf(store.WebhookFilter{Organization: organization}) }
+	wantSame(t, "pages", [][]string{ids[0:2], ids[2:4], {ids[4], made.ID}}, pages(org))
+	wantSame(t, "pages of all", [][]string{ids[0:2], ids[2:4], {ids[4], other}, {made.ID}}, pages(""))
+	wantSame(t, "pages of an actor", [][]string{{made.ID}}, pagesOf(store.WebhookFilter{Organization: org, CreatedBy: "api_key_1"}))
+	wantSame(t, "pages of an actor elsewhere", [][]string{nil}, pagesOf(store.WebhookFilter{Organization: "org_other", CreatedBy: "api_key_1"}))
 	wantSame(t, "pages of none", [][]string{nil}, pages("org_none"))
 }
 

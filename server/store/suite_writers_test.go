@@ -52,9 +52,9 @@ func testManyWriters(t *testing.T, f *fixture) {
 	}
 	ids := map[string]bool{}
 	for _, e := range events {
-		k, err := e.Key()
-		if name, ok := made.LoadAndDelete(e.ResourceID); !ok || err != nil || name != k.Label || ids[e.ID] {
-			t.Errorf("event of %s (%s): %v", e.ResourceID, k.Label, err)
+		label := keyOf(t, &e).GetLabel()
+		if name, ok := made.LoadAndDelete(e.ResourceID); !ok || name != label || ids[e.ID] {
+			t.Errorf("event of %s (%s)", e.ResourceID, label)
 		}
 		ids[e.ID] = true
 	}
@@ -88,8 +88,8 @@ func testManyChangesOfOneKey(t *testing.T, f *fixture) {
 		t.Errorf("label %s, version %d, %v", got.Label, got.Version, err)
 	}
 	for i, e := range f.events(t, 0) {
-		if told, err := e.Key(); err != nil || told.Label != strconv.Itoa(i) || told.Version != int64(i)+1 {
-			t.Errorf("event %d tells of %s at version %d, %v", e.Position, told.Label, told.Version, err)
+		if told := keyOf(t, &e); told.GetLabel() != strconv.Itoa(i) || told.GetEtag() != strconv.Itoa(i+1) {
+			t.Errorf("event %d tells of %s at version %s", e.Position, told.GetLabel(), told.GetEtag())
 		}
 	}
 }

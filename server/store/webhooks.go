@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -15,6 +14,7 @@ import (
 	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // CreateWebhook stores the webhook that rule makes of its time and of how many
@@ -65,13 +65,24 @@ func (s *Store) findWebhook(ctx context.Context, from *ent.WebhookClient, organi
 	return s.openWebhook(row)
 }
 
-// Webhooks returns a page of up to limit webhooks of organization, or of all where
-// it is empty, after the id after, ascending by id, and the id after which the
-// next page goes on; empty when this is the last. A page ends at about 1 MiB too.
-func (s *Store) Webhooks(ctx context.Context, organization, after string, limit int) (list []webhook.Webhook, next string, err error) {
+// WebhookFilter says which webhooks a list holds. Zero fields filter nothing.
+type WebhookFilter struct {
+	// Organization is the one whose webhooks are listed; empty means all.
+	Organization string
+	// CreatedBy is the id of whoever made the webhooks.
+	CreatedBy string
+}
+
+// Webhooks returns a page of up to limit webhooks that f wants, after the id
+// after, ascending by id, and the id after which the next page goes on; empty when
+// this is the last. A page ends at about 1 MiB too.
+func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, limit int) (list []webhook.Webhook, next string, err error) {
 	var where []predicate.Webhook
-	if organization != "" {
-		where = append(where, entwebhook.OrganizationID(organization))
+	if f.Organization != "" {
+		where = append(where, entwebhook.OrganizationID(f.Organization))
+	}
+	if f.CreatedBy != "" {
+		where = append(where, entwebhook.CreatedByID(f.CreatedBy))
 	}
 	list, more, err := readPage(limit, sizeOfWebhook, func(last *webhook.Webhook, n int) ([]webhook.Webhook, error) {
 		if last != nil {
@@ -247,9 +258,9 @@ func (t *tx) appendWebhook(ctx context.Context, event apikey.EventType, by apike
 }
 
 func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, by apikey.Origin, w *webhook.Webhook, changes []string) (apikey.Event, error) {
-	payload, err := json.Marshal(w)
+	payload, err := wire.WebhookPayload(w)
 	if err != nil {
-		return apikey.Event{}, fmt.Errorf("encode the event's webhook: %w", err)
+		return apikey.Event{}, err
 	}
 	return t.append(ctx, apikey.Event{
 		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Origin: by, Payload: payload,

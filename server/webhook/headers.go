@@ -23,8 +23,8 @@ const (
 // Header is a header that the owner of a webhook adds to its deliveries.
 type Header struct {
 	// Name is in its canonical form: X-Tenant.
-	Name  string      `json:"name"`
-	Value HeaderValue `json:"-"`
+	Name  string
+	Value HeaderValue
 }
 
 // NewHeaders returns the headers that values names, in canonical form and

@@ -1,8 +1,6 @@
 package webhook
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -65,34 +63,32 @@ const (
 )
 
 // Webhook is an endpoint and the events that it is sent. The zero time stands
-// for "not" or "never". Its JSON is the snapshot that the event log keeps: it
-// has the mask of the newest secret and the names of the headers, and of neither
-// the text.
+// for "not" or "never".
 //
 // A Webhook handed out by a store is shared: change a copy, and replace its
 // slices, never their elements.
 type Webhook struct {
-	ID             string             `json:"id"`
-	OrganizationID string             `json:"organization_id"`
-	Label          string             `json:"label"`
-	Description    string             `json:"description,omitzero"`
-	URL            string             `json:"url"`
-	Events         []apikey.EventType `json:"events"`
-	Format         Format             `json:"format"`
+	ID             string
+	OrganizationID string
+	Label          string
+	Description    string
+	URL            string
+	Events         []apikey.EventType
+	Format         Format
 	// Headers are ascending by name.
-	Headers        []Header       `json:"headers,omitempty"`
-	Enabled        bool           `json:"enabled"`
-	DisabledReason DisabledReason `json:"disabled_reason,omitzero"`
+	Headers        []Header
+	Enabled        bool
+	DisabledReason DisabledReason
 	// Secrets sign the deliveries, newest first. Only the first has no end.
-	Secrets []SigningSecret `json:"-"`
+	Secrets []SigningSecret
 	// SecretMask is what is shown of the first secret.
-	SecretMask string       `json:"secret_mask"`
-	CreatedBy  apikey.Actor `json:"created_by,omitzero"`
-	CreatedAt  time.Time    `json:"created_at"`
-	UpdatedAt  time.Time    `json:"updated_at,omitzero"`
-	Health     Health       `json:"-"`
+	SecretMask string
+	CreatedBy  apikey.Actor
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Health     Health
 	// Version counts the webhook's changes from 1; the etag is made of it.
-	Version int64 `json:"version"`
+	Version int64
 }
 
 // ETag names this version of the webhook.
@@ -125,15 +121,6 @@ func Changes(before, after *Webhook) []string {
 	differs("secret", newest(before) != newest(after))
 	differs("disabled_reason", before.DisabledReason != after.DisabledReason)
 	return names
-}
-
-// FromEvent returns the webhook after e, an event about a webhook.
-func FromEvent(e *apikey.Event) (*Webhook, error) {
-	var w Webhook
-	if err := json.Unmarshal(e.Payload, &w); err != nil {
-		return nil, fmt.Errorf("decode the webhook of event %s: %w", e.ID, err)
-	}
-	return &w, nil
 }
 
 // newest returns the text of the newest secret.

@@ -105,6 +105,12 @@ func (e *encoder) key(v *apikey.Verification) {
 		}
 		e.end(22, at)
 	}
+	if k.CreatedBy != (apikey.Actor{}) {
+		at := e.begin()
+		e.string(1, string(k.CreatedBy.Kind))
+		e.string(2, k.CreatedBy.ID)
+		e.end(23, at)
+	}
 }
 
 func (e *encoder) tag(field protowire.Number, kind protowire.Type) {

@@ -62,7 +62,7 @@ const fullKeyJSON = `{"id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
 	`"secret":"sk_live_MDE5N2MwZWMt...GdwdA",` +
 	`"scopes":["products.create","products.read"],` +
 	`"ip_allow_list":["127.0.0.1","192.168.1.0/24"],` +
-	`"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:05:47","updated_at":"2025-07-01 10:30:45",` +
+	`"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:05:47","updated_at":"2025-07-01 10:30:45","created_by":null,` +
 	`"enabled":true,"state":"revoked","mode":"live","owner_id":"user_17",` +
 	`"metadata":{"Z":"\"quoted\"\n","a":"1","team":"billing"},` +
 	`"rate_limit":{"requests":100,"window_seconds":60},"quota":null,` +
@@ -79,7 +79,7 @@ func TestAppendJSON(t *testing.T) {
 	}{
 		"full": {fullKey(), fullKeyJSON},
 		"empty": {&apikeysv1.ApiKey{}, `{"id":"","organization_id":"","label":"","description":"","secret":"",` +
-			`"scopes":[],"ip_allow_list":[],"expires_at":null,"created_at":null,"updated_at":null,"enabled":false,` +
+			`"scopes":[],"ip_allow_list":[],"expires_at":null,"created_at":null,"updated_at":null,"created_by":null,"enabled":false,` +
 			`"state":"unspecified","mode":"unspecified","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
 			`"revoke_reason":null,"previous_secret_expires_at":null,"metrics":null,"etag":""}`},
 		"nil": {(*apikeysv1.ApiKey)(nil), `null`},

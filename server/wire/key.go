@@ -91,6 +91,7 @@ func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 		ExpiresAt:      Timestamp(k.ExpiresAt),
 		CreatedAt:      Timestamp(k.CreatedAt),
 		UpdatedAt:      Timestamp(k.UpdatedAt),
+		CreatedBy:      actorMessage(k.CreatedBy),
 		Enabled:        k.Enabled,
 		State:          stateEnum[k.State(now)],
 		Mode:           modeEnum[k.Mode],

@@ -40,6 +40,7 @@ func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 		Secret:         w.SecretMask,
 		CreatedAt:      Timestamp(w.CreatedAt),
 		UpdatedAt:      Timestamp(w.UpdatedAt),
+		CreatedBy:      actorMessage(w.CreatedBy),
 		Etag:           w.ETag(),
 	}
 	for _, t := range w.Events {

@@ -1,7 +1,6 @@
 package wire_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +45,14 @@ func testWebhook(t *testing.T) webhook.Webhook {
 // eventAbout returns an event whose resource is a key or a webhook.
 func eventAbout(t *testing.T, kind apikey.EventType, resource any) *apikey.Event {
 	t.Helper()
-	payload, err := json.Marshal(resource)
+	var payload []byte
+	var err error
+	switch r := resource.(type) {
+	case apikey.Key:
+		payload, err = wire.KeyPayload(&r, webhookNow)
+	case webhook.Webhook:
+		payload, err = wire.WebhookPayload(&r)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +66,7 @@ func TestWebhookMessage(t *testing.T) {
 	w.Enabled, w.DisabledReason = false, webhook.DisabledGone
 	const want = `{"id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","organization_id":"org_default","label":"Billing","description":"",` +
 		`"url":"https://example.com/hook?token=hunter2","events":["*"],"format":"classic","headers":{"X-Tenant":"********"},"enabled":false,` +
-		`"secret":"whsec_MfKQ...aLaSw","created_at":"2026-11-21 09:30:00","updated_at":null,"disabled_reason":"gone","etag":"1"}`
+		`"secret":"whsec_MfKQ...aLaSw","created_at":"2026-11-21 09:30:00","updated_at":null,"created_by":null,"disabled_reason":"gone","etag":"1"}`
 	if diff := cmp.Diff(want, string(wire.AppendJSON(nil, wire.Webhook(&w)))); diff != "" {
 		t.Error(diff)
 	}

@@ -397,8 +397,10 @@ type ApiKey struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Unset until the first change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	Enabled   bool                   `protobuf:"varint,11,opt,name=enabled,proto3" json:"enabled,omitempty"`
-	State     ApiKeyState            `protobuf:"varint,12,opt,name=state,proto3,enum=apikeys.v1.ApiKeyState" json:"state,omitempty"`
+	// Whoever made the key.
+	CreatedBy *Actor      `protobuf:"bytes,23,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	Enabled   bool        `protobuf:"varint,11,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	State     ApiKeyState `protobuf:"varint,12,opt,name=state,proto3,enum=apikeys.v1.ApiKeyState" json:"state,omitempty"`
 	// Fixed when the key is created.
 	Mode ApiKeyMode `protobuf:"varint,13,opt,name=mode,proto3,enum=apikeys.v1.ApiKeyMode" json:"mode,omitempty"`
 	// The caller's own name for whoever holds the key, up to 255 characters.
@@ -522,6 +524,13 @@ func (x *ApiKey) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ApiKey) GetCreatedBy() *Actor {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return nil
+}
+
 func (x *ApiKey) GetEnabled() bool {
 	if x != nil {
 		return x.Enabled
@@ -606,6 +615,60 @@ func (x *ApiKey) GetEtag() string {
 	return ""
 }
 
+// Whoever made a change.
+type Actor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// operator, api_key, or system for what time brings about.
+	Kind          string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Actor) Reset() {
+	*x = Actor{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Actor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Actor) ProtoMessage() {}
+
+func (x *Actor) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Actor.ProtoReflect.Descriptor instead.
+func (*Actor) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Actor) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Actor) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // How much a key was used. At most a second behind.
 type ApiKeyMetrics struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -619,7 +682,7 @@ type ApiKeyMetrics struct {
 
 func (x *ApiKeyMetrics) Reset() {
 	*x = ApiKeyMetrics{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[1]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +694,7 @@ func (x *ApiKeyMetrics) String() string {
 func (*ApiKeyMetrics) ProtoMessage() {}
 
 func (x *ApiKeyMetrics) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[1]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +707,7 @@ func (x *ApiKeyMetrics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyMetrics.ProtoReflect.Descriptor instead.
 func (*ApiKeyMetrics) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{1}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ApiKeyMetrics) GetApiKeyId() string {
@@ -683,7 +746,7 @@ type RateLimit struct {
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[2]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +758,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[2]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +771,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{2}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RateLimit) GetRequests() int32 {
@@ -746,7 +809,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +821,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +834,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Quota) GetLimit() int64 {
@@ -831,7 +894,7 @@ type CreateApiKeyRequest struct {
 
 func (x *CreateApiKeyRequest) Reset() {
 	*x = CreateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +906,7 @@ func (x *CreateApiKeyRequest) String() string {
 func (*CreateApiKeyRequest) ProtoMessage() {}
 
 func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +919,7 @@ func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateApiKeyRequest) GetLabel() string {
@@ -952,7 +1015,7 @@ type CreateApiKeyResponse struct {
 
 func (x *CreateApiKeyResponse) Reset() {
 	*x = CreateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1027,7 @@ func (x *CreateApiKeyResponse) String() string {
 func (*CreateApiKeyResponse) ProtoMessage() {}
 
 func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1040,7 @@ func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1001,14 +1064,16 @@ type ListApiKeysRequest struct {
 	// Keys that have an expires_at before this time.
 	ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_before,json=expiresBefore,proto3" json:"expires_before,omitempty"`
 	// Keys with no use at or after this time, never used ones included.
-	UnusedSince   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=unused_since,json=unusedSince,proto3" json:"unused_since,omitempty"`
+	UnusedSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=unused_since,json=unusedSince,proto3" json:"unused_since,omitempty"`
+	// Keys that this actor made, by its id.
+	CreatedBy     string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListApiKeysRequest) Reset() {
 	*x = ListApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1085,7 @@ func (x *ListApiKeysRequest) String() string {
 func (*ListApiKeysRequest) ProtoMessage() {}
 
 func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1098,7 @@ func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListApiKeysRequest) GetPageSize() int32 {
@@ -1085,6 +1150,13 @@ func (x *ListApiKeysRequest) GetUnusedSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ListApiKeysRequest) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
 type ListApiKeysResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	ApiKeys []*ApiKey              `protobuf:"bytes,1,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
@@ -1096,7 +1168,7 @@ type ListApiKeysResponse struct {
 
 func (x *ListApiKeysResponse) Reset() {
 	*x = ListApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1180,7 @@ func (x *ListApiKeysResponse) String() string {
 func (*ListApiKeysResponse) ProtoMessage() {}
 
 func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1193,7 @@ func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListApiKeysResponse) GetApiKeys() []*ApiKey {
@@ -1147,7 +1219,7 @@ type GetApiKeyRequest struct {
 
 func (x *GetApiKeyRequest) Reset() {
 	*x = GetApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1231,7 @@ func (x *GetApiKeyRequest) String() string {
 func (*GetApiKeyRequest) ProtoMessage() {}
 
 func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1244,7 @@ func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetApiKeyRequest) GetId() string {
@@ -1191,7 +1263,7 @@ type GetApiKeyResponse struct {
 
 func (x *GetApiKeyResponse) Reset() {
 	*x = GetApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1275,7 @@ func (x *GetApiKeyResponse) String() string {
 func (*GetApiKeyResponse) ProtoMessage() {}
 
 func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1288,7 @@ func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetApiKeyResponse) GetApiKey() *ApiKey {
@@ -1246,7 +1318,7 @@ type UpdateApiKeyRequest struct {
 
 func (x *UpdateApiKeyRequest) Reset() {
 	*x = UpdateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1330,7 @@ func (x *UpdateApiKeyRequest) String() string {
 func (*UpdateApiKeyRequest) ProtoMessage() {}
 
 func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1343,7 @@ func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateApiKeyRequest) GetId() string {
@@ -1311,7 +1383,7 @@ type UpdateApiKeyResponse struct {
 
 func (x *UpdateApiKeyResponse) Reset() {
 	*x = UpdateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1395,7 @@ func (x *UpdateApiKeyResponse) String() string {
 func (*UpdateApiKeyResponse) ProtoMessage() {}
 
 func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1408,7 @@ func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1358,7 +1430,7 @@ type RotateApiKeyRequest struct {
 
 func (x *RotateApiKeyRequest) Reset() {
 	*x = RotateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1442,7 @@ func (x *RotateApiKeyRequest) String() string {
 func (*RotateApiKeyRequest) ProtoMessage() {}
 
 func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1455,7 @@ func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateApiKeyRequest) GetId() string {
@@ -1409,7 +1481,7 @@ type RotateApiKeyResponse struct {
 
 func (x *RotateApiKeyResponse) Reset() {
 	*x = RotateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1493,7 @@ func (x *RotateApiKeyResponse) String() string {
 func (*RotateApiKeyResponse) ProtoMessage() {}
 
 func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1506,7 @@ func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RotateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1454,7 +1526,7 @@ type RevokeApiKeyRequest struct {
 
 func (x *RevokeApiKeyRequest) Reset() {
 	*x = RevokeApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1538,7 @@ func (x *RevokeApiKeyRequest) String() string {
 func (*RevokeApiKeyRequest) ProtoMessage() {}
 
 func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1551,7 @@ func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokeApiKeyRequest) GetId() string {
@@ -1505,7 +1577,7 @@ type RevokeApiKeyResponse struct {
 
 func (x *RevokeApiKeyResponse) Reset() {
 	*x = RevokeApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1589,7 @@ func (x *RevokeApiKeyResponse) String() string {
 func (*RevokeApiKeyResponse) ProtoMessage() {}
 
 func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1602,7 @@ func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeApiKeyResponse) GetApiKey() *ApiKey {
@@ -1549,7 +1621,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1633,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1646,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteApiKeyRequest) GetId() string {
@@ -1593,7 +1665,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1677,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1690,7 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteApiKeyResponse) GetId() string {
@@ -1647,7 +1719,7 @@ type VerifyApiKeyRequest struct {
 
 func (x *VerifyApiKeyRequest) Reset() {
 	*x = VerifyApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1731,7 @@ func (x *VerifyApiKeyRequest) String() string {
 func (*VerifyApiKeyRequest) ProtoMessage() {}
 
 func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1744,7 @@ func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VerifyApiKeyRequest) GetKey() string {
@@ -1724,7 +1796,7 @@ type VerifyApiKeyResponse struct {
 
 func (x *VerifyApiKeyResponse) Reset() {
 	*x = VerifyApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1808,7 @@ func (x *VerifyApiKeyResponse) String() string {
 func (*VerifyApiKeyResponse) ProtoMessage() {}
 
 func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1821,7 @@ func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyApiKeyResponse) GetValid() bool {
@@ -1810,7 +1882,7 @@ type BatchVerifyApiKeysRequest struct {
 
 func (x *BatchVerifyApiKeysRequest) Reset() {
 	*x = BatchVerifyApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1894,7 @@ func (x *BatchVerifyApiKeysRequest) String() string {
 func (*BatchVerifyApiKeysRequest) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1907,7 @@ func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BatchVerifyApiKeysRequest) GetKeys() []*VerifyApiKeyRequest {
@@ -1855,7 +1927,7 @@ type BatchVerifyApiKeysResponse struct {
 
 func (x *BatchVerifyApiKeysResponse) Reset() {
 	*x = BatchVerifyApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1939,7 @@ func (x *BatchVerifyApiKeysResponse) String() string {
 func (*BatchVerifyApiKeysResponse) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1952,7 @@ func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BatchVerifyApiKeysResponse) GetResults() []*VerifyApiKeyResponse {
@@ -1903,7 +1975,7 @@ type QuotaStatus struct {
 
 func (x *QuotaStatus) Reset() {
 	*x = QuotaStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +1987,7 @@ func (x *QuotaStatus) String() string {
 func (*QuotaStatus) ProtoMessage() {}
 
 func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2000,7 @@ func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaStatus.ProtoReflect.Descriptor instead.
 func (*QuotaStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *QuotaStatus) GetLimit() int64 {
@@ -1968,7 +2040,7 @@ type GetApiKeyUsageRequest struct {
 
 func (x *GetApiKeyUsageRequest) Reset() {
 	*x = GetApiKeyUsageRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2052,7 @@ func (x *GetApiKeyUsageRequest) String() string {
 func (*GetApiKeyUsageRequest) ProtoMessage() {}
 
 func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2065,7 @@ func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetApiKeyUsageRequest) GetId() string {
@@ -2043,7 +2115,7 @@ type GetApiKeyUsageResponse struct {
 
 func (x *GetApiKeyUsageResponse) Reset() {
 	*x = GetApiKeyUsageResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2127,7 @@ func (x *GetApiKeyUsageResponse) String() string {
 func (*GetApiKeyUsageResponse) ProtoMessage() {}
 
 func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2140,7 @@ func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetApiKeyUsageResponse) GetApiKeyId() string {
@@ -2126,7 +2198,7 @@ type UsageBucket struct {
 
 func (x *UsageBucket) Reset() {
 	*x = UsageBucket{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2210,7 @@ func (x *UsageBucket) String() string {
 func (*UsageBucket) ProtoMessage() {}
 
 func (x *UsageBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2223,7 @@ func (x *UsageBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBucket.ProtoReflect.Descriptor instead.
 func (*UsageBucket) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UsageBucket) GetStart() *timestamppb.Timestamp {
@@ -2186,7 +2258,7 @@ type UsageCounts struct {
 
 func (x *UsageCounts) Reset() {
 	*x = UsageCounts{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2270,7 @@ func (x *UsageCounts) String() string {
 func (*UsageCounts) ProtoMessage() {}
 
 func (x *UsageCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2283,7 @@ func (x *UsageCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCounts.ProtoReflect.Descriptor instead.
 func (*UsageCounts) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UsageCounts) GetTotal() int64 {
@@ -2241,7 +2313,7 @@ type GetApiKeysAnalyticsRequest struct {
 
 func (x *GetApiKeysAnalyticsRequest) Reset() {
 	*x = GetApiKeysAnalyticsRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2325,7 @@ func (x *GetApiKeysAnalyticsRequest) String() string {
 func (*GetApiKeysAnalyticsRequest) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2338,7 @@ func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetApiKeysAnalyticsRequest) GetSince() *timestamppb.Timestamp {
@@ -2308,7 +2380,7 @@ type GetApiKeysAnalyticsResponse struct {
 
 func (x *GetApiKeysAnalyticsResponse) Reset() {
 	*x = GetApiKeysAnalyticsResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2392,7 @@ func (x *GetApiKeysAnalyticsResponse) String() string {
 func (*GetApiKeysAnalyticsResponse) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2405,7 @@ func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetApiKeysAnalyticsResponse) GetSince() *timestamppb.Timestamp {
@@ -2404,7 +2476,7 @@ type KeyUse struct {
 
 func (x *KeyUse) Reset() {
 	*x = KeyUse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2488,7 @@ func (x *KeyUse) String() string {
 func (*KeyUse) ProtoMessage() {}
 
 func (x *KeyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2501,7 @@ func (x *KeyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUse.ProtoReflect.Descriptor instead.
 func (*KeyUse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KeyUse) GetApiKeyId() string {
@@ -2466,7 +2538,7 @@ type RateLimitStatus struct {
 
 func (x *RateLimitStatus) Reset() {
 	*x = RateLimitStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2550,7 @@ func (x *RateLimitStatus) String() string {
 func (*RateLimitStatus) ProtoMessage() {}
 
 func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2563,7 @@ func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitStatus.ProtoReflect.Descriptor instead.
 func (*RateLimitStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RateLimitStatus) GetLimit() int32 {
@@ -2520,7 +2592,7 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\f\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\f\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2536,7 +2608,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tcreatedAt\x12>\n" +
 	"\n" +
 	"updated_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x12\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x125\n" +
+	"\n" +
+	"created_by\x18\x17 \x01(\v2\x11.apikeys.v1.ActorB\x03\xe0A\x03R\tcreatedBy\x12\x18\n" +
 	"\aenabled\x18\v \x01(\bR\aenabled\x122\n" +
 	"\x05state\x18\f \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\x03\xe0A\x03R\x05state\x12/\n" +
 	"\x04mode\x18\r \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\x03\xe0A\x03R\x04mode\x12_\n" +
@@ -2554,7 +2628,10 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x10\n" +
-	"\x0e_revoke_reason\"\x92\x01\n" +
+	"\x0e_revoke_reason\"+\n" +
+	"\x05Actor\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x92\x01\n" +
 	"\rApiKeyMetrics\x12\x1c\n" +
 	"\n" +
 	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12%\n" +
@@ -2596,7 +2673,7 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\b_enabled\"C\n" +
 	"\x14CreateApiKeyResponse\x12+\n" +
-	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\x88\x03\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\xc6\x03\n" +
 	"\x12ListApiKeysRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -2606,7 +2683,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\bowner_id\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\aownerId\x12+\n" +
 	"\x01q\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x01q\x12A\n" +
 	"\x0eexpires_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
-	"\funused_since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vunusedSince\"l\n" +
+	"\funused_since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vunusedSince\x12<\n" +
+	"\n" +
+	"created_by\x18\b \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\"l\n" +
 	"\x13ListApiKeysResponse\x12-\n" +
 	"\bapi_keys\x18\x01 \x03(\v2\x12.apikeys.v1.ApiKeyR\aapiKeys\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\"\n" +
@@ -2786,7 +2865,7 @@ func file_apikeys_v1_api_keys_proto_rawDescGZIP() []byte {
 }
 
 var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_apikeys_v1_api_keys_proto_goTypes = []any{
 	(ApiKeyState)(0),                    // 0: apikeys.v1.ApiKeyState
 	(ApiKeyMode)(0),                     // 1: apikeys.v1.ApiKeyMode
@@ -2795,128 +2874,130 @@ var file_apikeys_v1_api_keys_proto_goTypes = []any{
 	(QuotaRefill)(0),                    // 4: apikeys.v1.QuotaRefill
 	(UsageGranularity)(0),               // 5: apikeys.v1.UsageGranularity
 	(*ApiKey)(nil),                      // 6: apikeys.v1.ApiKey
-	(*ApiKeyMetrics)(nil),               // 7: apikeys.v1.ApiKeyMetrics
-	(*RateLimit)(nil),                   // 8: apikeys.v1.RateLimit
-	(*Quota)(nil),                       // 9: apikeys.v1.Quota
-	(*CreateApiKeyRequest)(nil),         // 10: apikeys.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil),        // 11: apikeys.v1.CreateApiKeyResponse
-	(*ListApiKeysRequest)(nil),          // 12: apikeys.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),         // 13: apikeys.v1.ListApiKeysResponse
-	(*GetApiKeyRequest)(nil),            // 14: apikeys.v1.GetApiKeyRequest
-	(*GetApiKeyResponse)(nil),           // 15: apikeys.v1.GetApiKeyResponse
-	(*UpdateApiKeyRequest)(nil),         // 16: apikeys.v1.UpdateApiKeyRequest
-	(*UpdateApiKeyResponse)(nil),        // 17: apikeys.v1.UpdateApiKeyResponse
-	(*RotateApiKeyRequest)(nil),         // 18: apikeys.v1.RotateApiKeyRequest
-	(*RotateApiKeyResponse)(nil),        // 19: apikeys.v1.RotateApiKeyResponse
-	(*RevokeApiKeyRequest)(nil),         // 20: apikeys.v1.RevokeApiKeyRequest
-	(*RevokeApiKeyResponse)(nil),        // 21: apikeys.v1.RevokeApiKeyResponse
-	(*DeleteApiKeyRequest)(nil),         // 22: apikeys.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),        // 23: apikeys.v1.DeleteApiKeyResponse
-	(*VerifyApiKeyRequest)(nil),         // 24: apikeys.v1.VerifyApiKeyRequest
-	(*VerifyApiKeyResponse)(nil),        // 25: apikeys.v1.VerifyApiKeyResponse
-	(*BatchVerifyApiKeysRequest)(nil),   // 26: apikeys.v1.BatchVerifyApiKeysRequest
-	(*BatchVerifyApiKeysResponse)(nil),  // 27: apikeys.v1.BatchVerifyApiKeysResponse
-	(*QuotaStatus)(nil),                 // 28: apikeys.v1.QuotaStatus
-	(*GetApiKeyUsageRequest)(nil),       // 29: apikeys.v1.GetApiKeyUsageRequest
-	(*GetApiKeyUsageResponse)(nil),      // 30: apikeys.v1.GetApiKeyUsageResponse
-	(*UsageBucket)(nil),                 // 31: apikeys.v1.UsageBucket
-	(*UsageCounts)(nil),                 // 32: apikeys.v1.UsageCounts
-	(*GetApiKeysAnalyticsRequest)(nil),  // 33: apikeys.v1.GetApiKeysAnalyticsRequest
-	(*GetApiKeysAnalyticsResponse)(nil), // 34: apikeys.v1.GetApiKeysAnalyticsResponse
-	(*KeyUse)(nil),                      // 35: apikeys.v1.KeyUse
-	(*RateLimitStatus)(nil),             // 36: apikeys.v1.RateLimitStatus
-	nil,                                 // 37: apikeys.v1.ApiKey.MetadataEntry
-	nil,                                 // 38: apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	nil,                                 // 39: apikeys.v1.UsageBucket.CodesEntry
-	nil,                                 // 40: apikeys.v1.UsageCounts.CodesEntry
-	(*timestamppb.Timestamp)(nil),       // 41: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),       // 42: google.protobuf.FieldMask
+	(*Actor)(nil),                       // 7: apikeys.v1.Actor
+	(*ApiKeyMetrics)(nil),               // 8: apikeys.v1.ApiKeyMetrics
+	(*RateLimit)(nil),                   // 9: apikeys.v1.RateLimit
+	(*Quota)(nil),                       // 10: apikeys.v1.Quota
+	(*CreateApiKeyRequest)(nil),         // 11: apikeys.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil),        // 12: apikeys.v1.CreateApiKeyResponse
+	(*ListApiKeysRequest)(nil),          // 13: apikeys.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),         // 14: apikeys.v1.ListApiKeysResponse
+	(*GetApiKeyRequest)(nil),            // 15: apikeys.v1.GetApiKeyRequest
+	(*GetApiKeyResponse)(nil),           // 16: apikeys.v1.GetApiKeyResponse
+	(*UpdateApiKeyRequest)(nil),         // 17: apikeys.v1.UpdateApiKeyRequest
+	(*UpdateApiKeyResponse)(nil),        // 18: apikeys.v1.UpdateApiKeyResponse
+	(*RotateApiKeyRequest)(nil),         // 19: apikeys.v1.RotateApiKeyRequest
+	(*RotateApiKeyResponse)(nil),        // 20: apikeys.v1.RotateApiKeyResponse
+	(*RevokeApiKeyRequest)(nil),         // 21: apikeys.v1.RevokeApiKeyRequest
+	(*RevokeApiKeyResponse)(nil),        // 22: apikeys.v1.RevokeApiKeyResponse
+	(*DeleteApiKeyRequest)(nil),         // 23: apikeys.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),        // 24: apikeys.v1.DeleteApiKeyResponse
+	(*VerifyApiKeyRequest)(nil),         // 25: apikeys.v1.VerifyApiKeyRequest
+	(*VerifyApiKeyResponse)(nil),        // 26: apikeys.v1.VerifyApiKeyResponse
+	(*BatchVerifyApiKeysRequest)(nil),   // 27: apikeys.v1.BatchVerifyApiKeysRequest
+	(*BatchVerifyApiKeysResponse)(nil),  // 28: apikeys.v1.BatchVerifyApiKeysResponse
+	(*QuotaStatus)(nil),                 // 29: apikeys.v1.QuotaStatus
+	(*GetApiKeyUsageRequest)(nil),       // 30: apikeys.v1.GetApiKeyUsageRequest
+	(*GetApiKeyUsageResponse)(nil),      // 31: apikeys.v1.GetApiKeyUsageResponse
+	(*UsageBucket)(nil),                 // 32: apikeys.v1.UsageBucket
+	(*UsageCounts)(nil),                 // 33: apikeys.v1.UsageCounts
+	(*GetApiKeysAnalyticsRequest)(nil),  // 34: apikeys.v1.GetApiKeysAnalyticsRequest
+	(*GetApiKeysAnalyticsResponse)(nil), // 35: apikeys.v1.GetApiKeysAnalyticsResponse
+	(*KeyUse)(nil),                      // 36: apikeys.v1.KeyUse
+	(*RateLimitStatus)(nil),             // 37: apikeys.v1.RateLimitStatus
+	nil,                                 // 38: apikeys.v1.ApiKey.MetadataEntry
+	nil,                                 // 39: apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	nil,                                 // 40: apikeys.v1.UsageBucket.CodesEntry
+	nil,                                 // 41: apikeys.v1.UsageCounts.CodesEntry
+	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),       // 43: google.protobuf.FieldMask
 }
 var file_apikeys_v1_api_keys_proto_depIdxs = []int32{
-	41, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	41, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
-	0,  // 3: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
-	1,  // 4: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
-	37, // 5: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
-	8,  // 6: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
-	9,  // 7: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
-	41, // 8: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	2,  // 9: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
-	41, // 10: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 11: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
-	41, // 12: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
-	4,  // 13: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
-	41, // 14: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 15: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
-	38, // 16: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	8,  // 17: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
-	9,  // 18: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
-	6,  // 19: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	0,  // 20: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
-	41, // 21: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
-	41, // 22: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
-	6,  // 23: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
-	6,  // 24: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	6,  // 25: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
-	42, // 26: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	6,  // 27: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	6,  // 28: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	2,  // 29: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
-	6,  // 30: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	3,  // 31: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
-	6,  // 32: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	36, // 33: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
-	28, // 34: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
-	24, // 35: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
-	25, // 36: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
-	41, // 37: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
-	41, // 38: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
-	41, // 39: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 40: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
-	5,  // 41: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
-	41, // 42: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
-	41, // 43: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
-	32, // 44: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
-	31, // 45: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
-	41, // 46: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
-	39, // 47: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
-	40, // 48: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
-	41, // 49: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
-	41, // 50: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
-	41, // 51: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
-	41, // 52: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
-	32, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
-	35, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
-	31, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
-	41, // 56: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
-	10, // 57: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
-	12, // 58: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
-	14, // 59: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
-	16, // 60: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
-	18, // 61: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
-	20, // 62: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
-	22, // 63: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
-	29, // 64: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
-	33, // 65: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
-	26, // 66: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
-	24, // 67: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
-	11, // 68: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
-	13, // 69: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
-	15, // 70: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
-	17, // 71: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
-	19, // 72: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
-	21, // 73: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
-	23, // 74: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
-	30, // 75: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
-	34, // 76: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
-	27, // 77: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
-	25, // 78: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
-	68, // [68:79] is the sub-list for method output_type
-	57, // [57:68] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	42, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	42, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	42, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
+	7,  // 3: apikeys.v1.ApiKey.created_by:type_name -> apikeys.v1.Actor
+	0,  // 4: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
+	1,  // 5: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
+	38, // 6: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
+	9,  // 7: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
+	10, // 8: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
+	42, // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	2,  // 10: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
+	42, // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
+	8,  // 12: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
+	42, // 13: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
+	4,  // 14: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
+	42, // 15: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 16: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
+	39, // 17: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	9,  // 18: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
+	10, // 19: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
+	6,  // 20: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	0,  // 21: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
+	42, // 22: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
+	42, // 23: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
+	6,  // 24: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
+	6,  // 25: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 26: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
+	43, // 27: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 28: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 29: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	2,  // 30: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
+	6,  // 31: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	3,  // 32: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
+	6,  // 33: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	37, // 34: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
+	29, // 35: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
+	25, // 36: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
+	26, // 37: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
+	42, // 38: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
+	42, // 39: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 40: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
+	5,  // 41: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
+	5,  // 42: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
+	42, // 43: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
+	42, // 44: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
+	33, // 45: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
+	32, // 46: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
+	42, // 47: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
+	40, // 48: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
+	41, // 49: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
+	42, // 50: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 51: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	42, // 52: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	42, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	33, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
+	36, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
+	32, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
+	42, // 57: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
+	11, // 58: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
+	13, // 59: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
+	15, // 60: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
+	17, // 61: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
+	19, // 62: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
+	21, // 63: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
+	23, // 64: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
+	30, // 65: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
+	34, // 66: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
+	27, // 67: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
+	25, // 68: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
+	12, // 69: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
+	14, // 70: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
+	16, // 71: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
+	18, // 72: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
+	20, // 73: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
+	22, // 74: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
+	24, // 75: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
+	31, // 76: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
+	35, // 77: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
+	28, // 78: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
+	26, // 79: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
+	69, // [69:80] is the sub-list for method output_type
+	58, // [58:69] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_api_keys_proto_init() }
@@ -2926,18 +3007,18 @@ func file_apikeys_v1_api_keys_proto_init() {
 	}
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_api_keys_proto_msgTypes[0].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[3].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[4].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[18].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[5].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[19].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[28].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[20].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_api_keys_proto_rawDesc), len(file_apikeys_v1_api_keys_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -160,60 +160,6 @@ func (x *Event) GetCursor() string {
 	return ""
 }
 
-// Whoever made a change.
-type Actor struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// operator, api_key, or system for what time brings about.
-	Kind          string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Actor) Reset() {
-	*x = Actor{}
-	mi := &file_apikeys_v1_events_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Actor) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Actor) ProtoMessage() {}
-
-func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_events_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Actor.ProtoReflect.Descriptor instead.
-func (*Actor) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Actor) GetKind() string {
-	if x != nil {
-		return x.Kind
-	}
-	return ""
-}
-
-func (x *Actor) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000; unset means 100. A call examines at most 10,000 events, so a
@@ -234,7 +180,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_apikeys_v1_events_proto_msgTypes[2]
+	mi := &file_apikeys_v1_events_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +192,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_events_proto_msgTypes[2]
+	mi := &file_apikeys_v1_events_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +205,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{2}
+	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ListEventsRequest) GetPageSize() int32 {
@@ -308,7 +254,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_apikeys_v1_events_proto_msgTypes[3]
+	mi := &file_apikeys_v1_events_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +266,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_events_proto_msgTypes[3]
+	mi := &file_apikeys_v1_events_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +279,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{3}
+	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -367,7 +313,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_apikeys_v1_events_proto_msgTypes[4]
+	mi := &file_apikeys_v1_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +325,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_events_proto_msgTypes[4]
+	mi := &file_apikeys_v1_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +338,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WatchEventsRequest) GetAfter() string {
@@ -435,7 +381,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_apikeys_v1_events_proto_msgTypes[5]
+	mi := &file_apikeys_v1_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +393,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_events_proto_msgTypes[5]
+	mi := &file_apikeys_v1_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +406,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchEventsResponse) GetCursor() string {
@@ -498,10 +444,7 @@ const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
 	"\x06cursor\x18\n" +
-	" \x01(\tR\x06cursor\"+\n" +
-	"\x05Actor\x12\x12\n" +
-	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xe3\x01\n" +
+	" \x01(\tR\x06cursor\"\xe3\x01\n" +
 	"\x11ListEventsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -543,29 +486,29 @@ func file_apikeys_v1_events_proto_rawDescGZIP() []byte {
 	return file_apikeys_v1_events_proto_rawDescData
 }
 
-var file_apikeys_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_apikeys_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_apikeys_v1_events_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: apikeys.v1.Event
-	(*Actor)(nil),                 // 1: apikeys.v1.Actor
-	(*ListEventsRequest)(nil),     // 2: apikeys.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 3: apikeys.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),    // 4: apikeys.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 5: apikeys.v1.WatchEventsResponse
-	(*ApiKey)(nil),                // 6: apikeys.v1.ApiKey
-	(*Webhook)(nil),               // 7: apikeys.v1.Webhook
+	(*ListEventsRequest)(nil),     // 1: apikeys.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 2: apikeys.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),    // 3: apikeys.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 4: apikeys.v1.WatchEventsResponse
+	(*ApiKey)(nil),                // 5: apikeys.v1.ApiKey
+	(*Webhook)(nil),               // 6: apikeys.v1.Webhook
+	(*Actor)(nil),                 // 7: apikeys.v1.Actor
 	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_apikeys_v1_events_proto_depIdxs = []int32{
-	6, // 0: apikeys.v1.Event.api_key:type_name -> apikeys.v1.ApiKey
-	7, // 1: apikeys.v1.Event.webhook:type_name -> apikeys.v1.Webhook
-	1, // 2: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
+	5, // 0: apikeys.v1.Event.api_key:type_name -> apikeys.v1.ApiKey
+	6, // 1: apikeys.v1.Event.webhook:type_name -> apikeys.v1.Webhook
+	7, // 2: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
 	8, // 3: apikeys.v1.Event.created_at:type_name -> google.protobuf.Timestamp
 	0, // 4: apikeys.v1.ListEventsResponse.events:type_name -> apikeys.v1.Event
 	0, // 5: apikeys.v1.WatchEventsResponse.event:type_name -> apikeys.v1.Event
-	2, // 6: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
-	4, // 7: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
-	3, // 8: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
-	5, // 9: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
+	1, // 6: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
+	3, // 7: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
+	2, // 8: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
+	4, // 9: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
 	8, // [8:10] is the sub-list for method output_type
 	6, // [6:8] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
@@ -587,7 +530,7 @@ func file_apikeys_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_events_proto_rawDesc), len(file_apikeys_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

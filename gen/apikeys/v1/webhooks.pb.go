@@ -282,6 +282,8 @@ type Webhook struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Unset until the first change.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Whoever made the webhook.
+	CreatedBy *Actor `protobuf:"bytes,15,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	// Set when the server disabled the webhook. Enabling it clears the reason and
 	// sends what waited.
 	DisabledReason *WebhookDisabledReason `protobuf:"varint,13,opt,name=disabled_reason,json=disabledReason,proto3,enum=apikeys.v1.WebhookDisabledReason,oneof" json:"disabled_reason,omitempty"`
@@ -401,6 +403,13 @@ func (x *Webhook) GetCreatedAt() *timestamppb.Timestamp {
 func (x *Webhook) GetUpdatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.UpdatedAt
+	}
+	return nil
+}
+
+func (x *Webhook) GetCreatedBy() *Actor {
+	if x != nil {
+		return x.CreatedBy
 	}
 	return nil
 }
@@ -1071,7 +1080,9 @@ type ListWebhooksRequest struct {
 	// 1 to 1,000; unset means 100.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Webhooks that this actor made, by its id.
+	CreatedBy     string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1116,6 +1127,13 @@ func (x *ListWebhooksRequest) GetPageSize() int32 {
 func (x *ListWebhooksRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListWebhooksRequest) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
 	}
 	return ""
 }
@@ -2296,7 +2314,7 @@ var File_apikeys_v1_webhooks_proto protoreflect.FileDescriptor
 const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/webhooks.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x06\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\a\n" +
 	"\aWebhook\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2313,7 +2331,9 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tcreatedAt\x12>\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x12T\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x125\n" +
+	"\n" +
+	"created_by\x18\x0f \x01(\v2\x11.apikeys.v1.ActorB\x03\xe0A\x03R\tcreatedBy\x12T\n" +
 	"\x0fdisabled_reason\x18\r \x01(\x0e2!.apikeys.v1.WebhookDisabledReasonB\x03\xe0A\x03H\x00R\x0edisabledReason\x88\x01\x01\x12\x12\n" +
 	"\x04etag\x18\x0e \x01(\tR\x04etag\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
@@ -2387,12 +2407,14 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\b_enabled\"F\n" +
 	"\x15CreateWebhookResponse\x12-\n" +
-	"\awebhook\x18\x01 \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\"g\n" +
+	"\awebhook\x18\x01 \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\"\xa5\x01\n" +
 	"\x13ListWebhooksRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"o\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12<\n" +
+	"\n" +
+	"created_by\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\"o\n" +
 	"\x14ListWebhooksResponse\x12/\n" +
 	"\bwebhooks\x18\x01 \x03(\v2\x13.apikeys.v1.WebhookR\bwebhooks\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"#\n" +
@@ -2572,80 +2594,82 @@ var file_apikeys_v1_webhooks_proto_goTypes = []any{
 	nil,                                   // 36: apikeys.v1.Webhook.HeadersEntry
 	nil,                                   // 37: apikeys.v1.CreateWebhookRequest.HeadersEntry
 	(*timestamppb.Timestamp)(nil),         // 38: google.protobuf.Timestamp
-	(*ApiKey)(nil),                        // 39: apikeys.v1.ApiKey
-	(*fieldmaskpb.FieldMask)(nil),         // 40: google.protobuf.FieldMask
+	(*Actor)(nil),                         // 39: apikeys.v1.Actor
+	(*ApiKey)(nil),                        // 40: apikeys.v1.ApiKey
+	(*fieldmaskpb.FieldMask)(nil),         // 41: google.protobuf.FieldMask
 }
 var file_apikeys_v1_webhooks_proto_depIdxs = []int32{
 	0,  // 0: apikeys.v1.Webhook.format:type_name -> apikeys.v1.WebhookFormat
 	36, // 1: apikeys.v1.Webhook.headers:type_name -> apikeys.v1.Webhook.HeadersEntry
 	38, // 2: apikeys.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
 	38, // 3: apikeys.v1.Webhook.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 4: apikeys.v1.Webhook.disabled_reason:type_name -> apikeys.v1.WebhookDisabledReason
-	6,  // 5: apikeys.v1.Delivery.payload:type_name -> apikeys.v1.DeliveryPayload
-	7,  // 6: apikeys.v1.Delivery.error:type_name -> apikeys.v1.DeliveryError
-	38, // 7: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
-	38, // 8: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
-	38, // 9: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
-	38, // 10: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: apikeys.v1.Delivery.state:type_name -> apikeys.v1.DeliveryState
-	8,  // 12: apikeys.v1.Delivery.attempts:type_name -> apikeys.v1.DeliveryAttempt
-	39, // 13: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
-	4,  // 14: apikeys.v1.DeliveryPayload.webhook:type_name -> apikeys.v1.Webhook
-	38, // 15: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 16: apikeys.v1.DeliveryAttempt.error:type_name -> apikeys.v1.DeliveryError
-	3,  // 17: apikeys.v1.DeliveryAttempt.trigger:type_name -> apikeys.v1.DeliveryTrigger
-	0,  // 18: apikeys.v1.CreateWebhookRequest.format:type_name -> apikeys.v1.WebhookFormat
-	37, // 19: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
-	4,  // 20: apikeys.v1.CreateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 21: apikeys.v1.ListWebhooksResponse.webhooks:type_name -> apikeys.v1.Webhook
-	4,  // 22: apikeys.v1.GetWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 23: apikeys.v1.UpdateWebhookRequest.webhook:type_name -> apikeys.v1.Webhook
-	40, // 24: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	4,  // 25: apikeys.v1.UpdateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 26: apikeys.v1.RotateWebhookSecretResponse.webhook:type_name -> apikeys.v1.Webhook
-	5,  // 27: apikeys.v1.TestWebhookResponse.delivery:type_name -> apikeys.v1.Delivery
-	38, // 28: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
-	38, // 29: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
-	38, // 30: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
-	9,  // 31: apikeys.v1.ListWebhookEventTypesResponse.event_types:type_name -> apikeys.v1.WebhookEventType
-	2,  // 32: apikeys.v1.ListDeliveriesRequest.state:type_name -> apikeys.v1.DeliveryState
-	38, // 33: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
-	38, // 34: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 35: apikeys.v1.ListDeliveriesResponse.deliveries:type_name -> apikeys.v1.Delivery
-	5,  // 36: apikeys.v1.GetDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	5,  // 37: apikeys.v1.RetryDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	5,  // 38: apikeys.v1.CancelDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	10, // 39: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
-	12, // 40: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
-	14, // 41: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
-	16, // 42: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
-	18, // 43: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
-	20, // 44: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
-	22, // 45: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
-	24, // 46: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
-	26, // 47: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
-	28, // 48: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
-	30, // 49: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
-	32, // 50: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
-	34, // 51: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
-	11, // 52: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
-	13, // 53: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
-	15, // 54: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
-	17, // 55: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
-	19, // 56: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
-	21, // 57: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
-	23, // 58: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
-	25, // 59: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
-	27, // 60: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
-	29, // 61: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
-	31, // 62: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
-	33, // 63: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
-	35, // 64: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
-	52, // [52:65] is the sub-list for method output_type
-	39, // [39:52] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	39, // 4: apikeys.v1.Webhook.created_by:type_name -> apikeys.v1.Actor
+	1,  // 5: apikeys.v1.Webhook.disabled_reason:type_name -> apikeys.v1.WebhookDisabledReason
+	6,  // 6: apikeys.v1.Delivery.payload:type_name -> apikeys.v1.DeliveryPayload
+	7,  // 7: apikeys.v1.Delivery.error:type_name -> apikeys.v1.DeliveryError
+	38, // 8: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
+	38, // 9: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
+	38, // 10: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
+	38, // 11: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: apikeys.v1.Delivery.state:type_name -> apikeys.v1.DeliveryState
+	8,  // 13: apikeys.v1.Delivery.attempts:type_name -> apikeys.v1.DeliveryAttempt
+	40, // 14: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
+	4,  // 15: apikeys.v1.DeliveryPayload.webhook:type_name -> apikeys.v1.Webhook
+	38, // 16: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 17: apikeys.v1.DeliveryAttempt.error:type_name -> apikeys.v1.DeliveryError
+	3,  // 18: apikeys.v1.DeliveryAttempt.trigger:type_name -> apikeys.v1.DeliveryTrigger
+	0,  // 19: apikeys.v1.CreateWebhookRequest.format:type_name -> apikeys.v1.WebhookFormat
+	37, // 20: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
+	4,  // 21: apikeys.v1.CreateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	4,  // 22: apikeys.v1.ListWebhooksResponse.webhooks:type_name -> apikeys.v1.Webhook
+	4,  // 23: apikeys.v1.GetWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	4,  // 24: apikeys.v1.UpdateWebhookRequest.webhook:type_name -> apikeys.v1.Webhook
+	41, // 25: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	4,  // 26: apikeys.v1.UpdateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	4,  // 27: apikeys.v1.RotateWebhookSecretResponse.webhook:type_name -> apikeys.v1.Webhook
+	5,  // 28: apikeys.v1.TestWebhookResponse.delivery:type_name -> apikeys.v1.Delivery
+	38, // 29: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
+	38, // 30: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
+	38, // 31: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
+	9,  // 32: apikeys.v1.ListWebhookEventTypesResponse.event_types:type_name -> apikeys.v1.WebhookEventType
+	2,  // 33: apikeys.v1.ListDeliveriesRequest.state:type_name -> apikeys.v1.DeliveryState
+	38, // 34: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	38, // 35: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
+	5,  // 36: apikeys.v1.ListDeliveriesResponse.deliveries:type_name -> apikeys.v1.Delivery
+	5,  // 37: apikeys.v1.GetDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	5,  // 38: apikeys.v1.RetryDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	5,  // 39: apikeys.v1.CancelDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	10, // 40: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
+	12, // 41: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
+	14, // 42: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
+	16, // 43: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
+	18, // 44: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
+	20, // 45: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
+	22, // 46: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
+	24, // 47: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
+	26, // 48: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
+	28, // 49: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
+	30, // 50: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
+	32, // 51: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
+	34, // 52: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
+	11, // 53: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
+	13, // 54: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
+	15, // 55: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
+	17, // 56: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
+	19, // 57: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
+	21, // 58: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
+	23, // 59: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
+	25, // 60: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
+	27, // 61: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
+	29, // 62: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
+	31, // 63: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
+	33, // 64: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
+	35, // 65: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
+	53, // [53:66] is the sub-list for method output_type
+	40, // [40:53] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_webhooks_proto_init() }
