@@ -61,7 +61,7 @@ func TestWebhooks(t *testing.T) {
 		},
 		"patch": {
 			newHook(`, "headers": {"X-A": "1", "X-B": "2"}, "description": "d"`),
-			{rpc: "UpdateWebhook", id: "$w.id", body: `{"label": "Other", "description": null, "url": "https://example.com", "events": ["*"], "format": "standard", "enabled": false, "id": "$w.id"}`,
+			{rpc: "UpdateWebhook", id: "$w.id", body: `{"label": "Other", "description": null, "url": "https://example.com", "events": ["*"], "format": "standard", "enabled": false, "id": "$w.id", "headers": {"X-A": "1", "X-B": "2"}}`,
 				after: time.Second, data: `{"label": "Other", "description": "", "url": "https://example.com", "events": ["*"], "format": "standard", "enabled": false, "etag": "2", "updated_at": "$in(0s)"}`},
 			change(`{"headers": {"X-B": null, "x-c": "3"}}`).gives(`{"headers": {"X-A": "********", "X-C": "********"}, "etag": "3"}`),
 			change(`{"headers": {"X-A": "********"}}`).silent().gives(`{"etag": "3"}`),
@@ -74,6 +74,17 @@ func TestWebhooks(t *testing.T) {
 			{rpc: "UpdateWebhook", id: "$w.id", match: "4", body: `{"label": "Fresh"}`, data: `{"label": "Fresh", "etag": "5"}`},
 			change(`{"label": "Fresher", "etag": "5"}`).gives(`{"etag": "6"}`),
 			get(`{"label": "Fresher", "etag": "6"}`),
+		},
+		"another origin": {
+			newHook(`, "headers": {"X-A": "1", "X-B": "2"}`),
+			change(`{"url": "https://hooks.invalid/other"}`),
+			change(`{"url": "https://evil.invalid/x"}`).wants("INVALID_ARGUMENT", "headers"),
+			change(`{"url": "https://hooks.invalid:8443/x"}`).wants("INVALID_ARGUMENT", "headers"),
+			change(`{"url": "https://evil.invalid/x", "headers": {"X-A": "1", "X-B": "********"}}`).wants("INVALID_ARGUMENT", "headers"),
+			change(`{"url": "https://evil.invalid/x", "headers": {"X-A": "1"}}`).wants("INVALID_ARGUMENT", "headers"),
+			{rpc: "UpdateWebhook", verb: http.MethodPut, id: "$w.id", body: `{"label": "Put", "url": "https://evil.invalid/x"}`, want: "INVALID_ARGUMENT", field: "headers"},
+			change(`{"url": "https://evil.invalid/x", "headers": {"X-A": "1", "X-B": null}}`).gives(`{"url": "https://evil.invalid/x", "headers": {"X-A": "********"}}`),
+			change(`{"url": "https://hooks.invalid/x", "headers": null}`).gives(`{"url": "https://hooks.invalid/x", "headers": {}}`),
 		},
 		"put": {
 			newHook(""),
@@ -185,7 +196,7 @@ func TestWebhookFaults(t *testing.T) {
 	var urls, headers scenario
 	for _, text := range []string{
 		"", "x", "/x", "//example.com", "ftp://example.com", "javascript:alert(1)", "https://", "https:///x", "https://user@example.com", "https://user:hunter2@example.com",
-		"https://example.com/#x", "https://example.com:0", "https://example.com:65536", "https://exa mple.com", "https://example.com/\\u000d\\u000aX: y", "https://[::1", "https://10.0.0.1", "https://10.0.0.1.",
+		"https://example.com/#x", "https://example.com:0", "https://example.com:65536", "https://example.com:25", "https://example.com:80", "https://example.com:1023", "http://127.0.0.1:22", "https://exa mple.com", "https://example.com/\\u000d\\u000aX: y", "https://[::1", "https://10.0.0.1", "https://10.0.0.1.",
 		"https://192.0.0.1", "https://198.18.0.1", "https://100.64.0.1", "https://169.254.169.254", "https://[::ffff:10.0.0.1]", "https://[::ffff:a00:1]", "https://[64:ff9b::a00:1]", "https://[2002:a00:1::]",
 		"https://[fe80::1%25eth0]", "https://[fc00::1]", "https://2130706433x.1", "https://2886729729", "https://0x0a000001", "https://012.0.0.1", "https://10.1", "https://0xa.0.0.1", "https://224.0.0.1", "https://0.0.0.0",
 		"https://example.com/" + long(2048),

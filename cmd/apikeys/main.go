@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -61,6 +62,9 @@ type commandLine struct {
 // run is the program: args without its name, env as os.Environ gives it. It
 // returns when the command is done, which for serve means that ctx is.
 func run(ctx context.Context, args, env []string, out streams) error {
+	// The standard library's own logger is told what endpoints of webhooks send without
+	// being asked. Whatever this program has to say goes through log/slog.
+	log.SetOutput(io.Discard)
 	var commands commandLine
 	parsed, err := commands.parse(ctx, args, env, out)
 	if err != nil || parsed == nil {

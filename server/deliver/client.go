@@ -6,10 +6,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -18,8 +20,7 @@ import (
 // The bounds of what is taken from an endpoint.
 const (
 	maxResponseHeader = 64 << 10
-	maxResponseBody   = 64 << 10 // read
-	keptResponseBody  = 16 << 10 // and kept of it
+	maxResponseBody   = 64 << 10
 	connectTimeout    = 10 * time.Second
 )
 
@@ -57,6 +58,13 @@ func NewClient(c ClientConfig) *Client {
 		c.Now = time.Now
 	}
 	dialer := &net.Dialer{Timeout: connectTimeout, Control: c.Guard.Control, Resolver: c.Resolver}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{Conn: conn}, nil
+	}
 	// HTTP/1.1 alone: no state that an endpoint could grow, and a connection that
 	// is ended in the middle of an answer was nobody else's.
 	protocols := new(http.Protocols)
@@ -67,7 +75,7 @@ func NewClient(c ClientConfig) *Client {
 		now:     c.Now,
 		transport: &http.Transport{
 			Proxy:                  nil, // of the environment, above all
-			DialContext:            dialer.DialContext,
+			DialContext:            dial,
 			Protocols:              protocols,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
 			TLSHandshakeTimeout:    connectTimeout,
@@ -83,31 +91,19 @@ func NewClient(c ClientConfig) *Client {
 // Close closes the connections that no attempt uses.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Send makes one attempt: it posts body to url and returns what came of it. A
+// Send makes one attempt: it posts body to the url that text is and returns what
+// came of it. The body of the Outcome is what was read of the answer, up to 64 KiB. A
 // failure of the endpoint is an Outcome; an error means that ctx ended first,
 // which is no fault of the endpoint and is not to be counted.
-func (c *Client) Send(ctx context.Context, url string, header http.Header, body []byte) (webhook.Outcome, error) {
-	target, err := c.guard.URL(url)
+func (c *Client) Send(ctx context.Context, text string, header http.Header, body []byte) (webhook.Outcome, error) {
+	target, err := c.guard.URL(text)
 	if err != nil {
 		// It was allowed once, under another configuration.
 		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The webhook's url " + err.Error() + "."}}, ctx.Err()
 	}
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(attempt, http.MethodPost, "https://invalid.", bytes.NewReader(body))
-	if err != nil {
-		return webhook.Outcome{}, err
-	}
-	r.URL, r.Host, r.Header = target, target.Host, header.Clone()
-	if _, own := r.Header["X-Idempotency-Key"]; !own {
-		// On a connection that the endpoint closed while it was idle, the transport
-		// then starts over on another instead of failing. Without a value the
-		// header is not sent.
-		r.Header["X-Idempotency-Key"] = nil
-	}
-
-	// Not an http.Client: it would add redirects and cookies.
-	response, err := c.transport.RoundTrip(r)
+	response, err := c.post(attempt, target, header, body)
 	var o webhook.Outcome
 	if err == nil {
 		err = c.read(&o, response)
@@ -121,26 +117,67 @@ func (c *Client) Send(ctx context.Context, url string, header http.Header, body 
 	return o, nil
 }
 
-// read takes the answer, as much of it as is wanted. A body that is longer is
-// cut off, and the answer counts; one that breaks before is an error.
+// post makes the request of an attempt. One attempt is one request: an endpoint
+// that takes a request and ends the connection has had its attempt. It is repeated
+// once at most, where a connection that was kept turns out to be closed before
+// anything of the request was written to it.
+func (c *Client) post(ctx context.Context, target *url.URL, header http.Header, body []byte) (*http.Response, error) {
+	var kept *countingConn // the connection that the latest try was given, if it had been used before
+	var before int64
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		kept = nil
+		conn := info.Conn
+		if over, ok := conn.(*tls.Conn); ok {
+			conn = over.NetConn()
+		}
+		if counting, ok := conn.(*countingConn); ok && info.Reused {
+			kept, before = counting, counting.written.Load()
+		}
+	}})
+	r := &http.Request{
+		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(body)),
+	}
+	for again := false; ; again = true {
+		// Without GetBody the transport repeats nothing by itself, whatever headers
+		// say that the request may be repeated.
+		if r.Body = http.NoBody; len(body) > 0 {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		// Not an http.Client: it would add redirects and cookies.
+		response, err := c.transport.RoundTrip(r.WithContext(ctx))
+		if err == nil || again || kept == nil || kept.written.Load() != before || ctx.Err() != nil {
+			return response, err
+		}
+	}
+}
+
+// countingConn is a connection that counts the bytes written to it.
+type countingConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// read takes the answer, as much of it as is wanted: 64 KiB of its body. A body that
+// is longer is cut off, and the answer counts; one that breaks before is an error.
 func (c *Client) read(o *webhook.Outcome, response *http.Response) error {
 	defer response.Body.Close()
 	o.Status = response.StatusCode
-	o.RetryAfter = webhook.ParseRetryAfter(response.Header.Get("Retry-After"), c.now())
 	o.Failure = statusFailure(o.Status)
-	if o.Status == http.StatusSwitchingProtocols {
-		return nil // what follows is no body, and has no end
+	if !o.Acknowledged() {
+		o.RetryAfter = webhook.ParseRetryAfter(response.Header.Get("Retry-After"), c.now())
 	}
-	var kept bytes.Buffer
-	rest := io.LimitedReader{R: response.Body, N: maxResponseBody}
-	_, err := io.CopyN(&kept, &rest, keptResponseBody)
-	if err == nil {
-		_, err = io.Copy(io.Discard, &rest)
+	if o.Status == http.StatusSwitchingProtocols || response.ContentLength == 0 {
+		return nil // What follows a 101 is no body, and has no end.
 	}
-	o.Body = kept.Bytes()
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
+	var err error
+	o.Body, err = io.ReadAll(io.LimitReader(response.Body, maxResponseBody))
 	// An answer that is a failure already stays that one, however it ended.
 	if !o.Acknowledged() {
 		return nil

@@ -7,8 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,27 +183,104 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// An endpoint that closes a connection while it is idle has not failed.
-func TestIdleConnectionThatWasClosed(t *testing.T) {
-	var posts atomic.Int32
-	url := rawServe(t, func(conn net.Conn, n int) {
-		readRequest(t, conn)
-		posts.Add(1)
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		if n == 0 {
-			// The second request comes on this connection, and it ends unanswered.
-			readRequest(t, conn)
+// One attempt is one request. An endpoint that takes a request and ends the connection
+// has had its attempt, however many connections to it are idle, and whatever the
+// owner's headers say about repeating.
+func TestOneAttemptIsOneRequest(t *testing.T) {
+	t.Parallel()
+	const idle = 20
+	for name, header := range map[string]http.Header{
+		"plain":             {},
+		"Idempotency-Key":   {"Idempotency-Key": {"x"}},
+		"X-Idempotency-Key": {"X-Idempotency-Key": {"x"}},
+		"a nil key":         {"X-Idempotency-Key": nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var posts atomic.Int32
+			all := make(chan struct{}) // closed when each connection has its first request
+			url := rawServe(t, func(conn net.Conn, _ int) {
+				readRequest(t, conn)
+				if posts.Add(1) == idle {
+					close(all)
+				}
+				<-all
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				if readRequest(t, conn) {
+					posts.Add(1)
+				}
+			})
+			client := localClient(t, ClientConfig{})
+			var first sync.WaitGroup
+			for range idle {
+				first.Go(func() {
+					if o, err := client.Send(t.Context(), url, header, []byte("{}")); err != nil || !o.Acknowledged() {
+						t.Errorf("got %+v, %v", o, err)
+					}
+				})
+			}
+			first.Wait()
+			o, err := client.Send(t.Context(), url, header, []byte("{}"))
+			if err != nil || o.Failure.Class != webhook.ClassConnectionFailed {
+				t.Errorf("got %+v, %v", o, err)
+			}
+			if n := posts.Load(); n != idle+1 {
+				t.Errorf("%d posts of %d attempts", n, idle+1)
+			}
+		})
+	}
+}
+
+// A connection that was closed before a request was written to it is no fault of the
+// endpoint, so the request goes over another one; but once only.
+func TestRepeatedOnceWhereNothingWasWritten(t *testing.T) {
+	t.Parallel()
+	for idle, want := range map[int]webhook.ErrorClass{1: "", 2: webhook.ClassConnectionFailed} {
+		together := make(chan struct{}, idle)
+		url := serve(t, func(http.ResponseWriter, *http.Request) {
+			if together <- struct{}{}; len(together) == idle {
+				for range idle {
+					<-together
+				}
+			}
+			for len(together) > 0 { // until all idle connections are there
+				runtime.Gosched()
+			}
+		})
+		client := localClient(t, ClientConfig{})
+		var broken atomic.Bool
+		dial := client.transport.DialContext
+		client.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err == nil && !broken.Load() {
+				counting := conn.(*countingConn)
+				counting.Conn = unwritable{counting.Conn, &broken}
+			}
+			return conn, err
 		}
-	})
-	client := localClient(t, ClientConfig{})
-	for range 2 {
-		if o := send(t, client, url); !o.Acknowledged() {
-			t.Fatalf("got %+v", o)
+		var first sync.WaitGroup
+		for range idle {
+			first.Go(func() { send(t, client, url) })
+		}
+		first.Wait()
+		broken.Store(true)
+		if o := send(t, client, url); o.Failure.Class != want {
+			t.Errorf("%d idle connections: got %+v", idle, o)
 		}
 	}
-	if posts.Load() != 2 {
-		t.Errorf("%d posts were answered", posts.Load())
+}
+
+// unwritable is a connection that takes no bytes while it is broken.
+type unwritable struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (c unwritable) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, &net.OpError{Op: "write", Err: syscall.EPIPE}
 	}
+	return c.Conn.Write(p)
 }
 
 func BenchmarkSend(b *testing.B) {

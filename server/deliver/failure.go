@@ -15,12 +15,15 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
+// blockedAddress says the same for every address that is refused.
+var blockedAddress = webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host's address is not one that webhooks may call."}
+
 // failureOf returns the class and the words of what an attempt failed with. The
 // error's own words stay inside, but for those about certificates: they can hold
 // addresses of our network and whatever the endpoint sent.
 func failureOf(err error) webhook.Failure {
-	if blocked, ok := errors.AsType[*webhook.BlockedError](err); ok {
-		return webhook.Failure{Class: webhook.ClassBlockedAddress, Message: "The host resolves to " + blocked.What + ", which webhooks may not call."}
+	if errors.Is(err, webhook.ErrBlockedAddress) {
+		return blockedAddress
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
@@ -39,7 +42,7 @@ func failureOf(err error) webhook.Failure {
 		return webhook.Failure{Class: webhook.ClassConnectionRefused, Message: "The endpoint refused the connection."}
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return webhook.Failure{Class: webhook.ClassConnectionFailed, Message: "The endpoint could not be reached."}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), isNetwork(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), isNetwork(err), strings.Contains(err.Error(), "server closed idle connection"):
 		return webhook.Failure{Class: webhook.ClassConnectionFailed, Message: "The connection broke before the answer was complete."}
 	}
 	return webhook.Failure{Class: webhook.ClassInvalidResponse, Message: "The endpoint's answer is not valid HTTP, or its headers are too large."}

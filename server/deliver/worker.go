@@ -236,7 +236,7 @@ func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome,
 		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The body could not be made, which is our fault."}}, nil
 	}
 	outcome, err := w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
-	outcome.Body = c.Webhook.Redact(outcome.Body)
+	outcome.Body = c.Webhook.KeptAnswer(outcome.Body)
 	return outcome, err
 }
 

@@ -164,7 +164,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s: %v, %q", c.name, w.Enabled, w.DisabledReason)
 		}
 		// Enabling begins anew.
-		if err := (Rules{}).Update(&w, Patch{[]string{"enabled", "url"}, Webhook{Enabled: true, URL: "https://new.example/"}}); err != nil {
+		if err := (Rules{}).Update(&w, Patch{[]string{"enabled", "url", "headers"}, Webhook{Enabled: true, URL: "https://new.example/"}}); err != nil {
 			t.Fatal(err)
 		}
 		if w.Health != (Health{}) || w.DisabledReason != "" || (Rules{}).AttemptSucceeded(&w) {

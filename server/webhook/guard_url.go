@@ -42,20 +42,29 @@ func (g Guard) URL(text string) (*url.URL, error) {
 	case strings.Contains(text, "#"):
 		return nil, errors.New("must not have a fragment, which is never sent")
 	}
-	if err := checkPort(u); err != nil {
+	if err := g.checkPort(u); err != nil {
 		return nil, err
 	}
 	return u, g.checkHost(u)
 }
 
-// checkPort refuses what is not a port in its plain form.
-func checkPort(u *url.URL) error {
+// checkPort refuses what is not a port in its plain form, and ports on which other
+// services listen than those of the web: a delivery is a way to send them bytes.
+func (g Guard) checkPort(u *url.URL) error {
 	port := u.Port()
 	if port == "" && !strings.HasSuffix(u.Host, ":") {
 		return nil
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return errors.New("must have a port of 1 to 65535, or none")
+	usual := uint64(443)
+	if u.Scheme == "http" {
+		usual = 80
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || n == 0 || strconv.FormatUint(n, 10) != port:
+		return errors.New("must have a port of 1024 to 65535, or none")
+	case n != usual && n < 1024 && !g.anyPort:
+		return fmt.Errorf("must have port %d, one of 1024 to 65535, or none", usual)
 	}
 	return nil
 }
@@ -87,14 +96,17 @@ func (g Guard) checkHost(u *url.URL) error {
 		return errors.New("must have an IPv4 address as four decimal numbers, such as 192.0.2.1, or a name that does not end in a number")
 	}
 	if !g.Loopback && isLocalName(labels) {
-		return errors.New("must not name this machine")
+		return errNotPublic
 	}
 	return nil
 }
 
+// errNotPublic is the same for every range, and for this machine's names.
+var errNotPublic = errors.New("must have a public host")
+
 func (g Guard) checkAddress(addr netip.Addr) error {
-	if what := g.refusal(addr); what != "" {
-		return fmt.Errorf("must have a public host, not %s", what)
+	if !g.allows(addr) {
+		return errNotPublic
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package webhook
 import (
 	"fmt"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -87,16 +88,24 @@ var mutable = []string{"label", "description", "url", "events", "format", "heade
 // they were sent. Fields that stay as they are are not judged, so that a webhook whose
 // url a later configuration forbids can still be renamed, and sent back as it was
 // read.
+//
+// A url of another scheme, host or port needs the value of every header anew: a value
+// that nobody may read must not go to a place for which its owner did not give it.
 func (r Rules) Update(w *Webhook, p Patch, faults ...apikey.FieldProblem) error {
 	after := *w
 	faults = slices.Clip(faults)
+	given := make(map[string]bool) // the headers whose values p has
 	for _, path := range p.Paths {
-		if problem := after.set(path, &p.Values); problem != "" {
+		if problem := after.set(path, &p.Values, given); problem != "" {
 			faults = append(faults, apikey.FieldProblem{Field: "update_mask", Problem: problem})
 		}
 	}
 	changes := Changes(w, &after)
 	faults = append(apikey.Standing(faults, mutable, changes), r.problems(&after, changes)...)
+	if slices.Contains(changes, "url") && !sameOrigin(w.URL, after.URL) &&
+		slices.ContainsFunc(after.Headers, func(h Header) bool { return !given[h.Name] }) {
+		faults = append(faults, apikey.FieldProblem{Field: "headers", Problem: "must have the value of every header anew, because the url's scheme, host or port changes; send each value, or leave the header out"})
+	}
 	if err := apikey.InvalidFields(faults); err != nil {
 		return err
 	}
@@ -108,12 +117,29 @@ func (r Rules) Update(w *Webhook, p Patch, faults ...apikey.FieldProblem) error 
 	return nil
 }
 
-// set copies what path names from values. problem says what is wrong with the
+// sameOrigin reports whether two urls have the same scheme, host and port.
+func sameOrigin(a, b string) bool {
+	x, xErr := url.Parse(a)
+	y, yErr := url.Parse(b)
+	return xErr == nil && yErr == nil && x.Scheme == y.Scheme &&
+		strings.EqualFold(x.Hostname(), y.Hostname()) && portOf(x) == portOf(y)
+}
+
+// portOf returns the port that u names or implies.
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return map[string]string{"https": "443", "http": "80"}[u.Scheme]
+}
+
+// set copies what path names from values, and adds the headers whose values these have
+// to given. problem says what is wrong with the
 // path, "" if nothing is.
-func (w *Webhook) set(path string, values *Webhook) (problem string) {
+func (w *Webhook) set(path string, values *Webhook, given map[string]bool) (problem string) {
 	if name, ok := strings.CutPrefix(path, "headers."); ok {
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "`"), "`")
-		w.setHeader(textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "``", "`")), values.Headers)
+		w.setHeader(textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "``", "`")), values.Headers, given)
 		return ""
 	}
 	switch path {
@@ -131,7 +157,7 @@ func (w *Webhook) set(path string, values *Webhook) (problem string) {
 		known := w.Headers
 		w.Headers = make([]Header, len(values.Headers))
 		for i, h := range values.Headers {
-			w.Headers[i] = keepMasked(h, known)
+			w.Headers[i] = keepMasked(h, known, given)
 		}
 	case "enabled":
 		w.Enabled = values.Enabled
@@ -143,7 +169,7 @@ func (w *Webhook) set(path string, values *Webhook) (problem string) {
 
 // setHeader gives the header called name the value that values has for it, or
 // takes it away where they have none.
-func (w *Webhook) setHeader(name string, values []Header) {
+func (w *Webhook) setHeader(name string, values []Header, given map[string]bool) {
 	known := w.Headers
 	w.Headers = make([]Header, 0, len(known)+1)
 	for _, h := range known {
@@ -153,17 +179,22 @@ func (w *Webhook) setHeader(name string, values []Header) {
 	}
 	for _, h := range values {
 		if h.Name == name {
-			w.Headers = append(w.Headers, keepMasked(h, known))
+			w.Headers = append(w.Headers, keepMasked(h, known, given))
 		}
 	}
 	sortHeaders(w.Headers)
 }
 
 // keepMasked returns h, with the value that known has for its name where h only
-// says the mask: a caller that sends back what it read changes nothing.
-func keepMasked(h Header, known []Header) Header {
+// says the mask: a caller that sends back what it read changes nothing. Any other
+// value is given.
+func keepMasked(h Header, known []Header, given map[string]bool) Header {
+	if h.Value.Reveal() != HeaderMask {
+		given[h.Name] = true
+		return h
+	}
 	for _, k := range known {
-		if k.Name == h.Name && h.Value.Reveal() == HeaderMask {
+		if k.Name == h.Name {
 			return k
 		}
 	}

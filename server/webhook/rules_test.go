@@ -109,7 +109,8 @@ func TestUpdate(t *testing.T) {
 		{"nothing", nil, nil, nil},
 		{"label", []string{"label"}, []string{"label"}, nil},
 		{"description, cleared already", []string{"description"}, nil, nil},
-		{"url", []string{"url"}, []string{"url"}, nil},
+		{"url, and hidden headers stay", []string{"url"}, nil, []string{"headers"}},
+		{"url, and the headers go", []string{"url", "headers.`x-tenant`"}, nil, []string{"headers"}}, // the values hold its mask
 		{"events", []string{"events"}, []string{"events"}, nil},
 		{"format", []string{"format"}, []string{"format"}, nil},
 		{"headers", []string{"headers"}, []string{"headers"}, nil},
@@ -180,6 +181,42 @@ func TestUpdateJudgesWhatItChanges(t *testing.T) {
 	}
 	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: "http://127.0.0.1/x"}}); problems(err) == nil {
 		t.Error("a forbidden url is taken")
+	}
+}
+
+// A hidden header value never goes to a place for which its owner did not give it.
+func TestAnotherOriginNeedsHeadersAnew(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name, url string
+		paths     []string
+		headers   map[string]string
+		want      []string
+	}{
+		{"another path", "https://example.com/other?x=y", nil, nil, nil},
+		{"the port in full, another case", "https://EXAMPLE.com:443/hook", nil, nil, nil},
+		{"another host", "https://evil.example/hook", nil, nil, []string{"headers"}},
+		{"a name below it", "https://a.example.com/hook", nil, nil, []string{"headers"}},
+		{"another port", "https://example.com:8443/hook", nil, nil, []string{"headers"}},
+		{"another scheme", "http://example.com/hook", nil, nil, []string{"headers"}},
+		{"another scheme on the same port", "http://example.com:443/hook", nil, nil, []string{"url", "headers"}},
+		{"with a dot behind it", "https://example.com./hook", nil, nil, []string{"headers"}},
+		{"all as they were read", "https://evil.example/", []string{"headers"}, map[string]string{"x-tenant": HeaderMask, "x-b": HeaderMask}, []string{"headers"}},
+		{"one given", "https://evil.example/", []string{"headers.`x-tenant`"}, map[string]string{"x-tenant": "hunter3"}, []string{"headers"}},
+		{"one given, one as it was read", "https://evil.example/", []string{"headers"}, map[string]string{"x-tenant": "hunter3", "x-b": HeaderMask}, []string{"headers"}},
+		{"both given", "https://evil.example/", []string{"headers"}, map[string]string{"x-tenant": "hunter3", "x-b": "2"}, nil},
+		{"one given, one gone", "https://evil.example/", []string{"headers"}, map[string]string{"x-b": "2"}, nil},
+		{"both gone", "https://evil.example/", []string{"headers"}, nil, nil},
+		{"both given, one by one", "https://evil.example/", []string{"headers.`x-b`", "headers.x-tenant"}, map[string]string{"x-tenant": "1", "x-b": "2"}, nil},
+		{"another one is new", "https://evil.example/", []string{"headers.`x-new`"}, map[string]string{"x-new": "1"}, []string{"headers"}},
+	}
+	for _, c := range cases {
+		w := testWebhook()
+		w.Headers = NewHeaders(map[string]string{"x-tenant": "hunter3", "x-b": "hunter4"})
+		err := Rules{Guard: Guard{Loopback: true}}.Update(&w, Patch{append([]string{"url"}, c.paths...), Webhook{URL: c.url, Headers: NewHeaders(c.headers)}})
+		if diff := cmp.Diff(c.want, problems(err)); diff != "" {
+			t.Errorf("%s: %v\n%s", c.name, err, diff)
+		}
 	}
 }
 
