@@ -80,7 +80,7 @@ func (s *Store) Counters(ctx context.Context) (int, error) {
 
 // MigrateAndDie applies every migration and fails before the end.
 func MigrateAndDie(ctx context.Context, db *sql.DB) error {
-	return withMigrations(ctx, db, dialect.SQLite, func(executor *migrate.Executor) error {
+	return withMigrations(ctx, db, sqliteSchema, func(executor *migrate.Executor) error {
 		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
 	})
 }
@@ -271,7 +271,7 @@ func (s *Store) DamageTables(ctx context.Context, tables ...string) error {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.faults.file, os.O_RDWR, 0)
+	f, err := os.OpenFile(s.file, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

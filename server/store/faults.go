@@ -2,13 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
-
-	"github.com/mattn/go-sqlite3"
 
 	"github.com/apikeys-dev/apikeys/ent"
 )
@@ -38,16 +34,6 @@ const (
 	FaultUnopenable
 )
 
-// faultKinds are the answers of SQLite that are faults of its storage.
-var faultKinds = map[sqlite3.ErrNo]FaultKind{
-	sqlite3.ErrCorrupt:  FaultDamaged,
-	sqlite3.ErrNotADB:   FaultDamaged,
-	sqlite3.ErrReadonly: FaultReadOnly,
-	sqlite3.ErrFull:     FaultFull,
-	sqlite3.ErrIoErr:    FaultIO,
-	sqlite3.ErrCantOpen: FaultUnopenable,
-}
-
 var faultTexts = [...]struct{ what, remedy string }{
 	FaultDamaged:    {"is damaged", "stop the server and restore the database together with its secrets file from the backup, or save what can be read with the .recover command of sqlite3"},
 	FaultReadOnly:   {"cannot be written to", "check the owner and the mode of the file and its directory, and how the disk is mounted; the server goes on by itself"},
@@ -73,23 +59,10 @@ func (f *Fault) Public() string {
 // Remedy says what an operator can do.
 func (f *Fault) Remedy() string { return faultTexts[f.Kind].remedy }
 
-// faultOf returns err as a fault of the file's storage, or nil where it is none.
-func faultOf(file string, err error) *Fault {
-	known, ok := errors.AsType[sqlite3.Error](err)
-	if !ok {
-		return nil
-	}
-	kind, ok := faultKinds[known.Code]
-	if !ok {
-		return nil
-	}
-	return &Fault{Kind: kind, File: file, Err: known}
-}
-
 // faults keeps the fault that stands. Its methods are safe for concurrent use.
 type faults struct {
-	file string
-	tell func(*Fault) // may be nil
+	of   func(error) *Fault // by the dialect: an error as a fault, or nil
+	tell func(*Fault)       // may be nil
 
 	mu       sync.Mutex
 	standing *Fault
@@ -97,7 +70,7 @@ type faults struct {
 
 // observe looks at what the database answered. Of several faults the worst stands.
 func (f *faults) observe(err error) {
-	fault := faultOf(f.file, err)
+	fault := f.of(err)
 	if fault == nil {
 		return
 	}
@@ -151,100 +124,6 @@ func (s *Store) Retry(ctx context.Context) *Fault {
 // QuickCheck looks for damage in the whole file until ctx ends. What it finds is
 // the fault that stands from then on. It reports whether it came to the end.
 func (s *Store) QuickCheck(ctx context.Context) (complete bool) {
-	rows, err := s.readerDB.QueryContext(ctx, "PRAGMA quick_check(1)")
-	if err != nil {
-		return ctx.Err() == nil
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var found string
-		if err := rows.Scan(&found); err == nil && found != "ok" {
-			s.faults.observe(sqlite3.Error{Code: sqlite3.ErrCorrupt})
-		}
-	}
+	_ = s.quickCheck(ctx) // A check that fails has shown what it met to faults.
 	return ctx.Err() == nil
-}
-
-// connector opens connections that show all their errors to observe: a fault of
-// the storage is noticed wherever it shows first.
-type connector struct {
-	dsn     string
-	observe func(error)
-}
-
-var _ driver.Connector = (*connector)(nil)
-
-// Connect opens a connection.
-func (c *connector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.Driver().Open(c.dsn)
-	if err != nil {
-		c.observe(err)
-		return nil, err
-	}
-	return &observedConn{conn.(*sqlite3.SQLiteConn), c.observe}, nil
-}
-
-// Driver returns the driver of SQLite.
-func (c *connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
-
-type observedConn struct {
-	*sqlite3.SQLiteConn
-	observe func(error)
-}
-
-// ExecContext executes a statement.
-func (c *observedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	result, err := c.SQLiteConn.ExecContext(ctx, query, args)
-	if err != nil {
-		c.observe(err)
-	}
-	return result, err
-}
-
-// QueryContext begins a query.
-func (c *observedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.SQLiteConn.QueryContext(ctx, query, args)
-	if err != nil {
-		c.observe(err)
-		return nil, err
-	}
-	return &observedRows{rows.(*sqlite3.SQLiteRows), c.observe}, nil
-}
-
-// BeginTx begins a transaction.
-func (c *observedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	dbtx, err := c.SQLiteConn.BeginTx(ctx, options)
-	if err != nil {
-		c.observe(err)
-		return nil, err
-	}
-	return &observedTx{dbtx, c.observe}, nil
-}
-
-type observedRows struct {
-	*sqlite3.SQLiteRows
-	observe func(error)
-}
-
-// Next reads the next row; the end of the rows is an error of no interest.
-func (r *observedRows) Next(dest []driver.Value) error {
-	err := r.SQLiteRows.Next(dest)
-	if err != nil {
-		r.observe(err)
-	}
-	return err
-}
-
-type observedTx struct {
-	driver.Tx
-	observe func(error)
-}
-
-// Commit commits the transaction.
-func (t *observedTx) Commit() error {
-	err := t.Tx.Commit()
-	if err != nil {
-		t.observe(err)
-	}
-	return err
 }

@@ -8,20 +8,25 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"ariga.io/atlas/sql/migrate"
-	"ariga.io/atlas/sql/sqlite"
+	"ariga.io/atlas/sql/schema"
 	entsql "entgo.io/ent/dialect/sql"
-	"github.com/mattn/go-sqlite3"
 
 	"github.com/apikeys-dev/apikeys/server/store/migrations"
 )
 
+// schemaDialect is what migrations need of a dialect.
+type schemaDialect struct {
+	name   string // of the folder of its migrations
+	begin  func(context.Context, *sql.DB) (*sql.Tx, error)
+	driver func(schema.ExecQuerier) (migrate.Driver, error)
+}
+
 // migrateDatabase applies the migrations that the database lacks, all in one
 // transaction, so that a server that dies leaves the old schema or the new one.
-func migrateDatabase(ctx context.Context, db *sql.DB, dialect string) error {
-	return withMigrations(ctx, db, dialect, func(executor *migrate.Executor) error {
+func migrateDatabase(ctx context.Context, db *sql.DB, d schemaDialect) error {
+	return withMigrations(ctx, db, d, func(executor *migrate.Executor) error {
 		if err := executor.ExecuteN(ctx, 0); err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
 			return fmt.Errorf("migrate the database: %w", err)
 		}
@@ -30,8 +35,8 @@ func migrateDatabase(ctx context.Context, db *sql.DB, dialect string) error {
 }
 
 // checkMigrated is an error where the database lacks a migration.
-func checkMigrated(ctx context.Context, db *sql.DB, dialect string) error {
-	return withMigrations(ctx, db, dialect, func(executor *migrate.Executor) error {
+func checkMigrated(ctx context.Context, db *sql.DB, d schemaDialect) error {
+	return withMigrations(ctx, db, d, func(executor *migrate.Executor) error {
 		pending, err := executor.Pending(ctx)
 		if err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
 			return fmt.Errorf("read the schema's revisions: %w", err)
@@ -44,24 +49,24 @@ func checkMigrated(ctx context.Context, db *sql.DB, dialect string) error {
 }
 
 // withMigrations calls use with the migrations of a dialect in one transaction.
-func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*migrate.Executor) error) error {
-	dir, err := migrationDir(dialect)
+func withMigrations(ctx context.Context, db *sql.DB, d schemaDialect, use func(*migrate.Executor) error) error {
+	dir, err := migrationDir(d.name)
 	if err != nil {
 		return err
 	}
-	dbtx, err := beginFirst(ctx, db)
+	dbtx, err := d.begin(ctx, db)
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	defer dbtx.Rollback() //nolint:errcheck // After the commit it has nothing to do.
-	r := revisions{dbtx, dialect}
+	r := revisions{dbtx, d.name}
 	if err := r.create(ctx); err != nil {
 		return err
 	}
 	if err := r.refuseUnknown(ctx, dir); err != nil {
 		return err
 	}
-	driver, err := sqlite.Open(dbtx)
+	driver, err := d.driver(dbtx)
 	if err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
@@ -76,24 +81,6 @@ func withMigrations(ctx context.Context, db *sql.DB, dialect string, use func(*m
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	return nil
-}
-
-// beginFirst begins the first transaction of a connection. Making the connection
-// may switch the file to write-ahead logging, for which SQLite does not wait as it
-// does for everything else while another program has the file open.
-func beginFirst(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
-	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		dbtx, err := db.BeginTx(ctx, nil)
-		var busy sqlite3.Error
-		if err == nil || !errors.As(err, &busy) || busy.Code != sqlite3.ErrBusy || wait > 3*time.Second {
-			return dbtx, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // migrationDir returns the embedded migrations of a dialect, checked against

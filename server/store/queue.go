@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
@@ -67,7 +66,7 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 	now := s.timestamp().UnixMicro()
 	var found claimable
 	var err error
-	if s.dialect == dialect.SQLite {
+	if !s.locksRows() {
 		if found, err = s.claimable(ctx, s.reader, asks, now); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", doing, err)
 		}
@@ -76,7 +75,7 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 		}
 	}
 	err = s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
-		if s.dialect == dialect.Postgres {
+		if s.locksRows() {
 			if found, err = s.claimable(ctx, etx.Client(), asks, now); err != nil {
 				return err
 			}
@@ -127,7 +126,7 @@ func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.
 		query := from.Delivery.Query().
 			Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil()).
 			Order(entdelivery.ByDueAt()).Limit(ask.Max + 1)
-		if s.dialect == dialect.Postgres {
+		if s.locksRows() {
 			query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
 		}
 		rows, err := query.All(ctx)
@@ -187,7 +186,7 @@ func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.
 	var settled []webhook.Delivery
 	err := s.administer(ctx, "settle deliveries", func(ctx context.Context, etx *ent.Tx) error {
 		query := etx.Delivery.Query().Where(entdelivery.IDIn(ids...)).Order(entdelivery.ByID())
-		if s.dialect == dialect.Postgres {
+		if s.locksRows() {
 			query.ForUpdate()
 		}
 		rows, err := query.All(ctx)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"entgo.io/ent/dialect"
-
 	"github.com/apikeys-dev/apikeys/ent"
 	entquota "github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -96,7 +94,7 @@ func spendQuota(ctx context.Context, etx *ent.Tx, row *ent.ApiKeyQuota, q *apike
 // the transaction. On SQLite the transaction holds the whole database.
 func (s *Store) quotas(ctx context.Context, etx *ent.Tx, ids []string) (map[string]*ent.ApiKeyQuota, error) {
 	query := etx.ApiKeyQuota.Query().Where(entquota.IDIn(ids...)).Order(entquota.ByID())
-	if s.dialect == dialect.Postgres {
+	if s.locksRows() {
 		query.ForUpdate()
 	}
 	rows, err := query.All(ctx)

@@ -6,10 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
 	"entgo.io/ent/dialect"
@@ -47,14 +43,12 @@ type Store struct {
 	newID func(prefix string) string
 	log   *slog.Logger
 
+	*backend
 	sealer *keyring.Sealer
-	faults *faults
 
-	writerDB, readerDB *sql.DB
-	dialect            string
-	writer             *ent.Client // one connection: whoever has it is the writer
-	reader             *ent.Client
-	loads              *loads // on connections of its own
+	writer *ent.Client
+	reader *ent.Client
+	loads  *loads
 
 	group     group
 	summing   chan struct{} // full while the usage of many keys is summed up
@@ -86,7 +80,7 @@ func (s *Store) SealWith(sealer *keyring.Sealer) { s.sealer = sealer }
 // Close releases it. A file that cannot be opened, and a database of a later
 // version, are errors.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{now: c.Now, newID: c.NewID, log: c.Logger, dialect: dialect.SQLite, summing: make(chan struct{}, 1)}
+	s := &Store{now: c.Now, newID: c.NewID, log: c.Logger, summing: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -96,75 +90,45 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	path, err := filepath.Abs(c.Path) // the one form that SQLite reads as nothing but a file
+	// Config tells which database it is; there is one kind so far.
+	backend, err := openSQLite(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	s.faults = &faults{file: path, tell: c.OnFault}
-	prepare, bring := createPrivate, migrateDatabase
-	if c.Existing {
-		prepare, bring = checkExists, checkMigrated
-	}
-	if err := prepare(c.Path); err != nil {
-		return nil, err
-	}
-	// IMMEDIATE, because a transaction that reads first and writes later fails
-	// under load whatever its busy timeout is.
-	s.writerDB = s.openSQLite(path, 1, url.Values{
-		"_txlock": {"immediate"}, "_journal_mode": {"WAL"}, "_synchronous": {"FULL"},
-	})
-	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.writerDB)))
-	if err := bring(ctx, s.writerDB, s.dialect); err != nil {
-		if fault := faultOf(path, err); fault != nil {
-			err = fault
-		}
-		return nil, errors.Join(err, s.writerDB.Close())
-	}
-	s.readerDB = s.openSQLite(path, max(4, runtime.NumCPU()), url.Values{
-		"mode": {"ro"}, "_query_only": {"1"},
-	})
-	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, s.readerDB)))
-	// Loads do not stand in the queue for the readers, where a few slow lists would
-	// hold up every verification of a key that is not in memory.
-	loadsDB := s.openSQLite(path, LoadsTogether, url.Values{"mode": {"ro"}, "_query_only": {"1"}})
-	s.loads = newLoads(entsql.OpenDB(dialect.SQLite, loadsDB))
+	s.backend = backend
+	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.writerDB)))
+	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.readerDB)))
+	s.loads = newLoads(entsql.OpenDB(s.dialect, s.loadsDB))
 	return s, nil
 }
 
-// createPrivate makes the file before SQLite would, which makes it readable by
-// everybody; its companions (-wal, -shm) take over its mode.
-func createPrivate(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
+// backend is an open database, with what each dialect does in its own way. A
+// dialect has a file of its own, which returns one; all else in this package is
+// the same for every dialect, but for what locksRows tells.
+type backend struct {
+	dialect string
+	// writerDB has one connection: whoever has it is the writer. loadsDB is for the
+	// reads of verifications: these do not stand in the queue for readerDB, where a
+	// few slow lists would hold up every verification of a key that is not in memory.
+	writerDB, readerDB, loadsDB *sql.DB
+	faults                      *faults
+	file                        string // of SQLite, its absolute path
+	// quickCheck looks for damage in the whole database until ctx ends, and has
+	// faults observe what it finds. Its error is of the check itself.
+	quickCheck func(ctx context.Context) error
 }
 
-// checkExists is an error where there is no file: SQLite would make one.
-func checkExists(path string) error {
-	_, err := os.Stat(path)
-	return err
-}
+// locksRows reports whether a transaction has to lock the rows that it reads and
+// then changes. On SQLite a transaction holds the whole database.
+func (b *backend) locksRows() bool { return b.dialect == dialect.Postgres }
 
-// openSQLite returns a pool of connections that are kept open.
-func (s *Store) openSQLite(path string, connections int, options url.Values) *sql.DB {
-	options.Set("_busy_timeout", "5000")
-	options.Set("_cache_size", "-16000")  // KiB: 16 MB a connection
-	options.Set("_stmt_cache_size", "64") // ent prepares nothing, and preparing took a fifth of a write
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: options.Encode()}
-	db := sql.OpenDB(&connector{dsn.String(), s.faults.observe})
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db
+func (b *backend) close() error {
+	return errors.Join(b.loadsDB.Close(), b.readerDB.Close(), b.writerDB.Close())
 }
 
 // Close closes the database. Calls under way fail.
 func (s *Store) Close() error {
-	return errors.Join(s.loads.driver.Close(), s.readerDB.Close(), s.writerDB.Close())
+	return s.close()
 }
 
 // Ready reports whether the database answers.

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"entgo.io/ent/dialect"
-
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
@@ -202,7 +200,7 @@ const revisionRow = 1
 // deadlock. On SQLite the transaction holds the whole database.
 func (s *Store) lockRevision(ctx context.Context, etx *ent.Tx) (int64, error) {
 	query := etx.Revision.Query()
-	if s.dialect == dialect.Postgres {
+	if s.locksRows() {
 		query.ForUpdate()
 	}
 	row, err := query.Only(ctx)
