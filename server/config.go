@@ -209,7 +209,7 @@ func (c Config) validate() error {
 	}
 	oneOf := func(setting, value string, words ...string) {
 		if !slices.Contains(words, value) {
-			fault(setting, "must be %s, not %q", strings.Join(words, " or "), value)
+			fault(setting, "must be %s, not %q", strings.Join(words, " or "), apikey.Excerpt(value))
 		}
 	}
 	together := func(setting, value, other, otherValue string) {
@@ -311,9 +311,9 @@ func checkCatalogue(scopes []string) error {
 		case s == "" || len(s) > 128:
 			return fmt.Errorf("must have 1 to 128 characters each; number %d has %d", i+1, len(s))
 		case strings.ContainsFunc(s, notInScope):
-			return fmt.Errorf("may hold only letters, digits and _ . : - /, unlike %q", s)
+			return fmt.Errorf("may hold only letters, digits and _ . : - /, unlike %q", apikey.Excerpt(s))
 		case slices.Contains(scopes[:i], s):
-			return fmt.Errorf("names %s twice", s)
+			return fmt.Errorf("names %s twice", apikey.Excerpt(s))
 		}
 	}
 	return nil

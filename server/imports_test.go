@@ -33,7 +33,7 @@ var edges = map[string][]string{
 	"server":                           {"server/apikey", "server/keyring", "server/masked", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/deliver", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
 	"server/servertest":                {"server", "gen/apikeys/v1"},
 	// wire too: what it prints as JSON is what REST sends, to the byte.
-	"cmd/apikeys":       {"server", "client/hooks", "server/webhook", "server/deliver", "server/wire", "gen/apikeys/v1"},
+	"cmd/apikeys":       {"server", "server/apikey", "client/hooks", "server/webhook", "server/deliver", "server/wire", "gen/apikeys/v1"},
 	"docs/receivers/go": {"client/hooks"},
 	"docs/protect/go":   {"gen/apikeys/v1"},
 	"docs/protect/grpc": {"gen/apikeys/v1"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
@@ -94,10 +95,10 @@ func listenOn(ctx context.Context, c Config, addr, setting string) (net.Listener
 func checkAddr(addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("must be host:port, such as 127.0.0.1:8080 or [::1]:8080, not %q", addr)
+		return fmt.Errorf("must be host:port, such as 127.0.0.1:8080 or [::1]:8080, not %q", apikey.Excerpt(addr))
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("must end in a port of 0 to 65535, not %q", port)
+		return fmt.Errorf("must end in a port of 0 to 65535, not %q", apikey.Excerpt(port))
 	}
 	return nil
 }

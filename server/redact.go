@@ -4,23 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"regexp"
 
-	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// redactor is a slog.Handler that masks whatever has the form of a credential. No
-// code here logs one, but people paste them where they do not belong: into a
-// path, a label, an id. It is the last line of defence, so it looks at all text.
-type redactor struct{ next slog.Handler }
+// redactor is a slog.Handler that masks credentials. No code here logs one, but
+// people paste them where they do not belong: into a path, a label, an id. It is
+// the last line of defence, so it looks at all text.
+type redactor struct {
+	next    slog.Handler
+	secrets *apikey.SecretFinder
+}
 
 var _ slog.Handler = redactor{}
-
-// credentialForm matches the secrets of keys, access tokens that the server made,
-// and webhook secrets.
-var credentialForm = regexp.MustCompile(`(sk_live_|sk_test_|` + authn.OperatorTokenPrefix + `|whsec_)[0-9A-Za-z+/=]{16,}`)
-
-func redact(text string) string { return credentialForm.ReplaceAllString(text, "${1}[redacted]") }
 
 // Enabled asks the next handler.
 func (r redactor) Enabled(ctx context.Context, level slog.Level) bool {
@@ -29,9 +25,9 @@ func (r redactor) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle passes the record on with every text in it masked.
 func (r redactor) Handle(ctx context.Context, record slog.Record) error {
-	clean := slog.NewRecord(record.Time, record.Level, redact(record.Message), record.PC)
+	clean := slog.NewRecord(record.Time, record.Level, r.secrets.Redact(record.Message), record.PC)
 	record.Attrs(func(a slog.Attr) bool {
-		clean.AddAttrs(redactAttr(a))
+		clean.AddAttrs(r.attr(a))
 		return true
 	})
 	return r.next.Handle(ctx, clean)
@@ -41,29 +37,32 @@ func (r redactor) Handle(ctx context.Context, record slog.Record) error {
 func (r redactor) WithAttrs(attrs []slog.Attr) slog.Handler {
 	clean := make([]slog.Attr, len(attrs))
 	for i, a := range attrs {
-		clean[i] = redactAttr(a)
+		clean[i] = r.attr(a)
 	}
-	return redactor{r.next.WithAttrs(clean)}
+	return redactor{r.next.WithAttrs(clean), r.secrets}
 }
 
 // WithGroup opens a group in the next handler.
-func (r redactor) WithGroup(name string) slog.Handler { return redactor{r.next.WithGroup(name)} }
+func (r redactor) WithGroup(name string) slog.Handler {
+	return redactor{r.next.WithGroup(name), r.secrets}
+}
 
-func redactAttr(a slog.Attr) slog.Attr {
+// attr returns a with every text in it masked.
+func (r redactor) attr(a slog.Attr) slog.Attr {
 	value := a.Value.Resolve()
 	switch value.Kind() {
 	case slog.KindString:
-		return slog.String(a.Key, redact(value.String()))
+		return slog.String(a.Key, r.secrets.Redact(value.String()))
 	case slog.KindGroup:
 		members := value.Group()
 		clean := make([]any, len(members))
 		for i, m := range members {
-			clean[i] = redactAttr(m)
+			clean[i] = r.attr(m)
 		}
 		return slog.Group(a.Key, clean...)
 	case slog.KindAny:
 		// Whatever it is, it is logged as text.
-		return slog.String(a.Key, redact(fmt.Sprint(value.Any())))
+		return slog.String(a.Key, r.secrets.Redact(fmt.Sprint(value.Any())))
 	default: // Numbers, times and the like hold no text.
 	}
 	return slog.Attr{Key: a.Key, Value: value}

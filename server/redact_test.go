@@ -17,7 +17,7 @@ func TestRedactor(t *testing.T) {
 	}
 	text := secret.Reveal()
 	var out bytes.Buffer
-	log := slog.New(redactor{slog.NewTextHandler(&out, nil)})
+	log := slog.New(redactor{slog.NewTextHandler(&out, nil), nil})
 	log.With("with", text).WithGroup("group").Info("message "+text,
 		"path", "/developers/api_keys/"+text,
 		"error", errors.New("bad "+text),

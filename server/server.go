@@ -52,6 +52,7 @@ const (
 type Server struct {
 	config    Config
 	rules     apikey.Rules
+	secrets   *apikey.SecretFinder
 	db        *database
 	listeners *listeners
 	meter     *meter.Meter
@@ -76,8 +77,9 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Logger = slog.New(redactor{c.Logger.Handler()})
-	s := &Server{config: c, rules: apikey.Rules{
+	secrets := apikey.NewSecretFinder(string(root))
+	c.Logger = slog.New(redactor{c.Logger.Handler(), secrets})
+	s := &Server{config: c, secrets: secrets, rules: apikey.Rules{
 		Catalogue:           c.Scopes,
 		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
 		ExpiringNotice:      c.ExpiringNotice,
@@ -157,6 +159,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		Authn: authn.New(authn.Config{
 			Verifier:       s.verifier,
 			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: string(root), Stored: s.storedTokens, Now: c.Now},
+			Secrets:        s.secrets,
 			TrustedProxies: c.TrustedProxies,
 		}),
 		Peppers:  s.db.peppers,
@@ -164,6 +167,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		Feed:     s.feed,
 		Cursors:  s.db.cursors,
 		Webhooks: hooks,
+		Secrets:  s.secrets,
 		Logger:   c.Logger,
 		Now:      c.Now,
 	})
@@ -176,7 +180,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	healthpb.RegisterHealthServer(open, s.readiness.health)
 	reflection.Register(open)
 
-	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Ready: s.readiness.ready})
+	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Secrets: s.secrets, Ready: s.readiness.ready})
 	if err != nil {
 		return err
 	}

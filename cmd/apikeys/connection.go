@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // clientSettings are what every command needs that calls a server. Their names
@@ -135,9 +136,9 @@ func parseServer(text string, secure bool) (address string, _ bool, err error) {
 		case err == nil && u.User != nil:
 			return "", false, errors.New("must not hold a credential; that is what token and token_file are for")
 		case err != nil || !known || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-			return "", false, fmt.Errorf(want, text)
+			return "", false, fmt.Errorf(want, apikey.Excerpt(text))
 		case secure && !scheme.secure:
-			return "", false, fmt.Errorf("%q says that there is no TLS, and tls says that there is", text)
+			return "", false, fmt.Errorf("%q says that there is no TLS, and tls says that there is", apikey.Excerpt(text))
 		}
 		host, port, secure = u.Host, scheme.port, scheme.secure
 	}
@@ -151,7 +152,7 @@ func parseServer(text string, secure bool) (address string, _ bool, err error) {
 	case written == "":
 		secure = secure || !local
 	case written == "http" && !local:
-		return "", false, fmt.Errorf("%q would send the token unencrypted; use grpcs://, or grpc:// if it may be read on its way", text)
+		return "", false, fmt.Errorf("%q would send the token unencrypted; use grpcs://, or grpc:// if it may be read on its way", apikey.Excerpt(text))
 	}
 	if port == "" {
 		port = schemes["grpc"].port
@@ -160,7 +161,7 @@ func parseServer(text string, secure bool) (address string, _ bool, err error) {
 		}
 	}
 	if host == "" || strings.ContainsAny(host, "/@[] ") || strings.Contains(host, ":") && !isIP(host) || !isPort(port) {
-		return "", false, fmt.Errorf(want, text)
+		return "", false, fmt.Errorf(want, apikey.Excerpt(text))
 	}
 	return net.JoinHostPort(host, port), secure, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -19,7 +20,7 @@ func (f *outputFormat) UnmarshalText(text []byte) error {
 	case "table", "json":
 		return nil
 	}
-	return fmt.Errorf("must be table or json, not %q", text)
+	return fmt.Errorf("must be table or json, not %q", apikey.Excerpt(string(text)))
 }
 
 // An eventPrinter writes events, each at once, in one write.

@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // fileValue is the value of a setting in the configuration file: a text or a
@@ -101,7 +104,7 @@ func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error)
 			return nil, unknownSetting(name, known)
 		}
 		if _, ok := values[name.Value]; ok {
-			return nil, fmt.Errorf("setting %q stands on line %d a second time", name.Value, name.Line)
+			return nil, fmt.Errorf("setting %q stands on line %d a second time", apikey.Excerpt(name.Value), name.Line)
 		}
 		value, set, err := readValue(node)
 		if err != nil {
@@ -147,7 +150,7 @@ func unknownSetting(name *yaml.Node, known []string) error {
 	if meant, ok := nearest(name.Value, known); ok {
 		hint = fmt.Sprintf("; did you mean %q?", meant)
 	}
-	return fmt.Errorf("unknown setting %q on line %d%s", name.Value, name.Line, hint)
+	return fmt.Errorf("unknown setting %q on line %d%s", apikey.Excerpt(name.Value), name.Line, hint)
 }
 
 // readValue reads one value. A null or empty one leaves its setting unset.
@@ -176,7 +179,11 @@ func readValue(node *yaml.Node) (v fileValue, set bool, err error) {
 	}
 }
 
+// quotedInYAML matches what an error of the parser repeats of the file.
+var quotedInYAML = regexp.MustCompile("(?s)'.*'|\".*\"|`.*`")
+
 // notYAML keeps of a YAML error what a person can act on.
 func notYAML(err error) error {
-	return errors.New("not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
+	text := quotedInYAML.ReplaceAllStringFunc(strings.TrimPrefix(err.Error(), "yaml: "), apikey.Excerpt)
+	return errors.New("not YAML: " + text)
 }

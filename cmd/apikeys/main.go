@@ -107,7 +107,7 @@ func (c *commandLine) parse(ctx context.Context, args, env []string, out streams
 		return nil, nil
 	}
 	if err != nil {
-		return nil, usageError{explain(err)}
+		return nil, usageError{explain(err, args)}
 	}
 	return parsed, nil
 }
@@ -121,12 +121,17 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// explain takes from a parser's error what a setting's own error says better.
-func explain(err error) error {
+// explain takes from a parser's error what a setting's own error says better, and all but excerpts of the arguments that it repeats.
+func explain(err error, args []string) error {
 	if setting, ok := errors.AsType[settingError](err); ok {
 		return setting
 	}
-	return err
+	var texts []string
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		texts = append(texts, arg, value, name)
+	}
+	return excerpted(err, texts...)
 }
 
 // exitCode returns the code that the program ends with after err.

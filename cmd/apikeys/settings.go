@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // storeSettings are what every command needs that opens the database. A
@@ -154,7 +155,7 @@ func ranges(setting string, texts []string) (all []netip.Prefix, err error) {
 	for _, text := range texts {
 		p, err := server.ParseTrustedProxy(strings.TrimSpace(text))
 		if err != nil {
-			return nil, usageError{fmt.Errorf("%s: %q %w", setting, text, err)}
+			return nil, usageError{fmt.Errorf("%s: %q %w", setting, apikey.Excerpt(text), err)}
 		}
 		all = append(all, p)
 	}
@@ -179,7 +180,7 @@ func (f *logFormat) UnmarshalText(text []byte) error {
 	case "text", "json":
 		return nil
 	}
-	return fmt.Errorf("must be text or json, not %q", text)
+	return fmt.Errorf("must be text or json, not %q", apikey.Excerpt(string(text)))
 }
 
 // period is a time span that can be given in days.
@@ -198,7 +199,7 @@ func (p *period) UnmarshalText(text []byte) error {
 		d = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || d < 0 {
-		return fmt.Errorf("must be a time span such as 7d, 12h or 30m, not %q", text)
+		return fmt.Errorf("must be a time span such as 7d, 12h or 30m, not %q", apikey.Excerpt(string(text)))
 	}
 	*p = period(d)
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 const envPrefix = "APIKEYS_"
@@ -148,9 +151,24 @@ func (s *sources) judged(flag *kong.Flag, value any, origin string) (any, error)
 	scratch := reflect.New(flag.Target.Type()).Elem()
 	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
 	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, scratch); err != nil {
-		return nil, settingError{fmt.Errorf("%s: %w", origin, err)}
+		return nil, settingError{fmt.Errorf("%s: %w", origin, excerpted(err, fmt.Sprint(value)))}
 	}
 	return value, nil
+}
+
+// excerpted returns err with no more of texts, which it may repeat, than an error
+// shows.
+func excerpted(err error, texts ...string) error {
+	message := err.Error()
+	for _, text := range texts {
+		if short := apikey.Excerpt(text); short != text {
+			message = strings.ReplaceAll(message, text, short)
+		}
+	}
+	if message = apikey.RedactSecrets(message); message == err.Error() {
+		return err
+	}
+	return errors.New(message)
 }
 
 // Validate has nothing left to do: load and Resolve judge what they read.

@@ -31,8 +31,11 @@ type Config struct {
 	Feed     *feed.Feed
 	Cursors  *feed.Cursors
 	Webhooks webhook.Rules
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Secrets finds secrets in texts that are not meant to hold any. Nil knows those
+	// alone that have a form.
+	Secrets *apikey.SecretFinder
+	Logger  *slog.Logger
+	Now     func() time.Time
 	// Random makes secrets. Defaults to crypto/rand.
 	Random io.Reader
 	// Streams is how many streams a caller may have at a time. Defaults to 100.
@@ -58,7 +61,7 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	validator, err := newValidator()
+	validator, err := newValidator(c.Secrets)
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,19 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// validator judges requests by the rules in their protos.
-type validator struct{ rules protovalidate.Validator }
+// validator judges requests by the rules in their protos, and refuses secrets where
+// none belongs.
+type validator struct {
+	rules   protovalidate.Validator
+	secrets *apikey.SecretFinder
+}
 
-func newValidator() (*validator, error) {
+func newValidator(secrets *apikey.SecretFinder) (*validator, error) {
 	v, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("compile the rules of the protos: %w", err)
 	}
-	return &validator{v}, nil
+	return &validator{v, secrets}, nil
 }
 
 // check returns an error that names every faulty field of a request, or nil.
@@ -34,7 +38,8 @@ func (v *validator) check(req any) error {
 	return found.err()
 }
 
-// faults returns the faulty fields of a request.
+// faults returns the faulty fields of a request. A secret where none belongs is an
+// error that names them.
 func (v *validator) faults(req any) (faults, error) {
 	m, ok := req.(proto.Message)
 	if !ok {
@@ -43,25 +48,27 @@ func (v *validator) faults(req any) (faults, error) {
 	// The messages of the hot path are judged by hand, in a tenth of the time.
 	switch r := req.(type) {
 	case *apikeysv1.VerifyApiKeyRequest:
-		if plain(r) {
+		if v.plain(r) {
 			return nil, nil
 		}
 	case *apikeysv1.BatchVerifyApiKeysRequest:
-		if len(r.GetKeys()) <= 1000 && !slices.ContainsFunc(r.GetKeys(), func(k *apikeysv1.VerifyApiKeyRequest) bool { return !plain(k) }) {
+		if len(r.GetKeys()) <= 1000 && !slices.ContainsFunc(r.GetKeys(), func(k *apikeysv1.VerifyApiKeyRequest) bool { return !v.plain(k) }) {
 			return nil, nil
 		}
 	}
-	err := v.rules.Validate(m)
-	if err == nil {
-		return nil, nil
+	found := pastedSecrets(v.secrets, m)
+	refused := len(found) > 0
+	if err := v.rules.Validate(m); err != nil {
+		var invalid *protovalidate.ValidationError
+		if !errors.As(err, &invalid) {
+			return nil, fmt.Errorf("validate request: %w", err)
+		}
+		for _, violation := range invalid.Violations {
+			found = append(found, problem(violation.Proto))
+		}
 	}
-	var invalid *protovalidate.ValidationError
-	if !errors.As(err, &invalid) {
-		return nil, fmt.Errorf("validate request: %w", err)
-	}
-	found := make(faults, len(invalid.Violations))
-	for i, violation := range invalid.Violations {
-		found[i] = problem(violation.Proto)
+	if refused { // whatever its handler would look at
+		return nil, found.err()
 	}
 	return found, nil
 }
@@ -94,7 +101,7 @@ func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
 	elements := path.GetElements()
 	if n := len(elements); n > 0 {
 		if last, ok := elements[n-1].GetSubscript().(*validate.FieldPathElement_StringKey); ok {
-			key, isEntry = repeated(last.StringKey), true
+			key, isEntry = apikey.Excerpt(last.StringKey), true
 			field, _, _ = strings.Cut(protovalidate.FieldPathString(path), `["`)
 		}
 	}
@@ -104,27 +111,14 @@ func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
 	return strings.TrimPrefix(strings.TrimPrefix(field, "api_key."), "webhook."), key, isEntry
 }
 
-// repeated returns what may be repeated of a text that a caller sent: nothing that
-// could be a secret.
-func repeated(text string) string {
-	const longest, left = 40, 20
-	switch {
-	case apikey.HoldsSecret(text):
-		return "..."
-	case len(text) > longest:
-		return strings.ToValidUTF8(text[:left], "") + "..."
-	}
-	return text
-}
-
 // plain reports whether a request is well inside all bounds of its proto. One
 // that is not goes through the rules, which find the words.
-func plain(r *apikeysv1.VerifyApiKeyRequest) bool {
-	if len(r.GetScopes()) > 100 || len(r.GetIp()) > 128 || r.GetCost() < 0 || r.GetCost() > 1_000_000 {
+func (v *validator) plain(r *apikeysv1.VerifyApiKeyRequest) bool {
+	if len(r.GetScopes()) > 100 || len(r.GetIp()) > 128 || v.secrets.In(r.GetIp()) || r.GetCost() < 0 || r.GetCost() > 1_000_000 {
 		return false
 	}
 	for _, s := range r.GetScopes() {
-		if len(s) > 128 {
+		if len(s) > 128 || v.secrets.In(s) {
 			return false
 		}
 	}

@@ -21,10 +21,6 @@ const (
 	maxYear            = 9999 // the last that RFC 3339, and so the event log, can write
 )
 
-// pasted is what is wrong with a text that holds a secret. The text is kept as
-// it is, and a secret never is.
-const pasted = "must not hold the secret of a key"
-
 // Rules is what a server configures about keys.
 type Rules struct {
 	// Catalogue lists the scopes that may be granted; [AllScopes] always may.
@@ -79,11 +75,6 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 			report("label", "%s", problem)
 		}
 	}
-	for _, f := range []struct{ name, text string }{{"label", k.Label}, {"description", k.Description}, {"owner_id", k.OwnerID}} {
-		if judged(f.name) && HoldsSecret(f.text) {
-			report(f.name, pasted)
-		}
-	}
 	if judged("scopes") {
 		for i, s := range k.Scopes {
 			if len(found) > MaxFields {
@@ -102,16 +93,13 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 		report("expires_at", "must not be after the year %d", maxYear)
 	}
 	if judged("metadata") {
-		total, badKeys, secret := 0, false, false
+		total, badKeys := 0, false
 		for key, value := range k.Metadata {
 			total += len(key) + len(value)
 			badKeys = badKeys || key == "" || utf8.RuneCountInString(key) > maxMetadataKey
-			secret = secret || HoldsSecret(key) || HoldsSecret(value)
 		}
-		// One problem of the four: a field has one line in an answer.
+		// One problem of the three: a field has one line in an answer.
 		switch {
-		case secret:
-			report("metadata", pasted)
 		case badKeys:
 			report("metadata", "must have keys of 1 to %d characters", maxMetadataKey)
 		case len(k.Metadata) > maxMetadataEntries:

@@ -57,6 +57,9 @@ type Config struct {
 	Verifier *verify.Verifier
 	// Operators knows the access tokens of operators. Required.
 	Operators *Operators
+	// Secrets finds secrets in the names of organizations. Nil knows those alone
+	// that have a form.
+	Secrets *apikey.SecretFinder
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. Defaults
 	// to none.
 	TrustedProxies []netip.Prefix
@@ -66,12 +69,13 @@ type Config struct {
 type Authenticator struct {
 	verifier  *verify.Verifier
 	operators *Operators
+	secrets   *apikey.SecretFinder
 	trusted   []netip.Prefix
 }
 
 // New returns an Authenticator.
 func New(c Config) *Authenticator {
-	return &Authenticator{verifier: c.Verifier, operators: c.Operators, trusted: c.TrustedProxies}
+	return &Authenticator{verifier: c.Verifier, operators: c.Operators, secrets: c.Secrets, trusted: c.TrustedProxies}
 }
 
 // Need is what a method asks of its caller.
@@ -194,6 +198,9 @@ func (a *Authenticator) operator(ctx context.Context, credential, organization s
 	default:
 		if err := apikey.ValidateOrganizationID(organization); err != nil {
 			return Caller{}, apikey.InvalidField(headerOrganization, "%v", err)
+		}
+		if a.secrets.In(organization) {
+			return Caller{}, apikey.InvalidField(headerOrganization, "%s", apikey.Pasted)
 		}
 	}
 	return Caller{

@@ -92,6 +92,10 @@ func (c *call) settle(err error) *failure {
 	if f.text == "" {
 		f.text = sentences[f.status]
 	}
+	f.text, f.fields = c.h.Secrets.Redact(f.text), slices.Clone(f.fields)
+	for i, p := range f.fields {
+		f.fields[i] = apikey.FieldProblem{Field: c.h.Secrets.Redact(p.Field), Problem: c.h.Secrets.Redact(p.Problem)}
+	}
 	if f.supportID == "" {
 		f.requestID, f.supportID = "request_"+c.h.NewID(), "support_"+c.h.NewID()
 		c.log(&f)
@@ -145,8 +149,8 @@ func (c *call) log(f *failure) {
 		slog.String("request_id", f.requestID),
 		slog.String("reason", f.reason),
 		slog.Int("status", f.status),
-		slog.String("method", shortened(c.r.Method)),
-		slog.String("path", loggedPath(c.r.URL.Path)),
+		slog.String("method", c.h.Secrets.Excerpt(c.r.Method)),
+		slog.String("path", c.loggedPath()),
 	}
 	if f.cause != nil {
 		attrs = append(attrs, slog.String("error", f.cause.Error()))
@@ -154,16 +158,20 @@ func (c *call) log(f *failure) {
 	c.h.Logger.LogAttrs(c.r.Context(), level, "rest: request failed", attrs...)
 }
 
-// loggedPath is a path with all its long segments cut that are not ids, since
-// a secret can end up in a path by mistake.
-func loggedPath(path string) string {
-	segments := strings.Split(path, "/")
+// loggedPath is the path of the request as a line of the log may repeat it: ids
+// whole, and of every other segment an excerpt, since a secret can end up in a path
+// by mistake.
+func (c *call) loggedPath() string {
+	if c.h.Secrets.In(c.r.URL.Path) {
+		return apikey.Redacted
+	}
+	segments := strings.Split(c.r.URL.Path, "/")
 	if len(segments) > 8 {
 		segments = append(segments[:8], "...")
 	}
 	for i, segment := range segments {
 		if !isID(segment) {
-			segments[i] = shortened(segment)
+			segments[i] = c.h.Secrets.Excerpt(segment)
 		}
 	}
 	return strings.Join(segments, "/")
@@ -182,13 +190,4 @@ func isID(s string) bool {
 		}
 	}
 	return true
-}
-
-// shortened cuts a text that is longer than any word of a path.
-func shortened(s string) string {
-	const longest, left = 20, 8
-	if len(s) > longest {
-		s = s[:left] + "..."
-	}
-	return strings.ToValidUTF8(s, "")
 }

@@ -221,7 +221,7 @@ func TestLog(t *testing.T) {
 	h := newHandler(t, (&face{}).conn(), &log)
 	secret := "sk_live_" + strings.Repeat("Z", 49)
 	do(h, request("GET /developers/"+secret+"/"+keyID+"?key="+secret, ""))
-	want := "level=INFO msg=\"rest: request failed\" support_id=support_2 request_id=request_1 reason=ROUTE_NOT_FOUND status=404 method=GET path=/developers/sk_live_.../" + keyID + "\n"
+	want := "level=INFO msg=\"rest: request failed\" support_id=support_2 request_id=request_1 reason=ROUTE_NOT_FOUND status=404 method=GET path=/developers/sk_live_[redacted]/" + keyID + "\n"
 	if _, got, _ := strings.Cut(log.String(), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 )
 
@@ -26,6 +27,9 @@ type Config struct {
 	// Logger takes a line for each failure that begins and ends here. Those of
 	// the gRPC face have been logged there. Default: slog.Default().
 	Logger *slog.Logger
+	// Secrets finds secrets in what a failure repeats of its request. Nil knows those
+	// alone that have a form. Default: nil.
+	Secrets *apikey.SecretFinder
 	// Ready reports why the server cannot serve now, or nil. It is asked at
 	// every GET /readyz, and says what the caller may read with a NotReady.
 	// Default: always ready.

@@ -131,12 +131,13 @@ func TestLoggedPath(t *testing.T) {
 	const id = "api_key_0197c0ec-a197-719f-84a9-99270a79b42a"
 	for path, want := range map[string]string{
 		"/developers/api_keys/" + id + "/rotate": "/developers/api_keys/" + id + "/rotate",
-		"/a/" + strings.ToUpper(id):              "/a/API_KEY_...",
-		"/x_" + strings.Repeat("a", 36):          "/x_aaaaaa...",
+		"/a/" + strings.ToUpper(id):              "/a/API_KEY_0197C0EC-A19...",
+		"/x_" + strings.Repeat("a", 39):          "/x_" + strings.Repeat("a", 18) + "...",
 		"/a/b/c/d/e/f/g/h/i":                     "/a/b/c/d/e/f/g/...",
-		"/\xff\n":                                "/\n",
+		"/\xff\n":                                `/\ufffd\u000a`,
 	} {
-		if got := loggedPath(path); got != want {
+		c := &call{h: &Handler{}, r: &http.Request{URL: &url.URL{Path: path}}}
+		if got := c.loggedPath(); got != want {
 			t.Errorf("%s: %s", path, got)
 		}
 	}

@@ -82,7 +82,7 @@ func headerProblems(list []Header) []apikey.FieldProblem {
 			problem = valueProblem(h.Name, h.Value)
 		}
 		if problem != "" {
-			field := strings.TrimSuffix("headers."+shownName(h.Name), ".")
+			field := strings.TrimSuffix("headers."+apikey.Excerpt(h.Name), ".")
 			found = append(found, apikey.FieldProblem{Field: field, Problem: problem})
 		}
 	}
@@ -124,15 +124,6 @@ func valueProblem(name string, value HeaderValue) string {
 		return "must be a value; " + HeaderMask + " is what is shown in place of one"
 	}
 	return ""
-}
-
-// shownName bounds a name for an answer: something longer is no name, and may
-// be a secret in the wrong place.
-func shownName(name string) string {
-	if len(name) > 40 {
-		return strings.ToValidUTF8(name[:20], "") + "..."
-	}
-	return name
 }
 
 // ClassicTime is the form of X-Webhook-Timestamp, and of the timestamp of a

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
@@ -21,13 +20,13 @@ func (e *SyntaxError) Error() string {
 
 // problems collects the faulty fields of a request, in the order in which they
 // stand there, by the names that the caller wrote, with dots and indexes below
-// the first level: rate_limit.requests, scopes[2]. An overlong name is cut, so that
-// a secret that slipped into the place of a name is not repeated.
+// the first level: rate_limit.requests, scopes[2]. Of an overlong name
+// an excerpt is told, so that a secret in the place of a name is not repeated.
 type problems struct{ list []apikey.FieldProblem }
 
 func (p *problems) add(field, text string) {
 	if len(p.list) <= apikey.MaxFields { // a body of a megabyte can hold a hundred thousand
-		p.list = append(p.list, apikey.FieldProblem{Field: shown(field), Problem: text})
+		p.list = append(p.list, apikey.FieldProblem{Field: apikey.Excerpt(field), Problem: text})
 	}
 }
 
@@ -36,23 +35,4 @@ func (p *problems) err() error {
 		return nil
 	}
 	return apikey.InvalidFields(p.list)
-}
-
-// shown cuts each part of a name that is longer than any name of ours. What is
-// left of a secret is what its mask shows anyway.
-func shown(field string) string {
-	const longest, left = 40, 20
-	if len(field) <= longest {
-		return field
-	}
-	parts := strings.Split(field, ".")
-	for i, part := range parts {
-		if len(part) > longest {
-			parts[i] = strings.ToValidUTF8(part[:left], "") + "..."
-		}
-	}
-	if short := strings.Join(parts, "."); len(short) <= 4*longest {
-		return short
-	}
-	return strings.ToValidUTF8(field[:left], "") + "..."
 }

@@ -89,7 +89,7 @@ func TestReadRequestProblems(t *testing.T) {
 		"objects":           {create, `{"metadata": [], "rate_limit": 5}`, []problem{{"metadata", "must be an object"}, {"rate_limit", "must be an object"}}},
 		"other spelling":    {create, `{"Label": "x", "ipAllowList": []}`, []problem{{"Label", "is not a known field"}, {"ipAllowList", "is not a known field"}}},
 		"the marker":        {create, `{"empty_scopes": true}`, []problem{{"empty_scopes", "is not a known field"}}},
-		"long names":        {create, `{"` + long + `": 1, "metadata": {"` + long + `": 1}}`, []problem{{long[:20] + "...", "is not a known field"}, {"metadata." + long[:20] + "...", "must be a string"}}},
+		"long names":        {create, `{"` + long + `": 1, "metadata": {"` + long + `": 1}}`, []problem{{long[:20] + "...", "is not a known field"}, {"metadata." + long[:11] + "...", "must be a string"}}},
 		"given by the path": {rotate, `{"id": "x"}`, []problem{{"id", "is not a known field"}}},
 		"out of range":      {rotate, `{"overlap_seconds": 2147483648}`, []problem{{"overlap_seconds", int32s}}},
 		"far out of range":  {rotate, `{"overlap_seconds": -1e400000000000}`, []problem{{"overlap_seconds", int32s}}},

@@ -2314,7 +2314,7 @@ var File_apikeys_v1_webhooks_proto protoreflect.FileDescriptor
 const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/webhooks.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\a\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\a\n" +
 	"\aWebhook\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2325,9 +2325,10 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x102\"\x06r\x04\x10\x01\x18@R\x06events\x12;\n" +
 	"\x06format\x18\a \x01(\x0e2\x19.apikeys.v1.WebhookFormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\x12W\n" +
 	"\aheaders\x18\b \x03(\v2 .apikeys.v1.Webhook.HeadersEntryB\x1b\xbaH\x15\x9a\x01\x12\x10\x14\"\ar\x05\x10\x01(\x80\x01*\x05r\x03(\x80 \x80\x01\x01R\aheaders\x12\x18\n" +
-	"\aenabled\x18\t \x01(\bR\aenabled\x12\x1e\n" +
+	"\aenabled\x18\t \x01(\bR\aenabled\x12\"\n" +
 	"\x06secret\x18\n" +
-	" \x01(\tB\x06\xe0A\x03\x80\x01\x01R\x06secret\x12>\n" +
+	" \x01(\tB\n" +
+	"\xe0A\x03\xb0\xd4\x18\x01\x80\x01\x01R\x06secret\x12>\n" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tcreatedAt\x12>\n" +
 	"\n" +
