@@ -229,9 +229,9 @@ func (c Config) validate() error {
 	if _, err := sqlitePath(c.Database); err != nil {
 		fault("database", "%w", err)
 	}
-	if c.RootToken != "" && c.RootTokenFile != "" {
+	if !c.RootToken.IsZero() && c.RootTokenFile != "" {
 		fault("root_token", "must not be set together with root_token_file")
-	} else if c.RootToken != "" {
+	} else if !c.RootToken.IsZero() {
 		if err := c.RootToken.check(); err != nil {
 			fault("root_token", "%w", err)
 		}

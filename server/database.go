@@ -182,7 +182,7 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 	}
 	// Not only an empty database has no token: one whose first server had a
 	// configured token has none either once that is taken away.
-	if root != "" || len(tokens) > 0 {
+	if !root.IsZero() || len(tokens) > 0 {
 		return d.store.Initialize(ctx, settings, nil)
 	}
 	token, first, err := newToken(d.peppers, c)
@@ -202,9 +202,9 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 func newToken(peppers *keyring.Peppers, c Config) (Token, store.OperatorToken, error) {
 	text, err := apikey.RandomToken(authn.OperatorTokenPrefix, rand.Reader)
 	if err != nil {
-		return "", store.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)
+		return Token{}, store.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)
 	}
-	return Token(text), store.OperatorToken{
+	return NewToken(text), store.OperatorToken{
 		ID:        apikey.NewID("operator_"),
 		Hash:      peppers.Hash(0, text),
 		PepperID:  peppers.Newest(),
@@ -219,37 +219,37 @@ func newToken(peppers *keyring.Peppers, c Config) (Token, store.OperatorToken, e
 func ResetToken(ctx context.Context, c Config) (_ Token, err error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return "", err
+		return Token{}, err
 	}
-	if c.RootToken != "" || c.RootTokenFile != "" {
-		return "", errors.New("root_token is configured, which is then the only operator token; change it there")
+	if !c.RootToken.IsZero() || c.RootTokenFile != "" {
+		return Token{}, errors.New("root_token is configured, which is then the only operator token; change it there")
 	}
 	path, err := sqlitePath(c.Database)
 	if err != nil {
-		return "", fmt.Errorf("database: %w", err)
+		return Token{}, fmt.Errorf("database: %w", err)
 	}
 	s, err := store.Open(ctx, store.Config{Path: path, Existing: true, Now: c.Now, Logger: c.Logger})
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("database: there is none at %s yet; apikeys serve makes it, with a token", path)
+		return Token{}, fmt.Errorf("database: there is none at %s yet; apikeys serve makes it, with a token", path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("database %s: %w", path, err)
+		return Token{}, fmt.Errorf("database %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	settings, err := s.Settings(ctx)
 	if err != nil {
-		return "", err
+		return Token{}, err
 	}
 	d := &database{store: s}
 	if err := d.openSecrets(ctx, c, maps.Clone(settings), false); err != nil {
-		return "", err
+		return Token{}, err
 	}
 	token, stored, err := newToken(d.peppers, c)
 	if err != nil {
-		return "", err
+		return Token{}, err
 	}
 	if err := s.ReplaceOperatorTokens(ctx, stored); err != nil {
-		return "", err
+		return Token{}, err
 	}
 	return token, awaitReset(ctx, path)
 }

@@ -23,7 +23,7 @@ func (c Config) keepToken(token Token) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("keep the root token: %w", err)
 	}
-	if err := keyring.ReplaceFile(path, []byte(string(token)+"\n")); err != nil {
+	if err := keyring.ReplaceFile(path, []byte(token.Reveal()+"\n")); err != nil {
 		return "", fmt.Errorf("keep the root token: %w", err)
 	}
 	return path, nil
@@ -39,7 +39,7 @@ func (c Config) ShowToken(token Token) error {
 		return err
 	}
 	if path == "" {
-		_, err = fmt.Fprintf(c.Notice, "The new root token, shown this once:\n\n  %s\n\nThe one before it is no longer good.\n", string(token))
+		_, err = fmt.Fprintf(c.Notice, "The new root token, shown this once:\n\n  %s\n\nThe one before it is no longer good.\n", token.Reveal())
 	} else {
 		_, err = fmt.Fprintf(c.Notice, "%s\n", path)
 	}
@@ -54,10 +54,10 @@ func (c Config) tellFirstStart(token Token, path string, l *listeners) error {
 	if l.secure {
 		scheme = "https"
 	}
-	credential := string(token)
+	credential := token.Reveal()
 	fmt.Fprintf(&b, "A new server: REST at %s://%s, gRPC at %s\n\n", scheme, l.restAddr, reachable(c.GRPCAddr, l.grpc.Addr()))
 	if path == "" {
-		fmt.Fprintf(&b, "The root token, shown this once:\n\n  %s\n\n", string(token))
+		fmt.Fprintf(&b, "The root token, shown this once:\n\n  %s\n\n", token.Reveal())
 	} else {
 		fmt.Fprintf(&b, "The root token is in %s\n\n", path)
 		credential = "$(cat " + shellQuote(path) + ")"

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-const noticeToken Token = "root_0123456789abcdefghijkl"
+var noticeToken = NewToken("root_0123456789abcdefghijkl")
 
 // firstStart returns what a first start with c says.
 func firstStart(t *testing.T, c Config) string {
@@ -37,7 +37,7 @@ func TestFirstStartOnATerminalShowsTheToken(t *testing.T) {
 	c := freePorts()
 	c.DataDir, c.NoticeIsTerminal = t.TempDir(), true
 	notice := firstStart(t, c)
-	if !strings.Contains(notice, "\n  "+string(noticeToken)+"\n") || !strings.Contains(notice, `"Authorization: Bearer `+string(noticeToken)+`"`) {
+	if !strings.Contains(notice, "\n  "+noticeToken.Reveal()+"\n") || !strings.Contains(notice, `"Authorization: Bearer `+noticeToken.Reveal()+`"`) {
 		t.Error(notice)
 	}
 	if files, err := os.ReadDir(c.DataDir); err != nil || len(files) != 0 {
@@ -49,7 +49,7 @@ func TestFirstStartElsewhereWritesTheToken(t *testing.T) {
 	c := freePorts()
 	c.DataDir = filepath.Join(t.TempDir(), "it's data")
 	notice := firstStart(t, c)
-	if strings.Contains(notice, string(noticeToken)) {
+	if strings.Contains(notice, noticeToken.Reveal()) {
 		t.Errorf("the token is told: %s", notice)
 	}
 	path := filepath.Join(c.DataDir, "root-token")
@@ -63,7 +63,7 @@ func TestShowTokenTellsThePathAlone(t *testing.T) {
 	var notice bytes.Buffer
 	c := Config{DataDir: t.TempDir(), Notice: &notice}
 	path := filepath.Join(c.DataDir, "root-token")
-	for _, token := range []Token{noticeToken, noticeToken + "2"} {
+	for _, token := range []Token{noticeToken, NewToken(noticeToken.Reveal() + "2")} {
 		notice.Reset()
 		if err := c.ShowToken(token); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestShowTokenTellsThePathAlone(t *testing.T) {
 	}
 	notice.Reset()
 	c.NoticeIsTerminal = true
-	if err := c.ShowToken(noticeToken); err != nil || !strings.Contains(notice.String(), string(noticeToken)) {
+	if err := c.ShowToken(noticeToken); err != nil || !strings.Contains(notice.String(), noticeToken.Reveal()) {
 		t.Errorf("on a terminal: %q, %v", notice.String(), err)
 	}
 }
@@ -83,7 +83,7 @@ func TestShowTokenTellsThePathAlone(t *testing.T) {
 func checkTokenFile(t *testing.T, path string, want Token) {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil || string(text) != string(want)+"\n" {
+	if err != nil || string(text) != want.Reveal()+"\n" {
 		t.Errorf("the file holds another token, or %v", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

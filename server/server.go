@@ -77,7 +77,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := apikey.NewSecretFinder(string(root))
+	secrets := apikey.NewSecretFinder(root.Reveal())
 	c.Logger = slog.New(redactor{c.Logger.Handler(), secrets})
 	s := &Server{config: c, secrets: secrets, rules: apikey.Rules{
 		Catalogue:           c.Scopes,
@@ -103,7 +103,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.assemble(ctx, root); err != nil {
 		return nil, err
 	}
-	if s.db.newToken != "" {
+	if !s.db.newToken.IsZero() {
 		if err := c.tellFirstStart(s.db.newToken, s.db.tokenPath, s.listeners); err != nil {
 			return nil, fmt.Errorf("show the first token: %w", err)
 		}
@@ -158,7 +158,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		Meter:    s.meter,
 		Authn: authn.New(authn.Config{
 			Verifier:       s.verifier,
-			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: string(root), Stored: s.storedTokens, Now: c.Now},
+			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: root.Reveal(), Stored: s.storedTokens, Now: c.Now},
 			Secrets:        s.secrets,
 			TrustedProxies: c.TrustedProxies,
 		}),

@@ -36,7 +36,7 @@ const stopToken = "a-root-token-for-the-tests-of-the-stop"
 // returned.
 func runServer(t *testing.T, c Config) (s *Server, stop func() error) {
 	t.Helper()
-	c.RESTAddr, c.GRPCAddr, c.RootToken = "127.0.0.1:0", "127.0.0.1:0", stopToken
+	c.RESTAddr, c.GRPCAddr, c.RootToken = "127.0.0.1:0", "127.0.0.1:0", NewToken(stopToken)
 	if c.DataDir == "" {
 		c.DataDir = t.TempDir()
 	}

@@ -72,9 +72,9 @@ func (s *clientSettings) connection() (*connection, error) {
 
 // readToken returns the token of the settings, or of their file.
 func (s *clientSettings) readToken() (string, error) {
-	token, origin := string(s.Token), "token"
+	token, origin := s.Token.Reveal(), "token"
 	switch {
-	case s.Token != "" && s.TokenFile != "":
+	case !s.Token.IsZero() && s.TokenFile != "":
 		return "", usageError{errors.New("token and token_file: set one of them")}
 	case s.TokenFile != "":
 		text, err := os.ReadFile(s.TokenFile)
@@ -82,7 +82,7 @@ func (s *clientSettings) readToken() (string, error) {
 			return "", fmt.Errorf("token_file: %w", err)
 		}
 		token, origin = string(text), "token_file: the token in "+s.TokenFile
-	case s.Token == "":
+	case s.Token.IsZero():
 		return "", usageError{errors.New("a token is needed: set APIKEYS_TOKEN or APIKEYS_TOKEN_FILE, or use a profile that has one")}
 	}
 	token = strings.TrimSpace(token)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server"
 )
 
 func TestParseServer(t *testing.T) {
@@ -105,14 +107,16 @@ empty:
 		env  []string
 		want clientSettings
 	}{
-		{"default", nil, nil, with(func(s *clientSettings) { s.Server, s.Token, s.Organization = "10.0.0.1:1", "of-default", "org_a" })},
+		{"default", nil, nil, with(func(s *clientSettings) {
+			s.Server, s.Token, s.Organization = "10.0.0.1:1", server.NewToken("of-default"), "org_a"
+		})},
 		{"by flag", []string{"--profile=production"}, nil, with(func(s *clientSettings) {
 			s.Profile, s.Server, s.TokenFile, s.CAFile, s.TLS = "production", "grpcs://keys.example.com", "/run/token", "/run/ca", true
 		})},
 		{"by environment", nil, []string{"APIKEYS_PROFILE=empty"}, with(func(s *clientSettings) { s.Profile = "empty" })},
 		{"flag over environment", []string{"--profile=empty"}, []string{"APIKEYS_PROFILE=production"}, with(func(s *clientSettings) { s.Profile = "empty" })},
 		{"environment over profile", nil, []string{"APIKEYS_SERVER=a:1", "APIKEYS_ORGANIZATION=*"}, with(func(s *clientSettings) {
-			s.Server, s.Token, s.Organization = "a:1", "of-default", "*"
+			s.Server, s.Token, s.Organization = "a:1", server.NewToken("of-default"), "*"
 		})},
 		{"flag over all", []string{"--server=b:1"}, []string{"APIKEYS_SERVER=a:1", "APIKEYS_PROFILE=empty"}, with(func(s *clientSettings) {
 			s.Profile, s.Server = "empty", "b:1"
@@ -121,10 +125,10 @@ empty:
 			s.Server, s.TokenFile, s.Organization = "10.0.0.1:1", "/f", "org_a"
 		})},
 		{"a token hides the profile's file", nil, []string{"APIKEYS_TOKEN=t", "APIKEYS_PROFILE=production"}, with(func(s *clientSettings) {
-			s.Profile, s.Server, s.Token, s.CAFile, s.TLS = "production", "grpcs://keys.example.com", "t", "/run/ca", true
+			s.Profile, s.Server, s.Token, s.CAFile, s.TLS = "production", "grpcs://keys.example.com", server.NewToken("t"), "/run/ca", true
 		})},
 		{"a token hides the environment's file", []string{"--token=t", "--profile=empty"}, []string{"APIKEYS_TOKEN_FILE=/f"}, with(func(s *clientSettings) {
-			s.Profile, s.Token = "empty", "t"
+			s.Profile, s.Token = "empty", server.NewToken("t")
 		})},
 		{"no setting but an argument", []string{"--profile=empty"}, []string{"APIKEYS_AFTER=x", "APIKEYS_OUTPUT=x"}, with(func(s *clientSettings) { s.Profile = "empty" })},
 	}
@@ -135,8 +139,8 @@ empty:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != c.want {
-				t.Errorf("got %+v, want %+v", got, c.want)
+			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(clientSettings{})); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
 	}

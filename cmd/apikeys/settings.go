@@ -89,7 +89,7 @@ func (s *storeSettings) config(sources *sources, out streams) server.Config {
 		DataDir:          s.DataDir,
 		Database:         s.Database,
 		SecretsFile:      s.SecretsFile,
-		RootToken:        server.Token(token),
+		RootToken:        server.NewToken(token),
 		RootTokenFile:    file,
 		Logger:           s.logger(out.stderr),
 		Notice:           out.stdout,

@@ -136,7 +136,7 @@ func scopes(c server.Config) any    { return c.Scopes }
 func plaintext(c server.Config) any { return c.Plaintext }
 func retention(c server.Config) any { return c.EventRetention }
 func notice(c server.Config) any    { return c.ExpiringNotice }
-func rootToken(c server.Config) any { return [2]string{string(c.RootToken), c.RootTokenFile} }
+func rootToken(c server.Config) any { return [2]string{c.RootToken.Reveal(), c.RootTokenFile} }
 
 func TestConfigFileByEnvironment(t *testing.T) {
 	byEnv, byFlag := writeConfig(t, "rest_addr: :1"), writeConfig(t, "rest_addr: :2")

@@ -51,7 +51,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 		RESTAddr:  "127.0.0.1:0",
 		GRPCAddr:  "127.0.0.1:0",
 		DataDir:   t.TempDir(),
-		RootToken: RootToken,
+		RootToken: server.NewToken(RootToken),
 		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
