@@ -75,7 +75,7 @@ func TestRefusedCredentials(t *testing.T) {
 	for _, s := range []step{
 		caller("revoked", ""), caller("disabled", ""), caller("expired", `, "expires_at": "$in(1h)"`), caller("deleted", ""), caller("rotated", ""),
 		{rpc: "RevokeApiKey", id: "$revoked.id"}, {rpc: "UpdateApiKey", id: "$disabled.id", body: `{"enabled": false}`},
-		{rpc: "DeleteApiKey", id: "$deleted.id"}, {rpc: "RotateApiKey", id: "$rotated.id"},
+		{rpc: "DeleteApiKey", id: "$deleted.id"}, {rpc: "RotateApiKey", body: endNow, id: "$rotated.id"},
 		{rpc: "ListApiKeys", after: 2 * time.Hour},
 	} {
 		w.take(t, s.rpc, "rest", s)
@@ -149,7 +149,7 @@ func TestOrganizations(t *testing.T) {
 			{rpc: "CreateApiKey", body: `{"label": "x"}`, head: in("*"), want: invalid, field: field},
 			{rpc: "GetApiKey", id: "$k.id", head: in("*"), want: invalid, field: field},
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"label": "y"}`, head: in("*"), want: invalid, field: field},
-			{rpc: "RotateApiKey", id: "$k.id", head: in("*"), want: invalid, field: field},
+			{rpc: "RotateApiKey", body: endNow, id: "$k.id", head: in("*"), want: invalid, field: field},
 			{rpc: "RevokeApiKey", id: "$k.id", head: in("*"), want: invalid, field: field},
 			{rpc: "DeleteApiKey", id: "$k.id", head: in("*"), want: invalid, field: field},
 		},
@@ -189,6 +189,8 @@ func TestScopes(t *testing.T) {
 			call.body = `{"label": "x"}`
 		} else if rpc == "UpdateApiKey" {
 			call.body = `{"label": "y"}`
+		} else if rpc == "RotateApiKey" {
+			call.body = endNow
 		}
 		refused, granted, all := call, call, call
 		refused.as, refused.want = "$without.secret", "INSUFFICIENT_SCOPE"

@@ -41,6 +41,7 @@ var places = map[string]struct{ verb, path string }{
 	"DeleteApiKey": {http.MethodDelete, keysPath + "/{id}"},
 	"VerifyApiKey": {http.MethodPost, keysPath + "/verify"},
 
+	"ListScopes":          {http.MethodGet, "/developers/scopes"},
 	"BatchVerifyApiKeys":  {http.MethodPost, keysPath + "/verify_batch"},
 	"GetApiKeyUsage":      {http.MethodGet, keysPath + "/{id}/usage"},
 	"GetApiKeysAnalytics": {http.MethodGet, "/analytics/api_keys"},

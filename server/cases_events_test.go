@@ -116,7 +116,7 @@ func TestCounters(t *testing.T) {
 		{rpc: "VerifyApiKey", body: `{"key": "$c.secret"}`}, {rpc: "VerifyApiKey", body: `{"key": "$c.secret", "cost": 0}`},
 		{rpc: "VerifyApiKey", body: `{"key": "$c.secret", "scopes": ["x"]}`},
 		{rpc: "ListApiKeys", as: "$c.secret", head: "X-Organization-Id: org_other", want: "WRONG_ORGANIZATION"},
-		{rpc: "VerifyApiKey", body: `{"key": "$c.secret"}`, after: time.Hour}, {rpc: "RotateApiKey", id: "$c.id", save: "c"}, {rpc: "VerifyApiKey", body: `{"key": "$c.secret"}`},
+		{rpc: "VerifyApiKey", body: `{"key": "$c.secret"}`, after: time.Hour}, {rpc: "RotateApiKey", body: endNow, id: "$c.id", save: "c"}, {rpc: "VerifyApiKey", body: `{"key": "$c.secret"}`},
 	} {
 		w.take(t, s.rpc, "grpc", s)
 	}

@@ -234,6 +234,10 @@ func TestRequests(t *testing.T) {
 		},
 		"rotate": {
 			created,
+			bad("RotateApiKey", ``, "overlap_seconds"),
+			bad("RotateApiKey", `{}`, "overlap_seconds"),
+			bad("RotateApiKey", `{"overlap_seconds": null, "end_previous": true}`, "overlap_seconds"),
+			bad("RotateApiKey", `{"overlap_seconds": 0, "end_previous": "yes"}`, "end_previous"),
 			bad("RotateApiKey", `{"overlap_seconds": -1}`, "overlap_seconds"),
 			bad("RotateApiKey", `{"overlap_seconds": 2592001}`, "overlap_seconds"),
 			bad("RotateApiKey", `{"overlap_seconds": 99999999999}`, "overlap_seconds"),

@@ -57,7 +57,7 @@ func TestUpdates(t *testing.T) {
 
 // TestLives plays states, rotation, revocation and deletion.
 func TestLives(t *testing.T) {
-	const revoked, expired, missing = "API_KEY_REVOKED", "API_KEY_EXPIRED", "API_KEY_NOT_FOUND"
+	const revoked, expired, missing, rotating = "API_KEY_REVOKED", "API_KEY_EXPIRED", "API_KEY_NOT_FOUND", "ROTATION_IN_PROGRESS"
 	made := func(body string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + body + `}`, save: "k"}
 	}
@@ -67,25 +67,32 @@ func TestLives(t *testing.T) {
 	const valid, gone, old = `{"valid": true, "code": "valid", "previous_secret": false}`, `{"valid": false, "code": "not_found", "api_key": null, "previous_secret": false}`, `{"valid": true, "previous_secret": true}`
 	newWorld(t).play(t, map[string]scenario{
 		"disabled": {made(`, "enabled": false`),
-			{rpc: "RotateApiKey", id: "$k.id", save: "new", data: `{"state": "disabled", "enabled": false}`},
+			{rpc: "RotateApiKey", body: endNow, id: "$k.id", save: "new", data: `{"state": "disabled", "enabled": false}`},
 			verify("$new.secret", `{"code": "disabled", "api_key": {"state": "disabled"}}`), verify("$k.secret", gone),
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"enabled": true}`, data: `{"state": "active"}`}, verify("$new.secret", valid)},
 		"expired": {made(`, "expires_at": "$in(1h)"`), verify("$k.secret", valid),
 			{rpc: "GetApiKey", id: "$k.id", after: time.Hour, data: `{"state": "expired", "enabled": true}`},
-			verify("$k.secret", `{"code": "expired"}`), {rpc: "RotateApiKey", id: "$k.id", want: expired},
+			verify("$k.secret", `{"code": "expired"}`), {rpc: "RotateApiKey", body: endNow, id: "$k.id", want: expired},
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"label": "other", "expires_at": "$in(0s)"}`, data: `{"state": "expired"}`},
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"expires_at": "$in(-1s)"}`, want: "INVALID_ARGUMENT", field: "expires_at"},
-			{rpc: "UpdateApiKey", id: "$k.id", body: `{"expires_at": "$in(1h)"}`, data: `{"state": "active"}`}, verify("$k.secret", valid), {rpc: "RotateApiKey", id: "$k.id"}},
+			{rpc: "UpdateApiKey", id: "$k.id", body: `{"expires_at": "$in(1h)"}`, data: `{"state": "active"}`}, verify("$k.secret", valid), {rpc: "RotateApiKey", body: endNow, id: "$k.id"}},
 		"rotation": {made(""),
-			{rpc: "RotateApiKey", id: "$k.id", save: "second", data: `{"id": "$k.id", "previous_secret_expires_at": null, "updated_at": "$in(0s)"}`},
+			{rpc: "RotateApiKey", body: endNow, id: "$k.id", save: "second", data: `{"id": "$k.id", "previous_secret_expires_at": null, "updated_at": "$in(0s)"}`},
 			verify("$k.secret", gone), verify("$second.secret", valid),
 			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`, save: "third", data: `{"previous_secret_expires_at": "$in(60s)"}`},
 			verify("$second.secret", old), verify("$third.secret", valid), verify("$k.secret", gone),
-			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`, save: "fourth"}, // two live at most
+			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`, want: rotating}, // two live at most
+			{rpc: "RotateApiKey", id: "$k.id", body: endNow, want: rotating},
+			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60, "end_previous": false}`, want: rotating},
+			verify("$second.secret", old), verify("$third.secret", valid),
+			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60, "end_previous": true}`, save: "fourth"},
 			verify("$second.secret", gone), verify("$third.secret", old), verify("$fourth.secret", valid),
 			verify("$third.secret", old).later(59 * time.Second),
 			verify("$third.secret", gone).later(time.Second),
-			{rpc: "GetApiKey", id: "$k.id", data: `{"previous_secret_expires_at": null, "metrics": {"api_key_id": "$k.id"}}`}, verify("$fourth.secret", valid)},
+			{rpc: "GetApiKey", id: "$k.id", data: `{"previous_secret_expires_at": null, "metrics": {"api_key_id": "$k.id"}}`}, verify("$fourth.secret", valid),
+			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60, "end_previous": true}`, save: "fifth"}, // there is none
+			verify("$fourth.secret", old), {rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 0, "end_previous": true}`},
+			verify("$fourth.secret", gone), verify("$fifth.secret", gone)},
 		"overlap within the expiry": {made(`, "expires_at": "$in(30s)"`),
 			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`, data: `{"previous_secret_expires_at": "$in(30s)"}`},
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"expires_at": "$in(1h)"}`, data: `{"previous_secret_expires_at": "$in(30s)"}`},
@@ -95,7 +102,7 @@ func TestLives(t *testing.T) {
 			verify("$k.secret", `{"code": "revoked", "api_key": {"id": "$k.id"}}`),
 			{rpc: "RevokeApiKey", id: "$k.id", body: `{"reason": "key_compromise"}`, quiet: true, after: time.Minute, data: `{"revoke_reason": "superseded", "revoked_at": "$in(-1m)"}`},
 			{rpc: "UpdateApiKey", id: "$k.id", body: `{"label": "y"}`, want: revoked}, {rpc: "UpdateApiKey", id: "$k.id", body: `{}`, want: revoked},
-			{rpc: "RotateApiKey", id: "$k.id", want: revoked}, {rpc: "GetApiKey", id: "$k.id", data: `{"label": "k", "state": "revoked"}`},
+			{rpc: "RotateApiKey", body: endNow, id: "$k.id", want: revoked}, {rpc: "GetApiKey", id: "$k.id", data: `{"label": "k", "state": "revoked"}`},
 			{rpc: "DeleteApiKey", id: "$k.id"}, {rpc: "RevokeApiKey", id: "$k.id", want: missing}},
 		"reasons": {
 			made(""), {rpc: "RevokeApiKey", id: "$k.id", data: `{"revoke_reason": "unspecified"}`},
@@ -125,7 +132,7 @@ func TestUnknown(t *testing.T) {
 	for _, id := range ids {
 		for _, s := range []step{
 			{rpc: "GetApiKey"}, {rpc: "UpdateApiKey", body: `{"label": "y"}`}, {rpc: "UpdateApiKey", body: `{"scopes": ["x"], "expires_at": "$in(-1h)"}`, match: "7"},
-			{rpc: "RotateApiKey"}, {rpc: "RevokeApiKey"}, {rpc: "DeleteApiKey"},
+			{rpc: "RotateApiKey", body: endNow}, {rpc: "RevokeApiKey"}, {rpc: "DeleteApiKey"},
 		} {
 			for _, as := range []string{"", "$c.secret"} {
 				s.id, s.as, s.want = id, as, "API_KEY_NOT_FOUND"

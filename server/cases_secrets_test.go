@@ -44,7 +44,7 @@ func TestNoSecretIsKept(t *testing.T) {
 			w.take(t, "organization", door, step{rpc: "CreateApiKey", body: `{"label": "x"}`, head: "X-Organization-Id: $k.secret", want: "INVALID_ARGUMENT", field: "x-organization-id"})
 			for _, s := range []step{
 				{rpc: "ListApiKeys", as: "$k.secret"}, {rpc: "VerifyApiKey", body: `{"key": "$k.secret"}`}, {rpc: "VerifyApiKey", as: "$k.secret", body: `{"key": "$k.secret", "cost": 1000000}`},
-				{rpc: "GetApiKey", id: "$k.secret"}, {rpc: "UpdateApiKey", id: "$k.secret", body: `{"label": "x"}`}, {rpc: "DeleteApiKey", id: "x$k.secret"}, {rpc: "RotateApiKey", id: "api_key_$k.secret"},
+				{rpc: "GetApiKey", id: "$k.secret"}, {rpc: "UpdateApiKey", id: "$k.secret", body: `{"label": "x"}`}, {rpc: "DeleteApiKey", id: "x$k.secret"}, {rpc: "RotateApiKey", body: endNow, id: "api_key_$k.secret"},
 				{rpc: "ListApiKeys", body: "page_token=$k.secret"}, {rpc: "ListApiKeys", body: "q=$k.secret&owner_id=$k.secret"}, {rpc: "ListApiKeys", body: "$k.secret=1"}, {rpc: "ListApiKeys", body: "state=$k.secret"}, {rpc: "ListApiKeys", body: "expires_before=$k.secret"},
 				{rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["$k.secret"]}`}, {rpc: "CreateApiKey", body: `{"label": "x", "ip_allow_list": ["$k.secret"]}`}, {rpc: "CreateApiKey", body: `{"label": "x", "mode": "$k.secret"}`},
 				{rpc: "CreateApiKey", body: `{"label": "x", "$k.secret": 1}`}, {rpc: "CreateApiKey", body: `{"label": "x", "expires_at": "$k.secret"}`}, {rpc: "CreateApiKey", body: `{"label": "x", "metadata": {"$k.secret": 1}}`},

@@ -114,7 +114,7 @@ func TestSamples(t *testing.T) {
 	compare("list", sampleList, http.MethodGet, keysPath, "", "Authorization: "+"servertest-root-token-of-enough-length")
 	w.Call(t, http.MethodPatch, keysPath+"/"+id, `{"scopes": ["products.create", "products.read"], "ip_allow_list": ["127.0.0.1", "192.168.1.0/24"]}`)
 	var made struct{ Secret string }
-	w.Call(t, http.MethodPost, keysPath+"/"+id+"/rotate", "").Into(t, &made)
+	w.Call(t, http.MethodPost, keysPath+"/"+id+"/rotate", endNow).Into(t, &made)
 	w.Call(t, http.MethodPost, keysPath+"/verify", `{"key": "`+made.Secret+`", "ip": "127.0.0.1"}`)
 	w.Server.Stop() // the count is stored at the latest now
 	again := newWorldIn(t, w.Dir)

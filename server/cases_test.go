@@ -69,11 +69,16 @@ var reasons = map[string]struct {
 	"TOO_MANY_WEBHOOKS":    {400, "FailedPrecondition"},
 	"DELIVERY_NOT_PENDING": {400, "FailedPrecondition"},
 
-	"ETAG_MISMATCH":  {409, "Aborted"},
-	"RATE_LIMITED":   {429, "ResourceExhausted"},
-	"QUOTA_EXCEEDED": {429, "ResourceExhausted"},
-	"UNAVAILABLE":    {503, "Unavailable"},
+	"TOO_MANY_KEYS":        {400, "FailedPrecondition"},
+	"ETAG_MISMATCH":        {409, "Aborted"},
+	"ROTATION_IN_PROGRESS": {409, "Aborted"},
+	"RATE_LIMITED":         {429, "ResourceExhausted"},
+	"QUOTA_EXCEEDED":       {429, "ResourceExhausted"},
+	"UNAVAILABLE":          {503, "Unavailable"},
 }
+
+// endNow is the body of a rotation that ends the old secret.
+const endNow = `{"overlap_seconds": 0}`
 
 // events names the event of each RPC that changes something.
 var events = map[string]string{

@@ -142,7 +142,7 @@ func TestInForce(t *testing.T) {
 	for code, end := range map[string]step{
 		"revoked": {rpc: "RevokeApiKey"}, "disabled": {rpc: "UpdateApiKey", body: `{"enabled": false}`}, "not_found": {rpc: "DeleteApiKey"},
 		"ip_not_allowed": {rpc: "UpdateApiKey", body: `{"ip_allow_list": ["192.0.2.1"]}`}, "insufficient_scope": {rpc: "UpdateApiKey", body: `{"scopes": []}`},
-		"rate_limited": {rpc: "UpdateApiKey", body: `{"rate_limit": {"requests": 1, "window_seconds": 86400}}`}, "rotated": {rpc: "RotateApiKey"},
+		"rate_limited": {rpc: "UpdateApiKey", body: `{"rate_limit": {"requests": 1, "window_seconds": 86400}}`}, "rotated": {rpc: "RotateApiKey", body: endNow},
 	} {
 		verify := step{rpc: "VerifyApiKey", body: `{"key": "$k.secret", "scopes": ["products.read"]}`, data: `{"code": "valid"}`}
 		s := scenario{{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["products.read"]}`, save: "k"}, verify}

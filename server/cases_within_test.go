@@ -17,7 +17,9 @@ func TestWithin(t *testing.T) {
 	update := func(body, want string) step {
 		return step{rpc: "UpdateApiKey", as: in, id: "$k.id", body: `{` + body + `}`, want: want}
 	}
-	rotate := func(want string) step { return step{rpc: "RotateApiKey", as: in, id: "$k.id", want: want} }
+	rotate := func(want string) step {
+		return step{rpc: "RotateApiKey", body: endNow, as: in, id: "$k.id", want: want}
+	}
 	// made is a key that an operator made, free of any caller's bounds.
 	made := func(body string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + body + `}`, save: "k"}
@@ -80,7 +82,7 @@ func TestWithin(t *testing.T) {
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"label": "mine"}`},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"scopes": ["*"]}`, want: exceeds},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"scopes": ["api_keys.update"]}`},
-			{rpc: "RotateApiKey", as: in, id: "$c.id", save: "c"},
+			{rpc: "RotateApiKey", body: endNow, as: in, id: "$c.id", save: "c"},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"scopes": ["api_keys.update", "api_keys.read"]}`, want: exceeds},
 		},
 		"ending needs no right but its scope": {
@@ -141,7 +143,7 @@ func TestSpending(t *testing.T) {
 			{rpc: "VerifyApiKey", body: `{"key": "$c.secret", "ip": "127.0.0.1", "cost": 3}`, data: `{"code": "rate_limited", "retry_after_seconds": 20, "valid": false}`}, left("1"),
 			{rpc: "UpdateApiKey", id: "$c.id", body: `{"enabled": false}`},
 			{rpc: "ListApiKeys", as: "$c.secret", want: "UNAUTHENTICATED"}, {rpc: "UpdateApiKey", id: "$c.id", body: `{"enabled": true}`}, left("1"),
-			{rpc: "RotateApiKey", id: "$c.id", save: "c"}, left("1"), // a new secret is no new budget
+			{rpc: "RotateApiKey", body: endNow, id: "$c.id", save: "c"}, left("1"), // a new secret is no new budget
 		},
 	})
 }

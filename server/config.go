@@ -98,12 +98,14 @@ type Config struct {
 	// connection is read from no faster. Zero means 100.
 	FailuresPerSecond int
 
-	// Scopes is the catalogue: the scopes that a key can be given. Empty means
-	// apikey.DefaultScopes.
+	// Scopes are the application's: what a key can be given besides the scopes that
+	// the server's own methods ask for. Empty means apikey.ApplicationScopes.
 	Scopes []string
 	// AbsentScopes is what a key gets whose creation names no scopes:
 	// AbsentScopesNone or AbsentScopesAll. Default: AbsentScopesNone.
 	AbsentScopes string
+	// KeysMax is how many keys an organization may have. Zero means any number.
+	KeysMax int
 	// ExpiringNotice is how long before a key's expiry api_key.expiring is
 	// published. Zero means 7 days; a negative one publishes none.
 	ExpiringNotice time.Duration
@@ -185,7 +187,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Logger, slog.Default())
 	setDefault(&c.Notice, io.Discard)
 	if len(c.Scopes) == 0 {
-		c.Scopes = apikey.DefaultScopes()
+		c.Scopes = apikey.ApplicationScopes()
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -286,6 +288,9 @@ func (c Config) validate() error {
 	}
 	if c.WebhooksDisableAfter < time.Minute {
 		fault("webhooks_disable_after", "must be at least a minute")
+	}
+	if c.KeysMax < 0 {
+		fault("keys_max", "must not be negative")
 	}
 	if c.WebhooksMax < 1 || c.WebhooksMax > 10_000 {
 		fault("webhooks_max", "must be 1 to 10,000")

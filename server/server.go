@@ -80,9 +80,10 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	secrets := apikey.NewSecretFinder(root.Reveal())
 	c.Logger = slog.New(redactor{c.Logger.Handler(), secrets})
 	s := &Server{config: c, secrets: secrets, rules: apikey.Rules{
-		Catalogue:           c.Scopes,
+		Catalogue:           apikey.Catalogue(c.Scopes),
 		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
 		ExpiringNotice:      c.ExpiringNotice,
+		MaxKeys:             c.KeysMax,
 	}}
 	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}
 	s.goodbye = newGoodbye()

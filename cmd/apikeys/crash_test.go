@@ -176,7 +176,7 @@ func writeOne(ctx context.Context, keys apikeysv1.ApiKeysServiceClient, own map[
 		}
 	default:
 		var resp *apikeysv1.RotateApiKeyResponse
-		resp, err = keys.RotateApiKey(ctx, &apikeysv1.RotateApiKeyRequest{Id: id})
+		resp, err = keys.RotateApiKey(ctx, &apikeysv1.RotateApiKeyRequest{Id: id, OverlapSeconds: new(int32)})
 		if err == nil {
 			a.secret = resp.GetApiKey().GetSecret()
 			a.changes++

@@ -192,7 +192,7 @@ func (s *site) write(ctx context.Context, p *process, rotated string, known map[
 			own := make(map[string]*answered)
 			for stopped := false; !stopped && writeOne(as(ctx, crashOrganizations[i%3]), p.keys, own); {
 				if i == 0 { // What comes of this is in the log; that the server is gone shows soon enough.
-					_, _ = p.keys.RotateApiKey(as(ctx, crashOrganizations[0]), &apikeysv1.RotateApiKeyRequest{Id: rotated})
+					_, _ = p.keys.RotateApiKey(as(ctx, crashOrganizations[0]), &apikeysv1.RotateApiKeyRequest{Id: rotated, OverlapSeconds: new(int32)})
 				}
 				s.change(func() { s.calls++; stopped = s.stopped })
 			}

@@ -49,8 +49,9 @@ type serveSettings struct {
 	FailuresPerSecond     int    `group:"network" default:"100" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
 
 	Env            string   `group:"keys" default:"development" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
-	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes that keys can be given, separated by commas. Default: a catalogue of 34."`
+	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes of the application, which keys can be given besides the server's own; separated by commas. Default: the 22 of a sample application."`
 	AbsentScopes   string   `group:"keys" default:"none" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
+	KeysMax        int      `group:"keys" default:"0" placeholder:"N" help:"How many keys an organization may have; 0 for any number."`
 	ExpiringNotice period   `group:"keys" default:"7d" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
 	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
 
@@ -116,7 +117,7 @@ func (s *serveSettings) apply(c *server.Config) error {
 	c.MessageTimeout, c.AnswerTimeout = set(s.MessageTimeout), set(s.AnswerTimeout)
 	c.AnswerBytesMax, c.AnswerBytesPerCaller = positive(s.AnswerBytesMax), positive(s.AnswerBytesPerCaller)
 	c.FailuresPerSecond = positive(s.FailuresPerSecond)
-	c.Env, c.AbsentScopes = s.Env, s.AbsentScopes
+	c.Env, c.AbsentScopes, c.KeysMax = s.Env, s.AbsentScopes, s.KeysMax
 	c.ExpiringNotice = time.Duration(s.ExpiringNotice)
 	if c.ExpiringNotice == 0 {
 		c.ExpiringNotice = -1 // The Config's zero is its default.

@@ -76,6 +76,7 @@ func New(c Config) (*API, error) {
 		chain: &chain{methods: methods, authn: c.Authn, validator: validator, log: c.Logger, running: running},
 		keys: &apiKeys{
 			store: c.Store, verifier: c.Verifier, meter: c.Meter, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
+			scopes: scopesOf(c.Rules.Catalogue, Services()),
 		},
 		events: &events{
 			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, patience: c.Patience,

@@ -26,6 +26,7 @@ type apiKeys struct {
 	rules    apikey.Rules
 	random   io.Reader
 	now      func() time.Time
+	scopes   []*apikeysv1.Scope
 }
 
 // CreateApiKey makes a key.
@@ -62,7 +63,7 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		return nil, fmt.Errorf("make a secret: %w", err)
 	}
 	asked.Secret = s.peppers.Stored(secret)
-	key, err := s.store.CreateKey(ctx, originOf(ctx), func(now time.Time) (apikey.Key, error) {
+	key, err := s.store.AddKey(ctx, originOf(ctx), s.rules.MaxKeys, s.rules.TooManyKeys(), func(now time.Time) (apikey.Key, error) {
 		key, err := s.rules.Create(asked, now)
 		if err != nil {
 			return key, err
@@ -233,6 +234,9 @@ func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyR
 		func(k *apikey.Key, now time.Time) (err error) {
 			if secret, err = apikey.NewSecret(k.Mode, s.random); err != nil {
 				return fmt.Errorf("make a secret: %w", err)
+			}
+			if req.GetEndPrevious() {
+				k.EndPrevious()
 			}
 			return s.rules.Rotate(k, s.peppers.Stored(secret), overlap, now)
 		},

@@ -26,7 +26,7 @@ type methods map[string]authn.Need
 // cannot be served before someone has said who may call it.
 func methodsOf(services []*grpc.ServiceDesc) (methods, error) {
 	known := map[string]bool{anyScope: true}
-	for _, s := range apikey.DefaultScopes() {
+	for _, s := range apikey.ServerScopes() {
 		known[s] = true
 	}
 	table := make(methods)
@@ -40,7 +40,7 @@ func methodsOf(services []*grpc.ServiceDesc) (methods, error) {
 			method := all.Get(i)
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
 			if !known[rule.GetScope()] {
-				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with a scope of the catalogue", method.FullName())
+				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with one of apikey.ServerScopes", method.FullName())
 			}
 			need := authn.Need{AnyOrganization: rule.GetAnyOrganization()}
 			if rule.GetScope() != anyScope {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -183,7 +184,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 	}
 	rotate := func(overlap int32) func(*rig, *apikeysv1.ApiKey) {
 		return func(r *rig, k *apikeysv1.ApiKey) {
-			_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: overlap})
+			_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: &overlap})
 			r.must(err)
 		}
 	}
@@ -290,7 +291,7 @@ func TestStreamOutlivesOtherChanges(t *testing.T) {
 			s.event(apikey.KeyUpdated)
 			s.idle(10 * time.Minute)
 		}
-		_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: 60})
+		_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: proto.Int32(60)})
 		r.must(err)
 		s.event(apikey.KeyRotated)
 		r.must(r.meter.Flush(t.Context()))

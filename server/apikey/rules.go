@@ -3,6 +3,7 @@ package apikey
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -18,6 +19,7 @@ const (
 	maxRequests        = 1_000_000
 	maxWindowSeconds   = 86_400
 	maxQuota           = 1_000_000_000_000
+	maxHints           = 3    // of faulty scopes, how many are told what is like them
 	maxYear            = 9999 // the last that RFC 3339, and so the event log, can write
 )
 
@@ -31,6 +33,15 @@ type Rules struct {
 	// ExpiringNotice is how long before its expiry a key is announced to expire;
 	// where it is not positive, none is announced.
 	ExpiringNotice time.Duration
+	// MaxKeys is how many keys an organization may have; zero means any number.
+	MaxKeys int
+}
+
+// TooManyKeys is the answer to an organization that has all the keys that it may
+// have.
+func (r Rules) TooManyKeys() error {
+	return Errorf(KindFailedPrecondition, ReasonTooManyKeys,
+		"The organization has %d keys, the most it may have; delete one first.", r.MaxKeys)
 }
 
 // Create completes k, the key that a caller asked for, as one made at now, or
@@ -81,7 +92,13 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 				break
 			}
 			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
-				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue")
+				var hint string
+				if len(found) < maxHints {
+					if near := nearest(s, r.Catalogue); len(near) > 0 {
+						hint = "; the nearest are " + strings.Join(near, ", ")
+					}
+				}
+				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue%s", hint)
 			}
 		}
 	}
@@ -123,7 +140,9 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 }
 
 // Rotate replaces the key's secret. The old one works for overlap more, but never
-// past the key's own expiry; one that was already on its way out ends at once.
+// past the key's own expiry; 0 ends it at once. A key whose last rotation is not
+// over is not rotated, so that a retry does not end the secret that was promised
+// its time: see [Key.EndPrevious].
 func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now time.Time) error {
 	switch {
 	case overlap < 0 || overlap > MaxOverlap:
@@ -133,8 +152,11 @@ func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now ti
 	case k.expired(now):
 		return Errorf(KindFailedPrecondition, ReasonExpired,
 			"The key has expired; give it a later expires_at before rotating it.")
+	case k.PreviousWorks(now):
+		return Errorf(KindConflict, ReasonRotating,
+			"The secret before the last rotation works until %s; set end_previous to end it now.", k.PreviousExpiresAt.UTC().Format(time.DateTime))
 	}
-	k.Previous, k.PreviousExpiresAt = StoredSecret{}, time.Time{}
+	k.EndPrevious()
 	if overlap > 0 {
 		k.Previous, k.PreviousExpiresAt = k.Secret, now.Add(overlap)
 	}
@@ -144,6 +166,9 @@ func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now ti
 	k.boundPrevious()
 	return nil
 }
+
+// EndPrevious ends the secret before the last rotation.
+func (k *Key) EndPrevious() { k.Previous, k.PreviousExpiresAt = StoredSecret{}, time.Time{} }
 
 // boundPrevious keeps the previous secret from outliving the key.
 func (k *Key) boundPrevious() {

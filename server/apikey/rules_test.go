@@ -130,13 +130,20 @@ func TestRotate(t *testing.T) {
 	if !k.PreviousWorks(noon.Add(time.Hour-1)) || k.PreviousWorks(noon.Add(time.Hour)) {
 		t.Error("the overlap is not an hour")
 	}
-	// During an overlap the older secret ends at once.
+	// During an overlap the older secret is ended on purpose.
+	wantReason(t, r.Rotate(&k, third, time.Minute, noon.Add(time.Second)), KindConflict, ReasonRotating)
+	wantReason(t, r.Rotate(&k, third, 0, noon.Add(time.Hour-1)), KindConflict, ReasonRotating)
+	if diff := cmp.Diff([]Hash{{2}, {1}}, k.Hashes()); diff != "" {
+		t.Error("refused, but changed:", diff)
+	}
+	k.EndPrevious()
 	if err := r.Rotate(&k, third, time.Minute, noon.Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Hash{{3}, {2}}, k.Hashes()); diff != "" {
 		t.Error(diff)
 	}
+	k.EndPrevious()
 	// Without an overlap only the new one is left.
 	if err := r.Rotate(&k, second, 0, noon.Add(2*time.Second)); err != nil {
 		t.Fatal(err)

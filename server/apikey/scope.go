@@ -4,23 +4,37 @@ package apikey
 // included. It is asked for by name, never assumed.
 const AllScopes = "*"
 
-// DefaultScopes is the catalogue of a server that configures none: the 32 of
-// the seed, and two that its successors need.
-func DefaultScopes() []string {
+// ServerScopes lists the scopes that the methods of this server ask for. They are
+// in every catalogue.
+func ServerScopes() []string {
+	return []string{
+		"api_keys.create", "api_keys.update", "api_keys.delete", "api_keys.read", "api_keys.verify",
+		"webhooks.create", "webhooks.read", "webhooks.update", "webhooks.delete",
+		"webhooks_queue.read", "webhooks_queue.update",
+		"events.read",
+	}
+}
+
+// ApplicationScopes lists the scopes of the application whose keys are kept here,
+// where it configures none. No method of this server asks for them.
+func ApplicationScopes() []string {
 	return []string{
 		"invoices.create", "invoices.update", "invoices.read",
 		"payments.create", "payments.update", "payments.read",
 		"products.create", "products.read", "products.update", "products.delete",
-		"api_keys.create", "api_keys.update", "api_keys.delete", "api_keys.read",
-		"webhooks.create", "webhooks.read", "webhooks.update", "webhooks.delete",
-		"webhooks_queue.read", "webhooks_queue.update",
 		"notifications.read", "notifications.update",
 		"notifications_settings.read", "notifications_settings.update",
 		"organizations.create", "organizations.read", "organizations.update", "organizations.deactivate",
 		"users.update", "users.deactivate", "users.sessions.read", "users.sessions.deactivate",
-		"api_keys.verify", "events.read",
 	}
 }
+
+// Catalogue returns the scopes that keys can be given: those of the server and
+// those of the application.
+func Catalogue(application []string) []string { return Unique(append(ServerScopes(), application...)) }
+
+// DefaultScopes is the catalogue of a server that configures none.
+func DefaultScopes() []string { return Catalogue(ApplicationScopes()) }
 
 // Scopes is a set of scopes in the order in which they were given.
 type Scopes []string

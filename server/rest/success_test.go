@@ -106,7 +106,7 @@ func TestSuccess(t *testing.T) {
 		},
 		"rotate": {
 			line: "POST " + keyPath + "/rotate", body: `{"overlap_seconds": 60}`, answer: &apikeysv1.RotateApiKeyResponse{ApiKey: seedKey()},
-			method: "RotateApiKey", request: &apikeysv1.RotateApiKeyRequest{Id: keyID, OverlapSeconds: 60}, want: success(seedJSON, "API key rotated"),
+			method: "RotateApiKey", request: &apikeysv1.RotateApiKeyRequest{Id: keyID, OverlapSeconds: proto.Int32(60)}, want: success(seedJSON, "API key rotated"),
 		},
 		"revoke, a form without fields": {
 			line: "POST " + keyPath + "/revoke", header: []string{"Content-Type: application/x-www-form-urlencoded"}, answer: &apikeysv1.RevokeApiKeyResponse{ApiKey: seedKey()},

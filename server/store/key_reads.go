@@ -43,7 +43,8 @@ type KeyFilter struct {
 	// Label is a part of the label.
 	Label         string
 	ExpiresBefore time.Time
-	// UnusedSince keeps keys without a use at or after this time.
+	// UnusedSince keeps keys without a use at or after this time, their creation
+	// being the first.
 	UnusedSince time.Time
 }
 
@@ -132,7 +133,7 @@ func (f *KeyFilter) predicates(now time.Time) (indexed, filtered []predicate.Api
 		filtered = append(filtered, entkey.ExpiresAtLT(f.ExpiresBefore.UnixMicro()))
 	}
 	if !f.UnusedSince.IsZero() {
-		filtered = append(filtered, func(s *entsql.Selector) {
+		filtered = append(filtered, entkey.CreatedAtLT(f.UnusedSince.UnixMicro()), func(s *entsql.Selector) {
 			u := entsql.Dialect(s.Dialect()).Table(entusage.Table).As("used")
 			s.Where(entsql.NotExists(entsql.Dialect(s.Dialect()).Select(u.C(entusage.FieldID)).From(u).
 				Where(entsql.And(

@@ -15,11 +15,30 @@ import (
 // CreateKey stores the key that rule makes of its time, with a new id, and
 // returns it. An error of rule is returned as it is and nothing is stored.
 func (s *Store) CreateKey(ctx context.Context, by apikey.Origin, rule func(now time.Time) (apikey.Key, error)) (apikey.Key, error) {
+	return s.AddKey(ctx, by, 0, nil, rule)
+}
+
+// AddKey is CreateKey for an organization that may have most keys: where it has as
+// many already, nothing is stored, and the error is full. Zero means any number.
+func (s *Store) AddKey(
+	ctx context.Context, by apikey.Origin, most int, full error, rule func(now time.Time) (apikey.Key, error),
+) (apikey.Key, error) {
 	var created apikey.Key
 	err := s.write(ctx, func(ctx context.Context, t *tx) error {
 		k, err := rule(t.now)
 		if err != nil {
 			return err
+		}
+		if most > 0 {
+			// The last that it may have, by the index alone.
+			last, err := t.ApiKey.Query().Where(entkey.OrganizationID(k.OrganizationID)).Order(entkey.ByID()).
+				Offset(most - 1).Limit(1).IDs(ctx)
+			if err != nil {
+				return fmt.Errorf("count the organization's keys: %w", err)
+			}
+			if len(last) > 0 {
+				return full
+			}
 		}
 		storable(&k)
 		k.ID, k.CreatedBy = s.newID(apikey.IDPrefix), by.Actor

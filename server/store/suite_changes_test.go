@@ -22,6 +22,7 @@ var changeTests = map[string]func(*testing.T, *fixture){
 // rotate gives a key of the default organization another secret.
 func (f *fixture) rotate(t *testing.T, id string, secret apikey.StoredSecret, overlap time.Duration) (apikey.Key, error) {
 	return f.ChangeKey(t.Context(), operator, org, id, apikey.KeyRotated, func(k *apikey.Key, now time.Time) error {
+		k.EndPrevious()
 		return rules.Rotate(k, secret, overlap, now)
 	}, nil)
 }

@@ -79,7 +79,7 @@ func testListFilters(t *testing.T, f *fixture) {
 	}
 	if _, err := f.AddUsage(t.Context(), []apikey.UsageCount{
 		{KeyID: ids["plain"], Count: 1, LastUsedAt: hour(-2)},
-		{KeyID: ids["long"], Count: 1, LastUsedAt: hour(-1)},
+		{KeyID: ids["long"], Count: 1, LastUsedAt: hour(1)},
 		{KeyID: ids["disabled"], Count: 1, LastUsedAt: now},
 	}); err != nil {
 		t.Fatal(err)
@@ -108,9 +108,11 @@ func testListFilters(t *testing.T, f *fixture) {
 		"expires before":  {store.KeyFilter{ExpiresBefore: hour(48)}, []string{"short", "disabled and short", "revoked, disabled and short"}},
 		"expires before, at that time": {store.KeyFilter{ExpiresBefore: hour(48).Add(time.Microsecond).In(time.FixedZone("", 3600))},
 			[]string{"short", "long", "disabled and short", "revoked, disabled and short"}},
-		"unused since": {store.KeyFilter{UnusedSince: hour(-1)}, []string{
-			"plain", "short", "revoked", "disabled and short", "revoked, disabled and short", `100%_\ of É`, "100 percent",
+		"unused since": {store.KeyFilter{UnusedSince: hour(1)}, []string{
+			"plain", "disabled", "short", "revoked", "disabled and short", "revoked, disabled and short", `100%_\ of É`, "100 percent",
 		}},
+		"unused since they were made":        {store.KeyFilter{UnusedSince: now}, []string{}},
+		"unused since before they were made": {store.KeyFilter{UnusedSince: hour(-1)}, []string{}},
 		"all together": {store.KeyFilter{
 			State: apikey.StateDisabled, OwnerID: "ann", Label: "dis", UnusedSince: now.Add(time.Microsecond),
 		}, []string{"disabled"}},
@@ -137,7 +139,7 @@ func testListFilters(t *testing.T, f *fixture) {
 		t.Fatal(len(keys), err)
 	}
 	f.wantKey(t, keys[0])
-	wantSame(t, "usage", apikey.Usage{TotalRequests: 1, LastUsedAt: hour(-1)}, keys[0].Usage)
+	wantSame(t, "usage", apikey.Usage{TotalRequests: 1, LastUsedAt: hour(1)}, keys[0].Usage)
 }
 
 func testListPages(t *testing.T, f *fixture) {

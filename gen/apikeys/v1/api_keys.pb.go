@@ -1063,7 +1063,8 @@ type ListApiKeysRequest struct {
 	Q string `protobuf:"bytes,5,opt,name=q,proto3" json:"q,omitempty"`
 	// Keys that have an expires_at before this time.
 	ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_before,json=expiresBefore,proto3" json:"expires_before,omitempty"`
-	// Keys with no use at or after this time, never used ones included.
+	// Keys with no use at or after this time. A key that was never used counts from
+	// its creation.
 	UnusedSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=unused_since,json=unusedSince,proto3" json:"unused_since,omitempty"`
 	// Keys that this actor made, by its id.
 	CreatedBy     string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
@@ -1421,11 +1422,15 @@ func (x *UpdateApiKeyResponse) GetApiKey() *ApiKey {
 type RotateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// How long the old secret works beside the new one, 0 to 2,592,000 (30 days)
-	// and never past the key's expires_at. Unset means 0: it ends at once.
-	OverlapSeconds int32 `protobuf:"varint,2,opt,name=overlap_seconds,json=overlapSeconds,proto3" json:"overlap_seconds,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Required: how long the old secret works beside the new one, 0 to 2,592,000 (30
+	// days) and never past the key's expires_at. 0 ends it at once.
+	OverlapSeconds *int32 `protobuf:"varint,2,opt,name=overlap_seconds,json=overlapSeconds,proto3,oneof" json:"overlap_seconds,omitempty"`
+	// Ends the secret before this one at once, where its overlap is not over yet. A
+	// key has two secrets at most: without this, such a key is not rotated (ABORTED,
+	// ROTATION_IN_PROGRESS).
+	EndPrevious   bool `protobuf:"varint,3,opt,name=end_previous,json=endPrevious,proto3" json:"end_previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateApiKeyRequest) Reset() {
@@ -1466,10 +1471,161 @@ func (x *RotateApiKeyRequest) GetId() string {
 }
 
 func (x *RotateApiKeyRequest) GetOverlapSeconds() int32 {
-	if x != nil {
-		return x.OverlapSeconds
+	if x != nil && x.OverlapSeconds != nil {
+		return *x.OverlapSeconds
 	}
 	return 0
+}
+
+func (x *RotateApiKeyRequest) GetEndPrevious() bool {
+	if x != nil {
+		return x.EndPrevious
+	}
+	return false
+}
+
+type ListScopesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScopesRequest) Reset() {
+	*x = ListScopesRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScopesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScopesRequest) ProtoMessage() {}
+
+func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScopesRequest.ProtoReflect.Descriptor instead.
+func (*ListScopesRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
+}
+
+type ListScopesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scopes        []*Scope               `protobuf:"bytes,1,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScopesResponse) Reset() {
+	*x = ListScopesResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScopesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScopesResponse) ProtoMessage() {}
+
+func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScopesResponse.ProtoReflect.Descriptor instead.
+func (*ListScopesResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListScopesResponse) GetScopes() []*Scope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+// Something that a key can be allowed to do.
+type Scope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The methods of this server that ask for it, such as ApiKeysService.ListApiKeys.
+	// None for a scope of the application: what it opens is the application's to say.
+	Methods []string `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Their paths over REST, such as GET /developers/api_keys.
+	Routes        []string `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scope) Reset() {
+	*x = Scope{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scope) ProtoMessage() {}
+
+func (x *Scope) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scope.ProtoReflect.Descriptor instead.
+func (*Scope) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Scope) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Scope) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Scope) GetRoutes() []string {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
 }
 
 type RotateApiKeyResponse struct {
@@ -1481,7 +1637,7 @@ type RotateApiKeyResponse struct {
 
 func (x *RotateApiKeyResponse) Reset() {
 	*x = RotateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1649,7 @@ func (x *RotateApiKeyResponse) String() string {
 func (*RotateApiKeyResponse) ProtoMessage() {}
 
 func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1662,7 @@ func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1526,7 +1682,7 @@ type RevokeApiKeyRequest struct {
 
 func (x *RevokeApiKeyRequest) Reset() {
 	*x = RevokeApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1694,7 @@ func (x *RevokeApiKeyRequest) String() string {
 func (*RevokeApiKeyRequest) ProtoMessage() {}
 
 func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1707,7 @@ func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevokeApiKeyRequest) GetId() string {
@@ -1577,7 +1733,7 @@ type RevokeApiKeyResponse struct {
 
 func (x *RevokeApiKeyResponse) Reset() {
 	*x = RevokeApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1745,7 @@ func (x *RevokeApiKeyResponse) String() string {
 func (*RevokeApiKeyResponse) ProtoMessage() {}
 
 func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1758,7 @@ func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokeApiKeyResponse) GetApiKey() *ApiKey {
@@ -1621,7 +1777,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1789,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1802,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteApiKeyRequest) GetId() string {
@@ -1665,7 +1821,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1833,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1846,7 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteApiKeyResponse) GetId() string {
@@ -1719,7 +1875,7 @@ type VerifyApiKeyRequest struct {
 
 func (x *VerifyApiKeyRequest) Reset() {
 	*x = VerifyApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1887,7 @@ func (x *VerifyApiKeyRequest) String() string {
 func (*VerifyApiKeyRequest) ProtoMessage() {}
 
 func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1900,7 @@ func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyApiKeyRequest) GetKey() string {
@@ -1796,7 +1952,7 @@ type VerifyApiKeyResponse struct {
 
 func (x *VerifyApiKeyResponse) Reset() {
 	*x = VerifyApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1964,7 @@ func (x *VerifyApiKeyResponse) String() string {
 func (*VerifyApiKeyResponse) ProtoMessage() {}
 
 func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1977,7 @@ func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VerifyApiKeyResponse) GetValid() bool {
@@ -1882,7 +2038,7 @@ type BatchVerifyApiKeysRequest struct {
 
 func (x *BatchVerifyApiKeysRequest) Reset() {
 	*x = BatchVerifyApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2050,7 @@ func (x *BatchVerifyApiKeysRequest) String() string {
 func (*BatchVerifyApiKeysRequest) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2063,7 @@ func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BatchVerifyApiKeysRequest) GetKeys() []*VerifyApiKeyRequest {
@@ -1927,7 +2083,7 @@ type BatchVerifyApiKeysResponse struct {
 
 func (x *BatchVerifyApiKeysResponse) Reset() {
 	*x = BatchVerifyApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2095,7 @@ func (x *BatchVerifyApiKeysResponse) String() string {
 func (*BatchVerifyApiKeysResponse) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2108,7 @@ func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BatchVerifyApiKeysResponse) GetResults() []*VerifyApiKeyResponse {
@@ -1975,7 +2131,7 @@ type QuotaStatus struct {
 
 func (x *QuotaStatus) Reset() {
 	*x = QuotaStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2143,7 @@ func (x *QuotaStatus) String() string {
 func (*QuotaStatus) ProtoMessage() {}
 
 func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2156,7 @@ func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaStatus.ProtoReflect.Descriptor instead.
 func (*QuotaStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QuotaStatus) GetLimit() int64 {
@@ -2040,7 +2196,7 @@ type GetApiKeyUsageRequest struct {
 
 func (x *GetApiKeyUsageRequest) Reset() {
 	*x = GetApiKeyUsageRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2208,7 @@ func (x *GetApiKeyUsageRequest) String() string {
 func (*GetApiKeyUsageRequest) ProtoMessage() {}
 
 func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2221,7 @@ func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetApiKeyUsageRequest) GetId() string {
@@ -2115,7 +2271,7 @@ type GetApiKeyUsageResponse struct {
 
 func (x *GetApiKeyUsageResponse) Reset() {
 	*x = GetApiKeyUsageResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2283,7 @@ func (x *GetApiKeyUsageResponse) String() string {
 func (*GetApiKeyUsageResponse) ProtoMessage() {}
 
 func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2296,7 @@ func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetApiKeyUsageResponse) GetApiKeyId() string {
@@ -2198,7 +2354,7 @@ type UsageBucket struct {
 
 func (x *UsageBucket) Reset() {
 	*x = UsageBucket{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2366,7 @@ func (x *UsageBucket) String() string {
 func (*UsageBucket) ProtoMessage() {}
 
 func (x *UsageBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2379,7 @@ func (x *UsageBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBucket.ProtoReflect.Descriptor instead.
 func (*UsageBucket) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UsageBucket) GetStart() *timestamppb.Timestamp {
@@ -2258,7 +2414,7 @@ type UsageCounts struct {
 
 func (x *UsageCounts) Reset() {
 	*x = UsageCounts{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2426,7 @@ func (x *UsageCounts) String() string {
 func (*UsageCounts) ProtoMessage() {}
 
 func (x *UsageCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2439,7 @@ func (x *UsageCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCounts.ProtoReflect.Descriptor instead.
 func (*UsageCounts) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UsageCounts) GetTotal() int64 {
@@ -2313,7 +2469,7 @@ type GetApiKeysAnalyticsRequest struct {
 
 func (x *GetApiKeysAnalyticsRequest) Reset() {
 	*x = GetApiKeysAnalyticsRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2481,7 @@ func (x *GetApiKeysAnalyticsRequest) String() string {
 func (*GetApiKeysAnalyticsRequest) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2494,7 @@ func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetApiKeysAnalyticsRequest) GetSince() *timestamppb.Timestamp {
@@ -2380,7 +2536,7 @@ type GetApiKeysAnalyticsResponse struct {
 
 func (x *GetApiKeysAnalyticsResponse) Reset() {
 	*x = GetApiKeysAnalyticsResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2548,7 @@ func (x *GetApiKeysAnalyticsResponse) String() string {
 func (*GetApiKeysAnalyticsResponse) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2561,7 @@ func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetApiKeysAnalyticsResponse) GetSince() *timestamppb.Timestamp {
@@ -2476,7 +2632,7 @@ type KeyUse struct {
 
 func (x *KeyUse) Reset() {
 	*x = KeyUse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2644,7 @@ func (x *KeyUse) String() string {
 func (*KeyUse) ProtoMessage() {}
 
 func (x *KeyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2657,7 @@ func (x *KeyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUse.ProtoReflect.Descriptor instead.
 func (*KeyUse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeyUse) GetApiKeyId() string {
@@ -2538,7 +2694,7 @@ type RateLimitStatus struct {
 
 func (x *RateLimitStatus) Reset() {
 	*x = RateLimitStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2706,7 @@ func (x *RateLimitStatus) String() string {
 func (*RateLimitStatus) ProtoMessage() {}
 
 func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2719,7 @@ func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitStatus.ProtoReflect.Descriptor instead.
 func (*RateLimitStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{31}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RateLimitStatus) GetLimit() int32 {
@@ -2700,10 +2856,19 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"updateMask\x12\x1c\n" +
 	"\x04etag\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\"C\n" +
 	"\x14UpdateApiKeyResponse\x12+\n" +
-	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\\\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\x9e\x01\n" +
 	"\x13RotateApiKeyRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
-	"\x0foverlap_seconds\x18\x02 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x9a\x9e\x01(\x00R\x0eoverlapSeconds\"C\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12@\n" +
+	"\x0foverlap_seconds\x18\x02 \x01(\x05B\x12\xe0A\x02\xbaH\f\xc8\x01\x01\x1a\a\x18\x80\x9a\x9e\x01(\x00H\x00R\x0eoverlapSeconds\x88\x01\x01\x12!\n" +
+	"\fend_previous\x18\x03 \x01(\bR\vendPreviousB\x12\n" +
+	"\x10_overlap_seconds\"\x13\n" +
+	"\x11ListScopesRequest\"?\n" +
+	"\x12ListScopesResponse\x12)\n" +
+	"\x06scopes\x18\x01 \x03(\v2\x11.apikeys.v1.ScopeR\x06scopes\"M\n" +
+	"\x05Scope\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amethods\x18\x02 \x03(\tR\amethods\x12\x16\n" +
+	"\x06routes\x18\x03 \x03(\tR\x06routes\"C\n" +
 	"\x14RotateApiKeyResponse\x12+\n" +
 	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"a\n" +
 	"\x13RevokeApiKeyRequest\x12\x0e\n" +
@@ -2827,7 +2992,7 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x10UsageGranularity\x12!\n" +
 	"\x1dUSAGE_GRANULARITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16USAGE_GRANULARITY_HOUR\x10\x01\x12\x19\n" +
-	"\x15USAGE_GRANULARITY_DAY\x10\x022\x96\x0f\n" +
+	"\x15USAGE_GRANULARITY_DAY\x10\x022\xa2\x10\n" +
 	"\x0eApiKeysService\x12\xb1\x01\n" +
 	"\fCreateApiKey\x12\x1f.apikeys.v1.CreateApiKeyRequest\x1a .apikeys.v1.CreateApiKeyResponse\"^\xaa\xd4\x182\n" +
 	"\x0fapi_keys.create\x1a\x1dResource created successfully \x01\x82\xd3\xe4\x93\x02\":\x01*b\aapi_key\"\x14/developers/api_keys\x12\x9c\x01\n" +
@@ -2846,7 +3011,10 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x0eGetApiKeyUsage\x12!.apikeys.v1.GetApiKeyUsageRequest\x1a\".apikeys.v1.GetApiKeyUsageResponse\"O\xaa\xd4\x18$\n" +
 	"\rapi_keys.read\x1a\x13API key usage found\x82\xd3\xe4\x93\x02!\x12\x1f/developers/api_keys/{id}/usage\x12\xaf\x01\n" +
 	"\x13GetApiKeysAnalytics\x12&.apikeys.v1.GetApiKeysAnalyticsRequest\x1a'.apikeys.v1.GetApiKeysAnalyticsResponse\"G\xaa\xd4\x18(\n" +
-	"\rapi_keys.read\x1a\x17API key analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/api_keys\x12\xc4\x01\n" +
+	"\rapi_keys.read\x1a\x17API key analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/api_keys\x12\x89\x01\n" +
+	"\n" +
+	"ListScopes\x12\x1d.apikeys.v1.ListScopesRequest\x1a\x1e.apikeys.v1.ListScopesResponse\"<\xaa\xd4\x18\x16\n" +
+	"\x03any\x10\x01\x1a\rScopes listed\x82\xd3\xe4\x93\x02\x1cb\x06scopes\x12\x12/developers/scopes\x12\xc4\x01\n" +
 	"\x12BatchVerifyApiKeys\x12%.apikeys.v1.BatchVerifyApiKeysRequest\x1a&.apikeys.v1.BatchVerifyApiKeysResponse\"_\xaa\xd4\x18&\n" +
 	"\x0fapi_keys.verify\x10\x01\x1a\x11API keys verified\x82\xd3\xe4\x93\x02/:\x01*b\aresults\"!/developers/api_keys/verify_batch\x12\xa2\x01\n" +
 	"\fVerifyApiKey\x12\x1f.apikeys.v1.VerifyApiKeyRequest\x1a .apikeys.v1.VerifyApiKeyResponse\"O\xaa\xd4\x18%\n" +
@@ -2865,7 +3033,7 @@ func file_apikeys_v1_api_keys_proto_rawDescGZIP() []byte {
 }
 
 var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_apikeys_v1_api_keys_proto_goTypes = []any{
 	(ApiKeyState)(0),                    // 0: apikeys.v1.ApiKeyState
 	(ApiKeyMode)(0),                     // 1: apikeys.v1.ApiKeyMode
@@ -2887,117 +3055,123 @@ var file_apikeys_v1_api_keys_proto_goTypes = []any{
 	(*UpdateApiKeyRequest)(nil),         // 17: apikeys.v1.UpdateApiKeyRequest
 	(*UpdateApiKeyResponse)(nil),        // 18: apikeys.v1.UpdateApiKeyResponse
 	(*RotateApiKeyRequest)(nil),         // 19: apikeys.v1.RotateApiKeyRequest
-	(*RotateApiKeyResponse)(nil),        // 20: apikeys.v1.RotateApiKeyResponse
-	(*RevokeApiKeyRequest)(nil),         // 21: apikeys.v1.RevokeApiKeyRequest
-	(*RevokeApiKeyResponse)(nil),        // 22: apikeys.v1.RevokeApiKeyResponse
-	(*DeleteApiKeyRequest)(nil),         // 23: apikeys.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),        // 24: apikeys.v1.DeleteApiKeyResponse
-	(*VerifyApiKeyRequest)(nil),         // 25: apikeys.v1.VerifyApiKeyRequest
-	(*VerifyApiKeyResponse)(nil),        // 26: apikeys.v1.VerifyApiKeyResponse
-	(*BatchVerifyApiKeysRequest)(nil),   // 27: apikeys.v1.BatchVerifyApiKeysRequest
-	(*BatchVerifyApiKeysResponse)(nil),  // 28: apikeys.v1.BatchVerifyApiKeysResponse
-	(*QuotaStatus)(nil),                 // 29: apikeys.v1.QuotaStatus
-	(*GetApiKeyUsageRequest)(nil),       // 30: apikeys.v1.GetApiKeyUsageRequest
-	(*GetApiKeyUsageResponse)(nil),      // 31: apikeys.v1.GetApiKeyUsageResponse
-	(*UsageBucket)(nil),                 // 32: apikeys.v1.UsageBucket
-	(*UsageCounts)(nil),                 // 33: apikeys.v1.UsageCounts
-	(*GetApiKeysAnalyticsRequest)(nil),  // 34: apikeys.v1.GetApiKeysAnalyticsRequest
-	(*GetApiKeysAnalyticsResponse)(nil), // 35: apikeys.v1.GetApiKeysAnalyticsResponse
-	(*KeyUse)(nil),                      // 36: apikeys.v1.KeyUse
-	(*RateLimitStatus)(nil),             // 37: apikeys.v1.RateLimitStatus
-	nil,                                 // 38: apikeys.v1.ApiKey.MetadataEntry
-	nil,                                 // 39: apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	nil,                                 // 40: apikeys.v1.UsageBucket.CodesEntry
-	nil,                                 // 41: apikeys.v1.UsageCounts.CodesEntry
-	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),       // 43: google.protobuf.FieldMask
+	(*ListScopesRequest)(nil),           // 20: apikeys.v1.ListScopesRequest
+	(*ListScopesResponse)(nil),          // 21: apikeys.v1.ListScopesResponse
+	(*Scope)(nil),                       // 22: apikeys.v1.Scope
+	(*RotateApiKeyResponse)(nil),        // 23: apikeys.v1.RotateApiKeyResponse
+	(*RevokeApiKeyRequest)(nil),         // 24: apikeys.v1.RevokeApiKeyRequest
+	(*RevokeApiKeyResponse)(nil),        // 25: apikeys.v1.RevokeApiKeyResponse
+	(*DeleteApiKeyRequest)(nil),         // 26: apikeys.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),        // 27: apikeys.v1.DeleteApiKeyResponse
+	(*VerifyApiKeyRequest)(nil),         // 28: apikeys.v1.VerifyApiKeyRequest
+	(*VerifyApiKeyResponse)(nil),        // 29: apikeys.v1.VerifyApiKeyResponse
+	(*BatchVerifyApiKeysRequest)(nil),   // 30: apikeys.v1.BatchVerifyApiKeysRequest
+	(*BatchVerifyApiKeysResponse)(nil),  // 31: apikeys.v1.BatchVerifyApiKeysResponse
+	(*QuotaStatus)(nil),                 // 32: apikeys.v1.QuotaStatus
+	(*GetApiKeyUsageRequest)(nil),       // 33: apikeys.v1.GetApiKeyUsageRequest
+	(*GetApiKeyUsageResponse)(nil),      // 34: apikeys.v1.GetApiKeyUsageResponse
+	(*UsageBucket)(nil),                 // 35: apikeys.v1.UsageBucket
+	(*UsageCounts)(nil),                 // 36: apikeys.v1.UsageCounts
+	(*GetApiKeysAnalyticsRequest)(nil),  // 37: apikeys.v1.GetApiKeysAnalyticsRequest
+	(*GetApiKeysAnalyticsResponse)(nil), // 38: apikeys.v1.GetApiKeysAnalyticsResponse
+	(*KeyUse)(nil),                      // 39: apikeys.v1.KeyUse
+	(*RateLimitStatus)(nil),             // 40: apikeys.v1.RateLimitStatus
+	nil,                                 // 41: apikeys.v1.ApiKey.MetadataEntry
+	nil,                                 // 42: apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	nil,                                 // 43: apikeys.v1.UsageBucket.CodesEntry
+	nil,                                 // 44: apikeys.v1.UsageCounts.CodesEntry
+	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),       // 46: google.protobuf.FieldMask
 }
 var file_apikeys_v1_api_keys_proto_depIdxs = []int32{
-	42, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	42, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	42, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
+	45, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	45, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
 	7,  // 3: apikeys.v1.ApiKey.created_by:type_name -> apikeys.v1.Actor
 	0,  // 4: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
 	1,  // 5: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
-	38, // 6: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
+	41, // 6: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
 	9,  // 7: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
 	10, // 8: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
-	42, // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	45, // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
 	2,  // 10: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
-	42, // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
+	45, // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
 	8,  // 12: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
-	42, // 13: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
+	45, // 13: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
 	4,  // 14: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
-	42, // 15: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 15: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 16: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
-	39, // 17: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	42, // 17: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
 	9,  // 18: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
 	10, // 19: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
 	6,  // 20: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
 	0,  // 21: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
-	42, // 22: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
-	42, // 23: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
+	45, // 22: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
+	45, // 23: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
 	6,  // 24: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
 	6,  // 25: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
 	6,  // 26: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
-	43, // 27: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	46, // 27: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
 	6,  // 28: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	6,  // 29: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	2,  // 30: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
-	6,  // 31: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	3,  // 32: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
-	6,  // 33: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	37, // 34: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
-	29, // 35: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
-	25, // 36: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
-	26, // 37: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
-	42, // 38: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
-	42, // 39: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 40: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 41: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
-	5,  // 42: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
-	42, // 43: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
-	42, // 44: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
-	33, // 45: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
-	32, // 46: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
-	42, // 47: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
-	40, // 48: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
-	41, // 49: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
-	42, // 50: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 51: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
-	42, // 52: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
-	42, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
-	33, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
-	36, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
-	32, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
-	42, // 57: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
-	11, // 58: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
-	13, // 59: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
-	15, // 60: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
-	17, // 61: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
-	19, // 62: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
-	21, // 63: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
-	23, // 64: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
-	30, // 65: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
-	34, // 66: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
-	27, // 67: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
-	25, // 68: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
-	12, // 69: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
-	14, // 70: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
-	16, // 71: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
-	18, // 72: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
-	20, // 73: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
-	22, // 74: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
-	24, // 75: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
-	31, // 76: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
-	35, // 77: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
-	28, // 78: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
-	26, // 79: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
-	69, // [69:80] is the sub-list for method output_type
-	58, // [58:69] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	22, // 29: apikeys.v1.ListScopesResponse.scopes:type_name -> apikeys.v1.Scope
+	6,  // 30: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	2,  // 31: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
+	6,  // 32: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	3,  // 33: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
+	6,  // 34: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	40, // 35: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
+	32, // 36: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
+	28, // 37: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
+	29, // 38: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
+	45, // 39: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
+	45, // 40: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
+	45, // 41: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
+	5,  // 42: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
+	5,  // 43: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
+	45, // 44: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
+	45, // 45: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
+	36, // 46: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
+	35, // 47: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
+	45, // 48: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
+	43, // 49: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
+	44, // 50: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
+	45, // 51: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	45, // 52: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	45, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	45, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	36, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
+	39, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
+	35, // 57: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
+	45, // 58: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
+	11, // 59: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
+	13, // 60: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
+	15, // 61: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
+	17, // 62: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
+	19, // 63: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
+	24, // 64: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
+	26, // 65: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
+	33, // 66: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
+	37, // 67: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
+	20, // 68: apikeys.v1.ApiKeysService.ListScopes:input_type -> apikeys.v1.ListScopesRequest
+	30, // 69: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
+	28, // 70: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
+	12, // 71: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
+	14, // 72: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
+	16, // 73: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
+	18, // 74: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
+	23, // 75: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
+	25, // 76: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
+	27, // 77: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
+	34, // 78: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
+	38, // 79: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
+	21, // 80: apikeys.v1.ApiKeysService.ListScopes:output_type -> apikeys.v1.ListScopesResponse
+	31, // 81: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
+	29, // 82: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
+	71, // [71:83] is the sub-list for method output_type
+	59, // [59:71] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_api_keys_proto_init() }
@@ -3009,16 +3183,17 @@ func file_apikeys_v1_api_keys_proto_init() {
 	file_apikeys_v1_api_keys_proto_msgTypes[0].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[4].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[5].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[19].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[20].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[29].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[13].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[22].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[23].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_api_keys_proto_rawDesc), len(file_apikeys_v1_api_keys_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -443,6 +443,27 @@ func local_request_ApiKeysService_GetApiKeysAnalytics_0(ctx context.Context, mar
 	return msg, metadata, err
 }
 
+func request_ApiKeysService_ListScopes_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListScopesRequest
+		metadata runtime.ServerMetadata
+	)
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ListScopes(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_ApiKeysService_ListScopes_0(ctx context.Context, marshaler runtime.Marshaler, server ApiKeysServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListScopesRequest
+		metadata runtime.ServerMetadata
+	)
+	msg, err := server.ListScopes(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_ApiKeysService_BatchVerifyApiKeys_0(ctx context.Context, marshaler runtime.Marshaler, client ApiKeysServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq BatchVerifyApiKeysRequest
@@ -703,6 +724,26 @@ func RegisterApiKeysServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		}
 		forward_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_ListScopes_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/ListScopes", runtime.WithHTTPPathPattern("/developers/scopes"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_ApiKeysService_ListScopes_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_ListScopes_0(annotatedContext, mux, outboundMarshaler, w, req, response_ApiKeysService_ListScopes_0{resp.(*ListScopesResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_ApiKeysService_BatchVerifyApiKeys_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -953,6 +994,23 @@ func RegisterApiKeysServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		}
 		forward_ApiKeysService_GetApiKeysAnalytics_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_ApiKeysService_ListScopes_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/apikeys.v1.ApiKeysService/ListScopes", runtime.WithHTTPPathPattern("/developers/scopes"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_ApiKeysService_ListScopes_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_ApiKeysService_ListScopes_0(annotatedContext, mux, outboundMarshaler, w, req, response_ApiKeysService_ListScopes_0{resp.(*ListScopesResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_ApiKeysService_BatchVerifyApiKeys_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -1053,6 +1111,15 @@ func (m response_ApiKeysService_RevokeApiKey_0) XXX_ResponseBody() interface{} {
 	return response.ApiKey
 }
 
+type response_ApiKeysService_ListScopes_0 struct {
+	*ListScopesResponse
+}
+
+func (m response_ApiKeysService_ListScopes_0) XXX_ResponseBody() interface{} {
+	response := m.ListScopesResponse
+	return response.Scopes
+}
+
 type response_ApiKeysService_BatchVerifyApiKeys_0 struct {
 	*BatchVerifyApiKeysResponse
 }
@@ -1073,6 +1140,7 @@ var (
 	pattern_ApiKeysService_DeleteApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"developers", "api_keys", "id"}, ""))
 	pattern_ApiKeysService_GetApiKeyUsage_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"developers", "api_keys", "id", "usage"}, ""))
 	pattern_ApiKeysService_GetApiKeysAnalytics_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"analytics", "api_keys"}, ""))
+	pattern_ApiKeysService_ListScopes_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"developers", "scopes"}, ""))
 	pattern_ApiKeysService_BatchVerifyApiKeys_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"developers", "api_keys", "verify_batch"}, ""))
 	pattern_ApiKeysService_VerifyApiKey_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"developers", "api_keys", "verify"}, ""))
 )
@@ -1088,6 +1156,7 @@ var (
 	forward_ApiKeysService_DeleteApiKey_0        = runtime.ForwardResponseMessage
 	forward_ApiKeysService_GetApiKeyUsage_0      = runtime.ForwardResponseMessage
 	forward_ApiKeysService_GetApiKeysAnalytics_0 = runtime.ForwardResponseMessage
+	forward_ApiKeysService_ListScopes_0          = runtime.ForwardResponseMessage
 	forward_ApiKeysService_BatchVerifyApiKeys_0  = runtime.ForwardResponseMessage
 	forward_ApiKeysService_VerifyApiKey_0        = runtime.ForwardResponseMessage
 )

@@ -28,6 +28,7 @@ const (
 	ApiKeysService_DeleteApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/DeleteApiKey"
 	ApiKeysService_GetApiKeyUsage_FullMethodName      = "/apikeys.v1.ApiKeysService/GetApiKeyUsage"
 	ApiKeysService_GetApiKeysAnalytics_FullMethodName = "/apikeys.v1.ApiKeysService/GetApiKeysAnalytics"
+	ApiKeysService_ListScopes_FullMethodName          = "/apikeys.v1.ApiKeysService/ListScopes"
 	ApiKeysService_BatchVerifyApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys"
 	ApiKeysService_VerifyApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/VerifyApiKey"
 )
@@ -67,6 +68,10 @@ type ApiKeysServiceClient interface {
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(ctx context.Context, in *GetApiKeysAnalyticsRequest, opts ...grpc.CallOption) (*GetApiKeysAnalyticsResponse, error)
+	// Lists the scopes that keys can be given: those that the methods of this server
+	// ask for, and those of the application. `*`, which stands for all of them, is
+	// not among them.
+	ListScopes(ctx context.Context, in *ListScopesRequest, opts ...grpc.CallOption) (*ListScopesResponse, error)
 	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
@@ -180,6 +185,16 @@ func (c *apiKeysServiceClient) GetApiKeysAnalytics(ctx context.Context, in *GetA
 	return out, nil
 }
 
+func (c *apiKeysServiceClient) ListScopes(ctx context.Context, in *ListScopesRequest, opts ...grpc.CallOption) (*ListScopesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListScopesResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_ListScopes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiKeysServiceClient) BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BatchVerifyApiKeysResponse)
@@ -235,6 +250,10 @@ type ApiKeysServiceServer interface {
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error)
+	// Lists the scopes that keys can be given: those that the methods of this server
+	// ask for, and those of the application. `*`, which stands for all of them, is
+	// not among them.
+	ListScopes(context.Context, *ListScopesRequest) (*ListScopesResponse, error)
 	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
@@ -284,6 +303,9 @@ func (UnimplementedApiKeysServiceServer) GetApiKeyUsage(context.Context, *GetApi
 }
 func (UnimplementedApiKeysServiceServer) GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApiKeysAnalytics not implemented")
+}
+func (UnimplementedApiKeysServiceServer) ListScopes(context.Context, *ListScopesRequest) (*ListScopesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListScopes not implemented")
 }
 func (UnimplementedApiKeysServiceServer) BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchVerifyApiKeys not implemented")
@@ -474,6 +496,24 @@ func _ApiKeysService_GetApiKeysAnalytics_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiKeysService_ListScopes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListScopesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).ListScopes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_ListScopes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).ListScopes(ctx, req.(*ListScopesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiKeysService_BatchVerifyApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BatchVerifyApiKeysRequest)
 	if err := dec(in); err != nil {
@@ -552,6 +592,10 @@ var ApiKeysService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetApiKeysAnalytics",
 			Handler:    _ApiKeysService_GetApiKeysAnalytics_Handler,
+		},
+		{
+			MethodName: "ListScopes",
+			Handler:    _ApiKeysService_ListScopes_Handler,
 		},
 		{
 			MethodName: "BatchVerifyApiKeys",
