@@ -229,8 +229,10 @@ func TestForwarded(t *testing.T) {
 		from("", "198.51.100.1", "192.0.2.7", "10.0.0.1,fd00::1"), from("", "::ffff:192.0.2.7"), from("", "2001:DB8:0::1"),
 		from("", "192.0.2.7", "::ffff:10.9.9.9"),
 		from(denied), from(denied, "192.0.2.7, 198.51.100.1"), from(denied, "192.0.2.7", "198.51.100.1", "10.0.0.1"),
-		from(denied, "192.0.2.7, junk"), from(denied, "192.0.2.7, junk, 10.0.0.1"), from(denied, "192.0.2.7:80"), from(denied, "192.0.2.07"),
-		from(denied, "192.0.2.7,"), from(denied, "2001:db8::1%eth0"), from(denied, "[2001:db8::1]"), from(denied, "unknown"),
+		from(denied, "192.0.2.7, junk"), from(denied, "192.0.2.7, junk, 10.0.0.1"), from(denied, "192.0.2.07"),
+		from("", "192.0.2.7:80"), from("", "[2001:db8::1]:443"), from("", "192.0.2.7:80, 10.0.0.1:1"), from("", "192.0.2.7,"), from("", "192.0.2.7", ", ,", ""),
+		from(denied, "198.51.100.1:80"), from(denied, "192.0.2.7:"), from(denied, "192.0.2.7:65536"), from(denied, "[2001:db8::1%eth0]:443"), from(denied, ","),
+		from(denied, "2001:db8::1%eth0"), from(denied, "[2001:db8::1]"), from(denied, "unknown"),
 		from(denied, "10.1.1.1, 10.0.0.1"), // all are trusted: the left-most
 		{rpc: "ListApiKeys", as: "$c.secret", want: denied, head: "X-Real-Ip: 192.0.2.7\nForwarded: for=192.0.2.7\nX-Client-Ip: 192.0.2.7"},
 		caller("inner", `, "ip_allow_list": ["10.1.1.1"]`),

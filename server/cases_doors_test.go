@@ -294,6 +294,9 @@ func (w *world) failure(t *testing.T, err error) answer {
 			}
 		}
 	}
+	if a.reason == "REQUEST_TOO_LARGE" {
+		a.status = http.StatusRequestEntityTooLarge
+	}
 	if len(st.Details()) < 2 || a.text == "" || (a.retry > 0) != (a.status == http.StatusTooManyRequests) {
 		t.Errorf("details of %v: %v", err, st.Details())
 	}

@@ -50,6 +50,9 @@ func (w *world) send(t *testing.T, request string) (status int, header http.Head
 	if text, err = io.ReadAll(resp.Body); err != nil {
 		t.Fatal(err)
 	}
+	if resp.Close {
+		resp.Header.Set("Connection", "close") // which the reader takes away
+	}
 	return resp.StatusCode, resp.Header, text
 }
 

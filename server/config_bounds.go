@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
@@ -22,7 +23,7 @@ func (c Config) checkBounds(fault func(setting, format string, args ...any)) {
 			fault(setting, "must be up to an hour")
 		}
 	}
-	if c.AnswerBytesPerCaller < maxMessage {
+	if c.AnswerBytesPerCaller < api.MaxRequest {
 		fault("answer_bytes_per_caller", "must be at least 1048576, which is the size of one page")
 	}
 	if c.AnswerBytesMax < c.AnswerBytesPerCaller {

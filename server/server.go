@@ -31,9 +31,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// maxMessage bounds a request over gRPC, in bytes, as REST bounds its bodies.
-const maxMessage = 1 << 20
-
 // What one connection may hold, over both protocols where they have it.
 const (
 	// maxHeaderBytes bounds the headers of a request. HTTP/2 counts 32 bytes for
@@ -153,7 +150,9 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		s.worker.Wake(commit.Due)
 	})
 
+	refusals := &authn.Refusals{Logger: c.Logger}
 	s.services, err = api.New(api.Config{
+		Refusals: refusals,
 		Store:    s.db.store,
 		Verifier: s.verifier,
 		Meter:    s.meter,
@@ -177,11 +176,15 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	s.services.RegisterRemote(s.grpc)
-	open := s.listeners.conns.OpenServices(s.grpc)
+	open := s.listeners.conns.OpenServices(guarded{s.grpc, s.services})
 	healthpb.RegisterHealthServer(open, s.readiness.health)
 	reflection.Register(open)
 
-	handler, err := rest.New(rest.Config{Conn: localConnection(s.services), Env: c.Env, Logger: c.Logger, Secrets: s.secrets, Ready: s.readiness.ready})
+	local := rest.NewConnection()
+	s.services.Register(local)
+	handler, err := rest.New(rest.Config{
+		Conn: local, Env: c.Env, Logger: c.Logger, Secrets: s.secrets, Refusals: refusals, Ready: s.readiness.ready,
+	})
 	if err != nil {
 		return err
 	}
@@ -209,18 +212,27 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	return nil
 }
 
+// guarded registers services that are not ours behind the chain of ours.
+type guarded struct {
+	*grpc.Server
+	services *api.API
+}
+
+func (g guarded) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	g.Server.RegisterService(g.services.Guard(desc), impl)
+}
+
 func (s *Server) grpcOptions() []grpc.ServerOption {
 	options := []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(s.services.Unary()...),
-		grpc.ChainStreamInterceptor(s.services.Stream()...),
+		grpc.UnknownServiceHandler(s.services.Unknown),
 		grpc.ForceServerCodecV2(api.NewCodec()),
-		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxRecvMsgSize(api.MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		// A window that does not grow bounds what lies unread on a stream. A message
 		// that is being read may be larger than it.
 		grpc.StaticStreamWindowSize(receiveWindow),
-		grpc.StaticConnWindowSize(maxMessage),
+		grpc.StaticConnWindowSize(api.MaxRequest),
 		grpc.ConnectionTimeout(s.config.HeaderTimeout),
 		// Thousands of connections that do nothing are to keep no buffers.
 		grpc.SharedWriteBuffer(true),

@@ -36,6 +36,9 @@ type Config struct {
 	Secrets *apikey.SecretFinder
 	Logger  *slog.Logger
 	Now     func() time.Time
+	// Refusals takes the lines of refused calls. Defaults to one of its own, over
+	// Logger.
+	Refusals *authn.Refusals
 	// Random makes secrets. Defaults to crypto/rand.
 	Random io.Reader
 	// Streams is how many streams a caller may have at a time. Defaults to 100.
@@ -71,9 +74,14 @@ func New(c Config) (*API, error) {
 	if c.Patience == 0 {
 		c.Patience = time.Minute
 	}
+	if c.Refusals == nil {
+		c.Refusals = &authn.Refusals{Logger: c.Logger}
+	}
 	running, stop := context.WithCancelCause(context.Background())
 	return &API{
-		chain: &chain{methods: methods, authn: c.Authn, validator: validator, log: c.Logger, running: running},
+		chain: &chain{
+			methods: methods, authn: c.Authn, validator: validator, log: c.Logger, refusals: c.Refusals, running: running,
+		},
 		keys: &apiKeys{
 			store: c.Store, verifier: c.Verifier, meter: c.Meter, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
 			scopes: scopesOf(c.Rules.Catalogue, Services()),
@@ -96,12 +104,13 @@ func Services() []*grpc.ServiceDesc {
 	}
 }
 
-// Unary returns the interceptors that every unary call has to pass, outermost
-// first.
-func (a *API) Unary() []grpc.UnaryServerInterceptor { return a.chain.unary() }
+// Guard returns a service with each call behind the chain that guards ours: who
+// calls is known before a message is read. Services that are not ours need no
+// credential.
+func (a *API) Guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc { return a.chain.guard(desc) }
 
-// Stream returns those that every stream has to pass: the same, for streams.
-func (a *API) Stream() []grpc.StreamServerInterceptor { return a.chain.stream() }
+// Unknown answers calls of methods that are not registered.
+func (a *API) Unknown(srv any, stream grpc.ServerStream) error { return a.chain.unknown(srv, stream) }
 
 // EndStreams ends all streams, those to come too, and tells their clients to go
 // on elsewhere. A server that stops calls it first: streams end of themselves
@@ -121,7 +130,7 @@ func (a *API) RegisterRemote(r grpc.ServiceRegistrar) {
 }
 
 func (a *API) register(r grpc.ServiceRegistrar, keys *grpc.ServiceDesc) {
-	r.RegisterService(keys, a.keys)
-	apikeysv1.RegisterEventsServiceServer(r, a.events)
-	apikeysv1.RegisterWebhooksServiceServer(r, a.hooks)
+	r.RegisterService(a.Guard(keys), a.keys)
+	r.RegisterService(a.Guard(&apikeysv1.EventsService_ServiceDesc), a.events)
+	r.RegisterService(a.Guard(&apikeysv1.WebhooksService_ServiceDesc), a.hooks)
 }

@@ -10,9 +10,11 @@ import (
 	"github.com/apikeys-dev/apikeys/server/authn"
 )
 
-// call is what the interceptors know of one call.
+// call is what the chain knows of one call.
 type call struct {
 	caller authn.Caller
+	// admitted is set once the caller has proved itself and may call.
+	admitted bool
 	// faults are what the proto refuses of the request, where its handler tells it:
 	// see tellsFaults.
 	faults faults
@@ -21,16 +23,19 @@ type call struct {
 
 	once sync.Once
 	uuid string
+
+	header [headerLength]byte // of the message, while it is read
 }
 
 type callKey struct{}
 
-// withCall returns the context of a new call.
-func withCall(ctx context.Context) context.Context {
-	return context.WithValue(ctx, callKey{}, new(call))
+// withCall returns a new call and its context.
+func withCall(ctx context.Context) (context.Context, *call) {
+	c := new(call)
+	return context.WithValue(ctx, callKey{}, c), c
 }
 
-// callOf returns the call of a context that has passed the interceptors.
+// callOf returns the call of a context that has passed the chain.
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
 // callerOf returns who makes the call.

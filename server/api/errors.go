@@ -35,11 +35,11 @@ var codeOf = map[apikey.Kind]codes.Code{
 	apikey.KindUnavailable:        codes.Unavailable,
 	kindDeadline:                  codes.DeadlineExceeded,
 	kindCanceled:                  codes.Canceled,
+	kindUnimplemented:             codes.Unimplemented,
 }
 
-// statusOf returns what the caller of c is told of err.
-func statusOf(err error, c *call) *status.Status {
-	known := knownError(err)
+// statusOf returns what the caller of c is told of a failure.
+func statusOf(known *apikey.Error, c *call) *status.Status {
 	st := status.New(codeOf[known.Kind], known.Message)
 	info := &errdetails.ErrorInfo{Reason: string(known.Reason), Domain: ErrorDomain, Metadata: maps.Clone(known.Details)}
 	details := []protoadapt.MessageV1{
@@ -63,12 +63,16 @@ func statusOf(err error, c *call) *status.Status {
 	return st
 }
 
-// knownError returns the failure that err is, as far as the caller may know it.
-func knownError(err error) *apikey.Error {
-	if known := apikey.AsError(err); known != nil {
-		return known
+// knownError returns the failure that err is, as far as the caller of ctx may know
+// it. A call that was given up failed for that, whatever noticed it first.
+func knownError(ctx context.Context, err error) *apikey.Error {
+	known := apikey.AsError(err)
+	if given := context.Cause(ctx); given != nil && (known == nil || known == canceledError) && !errors.Is(err, errPanic) {
+		err, known = given, apikey.AsError(given)
 	}
 	switch {
+	case known != nil:
+		return known
 	case errors.Is(err, context.DeadlineExceeded):
 		return deadlineError
 	case errors.Is(err, context.Canceled):
@@ -84,6 +88,8 @@ var (
 	// errStopping ends the streams of a server that stops.
 	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
 		"The server is stopping; go on after the last cursor, here or elsewhere.")
+	errUnknownMethod = apikey.Errorf(kindUnimplemented, "ROUTE_NOT_FOUND",
+		"There is no such method. Ask for the methods by reflection.")
 	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")
 )
 
@@ -91,4 +97,5 @@ var (
 const (
 	kindDeadline apikey.Kind = -1 - iota
 	kindCanceled
+	kindUnimplemented
 )

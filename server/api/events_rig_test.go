@@ -128,18 +128,7 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	running.Go(func() { f.Run(ctx) })
 	t.Cleanup(func() { stop(); running.Wait() })
 	local := new(inprocgrpc.Channel).
-		WithServerUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			for _, intercept := range backwards(r.api.Unary()) {
-				next := handler
-				handler = func(ctx context.Context, req any) (any, error) { return intercept(ctx, req, info, next) }
-			}
-			return handler(ctx, req)
-		}).
-		WithServerStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			for _, intercept := range backwards(r.api.Stream()) {
-				next := handler
-				handler = func(srv any, stream grpc.ServerStream) error { return intercept(srv, stream, info, next) }
-			}
+		WithServerStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			if metadata.ValueFromIncomingContext(stream.Context(), slow) != nil {
 				gated := &gatedStream{stream, r.gate, make(chan struct{})}
 				defer close(gated.ended)
@@ -151,14 +140,6 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	r.conn = local
 	r.keys, r.events = apikeysv1.NewApiKeysServiceClient(local), apikeysv1.NewEventsServiceClient(local)
 	return r
-}
-
-func backwards[T any](list []T) []T {
-	out := make([]T, 0, len(list))
-	for i := len(list) - 1; i >= 0; i-- {
-		out = append(out, list[i])
-	}
-	return out
 }
 
 func (r *rig) must(err error) {

@@ -25,9 +25,7 @@ import (
 // listen opens the rig's services to the network, and returns a connection.
 func (r *rig) listen() *grpc.ClientConn {
 	r.Helper()
-	server := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(r.api.Unary()...), grpc.ChainStreamInterceptor(r.api.Stream()...),
-		grpc.ForceServerCodecV2(api.NewCodec()))
+	server := grpc.NewServer(grpc.UnknownServiceHandler(r.api.Unknown), grpc.ForceServerCodecV2(api.NewCodec()))
 	r.api.Register(server)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	r.must(err)

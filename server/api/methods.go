@@ -17,8 +17,7 @@ import (
 // itself.
 const anyScope = "any"
 
-// methods holds what each method asks of its caller, by full method name. A
-// method that is not in it is open: the health check and reflection.
+// methods holds what each method asks of its caller, by full method name.
 type methods map[string]authn.Need
 
 // methodsOf reads the rule of every method of services. A method without one, or

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -37,23 +36,16 @@ func (s *apiKeys) encodedVerification() *grpc.ServiceDesc {
 
 // verifyEncoded is what protoc-gen-go-grpc generates for VerifyApiKey, but for the
 // form of the answer.
-func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // The signature is grpc's.
+func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // The signature is grpc's.
 	in := new(apikeysv1.VerifyApiKeyRequest)
 	if err := decode(in); err != nil {
 		return nil, err
 	}
-	info := &grpc.UnaryServerInfo{Server: s, FullMethod: apikeysv1.ApiKeysService_VerifyApiKey_FullMethodName}
-	return intercept(ctx, in, info, func(ctx context.Context, req any) (any, error) {
-		in, ok := req.(*apikeysv1.VerifyApiKeyRequest)
-		if !ok {
-			return nil, fmt.Errorf("verify: a request of %T", req)
-		}
-		v, err := s.verifier.Verify(ctx, request(ctx, in))
-		if err != nil {
-			return nil, err
-		}
-		return encodedMessage(wire.AppendVerification(make([]byte, 0, 512), &v)), nil
-	})
+	v, err := s.verifier.Verify(ctx, request(ctx, in))
+	if err != nil {
+		return nil, err
+	}
+	return encodedMessage(wire.AppendVerification(make([]byte, 0, 512), &v)), nil
 }
 
 // BatchVerifyApiKeys decides about secrets one after the other.

@@ -51,6 +51,9 @@ const (
 	ReasonRotating          Reason = "ROTATION_IN_PROGRESS"
 	ReasonUnavailable       Reason = "UNAVAILABLE"
 	ReasonInternal          Reason = "INTERNAL"
+
+	ReasonTooLarge   Reason = "REQUEST_TOO_LARGE"
+	ReasonIncomplete Reason = "INCOMPLETE_BODY"
 )
 
 // FieldProblem says what is wrong with one field, in words that end the

@@ -50,11 +50,21 @@ func clientOf(ctx context.Context) Client {
 	return c
 }
 
+// Address returns where a call came from, for the log: the client's address or,
+// where that is unknown, the connection's.
+func (a *Authenticator) Address(ctx context.Context) netip.Addr {
+	c := clientOf(ctx)
+	if addr := c.address(a.trusted); addr.IsValid() {
+		return addr
+	}
+	return c.Addr
+}
+
 // address returns the client's address: the connection's or, where that is a
 // trusted proxy, the right-most forwarded entry that is not one. Entries further
 // left are what the client itself may have written. An entry that does not parse
 // where one is needed makes the address unknown; if all are trusted, the
-// left-most is the client.
+// left-most is the client. Empty elements of the list are none (RFC 9110, 5.6.1.2).
 func (c Client) address(trusted []netip.Prefix) netip.Addr {
 	addr := c.Addr.Unmap().WithZone("")
 	if !contains(trusted, addr) {
@@ -71,16 +81,30 @@ func (c Client) address(trusted []netip.Prefix) netip.Addr {
 			} else {
 				entry, more = rest, false
 			}
-			hop, err := netip.ParseAddr(strings.TrimSpace(entry))
-			if err != nil || hop.Zone() != "" {
-				return netip.Addr{}
+			if entry = strings.Trim(entry, " \t"); entry == "" {
+				continue
 			}
-			if addr = hop.Unmap(); !contains(trusted, addr) {
+			if addr = forwarded(entry); !contains(trusted, addr) {
 				return addr
 			}
 		}
 	}
 	return addr
+}
+
+// forwarded returns the address that an entry of X-Forwarded-For is, without the
+// port that some proxies add. One that does not parse, or has a zone, is unknown.
+func forwarded(entry string) netip.Addr {
+	addr, err := netip.ParseAddr(entry)
+	if err != nil {
+		var withPort netip.AddrPort
+		withPort, err = netip.ParseAddrPort(entry)
+		addr = withPort.Addr()
+	}
+	if err != nil || addr.Zone() != "" {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
 }
 
 func contains(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -1,7 +1,9 @@
 package authn
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -23,10 +25,24 @@ func TestClientAddress(t *testing.T) {
 		"IPv6":                                           {peer: "2001:db8:1::1", forwarded: []string{"2001:db8:2::7"}, want: "2001:db8:2::7"},
 		"junk where an entry is needed":                  {peer: "10.0.0.1", forwarded: []string{"198.51.100.9, junk"}},
 		"junk behind the entry that is needed":           {peer: "10.0.0.1", forwarded: []string{"junk, 198.51.100.9"}, want: "198.51.100.9"},
-		"an empty entry":                                 {peer: "10.0.0.1", forwarded: []string{"198.51.100.9,"}},
-		"an empty header":                                {peer: "10.0.0.1", forwarded: []string{""}},
-		"a port":                                         {peer: "10.0.0.1", forwarded: []string{"198.51.100.9:443"}},
+		"an empty element is none":                       {peer: "10.0.0.1", forwarded: []string{"198.51.100.9,"}, want: "198.51.100.9"},
+		"empty elements and lines are none":              {peer: "10.0.0.1", forwarded: []string{", 198.51.100.9 ,\t, ,10.0.0.2", "", ","}, want: "198.51.100.9"},
+		"an empty header is none":                        {peer: "10.0.0.1", forwarded: []string{""}, want: "10.0.0.1"},
+		"a port is dropped":                              {peer: "10.0.0.1", forwarded: []string{"198.51.100.9:443"}, want: "198.51.100.9"},
+		"a port of IPv6 is dropped":                      {peer: "10.0.0.1", forwarded: []string{"[2001:db8::1]:443"}, want: "2001:db8::1"},
+		"a port of a mapped address is dropped":          {peer: "10.0.0.1", forwarded: []string{"[::ffff:198.51.100.9]:443"}, want: "198.51.100.9"},
+		"the port of a trusted hop is dropped":           {peer: "10.0.0.1", forwarded: []string{"198.51.100.9, 10.0.0.2:80"}, want: "198.51.100.9"},
+		"a bare colon and group is IPv6":                 {peer: "10.0.0.1", forwarded: []string{"2001:db8::1:443"}, want: "2001:db8::1:443"},
+		"a port that is none":                            {peer: "10.0.0.1", forwarded: []string{"198.51.100.9:65536"}},
+		"an empty port":                                  {peer: "10.0.0.1", forwarded: []string{"198.51.100.9:"}},
+		"a port alone":                                   {peer: "10.0.0.1", forwarded: []string{":443"}},
+		"brackets without a port":                        {peer: "10.0.0.1", forwarded: []string{"[2001:db8::1]"}},
+		"brackets around IPv4":                           {peer: "10.0.0.1", forwarded: []string{"[198.51.100.9]:443"}},
+		"leading zeros":                                  {peer: "10.0.0.1", forwarded: []string{"198.51.100.09"}},
 		"a zone":                                         {peer: "10.0.0.1", forwarded: []string{"fe80::1%eth0"}},
+		"a zone and a port":                              {peer: "10.0.0.1", forwarded: []string{"[fe80::1%eth0]:443"}},
+		"a zone of a trusted hop":                        {peer: "10.0.0.1", forwarded: []string{"198.51.100.9, 2001:db8:1::1%eth0"}},
+		"a space that is not one of HTTP":                {peer: "10.0.0.1", forwarded: []string{"198.51.100.9\u00a0"}},
 		"an unknown peer is believed in nothing it says": {forwarded: []string{"198.51.100.9"}},
 	}
 	for name, tc := range tests {
@@ -47,17 +63,28 @@ func TestClientAddress(t *testing.T) {
 }
 
 // FuzzClientAddress holds the rule against a plain reading of it: split
-// everything, then walk from the right.
+// everything, leave out what is empty, drop the ports, then walk from the right.
 func FuzzClientAddress(f *testing.F) {
-	f.Add("203.0.113.5, 198.51.100.9, 10.0.0.2")
-	f.Add("10.0.0.2\n10.0.0.3,junk")
-	f.Add(", ,")
+	for _, header := range []string{
+		"203.0.113.5, 198.51.100.9, 10.0.0.2", "10.0.0.2\n10.0.0.3,junk", ", ,", "198.51.100.9:443,10.0.0.2:1", "[2001:db8::1]:443", "[fe80::1%e]:1", "fe80::1%e,,10.0.0.1",
+	} {
+		f.Add(header)
+	}
 	f.Fuzz(func(t *testing.T, header string) {
 		c := Client{Addr: netip.MustParseAddr("10.0.0.1"), ForwardedFor: strings.Split(header, "\n")}
 		want := c.Addr
 		entries := strings.Split(strings.Join(c.ForwardedFor, ","), ",")
 		for i := len(entries) - 1; i >= 0; i-- {
-			addr, err := netip.ParseAddr(strings.TrimSpace(entries[i]))
+			text := strings.Trim(entries[i], " \t")
+			if text == "" {
+				continue
+			}
+			addr, err := netip.ParseAddr(text)
+			if host, port, split := net.SplitHostPort(text); err != nil && split == nil {
+				if n, bad := strconv.ParseUint(port, 10, 16); bad == nil && n <= 65535 && strings.Contains(host, ":") == strings.HasPrefix(text, "[") {
+					addr, err = netip.ParseAddr(host)
+				}
+			}
 			if err != nil || addr.Zone() != "" {
 				want = netip.Addr{}
 				break

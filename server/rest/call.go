@@ -28,8 +28,10 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request // as it came
 	verb  string        // its method; GET for HEAD
-	route *route        // once the router has found it, else nil
+	route *route        // nil where the path has none for the method
 	done  bool          // an answer was begun
+	// bodyRead is set once the body begins to be read.
+	bodyRead bool
 
 	*space
 }

@@ -3,17 +3,18 @@ package rest
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -21,75 +22,78 @@ import (
 const maxBody = 1 << 20
 
 // A conn is the in-process connection as the router's stubs see it. A request
-// message comes with what the path gave and leaves with what query, body and
-// headers add.
+// message comes with what the path gave, and leaves with the way to read the rest.
 type conn struct {
 	grpc.ClientConnInterface
-	h *Handler
 }
 
-// Invoke fills the request message in and calls the gRPC face. Being the last
-// step of the router it can return errors of any type: they arrive at
-// Handler.failed as they are.
+// Invoke calls the gRPC face. Being the last step of the router it can return
+// errors of any type: they arrive at Handler.failed as they are.
 func (cc conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
 	c := callOf(ctx)
-	template, _ := runtime.HTTPPathPattern(ctx)
-	c.route = cc.h.routes[place{c.verb, template}]
 	m, ok := in.(proto.Message)
-	if !ok || c.route == nil {
-		return errors.New("call " + method + ": not a route")
+	if template, _ := runtime.HTTPPathPattern(ctx); !ok || template != c.route.template {
+		return errors.New("call " + method + ": not the route of the path")
 	}
-	md, anonymous := credentials(c.r.Header)
-	if !acceptsJSON(c.r.Header["Accept"]) {
-		return errNotAcceptable
-	}
-	// Who names no credential is refused by the gRPC face, whatever it asks.
-	// So nothing of it is read, and it learns nothing about its body.
-	if !anonymous {
-		if err := c.fill(m.ProtoReflect()); err != nil {
-			return err
-		}
-	}
-	return cc.ClientConnInterface.Invoke(metadata.NewOutgoingContext(ctx, md), method, in, out, opts...)
+	unread := &unreadRequest{message: m, fill: c.fill}
+	defer unread.abandon()
+	ctx = metadata.NewOutgoingContext(ctx, credentials(c.r.Header))
+	return cc.ClientConnInterface.Invoke(ctx, method, unread, out, opts...)
 }
 
 // credentials are the headers that become metadata, all their values as they
-// came. anonymous reports that none of them is a credential.
-func credentials(header http.Header) (md metadata.MD, anonymous bool) {
-	md = make(metadata.MD, 2)
-	if v := header["Authorization"]; len(v) > 0 {
-		md["authorization"] = v
+// came.
+func credentials(header http.Header) metadata.MD {
+	md := make(metadata.MD, 2)
+	for _, h := range [...]struct{ name, key string }{
+		{"Authorization", "authorization"}, {"X-Api-Key", "x-api-key"}, {"X-Organization-Id", "x-organization-id"},
+	} {
+		if v := header[h.name]; len(v) > 0 {
+			md[h.key] = v
+		}
 	}
-	if v := header["X-Api-Key"]; len(v) > 0 {
-		md["x-api-key"] = v
-	}
-	anonymous = len(md) == 0
-	if v := header["X-Organization-Id"]; len(v) > 0 {
-		md["x-organization-id"] = v
-	}
-	return md, anonymous
+	return md
 }
 
-// fill adds query, body and If-Match to the request message.
-func (c *call) fill(m protoreflect.Message) error {
-	if err := c.readQuery(m.Interface()); err != nil {
+// fill reads all that the request says into m, which holds what its path gave. It
+// is called once the caller is known; the order of the checks is the contract's.
+func (c *call) fill(m proto.Message) error {
+	if !acceptsJSON(c.r.Header["Accept"]) {
+		return errNotAcceptable
+	}
+	if c.route.body && c.hasBody() {
+		if err := c.judgeBody(); err != nil {
+			return err
+		}
+	}
+	var problems []apikey.FieldProblem
+	if err := collect(&problems, c.readQuery(m)); err != nil {
 		return err
 	}
-	if !c.route.body {
-		return c.ifMatch(m)
+	if c.route.body {
+		if err := collect(&problems, c.readBody(m)); err != nil {
+			return err
+		}
 	}
-	data, err := c.readBody()
-	if err != nil {
-		return err
+	problems = append(problems, c.ifMatch(m.ProtoReflect())...)
+	if len(problems) > 0 {
+		return apikey.InvalidFields(problems)
 	}
-	body := wire.Body{Bound: c.route.bound}
-	if c.verb == http.MethodPut {
-		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
+	return nil
+}
+
+// collect adds the faulty fields that err names to problems, and returns err where
+// it is of another kind, as the caller may know it.
+func collect(problems *[]apikey.FieldProblem, err error) error {
+	if syntax, ok := errors.AsType[*wire.SyntaxError](err); ok {
+		text := syntax.Error()
+		return apikey.Errorf(apikey.KindInvalid, "MALFORMED_JSON", "%s.", strings.ToUpper(text[:1])+text[1:])
 	}
-	if err := wire.ReadRequest(data, m.Interface(), body); err != nil {
-		return err
+	if known := apikey.AsError(err); known != nil && len(known.Fields) > 0 {
+		*problems = append(*problems, known.Fields...)
+		return nil
 	}
-	return c.ifMatch(m)
+	return err
 }
 
 // readQuery reads the parameters into m. A route with a body has none.
@@ -107,51 +111,44 @@ func (c *call) readQuery(m proto.Message) error {
 	return wire.ReadQuery(query, m, c.route.bound...)
 }
 
-// readBody reads the body. What it returns is valid until the call ends.
-func (c *call) readBody() ([]byte, error) {
-	if c.r.ContentLength == 0 || c.r.Body == nil || c.r.Body == http.NoBody {
-		return nil, nil
-	}
-	if c.r.ContentLength > maxBody {
-		c.w.Header().Set("Connection", "close") // rather than reading all of it
-		return nil, errTooLarge
-	}
-	if c.r.ContentLength > 0 { // else it may be empty, and then has no type
-		if err := c.judgeType(); err != nil {
-			return nil, err
-		}
-	}
-	c.in.Reset()
-	_, err := c.in.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, errTooLarge
-	case err != nil:
-		return nil, incomplete(err)
-	case c.in.Len() > 0 && c.r.ContentLength < 0:
-		err = c.judgeType()
-	}
-	return c.in.Bytes(), err
+// hasBody reports whether there is a body, as far as the headers tell.
+func (c *call) hasBody() bool {
+	return c.r.ContentLength != 0 && c.r.Body != nil && c.r.Body != http.NoBody
 }
 
-// incomplete is the failure of a body that could not be read to its end.
-func incomplete(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the body is shorter than its Content-Length")
-	}
-	return &failure{status: http.StatusBadRequest, reason: "INCOMPLETE_BODY", text: "The body did not arrive in full. Send the request again.", cause: err}
-}
-
-// judgeType refuses a body that does not claim to be JSON. One that claims
-// nothing is taken for it.
-func (c *call) judgeType() error {
-	if encoding := c.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
+// judgeBody refuses a body for what its headers say of it: its coding, its type,
+// its size.
+func (c *call) judgeBody() error {
+	if !isIdentity(c.r.Header["Content-Encoding"]) {
 		return errCompressed
 	}
-	types := c.r.Header["Content-Type"]
-	if len(types) == 0 || len(types) == 1 && isJSON(types[0], c.verb) {
-		return nil
+	// One that claims to be nothing is taken for JSON.
+	if types := c.r.Header["Content-Type"]; len(types) > 1 || len(types) == 1 && !isJSON(types[0], c.verb) {
+		return errNotJSON
 	}
-	return errNotJSON
+	if c.r.ContentLength > maxBody {
+		return errTooLarge
+	}
+	return nil
+}
+
+// readBody reads the body into m.
+func (c *call) readBody(m proto.Message) error {
+	c.in.Reset()
+	if c.hasBody() {
+		c.bodyRead = true
+		_, err := c.in.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			return errTooLarge
+		case err != nil:
+			return fmt.Errorf("%w: %w", errIncomplete, err)
+		}
+	}
+	body := wire.Body{Bound: c.route.bound}
+	if c.verb == http.MethodPut {
+		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
+	}
+	return wire.ReadRequest(c.in.Bytes(), m, body)
 }

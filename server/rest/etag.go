@@ -11,25 +11,25 @@ import (
 
 // ifMatch puts the etag of an If-Match header into the request. One that
 // stands in the body as well must be the same.
-func (c *call) ifMatch(m protoreflect.Message) error {
+func (c *call) ifMatch(m protoreflect.Message) []apikey.FieldProblem {
 	values := c.r.Header["If-Match"]
 	if len(values) == 0 || c.verb == http.MethodGet {
 		return nil
 	}
 	if c.route.match == nil {
 		// A guard that is not looked at is worse than none.
-		return apikey.InvalidField("If-Match", "is taken by PUT and PATCH alone")
+		return []apikey.FieldProblem{{Field: "If-Match", Problem: "is taken by PUT and PATCH alone"}}
 	}
 	etag, problem := parseIfMatch(strings.Join(values, ","))
 	if problem != "" {
-		return apikey.InvalidField("If-Match", "%s", problem)
+		return []apikey.FieldProblem{{Field: "If-Match", Problem: problem}}
 	}
 	body := m.Get(c.route.match).String()
 	switch {
 	case etag == "":
 		return nil
 	case body != "" && body != etag:
-		return apikey.InvalidField("etag", "is not the one of If-Match")
+		return []apikey.FieldProblem{{Field: "etag", Problem: "is not the one of If-Match"}}
 	}
 	m.Set(c.route.match, protoreflect.ValueOfString(etag))
 	return nil

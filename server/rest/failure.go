@@ -43,18 +43,27 @@ func (f *failure) Error() string { return f.reason + ": " + f.text }
 var (
 	errNoRoute = &failure{status: http.StatusNotFound, reason: "ROUTE_NOT_FOUND",
 		text: "There is nothing at this path. Check its spelling; a path has no slash at its end."}
-	errNotAcceptable = &failure{status: http.StatusNotAcceptable, reason: "NOT_ACCEPTABLE",
-		text: "Answers are application/json, which the header Accept excludes."}
-	errNoStream = &failure{status: http.StatusNotAcceptable, reason: "NOT_ACCEPTABLE",
-		text: "Events come as application/x-ndjson or text/event-stream; the header Accept excludes both."}
-	errTooLarge = &failure{status: http.StatusRequestEntityTooLarge, reason: "REQUEST_TOO_LARGE",
-		text: "The body is larger than 1 MiB."}
-	errNotJSON = &failure{status: http.StatusUnsupportedMediaType, reason: "UNSUPPORTED_MEDIA_TYPE",
-		text: "Send the body as JSON in UTF-8, with the header Content-Type: application/json."}
-	errCompressed = &failure{status: http.StatusUnsupportedMediaType, reason: "UNSUPPORTED_MEDIA_TYPE",
-		text: "Send the body without Content-Encoding."}
-	errMalformedQuery = &failure{status: http.StatusBadRequest, reason: "MALFORMED_QUERY",
-		text: "The query is not valid: escape its values, and separate them with &."}
+	// Those of a request that is being read pass through the gRPC face, which logs
+	// them with the caller.
+	errNotAcceptable = apikey.Errorf(apikey.KindInvalid, reasonNotAcceptable,
+		"Answers are application/json, which the header Accept excludes.")
+	errNoStream = apikey.Errorf(apikey.KindInvalid, reasonNotAcceptable,
+		"Events come as application/x-ndjson or text/event-stream; the header Accept excludes both.")
+	errTooLarge = apikey.Errorf(apikey.KindExhausted, apikey.ReasonTooLarge,
+		"The body is larger than 1 MiB.")
+	errNotJSON = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
+		"Send the body as JSON in UTF-8, with the header Content-Type: application/json.")
+	errCompressed = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
+		"Send the body without Content-Encoding.")
+	errMalformedQuery = apikey.Errorf(apikey.KindInvalid, "MALFORMED_QUERY",
+		"The query is not valid: escape its values, and separate them with &.")
+	errIncomplete = apikey.Errorf(apikey.KindInvalid, apikey.ReasonIncomplete,
+		"The body did not arrive in full. Send the request again.")
+)
+
+const (
+	reasonNotAcceptable   apikey.Reason = "NOT_ACCEPTABLE"
+	reasonUnsupportedType apikey.Reason = "UNSUPPORTED_MEDIA_TYPE"
 )
 
 // sentences are what a caller reads of a failure that has no words of its own.
@@ -75,6 +84,10 @@ var sentences = map[int]string{
 func (c *call) fail(err error) {
 	f := c.settle(err)
 	header := c.w.Header()
+	if c.r.ProtoMajor == 1 && c.hasBody() && !c.bodyRead {
+		// Else the server would take the body in before it answers.
+		header.Set("Connection", "close")
+	}
 	if f.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", `Bearer realm="apikeys"`)
 	}
@@ -137,13 +150,6 @@ func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
 // log writes the line that the failure's support id is for. A query is not
 // logged, nor any part of a path that could be a secret.
 func (c *call) log(f *failure) {
-	level := slog.LevelInfo
-	switch {
-	case f.reason == reasonNotReady:
-		level = slog.LevelDebug
-	case f.status >= http.StatusInternalServerError:
-		level = slog.LevelError
-	}
 	attrs := []slog.Attr{
 		slog.String("support_id", f.supportID),
 		slog.String("request_id", f.requestID),
@@ -155,7 +161,16 @@ func (c *call) log(f *failure) {
 	if f.cause != nil {
 		attrs = append(attrs, slog.String("error", f.cause.Error()))
 	}
-	c.h.Logger.LogAttrs(c.r.Context(), level, "rest: request failed", attrs...)
+	const message = "rest: request failed"
+	ctx := c.r.Context()
+	switch {
+	case f.reason == reasonNotReady, f.reason == reasonCanceled, ctx.Err() != nil: // the client has gone
+		c.h.Logger.LogAttrs(ctx, slog.LevelDebug, message, attrs...)
+	case f.status >= http.StatusInternalServerError:
+		c.h.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
+	default:
+		c.h.Refusals.Log(ctx, clientOf(c.r).Addr, f.reason, message, attrs...)
+	}
 }
 
 // loggedPath is the path of the request as a line of the log may repeat it: ids

@@ -152,7 +152,7 @@ func TestStatus(t *testing.T) {
 		"strange code":     {err: status.Error(codes.DataLoss, "the database is at db1"), want: failure(500, fixed, "INTERNAL", "null"), logged: true},
 		"other domain":     {err: statusOf(t, codes.PermissionDenied, "the database is at db1", &errdetails.ErrorInfo{Reason: "X", Domain: "other"}, violations), want: failure(403, "The credential does not permit this.", "PERMISSION_DENIED", "null"), logged: true},
 		"deadline":         {err: context.DeadlineExceeded, want: failure(504, "The answer took too long. Try again.", "DEADLINE_EXCEEDED", "null"), logged: true},
-		"cancelled":        {err: status.Error(codes.Canceled, ""), want: failure(503, "The server cannot answer now. Try again in a moment.", "CANCELLED", "null"), logged: true},
+		"cancelled":        {err: status.Error(codes.Canceled, ""), want: failure(503, "The server cannot answer now. Try again in a moment.", "CANCELLED", "null")},
 		"unimplemented":    {err: status.Error(codes.Unimplemented, ""), want: failure(404, "There is no such resource.", "ROUTE_NOT_FOUND", "null"), logged: true},
 		"without the ids ": {err: statusOf(t, codes.NotFound, "None.", &errdetails.ErrorInfo{Reason: "API_KEY_NOT_FOUND", Domain: "apikeys"}), want: failure(404, "None.", "API_KEY_NOT_FOUND", "null"), logged: true},
 	}
@@ -221,7 +221,7 @@ func TestLog(t *testing.T) {
 	h := newHandler(t, (&face{}).conn(), &log)
 	secret := "sk_live_" + strings.Repeat("Z", 49)
 	do(h, request("GET /developers/"+secret+"/"+keyID+"?key="+secret, ""))
-	want := "level=INFO msg=\"rest: request failed\" support_id=support_2 request_id=request_1 reason=ROUTE_NOT_FOUND status=404 method=GET path=/developers/sk_live_[redacted]/" + keyID + "\n"
+	want := "level=INFO msg=\"rest: request failed\" support_id=support_2 request_id=request_1 reason=ROUTE_NOT_FOUND status=404 method=GET path=/developers/sk_live_[redacted]/" + keyID + " address=192.0.2.1 count=1\n"
 	if _, got, _ := strings.Cut(log.String(), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -245,8 +245,8 @@ func TestBodyLength(t *testing.T) {
 			answer, _ := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
 			want := want
-			if contentType == "text/plain" && body != "" && want != http.StatusRequestEntityTooLarge {
-				want = http.StatusUnsupportedMediaType
+			if contentType == "text/plain" {
+				want = http.StatusUnsupportedMediaType // whatever the body turns out to be
 			}
 			if resp.StatusCode != want {
 				t.Errorf("%d bytes of %s: got %d, want %d: %s", len(body), contentType, resp.StatusCode, want, answer)

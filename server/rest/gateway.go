@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -38,12 +39,8 @@ func (h *Handler) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsh
 	callOf(r.Context()).fail(err)
 }
 
-// unrouted answers a request that no route fits.
-func (h *Handler) unrouted(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
-	c := callOf(r.Context())
-	if status == http.StatusMethodNotAllowed {
-		c.refuseVerb()
-		return
-	}
-	c.fail(errNoRoute)
+// unrouted answers a request that the router finds no route for, which is after
+// the Handler has found one: see routes.
+func (h *Handler) unrouted(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, status int) {
+	callOf(r.Context()).fail(fmt.Errorf("the router answers %d to a known path", status))
 }

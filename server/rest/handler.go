@@ -30,6 +30,9 @@ type Config struct {
 	// Secrets finds secrets in what a failure repeats of its request. Nil knows those
 	// alone that have a form. Default: nil.
 	Secrets *apikey.SecretFinder
+	// Refusals takes the lines of refused requests, of which anybody can make as many
+	// as they like. Default: one of its own, over Logger.
+	Refusals *authn.Refusals
 	// Ready reports why the server cannot serve now, or nil. It is asked at
 	// every GET /readyz, and says what the caller may read with a NotReady.
 	// Default: always ready.
@@ -44,7 +47,7 @@ type Config struct {
 type Handler struct {
 	Config
 	mux    *runtime.ServeMux
-	routes routes
+	routes *routes
 	tail   string     // the end of an envelope: env and the closing brace
 	none   url.Values // what the router sees of a query; never written to
 }
@@ -61,6 +64,9 @@ func New(config Config) (*Handler, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	if config.Refusals == nil {
+		config.Refusals = &authn.Refusals{Logger: config.Logger}
+	}
 	if config.Ready == nil {
 		config.Ready = func(context.Context) error { return nil }
 	}
@@ -69,7 +75,7 @@ func New(config Config) (*Handler, error) {
 	}
 	h := &Handler{
 		Config: config,
-		routes: make(routes),
+		routes: new(routes),
 		tail:   `,"env":` + quote(config.Env) + `}`,
 		none:   url.Values{},
 	}
@@ -109,12 +115,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
+	place := h.routes.find(r.URL)
 	switch {
-	case !plainPath(r.URL):
+	case place == nil:
 		c.fail(errNoRoute)
 	case r.Method == http.MethodOptions:
-		c.options()
+		c.options(place.allow)
+	case place.routes[c.verb] == nil:
+		c.refuseVerb(place.allow)
 	default:
+		c.route = place.routes[c.verb]
 		h.mux.ServeHTTP(w, h.bare(c))
 	}
 }

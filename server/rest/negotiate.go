@@ -56,13 +56,26 @@ func acceptance(values []string, mediaType string) (level int, quality float64) 
 func qualityOf(params string) float64 {
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-		if strings.EqualFold(name, "q") {
-			if q, err := strconv.ParseFloat(value, 64); err == nil {
+		if strings.EqualFold(strings.TrimSpace(name), "q") {
+			if q, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil && q >= 0 && q <= 1 {
 				return q
 			}
 		}
 	}
 	return 1
+}
+
+// isIdentity reports whether a Content-Encoding, which has no case, leaves a body
+// as it is.
+func isIdentity(values []string) bool {
+	for _, line := range values {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // isJSON reports whether a Content-Type is one that a body may have.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/connection"
@@ -62,20 +61,13 @@ func (e *NotReady) Error() string {
 func (e *NotReady) Unwrap() error { return e.Cause }
 
 // options answers OPTIONS with the methods of a path.
-func (c *call) options() {
-	verbs := c.h.routes.verbs(c.r.URL.Path)
-	if verbs == nil {
-		c.fail(errNoRoute)
-		return
-	}
-	allowed := strings.Join(verbs, ", ")
+func (c *call) options(allowed string) {
 	c.w.Header().Set("Allow", allowed)
 	c.succeed("null", success+quote("This path takes "+allowed)+c.h.tail)
 }
 
 // refuseVerb answers a method that the path does not take.
-func (c *call) refuseVerb() {
-	allowed := strings.Join(c.h.routes.verbs(c.r.URL.Path), ", ")
+func (c *call) refuseVerb(allowed string) {
 	c.w.Header().Set("Allow", allowed)
 	c.fail(&failure{status: http.StatusMethodNotAllowed, reason: "METHOD_NOT_ALLOWED", text: "This path takes " + allowed + "."})
 }

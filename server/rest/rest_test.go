@@ -50,7 +50,7 @@ func (f *face) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, _
 }
 
 func (f *face) conn() *inprocgrpc.Channel {
-	ch := (&inprocgrpc.Channel{}).WithServerUnaryInterceptor(f.serve)
+	ch := rest.NewConnection().WithServerUnaryInterceptor(f.serve)
 	apikeysv1.RegisterApiKeysServiceServer(ch, service{})
 	return ch
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
+	"net/url"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -19,7 +19,7 @@ import (
 // the handlers that are written by hand. Of two routes that match a path, the
 // later one wins.
 func (h *Handler) register() error {
-	ctx, cc := context.Background(), grpc.ClientConnInterface(conn{h.Conn, h})
+	ctx, cc := context.Background(), grpc.ClientConnInterface(conn{h.Conn})
 	services := []struct {
 		file     protoreflect.FileDescriptor
 		name     protoreflect.Name
@@ -52,7 +52,9 @@ func (h *Handler) register() error {
 		}
 	}
 	for _, p := range plain {
-		h.routes.add(&route{place: place{p.verb, p.path}})
+		if p.path != watchPath { // which has one by its annotations
+			h.routes.add(&route{verb: p.verb, template: p.path})
+		}
 		err := h.mux.HandlePath(p.verb, p.path, func(_ http.ResponseWriter, r *http.Request, _ map[string]string) {
 			p.serve(callOf(r.Context()))
 		})
@@ -63,14 +65,10 @@ func (h *Handler) register() error {
 	return nil
 }
 
-// A place is where a route stands: a method, GET for HEAD too, and a path with
-// {names} for the segments that vary.
-type place struct{ verb, template string }
-
 // A route is one way to an RPC, as its annotations describe it.
 type route struct {
-	place
-	segments []string // "" for one that varies
+	verb     string   // GET for HEAD too
+	template string   // the path, with {names} for the segments that vary
 	bound    []string // the fields that the path gives
 	body     bool     // whether all other fields come in a body
 	tail     string   // what follows data in the envelope of a success
@@ -86,22 +84,95 @@ type route struct {
 	resource string
 }
 
-type routes map[place]*route
+// routes are the routes by their paths: a tree with a level for each segment.
+type routes struct {
+	word  map[string]*routes // what follows a segment that is this word
+	other *routes            // what follows a segment that is none of them, an id
+	place *place             // what is at this path; nil where nothing is
+}
 
-func (rs routes) add(r *route) {
+// A place is all that a path takes.
+type place struct {
+	routes map[string]*route // by method
+	allow  string            // the methods, as the header Allow has them
+}
+
+func (rs *routes) add(r *route) {
+	at := rs
 	for segment := range strings.SplitSeq(r.template[1:], "/") {
 		if strings.HasPrefix(segment, "{") { // {name} or {name=word}
 			var name string
 			name, segment, _ = strings.Cut(strings.Trim(segment, "{}"), "=")
 			r.bound = append(r.bound, name)
 		}
-		r.segments = append(r.segments, segment)
+		at = at.next(segment)
 	}
-	rs[r.place] = r
+	if at.place == nil {
+		at.place = &place{routes: make(map[string]*route)}
+	}
+	at.place.routes[r.verb] = r
+	at.place.allow = allowed(at.place.routes)
+}
+
+// next returns what follows a segment, "" for one that varies.
+func (rs *routes) next(segment string) *routes {
+	if segment == "" {
+		if rs.other == nil {
+			rs.other = new(routes)
+		}
+		return rs.other
+	}
+	if rs.word == nil {
+		rs.word = make(map[string]*routes)
+	}
+	if rs.word[segment] == nil {
+		rs.word[segment] = new(routes)
+	}
+	return rs.word[segment]
+}
+
+// allowed lists the methods that a path takes.
+func allowed(found map[string]*route) string {
+	var methods []string
+	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if found[verb] == nil {
+			continue
+		}
+		if methods = append(methods, verb); verb == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	return strings.Join(append(methods, http.MethodOptions), ", ")
+}
+
+// find returns what is at a path, nil for nothing. A word counts as itself before
+// it counts as an id: where /keys/verify takes POST, GET /keys/verify does not ask
+// for a key of that name.
+func (rs *routes) find(u *url.URL) *place {
+	if !plainPath(u) {
+		return nil
+	}
+	return rs.at(u.Path[1:])
+}
+
+func (rs *routes) at(path string) *place {
+	segment, rest, more := strings.Cut(path, "/")
+	for _, next := range [...]*routes{rs.word[segment], rs.other} {
+		switch {
+		case next == nil:
+		case !more && next.place != nil:
+			return next.place
+		case more:
+			if found := next.at(rest); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
 }
 
 // addService adds the routes that a service's annotations name.
-func (rs routes) addService(service protoreflect.ServiceDescriptor, tail string) error {
+func (rs *routes) addService(service protoreflect.ServiceDescriptor, tail string) error {
 	for i := range service.Methods().Len() {
 		method := service.Methods().Get(i)
 		rule, ok := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
@@ -133,15 +204,15 @@ func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) 
 	r := &route{}
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
-		r.place = place{http.MethodGet, p.Get}
+		r.verb, r.template = http.MethodGet, p.Get
 	case *annotations.HttpRule_Post:
-		r.place = place{http.MethodPost, p.Post}
+		r.verb, r.template = http.MethodPost, p.Post
 	case *annotations.HttpRule_Put:
-		r.place = place{http.MethodPut, p.Put}
+		r.verb, r.template = http.MethodPut, p.Put
 	case *annotations.HttpRule_Patch:
-		r.place = place{http.MethodPatch, p.Patch}
+		r.verb, r.template = http.MethodPatch, p.Patch
 	case *annotations.HttpRule_Delete:
-		r.place = place{http.MethodDelete, p.Delete}
+		r.verb, r.template = http.MethodDelete, p.Delete
 	default:
 		return nil, fmt.Errorf("a route of an unknown kind")
 	}
@@ -176,29 +247,4 @@ func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) 
 		}
 	}
 	return r, nil
-}
-
-// verbs are the methods that a path takes, nil if there is no such path.
-func (rs routes) verbs(path string) []string {
-	segments := strings.Split(path[1:], "/")
-	var found []string
-	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		for place, r := range rs {
-			if place.verb == verb && r.matches(segments) {
-				found = append(found, verb)
-				break
-			}
-		}
-	}
-	if len(found) == 0 {
-		return nil
-	}
-	if found[0] == http.MethodGet {
-		found = slices.Insert(found, 1, http.MethodHead)
-	}
-	return append(found, http.MethodOptions)
-}
-
-func (r *route) matches(segments []string) bool {
-	return slices.EqualFunc(r.segments, segments, func(want, got string) bool { return want == "" || want == got })
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // domain is the one of the ErrorInfo that the gRPC face gives.
@@ -33,36 +33,38 @@ var statuses = map[codes.Code]struct {
 	codes.AlreadyExists:      {http.StatusConflict, "ALREADY_EXISTS"},
 	codes.ResourceExhausted:  {http.StatusTooManyRequests, "RESOURCE_EXHAUSTED"},
 	codes.Unavailable:        {http.StatusServiceUnavailable, "UNAVAILABLE"},
-	codes.Canceled:           {http.StatusServiceUnavailable, "CANCELLED"}, // the client has gone, or we are stopping
+	codes.Canceled:           {http.StatusServiceUnavailable, reasonCanceled}, // the client has gone, or we are stopping
 	codes.DeadlineExceeded:   {http.StatusGatewayTimeout, "DEADLINE_EXCEEDED"},
 }
 
+// reasonCanceled is the reason of a call that its client gave up.
+const reasonCanceled = "CANCELLED"
+
 // reasonStatuses are the reasons that HTTP has a code of its own for, whatever
 // their gRPC code is.
-var reasonStatuses = map[string]int{
-	"REQUEST_TOO_LARGE":      http.StatusRequestEntityTooLarge, // RESOURCE_EXHAUSTED
-	"IDEMPOTENCY_KEY_REUSED": http.StatusUnprocessableEntity,   // FAILED_PRECONDITION
+var reasonStatuses = map[apikey.Reason]int{
+	apikey.ReasonTooLarge:    http.StatusRequestEntityTooLarge, // RESOURCE_EXHAUSTED
+	reasonNotAcceptable:      http.StatusNotAcceptable,
+	reasonUnsupportedType:    http.StatusUnsupportedMediaType,
+	"IDEMPOTENCY_KEY_REUSED": http.StatusUnprocessableEntity, // FAILED_PRECONDITION
 }
 
 // failureOf translates an error.
 func (c *call) failureOf(err error) *failure {
-	var f *failure
-	var invalid *apikey.Error
-	var syntax *wire.SyntaxError
-	switch {
-	case errors.As(err, &f):
+	if f, ok := errors.AsType[*failure](err); ok {
 		return f
-	case errors.As(err, &invalid) && invalid.Kind == apikey.KindInvalid: // found where the request was read
-		return &failure{status: http.StatusBadRequest, reason: string(invalid.Reason), text: invalid.Message, fields: invalid.Fields}
-	case errors.As(err, &syntax):
-		text := syntax.Error()
-		return &failure{status: http.StatusBadRequest, reason: "MALFORMED_JSON", text: strings.ToUpper(text[:1]) + text[1:] + "."}
+	}
+	if known := apikey.AsError(err); known != nil { // of a connection without a chain
+		return &failure{
+			status: cmp.Or(reasonStatuses[known.Reason], http.StatusBadRequest), reason: string(known.Reason),
+			text: known.Message, fields: known.Fields, cause: err,
+		}
 	}
 	st, ok := status.FromError(err)
 	if !ok {
 		st = status.FromContextError(err)
 	}
-	f = c.failureOfStatus(st)
+	f := c.failureOfStatus(st)
 	if f.supportID == "" {
 		f.cause = err
 	}
@@ -94,9 +96,7 @@ func (c *call) failureOfStatus(st *status.Status) *failure {
 			f.requestID, f.supportID = d.GetRequestId(), d.GetServingData()
 		}
 	}
-	if status, ok := reasonStatuses[f.reason]; ok {
-		f.status = status
-	}
+	f.status = cmp.Or(reasonStatuses[apikey.Reason(f.reason)], f.status)
 	if f.reason == "" {
 		f.reason, f.facts, f.fields = row.reason, nil, nil
 	}

@@ -8,11 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -167,12 +171,46 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// A request without a credential is the gRPC face's to refuse, unread.
-func TestAnonymous(t *testing.T) {
-	f := &face{answer: &apikeysv1.CreateApiKeyResponse{}}
-	do(newHandler(t, f.conn(), io.Discard), request("POST /developers/api_keys?x=1", "{", "Authorization:", "X-Organization-Id: o", "Content-Type: text/plain"))
-	if diff := cmp.Diff(&apikeysv1.CreateApiKeyRequest{}, f.request, protocmp.Transform()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+// unreadable is a body that must not be read.
+type unreadable struct{ t *testing.T }
+
+func (u unreadable) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func (unreadable) Close() error { return nil }
+
+// What the gRPC face refuses before it receives the message is refused unread, and
+// a client over HTTP/1.1 is not waited for.
+func TestUnread(t *testing.T) {
+	desc := apikeysv1.ApiKeysService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i := range desc.Methods {
+		desc.Methods[i].Handler = func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+			return nil, status.Error(codes.Unauthenticated, "Who?")
+		}
+	}
+	conn := rest.NewConnection()
+	conn.RegisterService(&desc, service{})
+	h := newHandler(t, conn, io.Discard)
+	for line, closes := range map[string]string{
+		"POST /developers/api_keys?x=1": "close", "PATCH " + keyPath: "close", "POST /developers/api_keys/verify": "close",
+		"GET " + keyPath: "close", "GET " + keyPath + "?": "",
+	} {
+		r := request(line, "", "Content-Type: text/plain", "Accept: text/html", "If-Match: x")
+		if closes != "" {
+			r.Body, r.ContentLength = unreadable{t}, 2<<20
+		}
+		w := do(h, r)
+		checkEnvelope(t, w)
+		if w.Code != http.StatusUnauthorized || w.Header().Get("Connection") != closes {
+			t.Errorf("%s: %d, Connection %q, want %q", line, w.Code, w.Header().Get("Connection"), closes)
+		}
+		r.ProtoMajor = 2
+		if w := do(h, r); w.Header().Get("Connection") != "" {
+			t.Errorf("%s over HTTP/2: Connection %q", line, w.Header().Get("Connection"))
+		}
 	}
 }
 

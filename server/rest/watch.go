@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -59,22 +60,19 @@ func formatOf(accept []string) *format {
 // at once, and until that is here nothing has been said: whatever fails before
 // is an answer like any other.
 func (c *call) watch() {
-	md, anonymous := credentials(c.r.Header)
 	form := formatOf(c.r.Header["Accept"])
-	if form == nil {
-		c.fail(errNoStream)
-		return
-	}
-	req := new(apikeysv1.WatchEventsRequest)
-	if !anonymous { // see conn.Invoke
-		if err := c.readWatch(req); err != nil {
-			c.fail(err)
-			return
-		}
-	}
-	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(authn.WithClient(c.r.Context(), clientOf(c.r)), md))
+	ctx := authn.WithClient(c.r.Context(), clientOf(c.r))
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, credentials(c.r.Header)))
 	defer cancel()
-	stream, first, err := c.h.openWatch(ctx, req)
+	stream, first, err := c.h.openWatch(ctx, &unreadRequest{
+		message: new(apikeysv1.WatchEventsRequest),
+		fill: func(m proto.Message) error {
+			if form == nil {
+				return errNoStream
+			}
+			return c.readWatch(m.(*apikeysv1.WatchEventsRequest))
+		},
+	})
 	switch {
 	case c.r.Context().Err() != nil:
 		return // nobody is there to answer
@@ -100,29 +98,33 @@ func (c *call) watch() {
 // readWatch reads the query and, in place of its cursor, Last-Event-ID, which
 // is where an EventSource really is: its URL stays the one that it began with.
 func (c *call) readWatch(req *apikeysv1.WatchEventsRequest) error {
-	c.route = c.h.routes[place{c.verb, watchPath}]
-	if err := c.readQuery(req); err != nil {
+	var problems []apikey.FieldProblem
+	if err := collect(&problems, c.readQuery(req)); err != nil {
 		return err
 	}
 	const name = "Last-Event-ID"
 	switch ids := c.r.Header["Last-Event-Id"]; {
 	case len(ids) > 1:
-		return apikey.InvalidField(name, "must be given once")
+		problems = append(problems, apikey.FieldProblem{Field: name, Problem: "must be given once"})
 	case len(ids) == 1 && ids[0] != "":
 		req.After = ids[0]
+	}
+	if len(problems) > 0 {
+		return apikey.InvalidFields(problems)
 	}
 	return nil
 }
 
 // openWatch opens a stream of the service and waits for its first message.
-func (h *Handler) openWatch(ctx context.Context, req *apikeysv1.WatchEventsRequest) (grpc.ClientStream, *apikeysv1.WatchEventsResponse, error) {
+func (h *Handler) openWatch(ctx context.Context, unread *unreadRequest) (grpc.ClientStream, *apikeysv1.WatchEventsResponse, error) {
+	defer unread.abandon()
 	desc := &apikeysv1.EventsService_ServiceDesc.Streams[0]
 	stream, err := h.Conn.NewStream(ctx, desc, apikeysv1.EventsService_WatchEvents_FullMethodName)
 	if err != nil {
 		return nil, nil, err
 	}
 	// Refused before the request was read is io.EOF here; why, is received.
-	if err := stream.SendMsg(req); err != nil && !errors.Is(err, io.EOF) {
+	if err := stream.SendMsg(unread); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
 	first := new(apikeysv1.WatchEventsResponse)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -31,7 +32,7 @@ func (f feed) WatchEvents(req *apikeysv1.WatchEventsRequest, stream watchStream)
 }
 
 func (f feed) conn() *inprocgrpc.Channel {
-	ch := new(inprocgrpc.Channel)
+	ch := rest.NewConnection()
 	apikeysv1.RegisterEventsServiceServer(ch, f)
 	return ch
 }

@@ -1,4 +1,4 @@
-package server
+package rest
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
 
-func TestHandOver(t *testing.T) {
+func TestNoCopy(t *testing.T) {
 	sent := &apikeysv1.VerifyApiKeyResponse{
 		Valid: true, RetryAfterSeconds: proto.Int32(0), PreviousSecret: true,
 		ApiKey: &apikeysv1.ApiKey{
@@ -21,7 +21,7 @@ func TestHandOver(t *testing.T) {
 		},
 	}
 	received := &apikeysv1.VerifyApiKeyResponse{Quota: &apikeysv1.QuotaStatus{Limit: 3}}
-	if err := (handOver{}).Copy(received, sent); err != nil {
+	if err := (noCopy{}).Copy(received, sent); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(sent, received, protocmp.Transform()); diff != "" {
@@ -30,10 +30,10 @@ func TestHandOver(t *testing.T) {
 	if received.GetApiKey() != sent.GetApiKey() {
 		t.Error("the key was copied")
 	}
-	if err := (handOver{}).Copy(&emptypb.Empty{}, sent); err == nil {
+	if err := (noCopy{}).Copy(&emptypb.Empty{}, sent); err == nil {
 		t.Error("a message was received as another one")
 	}
-	if err := (handOver{}).Copy(received, "text"); err == nil {
+	if err := (noCopy{}).Copy(received, "text"); err == nil {
 		t.Error("a text was received as a message")
 	}
 }

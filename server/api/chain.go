@@ -1,0 +1,251 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
+)
+
+// chain is what every call passes, over gRPC and over REST:
+//
+//	identify      it gets a place for what is learned of it, its ids too
+//	report        what fails from here on becomes a status and a line of the log
+//	recover       a panic becomes an unexpected error
+//	authenticate  who calls, and may they? Up to here no message has been read
+//	receive       the message is read and decoded
+//	validate      the message is judged by the rules of its proto
+//
+// gRPC's own interceptors come too late for it: the library reads the message of a
+// unary call before them. So the handlers of the services are wrapped.
+type chain struct {
+	methods   methods
+	authn     *authn.Authenticator
+	validator *validator
+	log       *slog.Logger
+	refusals  *authn.Refusals
+	// running ends when the server stops, with errStopping; streams end with it.
+	running context.Context
+}
+
+// guard returns a service with its handlers behind the chain. A service that is not
+// ours, health and reflection, needs no credential, and must not panic either.
+func (c *chain) guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	guarded := *desc
+	guarded.Methods, guarded.Streams = slices.Clone(desc.Methods), slices.Clone(desc.Streams)
+	for i := range guarded.Methods {
+		m := &guarded.Methods[i]
+		if need, ours := c.methods[fullMethod(desc, m.MethodName)]; ours {
+			m.Handler = c.unary(fullMethod(desc, m.MethodName), need, m.Handler)
+		} else {
+			m.Handler = recovered(m.Handler)
+		}
+	}
+	for i := range guarded.Streams {
+		s := &guarded.Streams[i]
+		if need, ours := c.methods[fullMethod(desc, s.StreamName)]; ours {
+			s.Handler = c.stream(fullMethod(desc, s.StreamName), need, s.Handler)
+		} else {
+			s.Handler = c.recoveredStream(s.Handler)
+		}
+	}
+	return &guarded
+}
+
+func fullMethod(desc *grpc.ServiceDesc, method string) string {
+	return "/" + desc.ServiceName + "/" + method
+}
+
+// unary returns a method's handler behind the chain. What is between here and the
+// handler in the code that protoc generates is nothing but the call of decode, so
+// that is where the message is read.
+func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // The signature is grpc's.
+		ctx, call := withCall(ctx)
+		defer func() { err = c.report(ctx, method, err) }()
+		defer func() { catch(recover(), &err) }()
+		if err := c.authenticate(ctx, call, need); err != nil {
+			return nil, err
+		}
+		return serve(srv, ctx, func(m any) error {
+			if err := receive(ctx, call, m, decode); err != nil {
+				return err
+			}
+			return c.validate(call, m)
+		}, nil)
+	}
+}
+
+// stream is unary for streams.
+func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		ctx, call := withCall(stream.Context())
+		ctx, cancel := c.untilStop(ctx)
+		defer cancel()
+		defer func() { err = c.report(ctx, method, err) }()
+		defer func() { catch(recover(), &err) }()
+		if err := c.authenticate(ctx, call, need); err != nil {
+			return err
+		}
+		call.recheck = func(ctx context.Context) (authn.Caller, error) { return c.authn.Recheck(ctx, need) }
+		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, receive: func(m any) error {
+			if err := receive(ctx, call, m, stream.RecvMsg); err != nil {
+				return err
+			}
+			return c.validate(call, m)
+		}})
+	}
+}
+
+// authenticate finds out who calls and whether the method's rule lets them.
+func (c *chain) authenticate(ctx context.Context, call *call, need authn.Need) error {
+	caller, err := c.authn.Authenticate(ctx, need)
+	tell(connection.OfCall(ctx), err)
+	if err != nil {
+		return err
+	}
+	call.caller, call.admitted = caller, true
+	return nil
+}
+
+// tell tells a connection what a credential shown over it was worth, by the error of
+// authentication. A good one may lack rights, or be over its limit.
+func tell(c *connection.Conn, err error) {
+	if err == nil {
+		c.Prove()
+		return
+	}
+	if known := apikey.AsError(err); known != nil {
+		switch known.Kind {
+		case apikey.KindUnauthenticated:
+			c.Reject()
+		case apikey.KindPermissionDenied, apikey.KindExhausted:
+			c.Prove()
+		}
+	}
+}
+
+// validate judges the request by the rules of its proto. Some handlers tell what is
+// wrong themselves, with what they find.
+func (c *chain) validate(call *call, m any) error {
+	found, err := c.validator.faults(m)
+	if err == nil && !tellsFaults(m) {
+		err = found.err()
+	}
+	call.faults = found
+	return err
+}
+
+// guardedStream is a stream as the services see it.
+type guardedStream struct {
+	grpc.ServerStream
+	ctx     context.Context
+	receive func(m any) error
+}
+
+// Context returns the context of the stream, which ends with the server.
+func (s *guardedStream) Context() context.Context { return s.ctx }
+
+// RecvMsg receives the request and judges it.
+func (s *guardedStream) RecvMsg(m any) error { return s.receive(m) }
+
+// unknown answers a call of a method that there is not.
+func (c *chain) unknown(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	ctx, _ := withCall(stream.Context())
+	return c.failure(ctx, c.validator.secrets.Excerpt(method), errUnknownMethod)
+}
+
+// recovered returns the handler of a service that is not ours.
+func recovered(serve grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (_ any, err error) { //nolint:revive // The signature is grpc's.
+		defer func() { catch(recover(), &err) }()
+		return serve(srv, ctx, decode, intercept)
+	}
+}
+
+// recoveredStream is recovered for streams, which end with the server too.
+func (c *chain) recoveredStream(serve grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) (err error) {
+		defer func() { catch(recover(), &err) }()
+		ctx, cancel := c.untilStop(stream.Context())
+		defer cancel()
+		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, receive: stream.RecvMsg})
+	}
+}
+
+// untilStop returns a context that ends with the server too.
+func (c *chain) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.running, func() { cancel(context.Cause(c.running)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// errPanic is in the chain of the error that a panic becomes.
+var errPanic = errors.New("panic")
+
+// catch makes the panic p, if there was one, the error of whoever panicked.
+func catch(p any, err *error) {
+	if p != nil {
+		*err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+	}
+}
+
+// report turns an error into the status that the caller sees, and logs what the
+// caller does not.
+func (c *chain) report(ctx context.Context, method string, err error) error {
+	if err != nil {
+		return c.failure(ctx, method, err)
+	}
+	// Asked first, since the arguments of a line that nobody reads are made too.
+	if c.log.Enabled(ctx, slog.LevelDebug) {
+		c.log.Debug("call", "method", method)
+	}
+	return nil
+}
+
+// failure logs err under the call's support id and returns its status.
+func (c *chain) failure(ctx context.Context, method string, err error) error {
+	call := callOf(ctx)
+	known := knownError(ctx, err)
+	st := statusOf(known, call)
+	const message = "call failed"
+	attrs := []slog.Attr{
+		slog.String("method", method), slog.String("code", st.Code().String()), slog.String("reason", string(known.Reason)),
+		slog.String("support_id", call.supportID()), slog.Any("error", err),
+	}
+	level := levelOf(st.Code(), known)
+	switch {
+	case call.admitted:
+		attrs = append(attrs, slog.String("actor", string(call.caller.Actor.Kind)), slog.String("actor_id", call.caller.Actor.ID))
+		c.log.LogAttrs(ctx, level, message, attrs...)
+	case level == slog.LevelInfo:
+		c.refusals.Log(ctx, c.authn.Address(ctx), string(known.Reason), message, attrs...)
+	default:
+		c.log.LogAttrs(ctx, level, message, append(attrs, slog.String("address", c.authn.Address(ctx).String()))...)
+	}
+	return st.Err()
+}
+
+// levelOf returns how loudly a failure is told. A client that goes away, and a
+// stream that ends with the server, are how things go; errors are for what an
+// operator can mend.
+func levelOf(code codes.Code, known *apikey.Error) slog.Level {
+	switch {
+	case code == codes.Canceled || known == errStopping || known.Reason == apikey.ReasonIncomplete:
+		return slog.LevelDebug
+	case code == codes.Internal || code == codes.Unavailable:
+		return slog.LevelError
+	default:
+		return slog.LevelInfo
+	}
+}

@@ -1,0 +1,83 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// NewConnection returns a connection inside the process, to register the services
+// with that a [Handler] calls. REST is a client like any other, only without a
+// wire between.
+func NewConnection() *inprocgrpc.Channel {
+	return new(inprocgrpc.Channel).WithCloner(noCopy{})
+}
+
+// noCopy gives messages to the other side as they are: neither side changes one
+// that it has sent, or received, so a copy of what is in it would serve nobody.
+type noCopy struct{}
+
+var _ inprocgrpc.Cloner = noCopy{}
+
+// Clone returns in.
+func (noCopy) Clone(in any) (any, error) { return in, nil }
+
+// Copy makes out hold what in holds, the same messages, lists and maps. It is
+// where the services receive a request, and so where an unread one is read.
+func (noCopy) Copy(out, in any) error {
+	if unread, ok := in.(*unreadRequest); ok {
+		m, err := unread.read()
+		if err != nil {
+			return err
+		}
+		in = m
+	}
+	to, ok := out.(proto.Message)
+	from, also := in.(proto.Message)
+	if !ok || !also || from.ProtoReflect().Descriptor() != to.ProtoReflect().Descriptor() {
+		return fmt.Errorf("hand %T over as %T", in, out)
+	}
+	proto.Reset(to)
+	m := to.ProtoReflect()
+	from.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		m.Set(field, value)
+		return true
+	})
+	return nil
+}
+
+// unreadRequest is a request of which only method and path have been looked at. It
+// travels over the connection in place of its message: the services read it when
+// they receive it, which is after they know who calls.
+type unreadRequest struct {
+	message proto.Message // holds what the path gave
+	fill    func(proto.Message) error
+
+	mu   sync.Mutex
+	over bool
+}
+
+// read returns the message with all that the request says.
+func (u *unreadRequest) read() (proto.Message, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return nil, context.Canceled
+	}
+	if err := u.fill(u.message); err != nil {
+		return nil, err
+	}
+	return u.message, nil
+}
+
+// abandon returns when nobody reads the request, and nobody will. The services run
+// in a goroutine of their own, which may go on when the call has been given up.
+func (u *unreadRequest) abandon() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
+}
