@@ -94,7 +94,7 @@ func LoadText(dialect string, n int) string { return loadText(dialect, n) }
 // LoadedColumns returns the columns of a key's own table that a load reads, and
 // those that there are.
 func LoadedColumns() (loaded, all []string) {
-	for _, c := range new(loadedRow).columns() {
+	for _, c := range new(keyRow).columns() {
 		if c.table == entkey.Table {
 			loaded = append(loaded, c.name)
 		}
@@ -154,6 +154,11 @@ func (d traced) Query(ctx context.Context, query string, args, v any) error {
 func (d traced) Exec(ctx context.Context, query string, args, v any) error {
 	d.trace.add(query, args)
 	return d.Driver.Exec(ctx, query, args, v)
+}
+
+func (d traced) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	d.trace.add(query, args)
+	return d.Driver.(querier).QueryContext(ctx, query, args...)
 }
 
 func (d traced) Tx(ctx context.Context) (dialect.Tx, error) {

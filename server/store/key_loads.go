@@ -2,18 +2,13 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 
 	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
 
-	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
-	entquota "github.com/apikeys-dev/apikeys/ent/apikeyquota"
-	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
@@ -22,7 +17,7 @@ import (
 // for. It is the one read that ent does not build and scan each time, which took
 // most of its time: its texts are made once, for a few numbers of hashes, so that
 // the driver finds its statements prepared, and its rows are scanned straight into
-// what decodeKey takes.
+// a keyRow.
 type loads struct {
 	driver dialect.Driver
 	texts  [len(loadSizes)]string
@@ -48,24 +43,13 @@ func newLoads(driver dialect.Driver) *loads {
 // current or previous secret. Its arguments are the hashes, twice.
 func loadText(dialect string, n int) string {
 	build := entsql.Dialect(dialect)
-	key, usage, quota := build.Table(entkey.Table).As("k"), build.Table(entusage.Table).As("u"), build.Table(entquota.Table).As("q")
-	tables := map[string]*entsql.SelectTable{entkey.Table: key, entusage.Table: usage, entquota.Table: quota}
-	query := build.Select()
-	for _, c := range new(loadedRow).columns() {
-		if c.table == entrevision.Table {
-			query.AppendSelectExprAs(build.Select(c.name).From(build.Table(c.table)), c.name)
-		} else {
-			query.AppendSelect(tables[c.table].C(c.name))
-		}
-	}
+	query := selectKeys(dialect)
+	query.AppendSelectExprAs(build.Select(entrevision.FieldPosition).From(build.Table(entrevision.Table)), entrevision.FieldPosition)
 	hashes := slices.Repeat([]any{[]byte(nil)}, n) // of which only the number counts
-	text, _ := query.From(key).
-		LeftJoin(usage).On(usage.C(entusage.FieldID), key.C(entkey.FieldID)).
-		LeftJoin(quota).On(quota.C(entquota.FieldID), key.C(entkey.FieldID)).
-		Where(entsql.Or(
-			entsql.In(key.C(entkey.FieldSecretHash), hashes...),
-			entsql.In(key.C(entkey.FieldPreviousHash), hashes...),
-		)).Query()
+	text, _ := query.Where(entsql.Or(
+		entsql.In(query.C(entkey.FieldSecretHash), hashes...),
+		entsql.In(query.C(entkey.FieldPreviousHash), hashes...),
+	)).Query()
 	return text
 }
 
@@ -108,124 +92,17 @@ func (l *loads) load(ctx context.Context, hashes []apikey.Hash) (keys []apikey.K
 	if err := l.driver.Query(ctx, l.texts[size], args, &rows); err != nil {
 		return nil, 0, err
 	}
-	defer rows.Close()
-	var row *loadedRow
-	var into []any
-	for rows.Next() {
-		if row == nil {
-			row = new(loadedRow)
-			into = row.places()
-		}
-		*row = loadedRow{} // each key gets slices and maps of its own
-		if err := rows.Scan(into...); err != nil {
-			return nil, 0, err
-		}
-		k, err := decodeKey(&row.key, &row.beside)
-		if err != nil {
-			return nil, 0, err
-		}
+	var at int64
+	err = scanKeys(rows, &at, func(row *keyRow) error {
+		k, err := row.decode()
 		if len(keys) == 0 {
-			position = row.position
+			position = at
 		}
 		keys = append(keys, k)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	return keys, position, rows.Err()
-}
-
-// loadedRow is a row of a load: a key, what lies beside it, and the position of
-// the log at which it was read.
-type loadedRow struct {
-	key ent.ApiKey
-	beside
-	position int64
-}
-
-// column is a column of a load and where its value goes.
-type column struct {
-	table, name string
-	into        any
-}
-
-// columns returns the columns of a load, in their order, with their places in r.
-func (r *loadedRow) columns() []column {
-	k := &r.key
-	return []column{
-		{entkey.Table, entkey.FieldID, &k.ID},
-		{entkey.Table, entkey.FieldOrganizationID, &k.OrganizationID},
-		{entkey.Table, entkey.FieldLabel, &k.Label},
-		{entkey.Table, entkey.FieldDescription, &k.Description},
-		{entkey.Table, entkey.FieldScopes, jsonColumn[[]string]{&k.Scopes}},
-		{entkey.Table, entkey.FieldIPAllowList, jsonColumn[[]string]{&k.IPAllowList}},
-		{entkey.Table, entkey.FieldExpiresAt, &k.ExpiresAt},
-		{entkey.Table, entkey.FieldCreatedAt, &k.CreatedAt},
-		{entkey.Table, entkey.FieldUpdatedAt, &k.UpdatedAt},
-		{entkey.Table, entkey.FieldCreatedByKind, &k.CreatedByKind},
-		{entkey.Table, entkey.FieldCreatedByID, &k.CreatedByID},
-		{entkey.Table, entkey.FieldEnabled, &k.Enabled},
-		{entkey.Table, entkey.FieldMode, &k.Mode},
-		{entkey.Table, entkey.FieldOwnerID, &k.OwnerID},
-		{entkey.Table, entkey.FieldMetadata, jsonColumn[map[string]string]{&k.Metadata}},
-		{entkey.Table, entkey.FieldRateLimitRequests, &k.RateLimitRequests},
-		{entkey.Table, entkey.FieldRateLimitWindow, &k.RateLimitWindow},
-		{entkey.Table, entkey.FieldQuotaLimit, &k.QuotaLimit},
-		{entkey.Table, entkey.FieldQuotaRefill, &k.QuotaRefill},
-		{entkey.Table, entkey.FieldQuotaRefillDay, &k.QuotaRefillDay},
-		{entkey.Table, entkey.FieldRevokedAt, &k.RevokedAt},
-		{entkey.Table, entkey.FieldRevokeReason, &k.RevokeReason},
-		{entkey.Table, entkey.FieldSecretHash, &k.SecretHash},
-		{entkey.Table, entkey.FieldPepperID, &k.PepperID},
-		{entkey.Table, entkey.FieldSecretMask, &k.SecretMask},
-		{entkey.Table, entkey.FieldEdgeHash, &k.EdgeHash},
-		{entkey.Table, entkey.FieldPreviousHash, &k.PreviousHash},
-		{entkey.Table, entkey.FieldPreviousPepperID, &k.PreviousPepperID},
-		{entkey.Table, entkey.FieldPreviousMask, &k.PreviousMask},
-		{entkey.Table, entkey.FieldPreviousEdgeHash, &k.PreviousEdgeHash},
-		{entkey.Table, entkey.FieldPreviousExpiresAt, &k.PreviousExpiresAt},
-		{entkey.Table, entkey.FieldRotations, &k.Rotations},
-		{entkey.Table, entkey.FieldNoticeAt, &k.NoticeAt},
-		{entkey.Table, entkey.FieldVersion, &k.Version},
-		{entusage.Table, entusage.FieldTotalRequests, &r.total},
-		{entusage.Table, entusage.FieldLastUsedAt, &r.lastUsed},
-		{entusage.Table, entusage.FieldPreviousRotation, &r.previous.rotation},
-		{entusage.Table, entusage.FieldPreviousRequests, &r.previous.total},
-		{entusage.Table, entusage.FieldPreviousLastUsedAt, &r.previous.lastUsed},
-		{entquota.Table, entquota.FieldRemaining, &r.remaining},
-		{entquota.Table, entquota.FieldRefilledAt, &r.refilled},
-		{entquota.Table, entquota.FieldEpoch, &r.epoch},
-		{entrevision.Table, entrevision.FieldPosition, &r.position},
-	}
-}
-
-// places returns where a scan of the columns goes.
-func (r *loadedRow) places() []any {
-	columns := r.columns()
-	places := make([]any, len(columns))
-	for i := range columns {
-		places[i] = columns[i].into
-	}
-	return places
-}
-
-// jsonColumn reads a column of JSON as ent does: NULL and an empty text leave its
-// value as it is.
-type jsonColumn[T any] struct{ into *T }
-
-var _ sql.Scanner = jsonColumn[any]{}
-
-// Scan implements sql.Scanner.
-func (c jsonColumn[T]) Scan(value any) error {
-	var text []byte
-	switch value := value.(type) {
-	case nil:
-	case []byte:
-		text = value
-	case string:
-		text = []byte(value)
-	default:
-		return fmt.Errorf("JSON in a column of %T", value)
-	}
-	if len(text) == 0 {
-		return nil
-	}
-	return json.Unmarshal(text, c.into)
+	return keys, position, nil
 }

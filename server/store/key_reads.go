@@ -8,7 +8,6 @@ import (
 
 	entsql "entgo.io/ent/dialect/sql"
 
-	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
@@ -17,19 +16,23 @@ import (
 
 // Key returns a key of organization, or apikey.ErrNotFound.
 func (s *Store) Key(ctx context.Context, organization, id string) (apikey.Key, error) {
-	return findKey(ctx, s.reader.ApiKey, organization, id)
+	return findKey(ctx, s.reader, s.dialect, organization, id)
 }
 
-func findKey(ctx context.Context, keys *ent.ApiKeyClient, organization, id string) (apikey.Key, error) {
-	rows, err := keys.Query().Where(entkey.ID(id), entkey.OrganizationID(organization)).
-		Modify(withUsage).All(ctx)
+func findKey(ctx context.Context, q querier, dialect, organization, id string) (apikey.Key, error) {
+	rows, err := readKeys(ctx, q, dialect, entkey.ID(id), entkey.OrganizationID(organization))
 	if err != nil {
 		return apikey.Key{}, fmt.Errorf("read key: %w", err)
 	}
 	if len(rows) == 0 {
 		return apikey.Key{}, apikey.ErrNotFound
 	}
-	return keyOf(rows[0])
+	return rows[0].decode()
+}
+
+// firstByID sorts a query of keys by id and ends it after n rows.
+func firstByID(n int) predicate.ApiKey {
+	return func(q *entsql.Selector) { q.OrderBy(q.C(entkey.FieldID)).Limit(n) }
 }
 
 // KeyFilter says which keys a list holds. Zero fields filter nothing.
@@ -71,14 +74,13 @@ func (s *Store) Keys(ctx context.Context, f KeyFilter, after string, limit int) 
 		if last != nil {
 			after = last.ID
 		}
-		rows, err := s.reader.ApiKey.Query().Where(slices.Concat(where, []predicate.ApiKey{entkey.IDGT(after)})...).
-			Order(entkey.ByID()).Limit(n).Modify(withUsage).All(ctx)
+		rows, err := readKeys(ctx, s.reader, s.dialect, slices.Concat(where, []predicate.ApiKey{entkey.IDGT(after), firstByID(n)})...)
 		if err != nil {
 			return nil, err
 		}
 		chunk := make([]apikey.Key, len(rows))
-		for i, row := range rows {
-			if chunk[i], err = keyOf(row); err != nil {
+		for i := range rows {
+			if chunk[i], err = rows[i].decode(); err != nil {
 				return nil, err
 			}
 		}

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -12,41 +14,9 @@ import (
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	entquota "github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	entusage "github.com/apikeys-dev/apikeys/ent/apikeyusage"
+	"github.com/apikeys-dev/apikeys/ent/predicate"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
-
-// The extra columns of a key's row: its counters, and what is left of its quota.
-const (
-	totalColumn    = "usage_total"
-	lastUsedColumn = "usage_last"
-
-	previousRotationColumn = "usage_previous_rotation"
-	previousTotalColumn    = "usage_previous_total"
-	previousLastColumn     = "usage_previous_last"
-
-	remainingColumn = "quota_remaining"
-	refilledColumn  = "quota_refilled_at"
-	epochColumn     = "quota_epoch"
-)
-
-// withUsage selects the key's counters and the balance of its quota beside the
-// key.
-func withUsage(s *entsql.Selector) {
-	const id = "id" // of both tables, which is the key's
-	beside := func(table, column, as string) {
-		u := entsql.Dialect(s.Dialect()).Table(table).As("u")
-		s.AppendSelectExprAs(entsql.Dialect(s.Dialect()).Select(u.C(column)).From(u).
-			Where(entsql.ColumnsEQ(u.C(id), s.C(entkey.FieldID))), as)
-	}
-	beside(entusage.Table, entusage.FieldTotalRequests, totalColumn)
-	beside(entusage.Table, entusage.FieldLastUsedAt, lastUsedColumn)
-	beside(entusage.Table, entusage.FieldPreviousRotation, previousRotationColumn)
-	beside(entusage.Table, entusage.FieldPreviousRequests, previousTotalColumn)
-	beside(entusage.Table, entusage.FieldPreviousLastUsedAt, previousLastColumn)
-	beside(entquota.Table, entquota.FieldRemaining, remainingColumn)
-	beside(entquota.Table, entquota.FieldRefilledAt, refilledColumn)
-	beside(entquota.Table, entquota.FieldEpoch, epochColumn)
-}
 
 // beside is what other tables hold about a key: its counters, and the balance of
 // its quota. A key that was never used has no counters, and one without a quota no
@@ -60,31 +30,155 @@ type beside struct {
 // besidePrevious is what the counters hold of the previous secret of a rotation.
 type besidePrevious struct{ rotation, total, lastUsed sql.NullInt64 }
 
-// besideOf returns the number that withUsage selected as column, which is not
-// valid where there is no such row, or the query did not select it.
-func besideOf(row *ent.ApiKey, column string) sql.NullInt64 {
-	value, err := row.Value(column)
-	if err != nil {
-		return sql.NullInt64{}
+// keyRow is the row of a key with what other tables hold about it. All that reads
+// keys reads them as keyRows, so there is one list of their columns.
+type keyRow struct {
+	key ent.ApiKey
+	beside
+}
+
+// column is a column of a keyRow and where its value goes.
+type column struct {
+	table, name string
+	into        any
+}
+
+// columns returns the columns, in their order, with their places in r.
+func (r *keyRow) columns() []column {
+	k := &r.key
+	return []column{
+		{entkey.Table, entkey.FieldID, &k.ID},
+		{entkey.Table, entkey.FieldOrganizationID, &k.OrganizationID},
+		{entkey.Table, entkey.FieldLabel, &k.Label},
+		{entkey.Table, entkey.FieldDescription, &k.Description},
+		{entkey.Table, entkey.FieldScopes, jsonColumn[[]string]{&k.Scopes}},
+		{entkey.Table, entkey.FieldIPAllowList, jsonColumn[[]string]{&k.IPAllowList}},
+		{entkey.Table, entkey.FieldExpiresAt, &k.ExpiresAt},
+		{entkey.Table, entkey.FieldCreatedAt, &k.CreatedAt},
+		{entkey.Table, entkey.FieldUpdatedAt, &k.UpdatedAt},
+		{entkey.Table, entkey.FieldCreatedByKind, &k.CreatedByKind},
+		{entkey.Table, entkey.FieldCreatedByID, &k.CreatedByID},
+		{entkey.Table, entkey.FieldEnabled, &k.Enabled},
+		{entkey.Table, entkey.FieldMode, &k.Mode},
+		{entkey.Table, entkey.FieldOwnerID, &k.OwnerID},
+		{entkey.Table, entkey.FieldMetadata, jsonColumn[map[string]string]{&k.Metadata}},
+		{entkey.Table, entkey.FieldRateLimitRequests, &k.RateLimitRequests},
+		{entkey.Table, entkey.FieldRateLimitWindow, &k.RateLimitWindow},
+		{entkey.Table, entkey.FieldQuotaLimit, &k.QuotaLimit},
+		{entkey.Table, entkey.FieldQuotaRefill, &k.QuotaRefill},
+		{entkey.Table, entkey.FieldQuotaRefillDay, &k.QuotaRefillDay},
+		{entkey.Table, entkey.FieldRevokedAt, &k.RevokedAt},
+		{entkey.Table, entkey.FieldRevokeReason, &k.RevokeReason},
+		{entkey.Table, entkey.FieldSecretHash, &k.SecretHash},
+		{entkey.Table, entkey.FieldPepperID, &k.PepperID},
+		{entkey.Table, entkey.FieldSecretMask, &k.SecretMask},
+		{entkey.Table, entkey.FieldEdgeHash, &k.EdgeHash},
+		{entkey.Table, entkey.FieldPreviousHash, &k.PreviousHash},
+		{entkey.Table, entkey.FieldPreviousPepperID, &k.PreviousPepperID},
+		{entkey.Table, entkey.FieldPreviousMask, &k.PreviousMask},
+		{entkey.Table, entkey.FieldPreviousEdgeHash, &k.PreviousEdgeHash},
+		{entkey.Table, entkey.FieldPreviousExpiresAt, &k.PreviousExpiresAt},
+		{entkey.Table, entkey.FieldRotations, &k.Rotations},
+		{entkey.Table, entkey.FieldNoticeAt, &k.NoticeAt},
+		{entkey.Table, entkey.FieldVersion, &k.Version},
+		{entusage.Table, entusage.FieldTotalRequests, &r.total},
+		{entusage.Table, entusage.FieldLastUsedAt, &r.lastUsed},
+		{entusage.Table, entusage.FieldPreviousRotation, &r.previous.rotation},
+		{entusage.Table, entusage.FieldPreviousRequests, &r.previous.total},
+		{entusage.Table, entusage.FieldPreviousLastUsedAt, &r.previous.lastUsed},
+		{entquota.Table, entquota.FieldRemaining, &r.remaining},
+		{entquota.Table, entquota.FieldRefilledAt, &r.refilled},
+		{entquota.Table, entquota.FieldEpoch, &r.epoch},
 	}
-	n, ok := value.(int64)
-	return sql.NullInt64{Int64: n, Valid: ok}
 }
 
-// keyOf returns the key that a row holds, with what withUsage selected beside it.
-func keyOf(row *ent.ApiKey) (apikey.Key, error) {
-	return decodeKey(row, &beside{
-		total: besideOf(row, totalColumn), lastUsed: besideOf(row, lastUsedColumn),
-		previous: besidePrevious{
-			besideOf(row, previousRotationColumn), besideOf(row, previousTotalColumn), besideOf(row, previousLastColumn),
-		},
-		remaining: besideOf(row, remainingColumn), refilled: besideOf(row, refilledColumn), epoch: besideOf(row, epochColumn),
+// selectKeys returns a query of the columns of keys, for conditions to be added.
+func selectKeys(dialect string) *entsql.Selector {
+	build := entsql.Dialect(dialect)
+	key, usage, quota := build.Table(entkey.Table).As("k"), build.Table(entusage.Table).As("u"), build.Table(entquota.Table).As("q")
+	tables := map[string]*entsql.SelectTable{entkey.Table: key, entusage.Table: usage, entquota.Table: quota}
+	query := build.Select()
+	for _, c := range new(keyRow).columns() {
+		query.AppendSelect(tables[c.table].C(c.name))
+	}
+	return query.From(key).
+		LeftJoin(usage).On(usage.C(entusage.FieldID), key.C(entkey.FieldID)).
+		LeftJoin(quota).On(quota.C(entquota.FieldID), key.C(entkey.FieldID))
+}
+
+// readKeys reads the rows that conditions select, sort and bound.
+func readKeys(ctx context.Context, q querier, dialect string, conditions ...predicate.ApiKey) (all []keyRow, err error) {
+	query := selectKeys(dialect)
+	for _, condition := range conditions {
+		condition(query)
+	}
+	text, args := query.Query()
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	err = scanKeys(rows, nil, func(row *keyRow) error {
+		all = append(all, *row)
+		return nil
 	})
+	return all, err
 }
 
-// decodeKey returns the key that a row holds. A row that does not decode is an
-// error rather than a key that grants something else.
-func decodeKey(row *ent.ApiKey, b *beside) (apikey.Key, error) {
+// scanKeys calls each for every row of a query of [selectKeys], and closes rows.
+// The row is good during the call. also is where one more column goes, or nil.
+func scanKeys(rows entsql.ColumnScanner, also any, each func(*keyRow) error) error {
+	defer rows.Close()
+	var row *keyRow
+	var places []any
+	for rows.Next() {
+		if row == nil {
+			row = new(keyRow)
+			for _, c := range row.columns() {
+				places = append(places, c.into)
+			}
+			if also != nil {
+				places = append(places, also)
+			}
+		}
+		*row = keyRow{} // each key gets slices and maps of its own
+		if err := rows.Scan(places...); err != nil {
+			return err
+		}
+		if err := each(row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// jsonColumn reads a column of JSON as ent does: NULL and an empty text leave its
+// value as it is.
+type jsonColumn[T any] struct{ into *T }
+
+var _ sql.Scanner = jsonColumn[any]{}
+
+// Scan implements sql.Scanner.
+func (c jsonColumn[T]) Scan(value any) error {
+	var text []byte
+	switch value := value.(type) {
+	case nil:
+	case []byte:
+		text = value
+	case string:
+		text = []byte(value)
+	default:
+		return fmt.Errorf("JSON in a column of %T", value)
+	}
+	if len(text) == 0 {
+		return nil
+	}
+	return json.Unmarshal(text, c.into)
+}
+
+// decode returns the key that r holds. A row that does not decode is an error
+// rather than a key that grants something else.
+func (r *keyRow) decode() (apikey.Key, error) {
+	row, b := &r.key, &r.beside
 	k := apikey.Key{
 		ID:                row.ID,
 		OrganizationID:    row.OrganizationID,

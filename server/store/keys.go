@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	entsql "entgo.io/ent/dialect/sql"
+
 	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -143,18 +145,18 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 	system := systemOrigin()
 	err = s.write(ctx, func(ctx context.Context, t *tx) error {
 		published = 0
-		query := t.ApiKey.Query().Where(entkey.NoticeAtLTE(t.now.UnixMicro())).
-			Order(entkey.ByNoticeAt(), entkey.ByID()).Limit(limit)
-		rows, err := query.Modify(withUsage).All(ctx)
+		rows, err := readKeys(ctx, t, s.dialect, entkey.NoticeAtLTE(t.now.UnixMicro()), func(q *entsql.Selector) {
+			q.OrderBy(q.C(entkey.FieldNoticeAt), q.C(entkey.FieldID)).Limit(limit)
+		})
 		if err != nil {
 			return fmt.Errorf("read due notices: %w", err)
 		}
-		for _, row := range rows {
-			k, err := keyOf(row)
+		for i := range rows {
+			k, err := rows[i].decode()
 			if err != nil {
 				// One row that nobody can read must not keep all others' notices.
-				s.log.Error("A key cannot be read; its notice of expiry is dropped.", "api_key_id", row.ID, "error", err)
-				if err := t.ApiKey.Update().Where(entkey.ID(row.ID)).ClearNoticeAt().Exec(ctx); err != nil {
+				s.log.Error("A key cannot be read; its notice of expiry is dropped.", "api_key_id", rows[i].key.ID, "error", err)
+				if err := t.ApiKey.Update().Where(entkey.ID(rows[i].key.ID)).ClearNoticeAt().Exec(ctx); err != nil {
 					return fmt.Errorf("drop a notice: %w", err)
 				}
 				continue
@@ -196,7 +198,7 @@ func nextNotice(ctx context.Context, keys *ent.ApiKeyClient) (time.Time, error) 
 
 // key reads a key of organization inside the transaction.
 func (t *tx) key(ctx context.Context, organization, id string) (apikey.Key, error) {
-	return findKey(ctx, t.ApiKey, organization, id)
+	return findKey(ctx, t, t.store.dialect, organization, id)
 }
 
 // updateKey writes every column of k that can change.

@@ -15,7 +15,7 @@ import (
 // named, without a scan and without sorting.
 func TestQueryPlans(t *testing.T) {
 	const (
-		primary      = "api_keys USING INDEX sqlite_autoindex_api_keys_1"
+		primary      = "k USING INDEX sqlite_autoindex_api_keys_1"
 		organization = "INDEX apikey_organization_id_id (organization_id=? AND id>?"
 		owner        = "INDEX apikey_organization_id_owner_id_id (organization_id=? AND owner_id=? AND id>?"
 		notice       = "INDEX apikey_notice_at_id (notice_at"
@@ -43,11 +43,12 @@ func TestQueryPlans(t *testing.T) {
 		run  func() error
 		want []string // each is in the plan of some query
 	}{
-		"list":           {list(store.KeyFilter{Organization: org}), []string{organization + ")", usage}},
-		"list of owner":  {list(store.KeyFilter{Organization: org, OwnerID: "a"}), []string{owner + ")", usage}},
-		"list of all":    {list(store.KeyFilter{}), []string{primary + " (id>?)", usage}},
-		"list of states": {list(store.KeyFilter{Organization: org, State: apikey.StateActive}), []string{"COVERING " + organization + ")", organization + ")"}},
-		"list of labels": {list(store.KeyFilter{Organization: org, OwnerID: "a", Label: "x"}), []string{"COVERING " + owner + ")", owner + ")"}},
+		"list":            {list(store.KeyFilter{Organization: org}), []string{organization + ")", usage}},
+		"list of owner":   {list(store.KeyFilter{Organization: org, OwnerID: "a"}), []string{owner + ")", usage}},
+		"list of a maker": {list(store.KeyFilter{Organization: org, CreatedBy: "a"}), []string{"INDEX apikey_organization_id_created_by_id_id (organization_id=? AND created_by_id=? AND id>?)", usage}},
+		"list of all":     {list(store.KeyFilter{}), []string{primary + " (id>?)", usage}},
+		"list of states":  {list(store.KeyFilter{Organization: org, State: apikey.StateActive}), []string{"COVERING " + organization + ")", organization + ")"}},
+		"list of labels":  {list(store.KeyFilter{Organization: org, OwnerID: "a", Label: "x"}), []string{"COVERING " + owner + ")", owner + ")"}},
 		"list by times": {list(store.KeyFilter{Organization: org, ExpiresBefore: c.Now(), UnusedSince: c.Now()}),
 			[]string{organization + ")", usage}},
 		"list of an owner in all": {list(store.KeyFilter{OwnerID: "a"}), []string{primary + " (id>?)"}},
