@@ -138,6 +138,15 @@ func (k *Key) expired(now time.Time) bool {
 	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
 }
 
+// PreviousUse returns what usage holds of the secret before the last rotation: of
+// an older one nothing is told.
+func (k *Key) PreviousUse(usage *Usage) PreviousUsage {
+	if usage.Previous.Rotation != k.Rotations {
+		return PreviousUsage{}
+	}
+	return usage.Previous
+}
+
 // PreviousWorks reports whether the secret before the last rotation is still
 // good at now.
 func (k *Key) PreviousWorks(now time.Time) bool {

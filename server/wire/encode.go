@@ -83,7 +83,10 @@ func (e *encoder) key(v *apikey.Verification) {
 		e.optional(18, int64(reasonEnum[k.RevokeReason]))
 	}
 	if k.PreviousWorks(v.At) {
+		use := k.PreviousUse(&v.Usage)
 		e.time(19, k.PreviousExpiresAt)
+		e.time(24, use.LastUsedAt)
+		e.optional(25, use.Requests)
 	}
 	at := e.begin()
 	e.string(1, k.ID)

@@ -117,10 +117,19 @@ func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 	if !k.RevokedAt.IsZero() {
 		m.RevokeReason = reasonEnum[k.RevokeReason].Enum()
 	}
-	if k.PreviousWorks(now) {
-		m.PreviousSecretExpiresAt = Timestamp(k.PreviousExpiresAt)
-	}
+	usePrevious(m, k, &k.Usage, now)
 	return m
+}
+
+// usePrevious sets what m, the message of k, tells of its previous secret, where
+// that works at now.
+func usePrevious(m *apikeysv1.ApiKey, k *apikey.Key, usage *apikey.Usage, now time.Time) {
+	if !k.PreviousWorks(now) {
+		return
+	}
+	use := k.PreviousUse(usage)
+	m.PreviousSecretExpiresAt = Timestamp(k.PreviousExpiresAt)
+	m.PreviousSecretLastUsedAt, m.PreviousSecretRequests = Timestamp(use.LastUsedAt), &use.Requests
 }
 
 // Verification returns the message of v.
@@ -134,6 +143,7 @@ func Verification(v *apikey.Verification) *apikeysv1.VerifyApiKeyResponse {
 		m.ApiKey = Key(v.Key, v.At)
 		m.ApiKey.Metrics.TotalRequests = v.Usage.TotalRequests
 		m.ApiKey.Metrics.LastUsedAt = Timestamp(v.Usage.LastUsedAt)
+		usePrevious(m.ApiKey, v.Key, &v.Usage, v.At)
 	}
 	if v.Limit.Limit > 0 {
 		m.RateLimit = &apikeysv1.RateLimitStatus{

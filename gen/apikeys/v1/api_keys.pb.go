@@ -417,7 +417,12 @@ type ApiKey struct {
 	// Until when the secret before the last rotation works; unset when it does
 	// not.
 	PreviousSecretExpiresAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=previous_secret_expires_at,json=previousSecretExpiresAt,proto3" json:"previous_secret_expires_at,omitempty"`
-	Metrics                 *ApiKeyMetrics         `protobuf:"bytes,20,opt,name=metrics,proto3" json:"metrics,omitempty"`
+	// When that secret was last used since the rotation; unset when it was not, or
+	// does not work.
+	PreviousSecretLastUsedAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=previous_secret_last_used_at,json=previousSecretLastUsedAt,proto3" json:"previous_secret_last_used_at,omitempty"`
+	// How often it was used since the rotation; unset when it does not work.
+	PreviousSecretRequests *int64         `protobuf:"varint,25,opt,name=previous_secret_requests,json=previousSecretRequests,proto3,oneof" json:"previous_secret_requests,omitempty"`
+	Metrics                *ApiKeyMetrics `protobuf:"bytes,20,opt,name=metrics,proto3" json:"metrics,omitempty"`
 	// Names this version of the key; an update that sends another is refused.
 	Etag          string `protobuf:"bytes,21,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -599,6 +604,20 @@ func (x *ApiKey) GetPreviousSecretExpiresAt() *timestamppb.Timestamp {
 		return x.PreviousSecretExpiresAt
 	}
 	return nil
+}
+
+func (x *ApiKey) GetPreviousSecretLastUsedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PreviousSecretLastUsedAt
+	}
+	return nil
+}
+
+func (x *ApiKey) GetPreviousSecretRequests() int64 {
+	if x != nil && x.PreviousSecretRequests != nil {
+		return *x.PreviousSecretRequests
+	}
+	return 0
 }
 
 func (x *ApiKey) GetMetrics() *ApiKeyMetrics {
@@ -2748,7 +2767,7 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\f\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\r\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2778,13 +2797,16 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"revoked_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\trevokedAt\x12G\n" +
 	"\rrevoke_reason\x18\x12 \x01(\x0e2\x18.apikeys.v1.RevokeReasonB\x03\xe0A\x03H\x00R\frevokeReason\x88\x01\x01\x12\\\n" +
-	"\x1aprevious_secret_expires_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x17previousSecretExpiresAt\x128\n" +
+	"\x1aprevious_secret_expires_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x17previousSecretExpiresAt\x12_\n" +
+	"\x1cprevious_secret_last_used_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x18previousSecretLastUsedAt\x12B\n" +
+	"\x18previous_secret_requests\x18\x19 \x01(\x03B\x03\xe0A\x03H\x01R\x16previousSecretRequests\x88\x01\x01\x128\n" +
 	"\ametrics\x18\x14 \x01(\v2\x19.apikeys.v1.ApiKeyMetricsB\x03\xe0A\x03R\ametrics\x12\x12\n" +
 	"\x04etag\x18\x15 \x01(\tR\x04etag\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x10\n" +
-	"\x0e_revoke_reason\"+\n" +
+	"\x0e_revoke_reasonB\x1b\n" +
+	"\x19_previous_secret_requests\"+\n" +
 	"\x05Actor\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x92\x01\n" +
@@ -3096,82 +3118,83 @@ var file_apikeys_v1_api_keys_proto_depIdxs = []int32{
 	45, // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
 	2,  // 10: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
 	45, // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
-	8,  // 12: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
-	45, // 13: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
-	4,  // 14: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
-	45, // 15: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 16: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
-	42, // 17: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	9,  // 18: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
-	10, // 19: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
-	6,  // 20: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	0,  // 21: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
-	45, // 22: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
-	45, // 23: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
-	6,  // 24: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
-	6,  // 25: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	6,  // 26: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
-	46, // 27: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	6,  // 28: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	22, // 29: apikeys.v1.ListScopesResponse.scopes:type_name -> apikeys.v1.Scope
-	6,  // 30: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	2,  // 31: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
-	6,  // 32: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	3,  // 33: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
-	6,  // 34: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	40, // 35: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
-	32, // 36: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
-	28, // 37: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
-	29, // 38: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
-	45, // 39: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
-	45, // 40: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
-	45, // 41: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 42: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
-	5,  // 43: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
-	45, // 44: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
-	45, // 45: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
-	36, // 46: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
-	35, // 47: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
-	45, // 48: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
-	43, // 49: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
-	44, // 50: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
-	45, // 51: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
-	45, // 52: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
-	45, // 53: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
-	45, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
-	36, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
-	39, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
-	35, // 57: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
-	45, // 58: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
-	11, // 59: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
-	13, // 60: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
-	15, // 61: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
-	17, // 62: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
-	19, // 63: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
-	24, // 64: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
-	26, // 65: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
-	33, // 66: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
-	37, // 67: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
-	20, // 68: apikeys.v1.ApiKeysService.ListScopes:input_type -> apikeys.v1.ListScopesRequest
-	30, // 69: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
-	28, // 70: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
-	12, // 71: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
-	14, // 72: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
-	16, // 73: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
-	18, // 74: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
-	23, // 75: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
-	25, // 76: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
-	27, // 77: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
-	34, // 78: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
-	38, // 79: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
-	21, // 80: apikeys.v1.ApiKeysService.ListScopes:output_type -> apikeys.v1.ListScopesResponse
-	31, // 81: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
-	29, // 82: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
-	71, // [71:83] is the sub-list for method output_type
-	59, // [59:71] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	45, // 12: apikeys.v1.ApiKey.previous_secret_last_used_at:type_name -> google.protobuf.Timestamp
+	8,  // 13: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
+	45, // 14: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
+	4,  // 15: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
+	45, // 16: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 17: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
+	42, // 18: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	9,  // 19: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
+	10, // 20: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
+	6,  // 21: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	0,  // 22: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
+	45, // 23: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
+	45, // 24: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
+	6,  // 25: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
+	6,  // 26: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 27: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
+	46, // 28: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 29: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	22, // 30: apikeys.v1.ListScopesResponse.scopes:type_name -> apikeys.v1.Scope
+	6,  // 31: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	2,  // 32: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
+	6,  // 33: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	3,  // 34: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
+	6,  // 35: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	40, // 36: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
+	32, // 37: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
+	28, // 38: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
+	29, // 39: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
+	45, // 40: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
+	45, // 41: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
+	45, // 42: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
+	5,  // 43: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
+	5,  // 44: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
+	45, // 45: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
+	45, // 46: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
+	36, // 47: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
+	35, // 48: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
+	45, // 49: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
+	43, // 50: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
+	44, // 51: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
+	45, // 52: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	45, // 53: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	45, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	45, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	36, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
+	39, // 57: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
+	35, // 58: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
+	45, // 59: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
+	11, // 60: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
+	13, // 61: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
+	15, // 62: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
+	17, // 63: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
+	19, // 64: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
+	24, // 65: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
+	26, // 66: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
+	33, // 67: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
+	37, // 68: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
+	20, // 69: apikeys.v1.ApiKeysService.ListScopes:input_type -> apikeys.v1.ListScopesRequest
+	30, // 70: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
+	28, // 71: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
+	12, // 72: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
+	14, // 73: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
+	16, // 74: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
+	18, // 75: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
+	23, // 76: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
+	25, // 77: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
+	27, // 78: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
+	34, // 79: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
+	38, // 80: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
+	21, // 81: apikeys.v1.ApiKeysService.ListScopes:output_type -> apikeys.v1.ListScopesResponse
+	31, // 82: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
+	29, // 83: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
+	72, // [72:84] is the sub-list for method output_type
+	60, // [60:72] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_api_keys_proto_init() }
