@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 func TestHelp(t *testing.T) {
@@ -138,5 +141,62 @@ func TestVersion(t *testing.T) {
 	})
 	if !strings.HasPrefix(line, "apikeys v1.2.3 (go1.") || !strings.HasSuffix(line, "revision abc, with changes)") {
 		t.Errorf("got %q", line)
+	}
+}
+
+// What was given is not repeated beyond an excerpt, wherever it was given, and
+// nothing of it where it is a secret.
+func TestFaultsRepeatLittle(t *testing.T) {
+	secret, err := apikey.RandomToken("root_", strings.NewReader(strings.Repeat("apikeys", 100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, text := range map[string]string{"a secret": secret, "a long text": strings.Repeat("long ", 100) + "x"} {
+		files := map[string]string{
+			"a setting":     "'" + text + "': x",
+			"a setting too": "rest_addr: x\n'" + text + "': x\n'" + text + "': x",
+			"an address":    "rest_addr: '" + text + "'",
+			"a word":        "env: '" + text + "'",
+			"a span":        "event_retention: '" + text + "'",
+			"a number":      "webhooks_max: '" + text + "'",
+			"a level":       "log_level: '" + text + "'",
+			"a network":     "trusted_proxies: ['" + text + "']",
+			"a scope":       "scopes: ['a b', '" + text + "!']",
+			"an alias":      "rest_addr: *" + strings.ReplaceAll(text, " ", ""),
+			"no YAML":       "rest_addr: \"" + text,
+		}
+		given := map[string][]string{
+			"a command":       {text},
+			"an argument":     {"serve", text},
+			"a flag":          {"serve", "--" + strings.ReplaceAll(text, " ", "")},
+			"the rest addr":   {"serve", "--rest-addr=" + text},
+			"the environment": {"serve", "--env", text},
+			"a flag's span":   {"serve", "--event-retention", text},
+			"a flag's level":  {"serve", "--log-level", text},
+			"a server":        {"events", "list", "--server", text},
+			"an output":       {"events", "list", "--output", text},
+		}
+		for name, file := range files {
+			given["in the file, "+name] = []string{"serve", "--config", writeConfig(t, file)}
+		}
+		for name, args := range given {
+			t.Run(kind+" as "+name, func(t *testing.T) {
+				var out bytes.Buffer
+				args := slices.Clone(args)
+				if args[0] == "serve" {
+					args = append(args, "--data-dir", t.TempDir())
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel() // a server that starts all the same stops at once
+				err := run(ctx, args, nil, streams{stdout: &out, stderr: &out})
+				if err == nil {
+					t.Fatal("no fault was found")
+				}
+				report(&out, err)
+				if part := text[:min(len(text), apikey.MaxExcerpt+1)]; strings.Contains(out.String(), part) || strings.Contains(out.String(), secret[8:40]) {
+					t.Errorf("repeated: %s", out.String())
+				}
+			})
+		}
 	}
 }

@@ -193,10 +193,11 @@ func (s *sources) warnUnknown(logger *slog.Logger) {
 		if slices.Contains(s.known, setting) || slices.Contains(otherVariables, name) {
 			continue
 		}
+		text := apikey.Excerpt(name)
 		if meant, ok := nearest(setting, s.known); ok {
-			name += fmt.Sprintf(" (did you mean %s?)", envName(meant))
+			text += fmt.Sprintf(" (did you mean %s?)", envName(meant))
 		}
-		unknown = append(unknown, name)
+		unknown = append(unknown, text)
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
