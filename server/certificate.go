@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -83,4 +84,19 @@ func (c *servingCertificate) warn(context.Context) (more bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// name returns the name that the certificate is of: host, if it may stand for that,
+// else the first of its own.
+func (c *servingCertificate) name(host string) string {
+	leaf := c.current.Load().Leaf
+	switch {
+	case leaf == nil || leaf.VerifyHostname(host) == nil:
+		return host
+	case len(leaf.DNSNames) > 0:
+		return strings.Replace(leaf.DNSNames[0], "*", "apikeys", 1)
+	case len(leaf.IPAddresses) > 0:
+		return leaf.IPAddresses[0].String()
+	}
+	return host
 }

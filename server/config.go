@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // The values of Config.Env. A production server is strict about what leaves the
@@ -52,7 +53,7 @@ type Config struct {
 	// RootToken is the operator's token, of 24 characters or more. Where it is
 	// set, no other operator token is good; where neither it nor RootTokenFile
 	// is, the first start makes one and keeps only its hash. Default: none.
-	RootToken Token
+	RootToken masked.Text
 	// RootTokenFile is a file that holds the root token alone, white space
 	// around it aside. It cannot be set together with RootToken. Default: none.
 	RootTokenFile string
@@ -145,6 +146,8 @@ type Config struct {
 	// a stop is over within 30.
 	ShutdownTimeout time.Duration
 
+	// Version is what the log calls the program. Default: unknown.
+	Version string
 	// Logger gets what an operator should know. Nil means slog.Default().
 	Logger *slog.Logger
 	// Notice is where a new root token, or the path of its file, is shown. Nil
@@ -156,6 +159,9 @@ type Config struct {
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
+
+// Defaults returns the zero Config with every field at its default.
+func Defaults() Config { return Config{}.withDefaults() }
 
 // withDefaults returns c with every unset field at its default.
 func (c Config) withDefaults() Config {
@@ -184,6 +190,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.WebhooksMax, 100)
 	setDefault(&c.WebhooksInFlight, 8)
 	setDefault(&c.ShutdownTimeout, 20*time.Second)
+	setDefault(&c.Version, "unknown")
 	setDefault(&c.Logger, slog.Default())
 	setDefault(&c.Notice, io.Discard)
 	if len(c.Scopes) == 0 {
@@ -234,7 +241,7 @@ func (c Config) validate() error {
 	if !c.RootToken.IsZero() && c.RootTokenFile != "" {
 		fault("root_token", "must not be set together with root_token_file")
 	} else if !c.RootToken.IsZero() {
-		if err := c.RootToken.check(); err != nil {
+		if err := checkToken(c.RootToken); err != nil {
 			fault("root_token", "%w", err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 func TestZeroConfigIsValid(t *testing.T) {
@@ -41,10 +43,10 @@ func TestFaultsOfAConfig(t *testing.T) {
 		{"no path", Config{Database: "sqlite:"}, `database: must name a file after sqlite:; a database in memory would lose its keys`},
 		{"slashes", Config{Database: "sqlite:///x.db"}, `database: must be sqlite:<path> without //, such as sqlite:data/apikeys.db or sqlite:/var/lib/apikeys.db`},
 		{"options", Config{Database: "sqlite:x.db?mode=ro"}, `database: must be sqlite:<path> without options`},
-		{"both tokens", Config{RootToken: NewToken("x"), RootTokenFile: "f"}, `root_token: must not be set together with root_token_file`},
-		{"a short token", Config{RootToken: NewToken("hunter2")}, `root_token: must have at least 24 characters, not 7`},
-		{"a long token", Config{RootToken: NewToken(strings.Repeat("x", 513))}, `root_token: must have at most 512 characters`},
-		{"a token with spaces", Config{RootToken: NewToken("correct horse battery staple")}, `root_token: may hold only visible ASCII characters, no spaces`},
+		{"both tokens", Config{RootToken: masked.New("x"), RootTokenFile: "f"}, `root_token: must not be set together with root_token_file`},
+		{"a short token", Config{RootToken: masked.New("hunter2")}, `root_token: must have at least 24 characters, not 7`},
+		{"a long token", Config{RootToken: masked.New(strings.Repeat("x", 513))}, `root_token: must have at most 512 characters`},
+		{"a token with spaces", Config{RootToken: masked.New("correct horse battery staple")}, `root_token: may hold only visible ASCII characters, no spaces`},
 		{"env", Config{Env: "prod"}, `env: must be development or production, not "prod"`},
 		{"absent scopes", Config{AbsentScopes: "some"}, `absent_scopes: must be none or all, not "some"`},
 		{"a certificate alone", Config{TLSCert: "c"}, `tls_cert: must be set together with tls_key`},
@@ -80,7 +82,7 @@ func TestAcceptedConfigs(t *testing.T) {
 		"an absolute path":  {Database: "sqlite:/var/lib/a b/apikeys.db"},
 		"a small catalogue": {Scopes: []string{"documents:read", "documents/write"}},
 		"no notice":         {ExpiringNotice: -1},
-		"a root token":      {RootToken: NewToken("0123456789abcdefABCDEF+/")},
+		"a root token":      {RootToken: masked.New("0123456789abcdefABCDEF+/")},
 	}
 	for name, c := range cases {
 		if err := c.withDefaults().validate(); err != nil {
@@ -110,18 +112,17 @@ func TestRootTokenOfAFile(t *testing.T) {
 	if _, err = (Config{RootTokenFile: path + "x"}).rootToken(); err == nil || !strings.HasPrefix(err.Error(), "root_token_file: open ") {
 		t.Errorf("no file: %v", err)
 	}
-	if token, err := (Config{RootToken: NewToken("t")}).rootToken(); err != nil || token.Reveal() != "t" {
+	if token, err := (Config{RootToken: masked.New("t")}).rootToken(); err != nil || token.Reveal() != "t" {
 		t.Errorf("without a file: %q, %v", token.Reveal(), err)
 	}
 }
 
 func TestTokenDoesNotPrint(t *testing.T) {
 	const text = "a-root-token-of-24-characters"
-	c := Config{RootToken: NewToken(text)}
-	// %d does not call String, and a field that is not exported has no methods called.
-	hidden := struct{ c Config }{c}
-	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		if got := fmt.Sprintf(format+format, c, hidden); strings.Contains(got, text) || strings.Contains(got, fmt.Sprintf("%x", text)) {
+	c := Config{RootToken: masked.New(text)}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t", "%b", "%o", "%U", "%e", "%p", "%c", "%w"} {
+		// A struct that holds it where fmt calls no methods is printed too.
+		if got := fmt.Sprintf(format, c) + fmt.Sprintf(format, c.RootToken) + fmt.Sprintf(format, struct{ c Config }{c}); strings.Contains(got, text) || strings.Contains(got, fmt.Sprintf("%x", text)) {
 			t.Errorf("%s prints the token", format)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -39,7 +40,7 @@ type database struct {
 	cursors *feed.Cursors
 	// newToken is the operator token that was made with the database; empty
 	// where it was there before.
-	newToken Token
+	newToken masked.Text
 	// tokenPath is the file that newToken was written to, if it was.
 	tokenPath string
 }
@@ -199,12 +200,12 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 }
 
 // newToken makes an operator token.
-func newToken(peppers *keyring.Peppers, c Config) (Token, store.OperatorToken, error) {
+func newToken(peppers *keyring.Peppers, c Config) (masked.Text, keyring.OperatorToken, error) {
 	text, err := apikey.RandomToken(authn.OperatorTokenPrefix, rand.Reader)
 	if err != nil {
-		return Token{}, store.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)
+		return masked.Text{}, keyring.OperatorToken{}, fmt.Errorf("make an operator token: %w", err)
 	}
-	return NewToken(text), store.OperatorToken{
+	return masked.New(text), keyring.OperatorToken{
 		ID:        apikey.NewID("operator_"),
 		Hash:      peppers.Hash(0, text),
 		PepperID:  peppers.Newest(),
@@ -216,40 +217,40 @@ func newToken(peppers *keyring.Peppers, c Config) (Token, store.OperatorToken, e
 // server takes it, and no longer the ones before it, within a second. It is an
 // error where there is no database yet, or where root_token is configured, beside
 // which no stored token is good.
-func ResetToken(ctx context.Context, c Config) (_ Token, err error) {
+func ResetToken(ctx context.Context, c Config) (_ masked.Text, err error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
-		return Token{}, err
+		return masked.Text{}, err
 	}
 	if !c.RootToken.IsZero() || c.RootTokenFile != "" {
-		return Token{}, errors.New("root_token is configured, which is then the only operator token; change it there")
+		return masked.Text{}, errors.New("root_token is configured, which is then the only operator token; change it there")
 	}
 	path, err := sqlitePath(c.Database)
 	if err != nil {
-		return Token{}, fmt.Errorf("database: %w", err)
+		return masked.Text{}, fmt.Errorf("database: %w", err)
 	}
 	s, err := store.Open(ctx, store.Config{Path: path, Existing: true, Now: c.Now, Logger: c.Logger})
 	if errors.Is(err, fs.ErrNotExist) {
-		return Token{}, fmt.Errorf("database: there is none at %s yet; apikeys serve makes it, with a token", path)
+		return masked.Text{}, fmt.Errorf("database: there is none at %s yet; apikeys serve makes it, with a token", path)
 	}
 	if err != nil {
-		return Token{}, fmt.Errorf("database %s: %w", path, err)
+		return masked.Text{}, fmt.Errorf("database %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	settings, err := s.Settings(ctx)
 	if err != nil {
-		return Token{}, err
+		return masked.Text{}, err
 	}
 	d := &database{store: s}
 	if err := d.openSecrets(ctx, c, maps.Clone(settings), false); err != nil {
-		return Token{}, err
+		return masked.Text{}, err
 	}
 	token, stored, err := newToken(d.peppers, c)
 	if err != nil {
-		return Token{}, err
+		return masked.Text{}, err
 	}
 	if err := s.ReplaceOperatorTokens(ctx, stored); err != nil {
-		return Token{}, err
+		return masked.Text{}, err
 	}
 	return token, awaitReset(ctx, path)
 }

@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
-var noticeToken = NewToken("root_0123456789abcdefghijkl")
+var noticeToken = masked.New("root_0123456789abcdefghijkl")
 
 // firstStart returns what a first start with c says.
 func firstStart(t *testing.T, c Config) string {
@@ -27,7 +29,7 @@ func firstStart(t *testing.T, c Config) string {
 	if err := c.tellFirstStart(noticeToken, path, l); err != nil {
 		t.Fatal(err)
 	}
-	if want := "curl -X POST http://" + l.rest.Addr().String() + "/developers/api_keys "; !strings.Contains(notice.String(), want) {
+	if want := "curl http://" + l.rest.Addr().String() + "/developers/api_keys -X POST "; !strings.Contains(notice.String(), want) {
 		t.Errorf("no %q in %s", want, notice.String())
 	}
 	return notice.String()
@@ -37,7 +39,7 @@ func TestFirstStartOnATerminalShowsTheToken(t *testing.T) {
 	c := freePorts()
 	c.DataDir, c.NoticeIsTerminal = t.TempDir(), true
 	notice := firstStart(t, c)
-	if !strings.Contains(notice, "\n  "+noticeToken.Reveal()+"\n") || !strings.Contains(notice, `"Authorization: Bearer `+noticeToken.Reveal()+`"`) {
+	if !strings.Contains(notice, "\n  "+noticeToken.Reveal()+"\n") || !strings.Contains(notice, "  TOKEN="+noticeToken.Reveal()+"\n") {
 		t.Error(notice)
 	}
 	if files, err := os.ReadDir(c.DataDir); err != nil || len(files) != 0 {
@@ -53,7 +55,7 @@ func TestFirstStartElsewhereWritesTheToken(t *testing.T) {
 		t.Errorf("the token is told: %s", notice)
 	}
 	path := filepath.Join(c.DataDir, "root-token")
-	if want := `Bearer $(cat ` + shellQuote(path) + `)"`; !strings.Contains(notice, want) {
+	if want := "  TOKEN=$(cat " + shellQuote(path) + ")\n"; !strings.Contains(notice, want) {
 		t.Errorf("no %s in %s", want, notice)
 	}
 	checkTokenFile(t, path, noticeToken)
@@ -63,7 +65,7 @@ func TestShowTokenTellsThePathAlone(t *testing.T) {
 	var notice bytes.Buffer
 	c := Config{DataDir: t.TempDir(), Notice: &notice}
 	path := filepath.Join(c.DataDir, "root-token")
-	for _, token := range []Token{noticeToken, NewToken(noticeToken.Reveal() + "2")} {
+	for _, token := range []masked.Text{noticeToken, masked.New("root_another-one-of-these")} {
 		notice.Reset()
 		if err := c.ShowToken(token); err != nil {
 			t.Fatal(err)
@@ -80,7 +82,7 @@ func TestShowTokenTellsThePathAlone(t *testing.T) {
 	}
 }
 
-func checkTokenFile(t *testing.T, path string, want Token) {
+func checkTokenFile(t *testing.T, path string, want masked.Text) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil || string(text) != want.Reveal()+"\n" {

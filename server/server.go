@@ -24,6 +24,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/meter"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
@@ -56,6 +57,7 @@ type Server struct {
 	verifier  *verify.Verifier
 	feed      *feed.Feed
 	worker    *deliver.Worker
+	operators *authn.Operators
 	services  *api.API
 	readiness *readiness
 	goodbye   *goodbye
@@ -98,6 +100,9 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.readiness.storage = s.db.store
+	if err := s.tellStart(ctx); err != nil && s.db.store.Fault() == nil {
+		return nil, err // Of a damaged file all is told already.
+	}
 	if err := s.assemble(ctx, root); err != nil {
 		return nil, err
 	}
@@ -111,7 +116,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 
 // assemble puts the rooms together: storage, verification, the services with
 // their chain, and the two doors.
-func (s *Server) assemble(ctx context.Context, root Token) error {
+func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	c := s.config
 	var err error
 	s.meter = meter.New(meter.Config{Usage: s.db.store, Quotas: s.db.store, Now: c.Now, Logger: c.Logger})
@@ -151,6 +156,8 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 	})
 
 	refusals := &authn.Refusals{Logger: c.Logger}
+	s.operators = &authn.Operators{Peppers: s.db.peppers, Stored: s.db.store.OperatorTokens, Now: c.Now}
+	s.operators.SetRoot(root)
 	s.services, err = api.New(api.Config{
 		Refusals: refusals,
 		Store:    s.db.store,
@@ -158,7 +165,7 @@ func (s *Server) assemble(ctx context.Context, root Token) error {
 		Meter:    s.meter,
 		Authn: authn.New(authn.Config{
 			Verifier:       s.verifier,
-			Operators:      &authn.Operators{Peppers: s.db.peppers, Root: root.Reveal(), Stored: s.storedTokens, Now: c.Now},
+			Operators:      s.operators,
 			Secrets:        s.secrets,
 			TrustedProxies: c.TrustedProxies,
 		}),
@@ -249,19 +256,6 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		transport = credentials.NewTLS(s.listeners.grpcTLS)
 	}
 	return append(options, grpc.Creds(connection.Credentials(transport)))
-}
-
-// storedTokens reads the operator tokens in the form that authentication knows.
-func (s *Server) storedTokens(ctx context.Context) ([]authn.OperatorToken, error) {
-	stored, err := s.db.store.OperatorTokens(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tokens := make([]authn.OperatorToken, len(stored))
-	for i, t := range stored {
-		tokens[i] = authn.OperatorToken{ID: t.ID, Hash: t.Hash, PepperID: t.PepperID}
-	}
-	return tokens, nil
 }
 
 // RESTAddr returns the address that REST listens on.

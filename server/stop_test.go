@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 const stopToken = "a-root-token-for-the-tests-of-the-stop"
@@ -36,7 +37,7 @@ const stopToken = "a-root-token-for-the-tests-of-the-stop"
 // returned.
 func runServer(t *testing.T, c Config) (s *Server, stop func() error) {
 	t.Helper()
-	c.RESTAddr, c.GRPCAddr, c.RootToken = "127.0.0.1:0", "127.0.0.1:0", NewToken(stopToken)
+	c.RESTAddr, c.GRPCAddr, c.RootToken = "127.0.0.1:0", "127.0.0.1:0", masked.New(stopToken)
 	if c.DataDir == "" {
 		c.DataDir = t.TempDir()
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -12,39 +11,6 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 )
-
-// serveCommand runs the server.
-type serveCommand struct {
-	serveSettings `embed:""`
-	storeSettings `embed:""`
-}
-
-// Run returns when ctx is done and the server has stopped, or when it cannot
-// start or go on.
-func (c *serveCommand) Run(ctx context.Context, sources *sources, out streams) error {
-	config := c.config(sources, out)
-	if err := c.apply(&config); err != nil {
-		return err
-	}
-	sources.warnUnknown(config.Logger)
-	s, err := server.New(ctx, config)
-	if err != nil {
-		return err
-	}
-	// The garbage collector runs when as much again was allocated as is alive, which
-	// for a server with few keys in memory is many times a second. These bytes count
-	// as alive and are never touched, so the system gives no memory for them. They
-	// count against a limit of memory too, so where there is one there are none.
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		ballast := make([]byte, gcBallast)
-		defer runtime.KeepAlive(ballast)
-	}
-	return s.Run(ctx)
-}
-
-// gcBallast is how many bytes more than it needs the server's heap may grow by
-// between two collections.
-const gcBallast = 32 << 20
 
 // tokenCommands are about the root token.
 type tokenCommands struct {
@@ -72,14 +38,19 @@ type versionCommand struct{}
 
 // Run writes one line.
 func (versionCommand) Run(out streams) error {
-	info, _ := debug.ReadBuildInfo()
-	_, err := fmt.Fprintln(out.stdout, versionLine(info))
+	_, err := fmt.Fprintln(out.stdout, "apikeys "+version())
 	return err
 }
 
-// versionLine tells the version that info holds; what the build did not record
-// is left out.
-func versionLine(info *debug.BuildInfo) string {
+// version returns what the build recorded of the program.
+func version() string {
+	info, _ := debug.ReadBuildInfo()
+	return versionOf(info)
+}
+
+// versionOf tells the version that info holds; what the build did not record is
+// left out.
+func versionOf(info *debug.BuildInfo) string {
 	version, details := "unknown version", []string{runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 	if info != nil {
 		if version = info.Main.Version; version == "" || version == "(devel)" {
@@ -96,7 +67,7 @@ func versionLine(info *debug.BuildInfo) string {
 			}
 		}
 	}
-	return fmt.Sprintf("apikeys %s (%s)", version, strings.Join(details, ", "))
+	return fmt.Sprintf("%s (%s)", version, strings.Join(details, ", "))
 }
 
 // helpCommand is --help for those who look for a command.

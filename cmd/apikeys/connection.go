@@ -20,20 +20,20 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // clientSettings are what every command needs that calls a server. Their names
 // are the same as flags, in the environment and in a profile.
 type clientSettings struct {
-	Profile      string       `group:"connection" placeholder:"NAME" help:"The connection profile; its settings stand behind flags and environment. Default: the one called default, if there is one."`
-	Server       string       `group:"connection" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL. TLS is used unless the host is this machine (loopback) or the URL begins with grpc://."`
-	Token        server.Token `group:"connection" placeholder:"TOKEN" help:"A root token or an API key. As a flag every user of this machine can read it: better use the others."`
-	TokenFile    string       `group:"connection" type:"path" placeholder:"FILE" help:"A file that holds the token."`
-	Organization string       `group:"connection" placeholder:"ID" help:"The organization to act in, or * for all. For root tokens."`
-	TLS          bool         `name:"tls" group:"connection" help:"Connect with TLS to a server on loopback too."`
-	CAFile       string       `name:"ca-file" group:"connection" type:"path" placeholder:"FILE" help:"PEM file of the authorities that may vouch for the server, in place of the system's."`
+	Profile      string     `group:"connection" placeholder:"NAME" help:"The connection profile; its settings stand behind flags and environment. Default: the one called default, if there is one."`
+	Server       string     `group:"connection" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL. TLS is used unless the host is this machine (loopback) or the URL begins with grpc://."`
+	Token        secretText `group:"connection" placeholder:"TOKEN" help:"A root token or an API key. As a flag every user of this machine can read it: better use the others."`
+	TokenFile    string     `group:"connection" type:"path" placeholder:"FILE" help:"A file that holds the token."`
+	Organization string     `group:"connection" placeholder:"ID" help:"The organization to act in, or * for all. For root tokens."`
+	TLS          bool       `name:"tls" group:"connection" help:"Connect with TLS to a server on loopback too."`
+	CAFile       string     `name:"ca-file" group:"connection" type:"path" placeholder:"FILE" help:"PEM file of the authorities that may vouch for the server, in place of the system's."`
 }
 
 // connection is how a server is reached, and as whom.
@@ -41,8 +41,17 @@ type connection struct {
 	// address is the server's, host:port.
 	address      string
 	credentials  credentials.TransportCredentials
-	token        string
+	token        masked.Text
 	organization string
+}
+
+// secretText is a setting whose value is shown nowhere.
+type secretText struct{ masked.Text }
+
+// UnmarshalText takes any text.
+func (s *secretText) UnmarshalText(text []byte) error {
+	s.Text = masked.New(string(text))
+	return nil
 }
 
 // connection returns what the settings make.
@@ -71,30 +80,30 @@ func (s *clientSettings) connection() (*connection, error) {
 }
 
 // readToken returns the token of the settings, or of their file.
-func (s *clientSettings) readToken() (string, error) {
+func (s *clientSettings) readToken() (masked.Text, error) {
 	token, origin := s.Token.Reveal(), "token"
 	switch {
 	case !s.Token.IsZero() && s.TokenFile != "":
-		return "", usageError{errors.New("token and token_file: set one of them")}
+		return masked.Text{}, usageError{errors.New("token and token_file: set one of them")}
 	case s.TokenFile != "":
 		text, err := os.ReadFile(s.TokenFile)
 		if err != nil {
-			return "", fmt.Errorf("token_file: %w", err)
+			return masked.Text{}, fmt.Errorf("token_file: %w", err)
 		}
 		token, origin = string(text), "token_file: the token in "+s.TokenFile
 	case s.Token.IsZero():
-		return "", usageError{errors.New("a token is needed: set APIKEYS_TOKEN or APIKEYS_TOKEN_FILE, or use a profile that has one")}
+		return masked.Text{}, usageError{errors.New("a token is needed: set APIKEYS_TOKEN or APIKEYS_TOKEN_FILE, or use a profile that has one")}
 	}
 	token = strings.TrimSpace(token)
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
-			return "", usageError{fmt.Errorf("%s must be one word of printable ASCII", origin)}
+			return masked.Text{}, usageError{fmt.Errorf("%s must be one word of printable ASCII", origin)}
 		}
 	}
 	if token == "" {
-		return "", usageError{fmt.Errorf("%s is empty", origin)}
+		return masked.Text{}, usageError{fmt.Errorf("%s is empty", origin)}
 	}
-	return token, nil
+	return masked.New(token), nil
 }
 
 // readAuthorities returns the certificates of a PEM file.
@@ -203,7 +212,7 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 
 // as returns a context whose calls are made as the connection says.
 func (c *connection) as(ctx context.Context) context.Context {
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token.Reveal())
 	if c.organization != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "x-organization-id", c.organization)
 	}

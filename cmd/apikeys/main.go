@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -33,7 +34,7 @@ func main() {
 	// does to any program, so that a second one ends it at once.
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Environ(), streams{
-		stdout: os.Stdout, stderr: os.Stderr,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		terminal: term.IsTerminal(int(os.Stdout.Fd())),
 	})
 	if err != nil {
@@ -43,15 +44,17 @@ func main() {
 }
 
 // streams are what a command writes to: results to stdout, the log and
-// complaints to stderr.
+// complaints to stderr. Nothing is read from stdin; that it is a terminal says
+// that somebody started the program by hand.
 type streams struct {
+	stdin          *os.File // may be nil
 	stdout, stderr io.Writer
 	terminal       bool // whether a person reads stdout
 }
 
 // commandLine is everything that can be asked of the program.
 type commandLine struct {
-	Serve    serveCommand     `cmd:"" help:"Run the server until SIGINT or SIGTERM."`
+	Serve    serveCommand     `cmd:"" help:"Run the server until SIGINT or SIGTERM; SIGHUP reads certificates, token file and log level anew."`
 	Token    tokenCommands    `cmd:"" help:"Manage the root token, the operator's credential."`
 	Events   eventsCommands   `cmd:"" help:"Read and follow the log of changes."`
 	Webhooks webhooksCommands `cmd:"" help:"Receive webhooks on your own machine."`
@@ -90,7 +93,15 @@ func (c *commandLine) parse(ctx context.Context, args, env []string, out streams
 		kong.Resolvers(sources),
 		kong.WithBeforeResolve(sources.load),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(out, sources, &help),
+		kong.Bind(out, sources, &help, rereadLevel(func() (slog.Level, error) {
+			var again commandLine
+			parsed, err := again.parse(ctx, args, env, streams{stdout: io.Discard, stderr: io.Discard})
+			if err != nil || parsed == nil {
+				return 0, err
+			}
+			return again.Serve.LogLevel, nil
+		})),
+		defaults(),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line: %w", err)

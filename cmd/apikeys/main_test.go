@@ -46,37 +46,97 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Every setting appears in the help and in docs/settings.md, under all its names, so
-// that nobody has to read the code for it.
+// The table of docs/settings.md has each setting once, under all its names and with
+// its default, and nothing else; and the help has it too. So nobody has to read the
+// code for a setting.
 func TestEverySettingIsDocumented(t *testing.T) {
 	var help bytes.Buffer
 	out := streams{stdout: &help, stderr: &help}
 	if err := run(t.Context(), []string{"help", "serve"}, nil, out); err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile("../../docs/settings.md")
+	text, err := os.ReadFile("../../docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	documented := settingsTable(t, string(text))
 	var commands commandLine
 	parsed, err := commands.parse(t.Context(), []string{"serve"}, nil, out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, setting := range knownSettings(parsed.Model) {
+	defaults := map[string]string{"plaintext": "false"}
+	for _, flag := range parsed.Selected().Flags {
+		if flag.HasDefault {
+			defaults[fileName(flag.Name)] = flag.Default
+		}
+	}
+	for _, setting := range append(knownSettings(parsed.Model), "config") {
 		if !strings.Contains(help.String(), envName(setting)) {
 			t.Errorf("the help lacks %s", envName(setting))
 		}
-		names := []string{setting, envName(setting)}
-		if !slices.Contains(concealed, setting) {
-			names = append(names, "--"+strings.ReplaceAll(setting, "_", "-"))
+		want := documentedSetting{flag: "--" + strings.ReplaceAll(setting, "_", "-"), env: envName(setting), file: setting}
+		if slices.Contains(concealed, setting) {
+			want.flag = ""
 		}
-		for _, name := range names {
-			if !strings.Contains(string(readme), "`"+name+"`") {
-				t.Errorf("docs/settings.md lacks %s", name)
-			}
+		if setting == "config" {
+			want.file = ""
+		}
+		rows := documented[want.env]
+		delete(documented, want.env)
+		if len(rows) != 1 {
+			t.Errorf("docs/settings.md has %s in %d rows", want.env, len(rows))
+			continue
+		}
+		got, is := rows[0], defaults[setting]
+		if want.value = got.value; is != "" {
+			want.value = is
+		}
+		if got != want {
+			t.Errorf("docs/settings.md has %+v, want %+v", got, want)
 		}
 	}
+	for name := range documented {
+		t.Errorf("docs/settings.md has %s, which is no setting", name)
+	}
+}
+
+// documentedSetting is what a row of the table of settings says of one of them.
+type documentedSetting struct{ flag, env, file, value string }
+
+// settingsTable returns the rows of the table that begins with the flags, by their
+// environment variables. A row may be of two settings, separated by commas.
+func settingsTable(t *testing.T, text string) map[string][]documentedSetting {
+	t.Helper()
+	_, table, ok := strings.Cut(text, "\n| flag | environment | file | default | meaning |\n")
+	if !ok {
+		t.Fatal("docs/settings.md has no table of settings")
+	}
+	rows := make(map[string][]documentedSetting)
+	plain := strings.NewReplacer("`", "", " ", "")
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		if strings.HasPrefix(line, "|--") {
+			continue
+		}
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) != 7 {
+			t.Errorf("the row has %d cells, want 5: %s", len(cells)-2, line)
+			continue
+		}
+		names := func(cell string) []string { return strings.Split(plain.Replace(cell), ",") }
+		flags, env, files := names(cells[1]), names(cells[2]), names(cells[3])
+		if len(flags) != len(env) || len(files) != len(env) {
+			t.Errorf("the row has not the same number of names in each cell: %s", line)
+			continue
+		}
+		for i, name := range env {
+			rows[name] = append(rows[name], documentedSetting{flags[i], name, files[i], strings.Trim(strings.TrimSpace(cells[4]), "`")})
+		}
+	}
+	return rows
 }
 
 func TestNoCommandAndWrongOnes(t *testing.T) {
@@ -135,11 +195,11 @@ func TestVersion(t *testing.T) {
 	if got := stdout.String(); !strings.HasPrefix(got, "apikeys ") || !strings.Contains(got, "go1.") {
 		t.Errorf("got %q", got)
 	}
-	line := versionLine(&debug.BuildInfo{
+	line := versionOf(&debug.BuildInfo{
 		Main:     debug.Module{Version: "v1.2.3"},
 		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}},
 	})
-	if !strings.HasPrefix(line, "apikeys v1.2.3 (go1.") || !strings.HasSuffix(line, "revision abc, with changes)") {
+	if !strings.HasPrefix(line, "v1.2.3 (go1.") || !strings.HasSuffix(line, "revision abc, with changes)") {
 		t.Errorf("got %q", line)
 	}
 }

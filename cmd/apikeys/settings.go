@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // storeSettings are what every command needs that opens the database. A
@@ -21,7 +23,7 @@ import (
 // what a value means is judged by server.Config.
 type storeSettings struct {
 	Config      string `group:"files" placeholder:"FILE" help:"YAML file of settings, named like the flags with underscores."`
-	DataDir     string `group:"files" default:"data" placeholder:"DIR" help:"Where the database, the secrets and the first root token are kept."`
+	DataDir     string `group:"files" default:"${DataDir}" placeholder:"DIR" help:"Where the database, the secrets and the first root token are kept."`
 	Database    string `group:"files" placeholder:"URL" help:"The database, sqlite:<path>. Default: sqlite:<data-dir>/apikeys.db."`
 	SecretsFile string `group:"files" placeholder:"FILE" help:"The file of peppers and encryption keys. Default: <data-dir>/secrets."`
 
@@ -31,40 +33,40 @@ type storeSettings struct {
 
 // serveSettings are what a running server is told.
 type serveSettings struct {
-	RESTAddr       string   `name:"rest-addr" group:"network" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where REST listens. No host means every interface."`
-	GRPCAddr       string   `name:"grpc-addr" group:"network" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where gRPC listens."`
+	RESTAddr       string   `name:"rest-addr" group:"network" default:"${RESTAddr}" placeholder:"HOST:PORT" help:"Where REST listens. No host means every interface."`
+	GRPCAddr       string   `name:"grpc-addr" group:"network" default:"${GRPCAddr}" placeholder:"HOST:PORT" help:"Where gRPC listens."`
 	TLSCert        string   `name:"tls-cert" group:"network" placeholder:"FILE" help:"PEM file of the certificate chain, for both listeners."`
 	TLSKey         string   `name:"tls-key" group:"network" placeholder:"FILE" help:"PEM file of the certificate's key."`
 	Plaintext      bool     `group:"network" help:"TLS ends in front of this server: let a production server listen without it."`
 	TrustedProxies []string `group:"network" placeholder:"RANGE" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas."`
 
-	ConnectionsMax        int    `group:"network" default:"8192" placeholder:"N" help:"How many connections may be open at both listeners together, 1 to 1000000."`
-	ConnectionsPerAddress int    `group:"network" default:"1024" placeholder:"N" help:"How many of them may come from one address, an IPv6 /64 being one; trusted proxies are not counted by address."`
-	CredentialTimeout     period `group:"network" default:"30s" placeholder:"TIME" help:"How long a connection may go without having shown a good credential."`
-	HeaderTimeout         period `group:"network" default:"10s" placeholder:"TIME" help:"How long a handshake, or the headers of a request, may take to arrive."`
-	MessageTimeout        period `group:"network" default:"30s" placeholder:"TIME" help:"How long the body or message of a request may take to arrive."`
-	AnswerTimeout         period `group:"network" default:"60s" placeholder:"TIME" help:"How long an answer may lie unread before its connection is closed."`
-	AnswerBytesMax        int64  `group:"network" default:"268435456" placeholder:"BYTES" help:"How many bytes of answers may be under way to all callers together."`
-	AnswerBytesPerCaller  int64  `group:"network" default:"67108864" placeholder:"BYTES" help:"How many of them to one caller; the keys of an organization are one caller."`
-	FailuresPerSecond     int    `group:"network" default:"100" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
+	ConnectionsMax        int    `group:"network" default:"${ConnectionsMax}" placeholder:"N" help:"How many connections may be open at both listeners together, 1 to 1000000."`
+	ConnectionsPerAddress int    `group:"network" default:"${ConnectionsPerAddress}" placeholder:"N" help:"How many of them may come from one address, an IPv6 /64 being one; trusted proxies are not counted by address."`
+	CredentialTimeout     period `group:"network" default:"${CredentialTimeout}" placeholder:"TIME" help:"How long a connection may go without having shown a good credential."`
+	HeaderTimeout         period `group:"network" default:"${HeaderTimeout}" placeholder:"TIME" help:"How long a handshake, or the headers of a request, may take to arrive."`
+	MessageTimeout        period `group:"network" default:"${MessageTimeout}" placeholder:"TIME" help:"How long the body or message of a request may take to arrive."`
+	AnswerTimeout         period `group:"network" default:"${AnswerTimeout}" placeholder:"TIME" help:"How long an answer may lie unread before its connection is closed."`
+	AnswerBytesMax        int64  `group:"network" default:"${AnswerBytesMax}" placeholder:"BYTES" help:"How many bytes of answers may be under way to all callers together."`
+	AnswerBytesPerCaller  int64  `group:"network" default:"${AnswerBytesPerCaller}" placeholder:"BYTES" help:"How many of them to one caller; the keys of an organization are one caller."`
+	FailuresPerSecond     int    `group:"network" default:"${FailuresPerSecond}" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
 
-	Env            string   `group:"keys" default:"development" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
+	Env            string   `group:"keys" default:"${Env}" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
 	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes of the application, which keys can be given besides the server's own; separated by commas. Default: the 22 of a sample application."`
-	AbsentScopes   string   `group:"keys" default:"none" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
-	KeysMax        int      `group:"keys" default:"0" placeholder:"N" help:"How many keys an organization may have; 0 for any number."`
-	ExpiringNotice period   `group:"keys" default:"7d" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
-	EventRetention period   `group:"keys" default:"30d" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
+	AbsentScopes   string   `group:"keys" default:"${AbsentScopes}" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
+	KeysMax        int      `group:"keys" default:"${KeysMax}" placeholder:"N" help:"How many keys an organization may have; 0 for any number."`
+	ExpiringNotice period   `group:"keys" default:"${ExpiringNotice}" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
+	EventRetention period   `group:"keys" default:"${EventRetention}" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
 
-	HourlyUsageRetention period `group:"keys" default:"30d" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
-	DailyUsageRetention  period `group:"keys" default:"400d" placeholder:"TIME" help:"How long usage is kept by the day; at least a day, and as long as by the hour."`
-	ShutdownDelay        period `group:"network" default:"0s" placeholder:"TIME" help:"How long a stopping server says that it is not ready, and serves on, before it stops."`
-	ShutdownTimeout      period `group:"network" default:"20s" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
+	HourlyUsageRetention period `group:"keys" default:"${HourlyUsageRetention}" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
+	DailyUsageRetention  period `group:"keys" default:"${DailyUsageRetention}" placeholder:"TIME" help:"How long usage is kept by the day; at least a day, and as long as by the hour."`
+	ShutdownDelay        period `group:"network" default:"${ShutdownDelay}" placeholder:"TIME" help:"How long a stopping server says that it is not ready, and serves on, before it stops."`
+	ShutdownTimeout      period `group:"network" default:"${ShutdownTimeout}" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
 
 	WebhooksAllowNetworks []string `group:"webhooks" placeholder:"RANGE" help:"Networks besides the public ones that deliveries may go to, separated by commas."`
 	WebhooksDelays        []period `group:"webhooks" placeholder:"TIME" help:"When a delivery that failed is tried again, each after the one before. Default: 11 times from 5s to 1d."`
-	WebhooksDisableAfter  period   `group:"webhooks" default:"5d" placeholder:"TIME" help:"How long a webhook may fail without a success before it is disabled; at least a minute."`
-	WebhooksMax           int      `group:"webhooks" default:"100" placeholder:"N" help:"How many webhooks an organization may have, 1 to 10000."`
-	WebhooksInFlight      int      `group:"webhooks" default:"8" placeholder:"N" help:"How many deliveries may be under way to one webhook, 1 to 256."`
+	WebhooksDisableAfter  period   `group:"webhooks" default:"${WebhooksDisableAfter}" placeholder:"TIME" help:"How long a webhook may fail without a success before it is disabled; at least a minute."`
+	WebhooksMax           int      `group:"webhooks" default:"${WebhooksMax}" placeholder:"N" help:"How many webhooks an organization may have, 1 to 10000."`
+	WebhooksInFlight      int      `group:"webhooks" default:"${WebhooksInFlight}" placeholder:"N" help:"How many deliveries may be under way to one webhook, 1 to 256."`
 	DeliveryRetention     period   `group:"webhooks" placeholder:"TIME" help:"How long deliveries are kept, no longer than events; at least a minute. Default: 30d, or as long as events."`
 }
 
@@ -79,6 +81,21 @@ var settingGroups = []kong.Group{
 	{Key: "connection", Title: "Connection:"},
 }
 
+// defaults returns the defaults of server.Config by the names of its fields, which
+// are those of the settings. No other place has them.
+func defaults() kong.Vars {
+	vars := kong.Vars{}
+	for field, value := range reflect.ValueOf(server.Defaults()).Fields() {
+		switch v := value.Interface().(type) {
+		case time.Duration:
+			vars[field.Name] = period(v).String()
+		case string, int, int64:
+			vars[field.Name] = fmt.Sprint(v)
+		}
+	}
+	return vars
+}
+
 // concealed are the settings that have no flag, since the arguments of a
 // process are for every user of its machine to see.
 var concealed = []string{"root_token", "root_token_file"}
@@ -90,9 +107,10 @@ func (s *storeSettings) config(sources *sources, out streams) server.Config {
 		DataDir:          s.DataDir,
 		Database:         s.Database,
 		SecretsFile:      s.SecretsFile,
-		RootToken:        server.NewToken(token),
+		RootToken:        masked.New(token),
 		RootTokenFile:    file,
-		Logger:           s.logger(out.stderr),
+		Version:          version(),
+		Logger:           s.logger(out.stderr, s.LogLevel),
 		Notice:           out.stdout,
 		NoticeIsTerminal: out.terminal,
 	}
@@ -163,9 +181,9 @@ func ranges(setting string, texts []string) (all []netip.Prefix, err error) {
 	return all, nil
 }
 
-// logger returns the log that the settings ask for.
-func (s *storeSettings) logger(w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.LogLevel}
+// logger returns the log that the settings ask for, at a level that may change.
+func (s *storeSettings) logger(w io.Writer, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if s.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
@@ -186,6 +204,22 @@ func (f *logFormat) UnmarshalText(text []byte) error {
 
 // period is a time span that can be given in days.
 type period time.Duration
+
+// String returns p in the largest unit that it is a number of, but for a single
+// minute or hour.
+func (p period) String() string {
+	units := []struct {
+		length time.Duration
+		least  int
+		name   string
+	}{{24 * time.Hour, 1, "d"}, {time.Hour, 2, "h"}, {time.Minute, 2, "m"}, {time.Second, 0, "s"}}
+	for _, unit := range units {
+		if n := int(time.Duration(p) / unit.length); n >= unit.least && time.Duration(p)%unit.length == 0 {
+			return strconv.Itoa(n) + unit.name
+		}
+	}
+	return time.Duration(p).String()
+}
 
 // UnmarshalText takes what time.ParseDuration takes, and days such as 7d.
 func (p *period) UnmarshalText(text []byte) error {

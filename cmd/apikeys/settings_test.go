@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -218,7 +219,7 @@ func TestUnknownVariablesAreWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parsed.Call(func(s *sources) { s.warnUnknown(commands.Serve.logger(&log)) }); err != nil {
+	if _, err := parsed.Call(func(s *sources) { s.warnUnknown(commands.Serve.logger(&log, slog.LevelInfo)) }); err != nil {
 		t.Fatal(err)
 	}
 	want := `variables="[APIKEYS_PORT_8080_TCP APIKEYS_REST_ADR (did you mean APIKEYS_REST_ADDR?)]"`

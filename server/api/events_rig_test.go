@@ -48,7 +48,7 @@ type rig struct {
 	gate chan struct{}
 
 	mu     sync.Mutex
-	tokens []authn.OperatorToken
+	tokens []keyring.OperatorToken
 }
 
 // slow is metadata of a stream whose client takes what the gate passes.
@@ -153,10 +153,10 @@ func (r *rig) must(err error) {
 func (r *rig) resetToken(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tokens = []authn.OperatorToken{{ID: "operator_1", Hash: rigPeppers.Hash(0, token), PepperID: "p_1"}}
+	r.tokens = []keyring.OperatorToken{{ID: "operator_1", Hash: rigPeppers.Hash(0, token), PepperID: "p_1"}}
 }
 
-func (r *rig) storedTokens(context.Context) ([]authn.OperatorToken, error) {
+func (r *rig) storedTokens(context.Context) ([]keyring.OperatorToken, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tokens, nil

@@ -5,10 +5,12 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // OperatorTokenPrefix begins the access tokens that the server makes.
@@ -16,14 +18,6 @@ const OperatorTokenPrefix = "root_"
 
 // RootID names the operator whose token is configured rather than stored.
 const RootID = "root"
-
-// OperatorToken is an access token as it is stored: the hash under one of the
-// peppers.
-type OperatorToken struct {
-	ID       string
-	Hash     apikey.Hash
-	PepperID string
-}
 
 // TokenTTL is how old the list of stored tokens may be: a token that was reset
 // stops working within it, and the new one works.
@@ -34,27 +28,34 @@ const TokenTTL = time.Second
 type Operators struct {
 	// Peppers hash tokens. Required.
 	Peppers *keyring.Peppers
-	// Root is the configured token. Where it is set, it is the only one.
-	Root string
-	// Stored reads the stored tokens. Required where Root is empty.
-	Stored func(ctx context.Context) ([]OperatorToken, error)
+	// Stored reads the stored tokens. Required where there is no configured one.
+	Stored func(ctx context.Context) ([]keyring.OperatorToken, error)
 	// Now is the clock. Required.
 	Now func() time.Time
 
-	hashing  sync.Once
-	rootHash apikey.Hash
+	root atomic.Pointer[apikey.Hash]
 
 	mu     sync.Mutex
-	tokens []OperatorToken
+	tokens []keyring.OperatorToken
 	read   time.Time
+}
+
+// SetRoot makes token the configured one, which is the only one then. The empty
+// token takes the configured one away, if there was one.
+func (o *Operators) SetRoot(token masked.Text) {
+	if token.IsZero() {
+		o.root.Store(nil)
+		return
+	}
+	hash := o.Peppers.Hash(0, token.Reveal())
+	o.root.Store(&hash)
 }
 
 // find returns the id of the operator whose token credential is. Every stored
 // token is compared, each in constant time.
 func (o *Operators) find(ctx context.Context, credential string) (string, error) {
-	if o.Root != "" {
-		o.hashing.Do(func() { o.rootHash = o.Peppers.Hash(0, o.Root) })
-		if got := o.Peppers.Hash(0, credential); subtle.ConstantTimeCompare(o.rootHash[:], got[:]) != 1 {
+	if root := o.root.Load(); root != nil {
+		if got := o.Peppers.Hash(0, credential); subtle.ConstantTimeCompare(root[:], got[:]) != 1 {
 			return "", errBadCredential()
 		}
 		return RootID, nil
@@ -79,7 +80,7 @@ func (o *Operators) find(ctx context.Context, credential string) (string, error)
 }
 
 // current returns the stored tokens, at most TokenTTL old.
-func (o *Operators) current(ctx context.Context) ([]OperatorToken, error) {
+func (o *Operators) current(ctx context.Context) ([]keyring.OperatorToken, error) {
 	now := o.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()

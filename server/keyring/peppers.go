@@ -1,6 +1,8 @@
 package keyring
 
 import (
+	"time"
+
 	"crypto/hmac"
 	"crypto/sha256"
 	"hash"
@@ -82,4 +84,13 @@ func (p *Peppers) Hashes(text string) []apikey.Hash {
 func (p *Peppers) Stored(secret apikey.Secret) apikey.StoredSecret {
 	text := secret.Reveal()
 	return apikey.StoredSecret{Hash: p.Hash(0, text), PepperID: p.Newest(), EdgeHash: p.edge.sum(text), Mask: secret.Mask()}
+}
+
+// OperatorToken is an access token of an operator, as it is stored: its hash under
+// one of the peppers.
+type OperatorToken struct {
+	ID        string
+	Hash      apikey.Hash
+	PepperID  string
+	CreatedAt time.Time
 }

@@ -21,6 +21,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // RootToken is the operator's token of every server that this package starts.
@@ -51,7 +52,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 		RESTAddr:  "127.0.0.1:0",
 		GRPCAddr:  "127.0.0.1:0",
 		DataDir:   t.TempDir(),
-		RootToken: server.NewToken(RootToken),
+		RootToken: masked.New(RootToken),
 		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {

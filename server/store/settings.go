@@ -3,13 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	enttoken "github.com/apikeys-dev/apikeys/ent/operatortoken"
 	entsetting "github.com/apikeys-dev/apikeys/ent/setting"
-	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 )
 
 // Settings returns the facts about the database itself by their names. It is
@@ -28,7 +27,7 @@ func (s *Store) Settings(ctx context.Context) (map[string]string, error) {
 
 // Initialize adds settings to the database and, where token is not nil, the first
 // operator token, together. A setting that is there already stays as it is.
-func (s *Store) Initialize(ctx context.Context, settings map[string]string, token *OperatorToken) error {
+func (s *Store) Initialize(ctx context.Context, settings map[string]string, token *keyring.OperatorToken) error {
 	return s.administer(ctx, "initialize the database", func(ctx context.Context, etx *ent.Tx) error {
 		if n, err := etx.Revision.Query().Count(ctx); err != nil {
 			return err
@@ -61,33 +60,34 @@ func (s *Store) UsesPepper(ctx context.Context, id string) (bool, error) {
 	return used, nil
 }
 
-// OperatorToken is an access token of an operator, as it is stored.
-type OperatorToken struct {
-	ID        string
-	Hash      apikey.Hash
-	PepperID  string
-	CreatedAt time.Time
+// CountKeys returns how many keys there are.
+func (s *Store) CountKeys(ctx context.Context) (int, error) {
+	n, err := s.reader.ApiKey.Query().Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count keys: %w", err)
+	}
+	return n, nil
 }
 
 // OperatorTokens returns the tokens that are good now, ascending by id.
-func (s *Store) OperatorTokens(ctx context.Context) ([]OperatorToken, error) {
+func (s *Store) OperatorTokens(ctx context.Context) ([]keyring.OperatorToken, error) {
 	rows, err := s.reader.OperatorToken.Query().Order(enttoken.ByID()).All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read operator tokens: %w", err)
 	}
-	tokens := make([]OperatorToken, len(rows))
+	tokens := make([]keyring.OperatorToken, len(rows))
 	for i, row := range rows {
 		hash, err := hashOf(row.Hash)
 		if err != nil {
 			return nil, fmt.Errorf("read operator token %s: %w", row.ID, err)
 		}
-		tokens[i] = OperatorToken{ID: row.ID, Hash: hash, PepperID: row.PepperID, CreatedAt: fromMicros(&row.CreatedAt)}
+		tokens[i] = keyring.OperatorToken{ID: row.ID, Hash: hash, PepperID: row.PepperID, CreatedAt: fromMicros(&row.CreatedAt)}
 	}
 	return tokens, nil
 }
 
 // ReplaceOperatorTokens makes token the only one.
-func (s *Store) ReplaceOperatorTokens(ctx context.Context, token OperatorToken) error {
+func (s *Store) ReplaceOperatorTokens(ctx context.Context, token keyring.OperatorToken) error {
 	return s.administer(ctx, "replace the operator tokens", func(ctx context.Context, etx *ent.Tx) error {
 		if _, err := etx.OperatorToken.Delete().Exec(ctx); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (s *Store) ReplaceOperatorTokens(ctx context.Context, token OperatorToken) 
 	})
 }
 
-func createToken(ctx context.Context, etx *ent.Tx, token OperatorToken) error {
+func createToken(ctx context.Context, etx *ent.Tx, token keyring.OperatorToken) error {
 	return etx.OperatorToken.Create().SetID(token.ID).SetHash(token.Hash[:]).SetPepperID(token.PepperID).
 		SetCreatedAt(token.CreatedAt.UnixMicro()).Exec(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -138,7 +139,7 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer beside.Close()
-	if err := beside.ReplaceOperatorTokens(t.Context(), store.OperatorToken{ID: "operator_1", PepperID: "p_1"}); err != nil {
+	if err := beside.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: "operator_1", PepperID: "p_1"}); err != nil {
 		t.Error(err)
 	}
 	if tokens, err := s.OperatorTokens(t.Context()); err != nil || len(tokens) != 1 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -217,14 +218,14 @@ func testSettings(t *testing.T, f *fixture) {
 }
 
 // token makes an operator token of a number.
-func (f *fixture) token(i byte, pepper string) store.OperatorToken {
-	return store.OperatorToken{
+func (f *fixture) token(i byte, pepper string) keyring.OperatorToken {
+	return keyring.OperatorToken{
 		ID: fmt.Sprintf("operator_%d", i), Hash: apikey.Hash{i}, PepperID: pepper, CreatedAt: f.clock.stored(),
 	}
 }
 
 func testTokens(t *testing.T, f *fixture) {
-	want := func(what string, want ...store.OperatorToken) {
+	want := func(what string, want ...keyring.OperatorToken) {
 		t.Helper()
 		got, err := f.OperatorTokens(t.Context())
 		if err != nil {

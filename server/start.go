@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// tellStart writes the first line of the log: what runs where, so that a start in
+// the wrong directory, which makes a new and empty server, is seen at once. Then it
+// warns of files that others can read or change.
+func (s *Server) tellStart(ctx context.Context) error {
+	c := s.config
+	keys, err := s.db.store.CountKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("count the keys: %w", err)
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	tls := "on"
+	switch {
+	case c.TLSCert == "" && c.Plaintext:
+		tls = "in front"
+	case c.TLSCert == "":
+		tls = "off"
+	}
+	c.Logger.Info("starting", "data_dir", dir, "version", c.Version, "tls", tls, "keys", keys, "env", c.Env)
+	path, err := sqlitePath(c.Database)
+	if err != nil {
+		return err
+	}
+	// SQLite gives the mode of the database to the files beside it.
+	s.warnOpenFiles(0o022, dir, filepath.Dir(path))
+	s.warnOpenFiles(0o077, path, path+"-wal", path+"-shm", c.tokenFile(), c.RootTokenFile, c.TLSKey)
+	return nil
+}
+
+// warnOpenFiles warns of the files of the server whose modes have any of the bits
+// open: all but their owner's. It is no error, since mounted files often cannot be
+// tighter.
+func (s *Server) warnOpenFiles(open fs.FileMode, paths ...string) {
+	told := make(map[string]bool)
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		path, err := filepath.Abs(path)
+		if err != nil || told[path] {
+			continue
+		}
+		told[path] = true
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			s.config.Logger.Warn("The mode of a file cannot be read.", "path", path, "error", err)
+			continue
+		}
+		mode := info.Mode().Perm()
+		if mode&open == 0 {
+			continue
+		}
+		s.config.Logger.Warn("A file of the server is open to other users of this machine.",
+			"path", path, "mode", fmt.Sprintf("%04o", mode), "remedy", fmt.Sprintf("chmod %04o %s", mode&^open, shellQuote(path)))
+	}
+}
+
+// Reload reads the certificate and the file of the root token anew, where they are
+// set. Each that cannot be read stays as it was, which is an error and a line of the
+// log; the other is taken all the same. Connections that stand keep the certificate
+// that they began with, and a call that was let in with the token of before ends as
+// it would have.
+func (s *Server) Reload() error {
+	var faults []error
+	note := func(setting string, err error) {
+		if err != nil {
+			faults = append(faults, err)
+			s.config.Logger.Error("A file could not be read anew; what was read before stays in use.", "setting", setting, "error", err)
+			return
+		}
+		s.config.Logger.Info("read anew", "setting", setting)
+	}
+	if certificate := s.listeners.certificate; certificate != nil {
+		err := certificate.reload()
+		note("tls_cert", err)
+		if err == nil {
+			if _, err := certificate.warn(context.Background()); err != nil {
+				s.config.Logger.Warn("The dates of the certificate cannot be read.", "error", err)
+			}
+		}
+	}
+	if s.config.RootTokenFile != "" {
+		root, err := s.config.rootToken()
+		if err == nil {
+			s.operators.SetRoot(root)
+		}
+		note("root_token_file", err)
+	}
+	return errors.Join(faults...)
+}
