@@ -58,6 +58,8 @@ type Delivery struct {
 	UpdatedAt *int64 `json:"updated_at,omitempty"`
 	// FirstSentAt holds the value of the "first_sent_at" field.
 	FirstSentAt *int64 `json:"first_sent_at,omitempty"`
+	// when it came to an end; NULL while it is pending
+	EndedAt *int64 `json:"ended_at,omitempty"`
 	// when a worker may take it: its next attempt, or the end of its lease
 	DueAt *int64 `json:"due_at,omitempty"`
 	// the fencing token of the attempt under way
@@ -72,7 +74,7 @@ func (*Delivery) scanValues(columns []string) ([]any, error) {
 		switch columns[i] {
 		case delivery.FieldResponseBody:
 			values[i] = new([]byte)
-		case delivery.FieldEventPosition, delivery.FieldAttempts, delivery.FieldFailures, delivery.FieldResponseStatus, delivery.FieldNextAttemptAt, delivery.FieldDelay, delivery.FieldCreatedAt, delivery.FieldUpdatedAt, delivery.FieldFirstSentAt, delivery.FieldDueAt:
+		case delivery.FieldEventPosition, delivery.FieldAttempts, delivery.FieldFailures, delivery.FieldResponseStatus, delivery.FieldNextAttemptAt, delivery.FieldDelay, delivery.FieldCreatedAt, delivery.FieldUpdatedAt, delivery.FieldFirstSentAt, delivery.FieldEndedAt, delivery.FieldDueAt:
 			values[i] = new(sql.NullInt64)
 		case delivery.FieldID, delivery.FieldWebhookID, delivery.FieldOrganizationID, delivery.FieldEventID, delivery.FieldEvent, delivery.FieldResourceID, delivery.FieldURL, delivery.FieldFormat, delivery.FieldState, delivery.FieldTrigger, delivery.FieldErrorClass, delivery.FieldErrorMessage, delivery.FieldLease:
 			values[i] = new(sql.NullString)
@@ -226,6 +228,13 @@ func (_m *Delivery) assignValues(columns []string, values []any) error {
 				_m.FirstSentAt = new(int64)
 				*_m.FirstSentAt = value.Int64
 			}
+		case delivery.FieldEndedAt:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field ended_at", values[i])
+			} else if value.Valid {
+				_m.EndedAt = new(int64)
+				*_m.EndedAt = value.Int64
+			}
 		case delivery.FieldDueAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
 				return fmt.Errorf("unexpected type %T for field due_at", values[i])
@@ -341,6 +350,11 @@ func (_m *Delivery) String() string {
 	builder.WriteString(", ")
 	if v := _m.FirstSentAt; v != nil {
 		builder.WriteString("first_sent_at=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	if v := _m.EndedAt; v != nil {
+		builder.WriteString("ended_at=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
 	builder.WriteString(", ")

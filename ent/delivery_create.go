@@ -228,6 +228,20 @@ func (_c *DeliveryCreate) SetNillableFirstSentAt(v *int64) *DeliveryCreate {
 	return _c
 }
 
+// SetEndedAt sets the "ended_at" field.
+func (_c *DeliveryCreate) SetEndedAt(v int64) *DeliveryCreate {
+	_c.mutation.SetEndedAt(v)
+	return _c
+}
+
+// SetNillableEndedAt sets the "ended_at" field if the given value is not nil.
+func (_c *DeliveryCreate) SetNillableEndedAt(v *int64) *DeliveryCreate {
+	if v != nil {
+		_c.SetEndedAt(*v)
+	}
+	return _c
+}
+
 // SetDueAt sets the "due_at" field.
 func (_c *DeliveryCreate) SetDueAt(v int64) *DeliveryCreate {
 	_c.mutation.SetDueAt(v)
@@ -507,6 +521,10 @@ func (_c *DeliveryCreate) createSpec() (*Delivery, *sqlgraph.CreateSpec) {
 		_spec.SetField(delivery.FieldFirstSentAt, field.TypeInt64, value)
 		_node.FirstSentAt = &value
 	}
+	if value, ok := _c.mutation.EndedAt(); ok {
+		_spec.SetField(delivery.FieldEndedAt, field.TypeInt64, value)
+		_node.EndedAt = &value
+	}
 	if value, ok := _c.mutation.DueAt(); ok {
 		_spec.SetField(delivery.FieldDueAt, field.TypeInt64, value)
 		_node.DueAt = &value
@@ -774,6 +792,30 @@ func (u *DeliveryUpsert) AddFirstSentAt(v int64) *DeliveryUpsert {
 // ClearFirstSentAt clears the value of the "first_sent_at" field.
 func (u *DeliveryUpsert) ClearFirstSentAt() *DeliveryUpsert {
 	u.SetNull(delivery.FieldFirstSentAt)
+	return u
+}
+
+// SetEndedAt sets the "ended_at" field.
+func (u *DeliveryUpsert) SetEndedAt(v int64) *DeliveryUpsert {
+	u.Set(delivery.FieldEndedAt, v)
+	return u
+}
+
+// UpdateEndedAt sets the "ended_at" field to the value that was provided on create.
+func (u *DeliveryUpsert) UpdateEndedAt() *DeliveryUpsert {
+	u.SetExcluded(delivery.FieldEndedAt)
+	return u
+}
+
+// AddEndedAt adds v to the "ended_at" field.
+func (u *DeliveryUpsert) AddEndedAt(v int64) *DeliveryUpsert {
+	u.Add(delivery.FieldEndedAt, v)
+	return u
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (u *DeliveryUpsert) ClearEndedAt() *DeliveryUpsert {
+	u.SetNull(delivery.FieldEndedAt)
 	return u
 }
 
@@ -1130,6 +1172,34 @@ func (u *DeliveryUpsertOne) UpdateFirstSentAt() *DeliveryUpsertOne {
 func (u *DeliveryUpsertOne) ClearFirstSentAt() *DeliveryUpsertOne {
 	return u.Update(func(s *DeliveryUpsert) {
 		s.ClearFirstSentAt()
+	})
+}
+
+// SetEndedAt sets the "ended_at" field.
+func (u *DeliveryUpsertOne) SetEndedAt(v int64) *DeliveryUpsertOne {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.SetEndedAt(v)
+	})
+}
+
+// AddEndedAt adds v to the "ended_at" field.
+func (u *DeliveryUpsertOne) AddEndedAt(v int64) *DeliveryUpsertOne {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.AddEndedAt(v)
+	})
+}
+
+// UpdateEndedAt sets the "ended_at" field to the value that was provided on create.
+func (u *DeliveryUpsertOne) UpdateEndedAt() *DeliveryUpsertOne {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.UpdateEndedAt()
+	})
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (u *DeliveryUpsertOne) ClearEndedAt() *DeliveryUpsertOne {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.ClearEndedAt()
 	})
 }
 
@@ -1659,6 +1729,34 @@ func (u *DeliveryUpsertBulk) UpdateFirstSentAt() *DeliveryUpsertBulk {
 func (u *DeliveryUpsertBulk) ClearFirstSentAt() *DeliveryUpsertBulk {
 	return u.Update(func(s *DeliveryUpsert) {
 		s.ClearFirstSentAt()
+	})
+}
+
+// SetEndedAt sets the "ended_at" field.
+func (u *DeliveryUpsertBulk) SetEndedAt(v int64) *DeliveryUpsertBulk {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.SetEndedAt(v)
+	})
+}
+
+// AddEndedAt adds v to the "ended_at" field.
+func (u *DeliveryUpsertBulk) AddEndedAt(v int64) *DeliveryUpsertBulk {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.AddEndedAt(v)
+	})
+}
+
+// UpdateEndedAt sets the "ended_at" field to the value that was provided on create.
+func (u *DeliveryUpsertBulk) UpdateEndedAt() *DeliveryUpsertBulk {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.UpdateEndedAt()
+	})
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (u *DeliveryUpsertBulk) ClearEndedAt() *DeliveryUpsertBulk {
+	return u.Update(func(s *DeliveryUpsert) {
+		s.ClearEndedAt()
 	})
 }
 

@@ -261,6 +261,33 @@ func (_u *DeliveryUpdate) ClearFirstSentAt() *DeliveryUpdate {
 	return _u
 }
 
+// SetEndedAt sets the "ended_at" field.
+func (_u *DeliveryUpdate) SetEndedAt(v int64) *DeliveryUpdate {
+	_u.mutation.ResetEndedAt()
+	_u.mutation.SetEndedAt(v)
+	return _u
+}
+
+// SetNillableEndedAt sets the "ended_at" field if the given value is not nil.
+func (_u *DeliveryUpdate) SetNillableEndedAt(v *int64) *DeliveryUpdate {
+	if v != nil {
+		_u.SetEndedAt(*v)
+	}
+	return _u
+}
+
+// AddEndedAt adds value to the "ended_at" field.
+func (_u *DeliveryUpdate) AddEndedAt(v int64) *DeliveryUpdate {
+	_u.mutation.AddEndedAt(v)
+	return _u
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (_u *DeliveryUpdate) ClearEndedAt() *DeliveryUpdate {
+	_u.mutation.ClearEndedAt()
+	return _u
+}
+
 // SetDueAt sets the "due_at" field.
 func (_u *DeliveryUpdate) SetDueAt(v int64) *DeliveryUpdate {
 	_u.mutation.ResetDueAt()
@@ -417,6 +444,15 @@ func (_u *DeliveryUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.FirstSentAtCleared() {
 		_spec.ClearField(delivery.FieldFirstSentAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.EndedAt(); ok {
+		_spec.SetField(delivery.FieldEndedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedEndedAt(); ok {
+		_spec.AddField(delivery.FieldEndedAt, field.TypeInt64, value)
+	}
+	if _u.mutation.EndedAtCleared() {
+		_spec.ClearField(delivery.FieldEndedAt, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.DueAt(); ok {
 		_spec.SetField(delivery.FieldDueAt, field.TypeInt64, value)
@@ -685,6 +721,33 @@ func (_u *DeliveryUpdateOne) ClearFirstSentAt() *DeliveryUpdateOne {
 	return _u
 }
 
+// SetEndedAt sets the "ended_at" field.
+func (_u *DeliveryUpdateOne) SetEndedAt(v int64) *DeliveryUpdateOne {
+	_u.mutation.ResetEndedAt()
+	_u.mutation.SetEndedAt(v)
+	return _u
+}
+
+// SetNillableEndedAt sets the "ended_at" field if the given value is not nil.
+func (_u *DeliveryUpdateOne) SetNillableEndedAt(v *int64) *DeliveryUpdateOne {
+	if v != nil {
+		_u.SetEndedAt(*v)
+	}
+	return _u
+}
+
+// AddEndedAt adds value to the "ended_at" field.
+func (_u *DeliveryUpdateOne) AddEndedAt(v int64) *DeliveryUpdateOne {
+	_u.mutation.AddEndedAt(v)
+	return _u
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (_u *DeliveryUpdateOne) ClearEndedAt() *DeliveryUpdateOne {
+	_u.mutation.ClearEndedAt()
+	return _u
+}
+
 // SetDueAt sets the "due_at" field.
 func (_u *DeliveryUpdateOne) SetDueAt(v int64) *DeliveryUpdateOne {
 	_u.mutation.ResetDueAt()
@@ -871,6 +934,15 @@ func (_u *DeliveryUpdateOne) sqlSave(ctx context.Context) (_node *Delivery, err 
 	}
 	if _u.mutation.FirstSentAtCleared() {
 		_spec.ClearField(delivery.FieldFirstSentAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.EndedAt(); ok {
+		_spec.SetField(delivery.FieldEndedAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedEndedAt(); ok {
+		_spec.AddField(delivery.FieldEndedAt, field.TypeInt64, value)
+	}
+	if _u.mutation.EndedAtCleared() {
+		_spec.ClearField(delivery.FieldEndedAt, field.TypeInt64)
 	}
 	if value, ok := _u.mutation.DueAt(); ok {
 		_spec.SetField(delivery.FieldDueAt, field.TypeInt64, value)

@@ -22,6 +22,8 @@ type DeliveryAttempt struct {
 	Number int `json:"number,omitempty"`
 	// Trigger holds the value of the "trigger" field.
 	Trigger string `json:"trigger,omitempty"`
+	// the webhook's when the attempt was made
+	URL string `json:"url,omitempty"`
 	// StartedAt holds the value of the "started_at" field.
 	StartedAt int64 `json:"started_at,omitempty"`
 	// microseconds
@@ -46,7 +48,7 @@ func (*DeliveryAttempt) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case deliveryattempt.FieldID, deliveryattempt.FieldNumber, deliveryattempt.FieldStartedAt, deliveryattempt.FieldDuration, deliveryattempt.FieldResponseStatus:
 			values[i] = new(sql.NullInt64)
-		case deliveryattempt.FieldDeliveryID, deliveryattempt.FieldTrigger, deliveryattempt.FieldErrorClass, deliveryattempt.FieldErrorMessage:
+		case deliveryattempt.FieldDeliveryID, deliveryattempt.FieldTrigger, deliveryattempt.FieldURL, deliveryattempt.FieldErrorClass, deliveryattempt.FieldErrorMessage:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -86,6 +88,12 @@ func (_m *DeliveryAttempt) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field trigger", values[i])
 			} else if value.Valid {
 				_m.Trigger = value.String
+			}
+		case deliveryattempt.FieldURL:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field url", values[i])
+			} else if value.Valid {
+				_m.URL = value.String
 			}
 		case deliveryattempt.FieldStartedAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -167,6 +175,9 @@ func (_m *DeliveryAttempt) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("trigger=")
 	builder.WriteString(_m.Trigger)
+	builder.WriteString(", ")
+	builder.WriteString("url=")
+	builder.WriteString(_m.URL)
 	builder.WriteString(", ")
 	builder.WriteString("started_at=")
 	builder.WriteString(fmt.Sprintf("%v", _m.StartedAt))

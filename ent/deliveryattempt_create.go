@@ -39,6 +39,12 @@ func (_c *DeliveryAttemptCreate) SetTrigger(v string) *DeliveryAttemptCreate {
 	return _c
 }
 
+// SetURL sets the "url" field.
+func (_c *DeliveryAttemptCreate) SetURL(v string) *DeliveryAttemptCreate {
+	_c.mutation.SetURL(v)
+	return _c
+}
+
 // SetStartedAt sets the "started_at" field.
 func (_c *DeliveryAttemptCreate) SetStartedAt(v int64) *DeliveryAttemptCreate {
 	_c.mutation.SetStartedAt(v)
@@ -118,6 +124,9 @@ func (_c *DeliveryAttemptCreate) check() error {
 	if _, ok := _c.mutation.Trigger(); !ok {
 		return &ValidationError{Name: "trigger", err: errors.New(`ent: missing required field "DeliveryAttempt.trigger"`)}
 	}
+	if _, ok := _c.mutation.URL(); !ok {
+		return &ValidationError{Name: "url", err: errors.New(`ent: missing required field "DeliveryAttempt.url"`)}
+	}
 	if _, ok := _c.mutation.StartedAt(); !ok {
 		return &ValidationError{Name: "started_at", err: errors.New(`ent: missing required field "DeliveryAttempt.started_at"`)}
 	}
@@ -171,6 +180,10 @@ func (_c *DeliveryAttemptCreate) createSpec() (*DeliveryAttempt, *sqlgraph.Creat
 	if value, ok := _c.mutation.Trigger(); ok {
 		_spec.SetField(deliveryattempt.FieldTrigger, field.TypeString, value)
 		_node.Trigger = value
+	}
+	if value, ok := _c.mutation.URL(); ok {
+		_spec.SetField(deliveryattempt.FieldURL, field.TypeString, value)
+		_node.URL = value
 	}
 	if value, ok := _c.mutation.StartedAt(); ok {
 		_spec.SetField(deliveryattempt.FieldStartedAt, field.TypeInt64, value)
@@ -267,6 +280,9 @@ func (u *DeliveryAttemptUpsertOne) UpdateNewValues() *DeliveryAttemptUpsertOne {
 		}
 		if _, exists := u.create.mutation.Trigger(); exists {
 			s.SetIgnore(deliveryattempt.FieldTrigger)
+		}
+		if _, exists := u.create.mutation.URL(); exists {
+			s.SetIgnore(deliveryattempt.FieldURL)
 		}
 		if _, exists := u.create.mutation.StartedAt(); exists {
 			s.SetIgnore(deliveryattempt.FieldStartedAt)
@@ -500,6 +516,9 @@ func (u *DeliveryAttemptUpsertBulk) UpdateNewValues() *DeliveryAttemptUpsertBulk
 			}
 			if _, exists := b.mutation.Trigger(); exists {
 				s.SetIgnore(deliveryattempt.FieldTrigger)
+			}
+			if _, exists := b.mutation.URL(); exists {
+				s.SetIgnore(deliveryattempt.FieldURL)
 			}
 			if _, exists := b.mutation.StartedAt(); exists {
 				s.SetIgnore(deliveryattempt.FieldStartedAt)

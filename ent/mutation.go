@@ -4077,6 +4077,8 @@ type DeliveryMutation struct {
 	addupdated_at      *int64
 	first_sent_at      *int64
 	addfirst_sent_at   *int64
+	ended_at           *int64
+	addended_at        *int64
 	due_at             *int64
 	adddue_at          *int64
 	lease              *string
@@ -5181,6 +5183,76 @@ func (m *DeliveryMutation) ResetFirstSentAt() {
 	delete(m.clearedFields, delivery.FieldFirstSentAt)
 }
 
+// SetEndedAt sets the "ended_at" field.
+func (m *DeliveryMutation) SetEndedAt(i int64) {
+	m.ended_at = &i
+	m.addended_at = nil
+}
+
+// EndedAt returns the value of the "ended_at" field in the mutation.
+func (m *DeliveryMutation) EndedAt() (r int64, exists bool) {
+	v := m.ended_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEndedAt returns the old "ended_at" field's value of the Delivery entity.
+// If the Delivery object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryMutation) OldEndedAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEndedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEndedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEndedAt: %w", err)
+	}
+	return oldValue.EndedAt, nil
+}
+
+// AddEndedAt adds i to the "ended_at" field.
+func (m *DeliveryMutation) AddEndedAt(i int64) {
+	if m.addended_at != nil {
+		*m.addended_at += i
+	} else {
+		m.addended_at = &i
+	}
+}
+
+// AddedEndedAt returns the value that was added to the "ended_at" field in this mutation.
+func (m *DeliveryMutation) AddedEndedAt() (r int64, exists bool) {
+	v := m.addended_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearEndedAt clears the value of the "ended_at" field.
+func (m *DeliveryMutation) ClearEndedAt() {
+	m.ended_at = nil
+	m.addended_at = nil
+	m.clearedFields[delivery.FieldEndedAt] = struct{}{}
+}
+
+// EndedAtCleared returns if the "ended_at" field was cleared in this mutation.
+func (m *DeliveryMutation) EndedAtCleared() bool {
+	_, ok := m.clearedFields[delivery.FieldEndedAt]
+	return ok
+}
+
+// ResetEndedAt resets all changes to the "ended_at" field.
+func (m *DeliveryMutation) ResetEndedAt() {
+	m.ended_at = nil
+	m.addended_at = nil
+	delete(m.clearedFields, delivery.FieldEndedAt)
+}
+
 // SetDueAt sets the "due_at" field.
 func (m *DeliveryMutation) SetDueAt(i int64) {
 	m.due_at = &i
@@ -5321,7 +5393,7 @@ func (m *DeliveryMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *DeliveryMutation) Fields() []string {
-	fields := make([]string, 0, 23)
+	fields := make([]string, 0, 24)
 	if m.webhook_id != nil {
 		fields = append(fields, delivery.FieldWebhookID)
 	}
@@ -5385,6 +5457,9 @@ func (m *DeliveryMutation) Fields() []string {
 	if m.first_sent_at != nil {
 		fields = append(fields, delivery.FieldFirstSentAt)
 	}
+	if m.ended_at != nil {
+		fields = append(fields, delivery.FieldEndedAt)
+	}
 	if m.due_at != nil {
 		fields = append(fields, delivery.FieldDueAt)
 	}
@@ -5441,6 +5516,8 @@ func (m *DeliveryMutation) Field(name string) (ent.Value, bool) {
 		return m.UpdatedAt()
 	case delivery.FieldFirstSentAt:
 		return m.FirstSentAt()
+	case delivery.FieldEndedAt:
+		return m.EndedAt()
 	case delivery.FieldDueAt:
 		return m.DueAt()
 	case delivery.FieldLease:
@@ -5496,6 +5573,8 @@ func (m *DeliveryMutation) OldField(ctx context.Context, name string) (ent.Value
 		return m.OldUpdatedAt(ctx)
 	case delivery.FieldFirstSentAt:
 		return m.OldFirstSentAt(ctx)
+	case delivery.FieldEndedAt:
+		return m.OldEndedAt(ctx)
 	case delivery.FieldDueAt:
 		return m.OldDueAt(ctx)
 	case delivery.FieldLease:
@@ -5656,6 +5735,13 @@ func (m *DeliveryMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetFirstSentAt(v)
 		return nil
+	case delivery.FieldEndedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEndedAt(v)
+		return nil
 	case delivery.FieldDueAt:
 		v, ok := value.(int64)
 		if !ok {
@@ -5705,6 +5791,9 @@ func (m *DeliveryMutation) AddedFields() []string {
 	if m.addfirst_sent_at != nil {
 		fields = append(fields, delivery.FieldFirstSentAt)
 	}
+	if m.addended_at != nil {
+		fields = append(fields, delivery.FieldEndedAt)
+	}
 	if m.adddue_at != nil {
 		fields = append(fields, delivery.FieldDueAt)
 	}
@@ -5734,6 +5823,8 @@ func (m *DeliveryMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedUpdatedAt()
 	case delivery.FieldFirstSentAt:
 		return m.AddedFirstSentAt()
+	case delivery.FieldEndedAt:
+		return m.AddedEndedAt()
 	case delivery.FieldDueAt:
 		return m.AddedDueAt()
 	}
@@ -5808,6 +5899,13 @@ func (m *DeliveryMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddFirstSentAt(v)
 		return nil
+	case delivery.FieldEndedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddEndedAt(v)
+		return nil
 	case delivery.FieldDueAt:
 		v, ok := value.(int64)
 		if !ok {
@@ -5834,6 +5932,9 @@ func (m *DeliveryMutation) ClearedFields() []string {
 	}
 	if m.FieldCleared(delivery.FieldFirstSentAt) {
 		fields = append(fields, delivery.FieldFirstSentAt)
+	}
+	if m.FieldCleared(delivery.FieldEndedAt) {
+		fields = append(fields, delivery.FieldEndedAt)
 	}
 	if m.FieldCleared(delivery.FieldDueAt) {
 		fields = append(fields, delivery.FieldDueAt)
@@ -5863,6 +5964,9 @@ func (m *DeliveryMutation) ClearField(name string) error {
 		return nil
 	case delivery.FieldFirstSentAt:
 		m.ClearFirstSentAt()
+		return nil
+	case delivery.FieldEndedAt:
+		m.ClearEndedAt()
 		return nil
 	case delivery.FieldDueAt:
 		m.ClearDueAt()
@@ -5938,6 +6042,9 @@ func (m *DeliveryMutation) ResetField(name string) error {
 	case delivery.FieldFirstSentAt:
 		m.ResetFirstSentAt()
 		return nil
+	case delivery.FieldEndedAt:
+		m.ResetEndedAt()
+		return nil
 	case delivery.FieldDueAt:
 		m.ResetDueAt()
 		return nil
@@ -6006,6 +6113,7 @@ type DeliveryAttemptMutation struct {
 	number             *int
 	addnumber          *int
 	trigger            *string
+	url                *string
 	started_at         *int64
 	addstarted_at      *int64
 	duration           *int64
@@ -6245,6 +6353,42 @@ func (m *DeliveryAttemptMutation) OldTrigger(ctx context.Context) (v string, err
 // ResetTrigger resets all changes to the "trigger" field.
 func (m *DeliveryAttemptMutation) ResetTrigger() {
 	m.trigger = nil
+}
+
+// SetURL sets the "url" field.
+func (m *DeliveryAttemptMutation) SetURL(s string) {
+	m.url = &s
+}
+
+// URL returns the value of the "url" field in the mutation.
+func (m *DeliveryAttemptMutation) URL() (r string, exists bool) {
+	v := m.url
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldURL returns the old "url" field's value of the DeliveryAttempt entity.
+// If the DeliveryAttempt object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryAttemptMutation) OldURL(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldURL is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldURL requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldURL: %w", err)
+	}
+	return oldValue.URL, nil
+}
+
+// ResetURL resets all changes to the "url" field.
+func (m *DeliveryAttemptMutation) ResetURL() {
+	m.url = nil
 }
 
 // SetStartedAt sets the "started_at" field.
@@ -6570,7 +6714,7 @@ func (m *DeliveryAttemptMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *DeliveryAttemptMutation) Fields() []string {
-	fields := make([]string, 0, 9)
+	fields := make([]string, 0, 10)
 	if m.delivery_id != nil {
 		fields = append(fields, deliveryattempt.FieldDeliveryID)
 	}
@@ -6579,6 +6723,9 @@ func (m *DeliveryAttemptMutation) Fields() []string {
 	}
 	if m.trigger != nil {
 		fields = append(fields, deliveryattempt.FieldTrigger)
+	}
+	if m.url != nil {
+		fields = append(fields, deliveryattempt.FieldURL)
 	}
 	if m.started_at != nil {
 		fields = append(fields, deliveryattempt.FieldStartedAt)
@@ -6612,6 +6759,8 @@ func (m *DeliveryAttemptMutation) Field(name string) (ent.Value, bool) {
 		return m.Number()
 	case deliveryattempt.FieldTrigger:
 		return m.Trigger()
+	case deliveryattempt.FieldURL:
+		return m.URL()
 	case deliveryattempt.FieldStartedAt:
 		return m.StartedAt()
 	case deliveryattempt.FieldDuration:
@@ -6639,6 +6788,8 @@ func (m *DeliveryAttemptMutation) OldField(ctx context.Context, name string) (en
 		return m.OldNumber(ctx)
 	case deliveryattempt.FieldTrigger:
 		return m.OldTrigger(ctx)
+	case deliveryattempt.FieldURL:
+		return m.OldURL(ctx)
 	case deliveryattempt.FieldStartedAt:
 		return m.OldStartedAt(ctx)
 	case deliveryattempt.FieldDuration:
@@ -6680,6 +6831,13 @@ func (m *DeliveryAttemptMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetTrigger(v)
+		return nil
+	case deliveryattempt.FieldURL:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetURL(v)
 		return nil
 	case deliveryattempt.FieldStartedAt:
 		v, ok := value.(int64)
@@ -6840,6 +6998,9 @@ func (m *DeliveryAttemptMutation) ResetField(name string) error {
 		return nil
 	case deliveryattempt.FieldTrigger:
 		m.ResetTrigger()
+		return nil
+	case deliveryattempt.FieldURL:
+		m.ResetURL()
 		return nil
 	case deliveryattempt.FieldStartedAt:
 		m.ResetStartedAt()
@@ -9687,36 +9848,40 @@ func (m *UsageBucketMutation) ResetEdge(name string) error {
 // WebhookMutation represents an operation that mutates the Webhook nodes in the graph.
 type WebhookMutation struct {
 	config
-	op               Op
-	typ              string
-	id               *string
-	organization_id  *string
-	label            *string
-	description      *string
-	url              *string
-	events           *[]string
-	appendevents     []string
-	format           *string
-	enabled          *bool
-	disabled_reason  *string
-	sealed_key_id    *string
-	sealed           *[]byte
-	secret_mask      *string
-	created_at       *int64
-	addcreated_at    *int64
-	created_by_kind  *string
-	created_by_id    *string
-	updated_at       *int64
-	addupdated_at    *int64
-	failing_since    *int64
-	addfailing_since *int64
-	failing_warned   *bool
-	version          *int64
-	addversion       *int64
-	clearedFields    map[string]struct{}
-	done             bool
-	oldValue         func(context.Context) (*Webhook, error)
-	predicates       []predicate.Webhook
+	op                 Op
+	typ                string
+	id                 *string
+	organization_id    *string
+	label              *string
+	description        *string
+	url                *string
+	events             *[]string
+	appendevents       []string
+	format             *string
+	enabled            *bool
+	disabled_reason    *string
+	sealed_key_id      *string
+	sealed             *[]byte
+	secret_mask        *string
+	created_at         *int64
+	addcreated_at      *int64
+	created_by_kind    *string
+	created_by_id      *string
+	updated_at         *int64
+	addupdated_at      *int64
+	last_success_at    *int64
+	addlast_success_at *int64
+	last_error_class   *string
+	last_error_message *string
+	failing_since      *int64
+	addfailing_since   *int64
+	failing_warned     *bool
+	version            *int64
+	addversion         *int64
+	clearedFields      map[string]struct{}
+	done               bool
+	oldValue           func(context.Context) (*Webhook, error)
+	predicates         []predicate.Webhook
 }
 
 var _ ent.Mutation = (*WebhookMutation)(nil)
@@ -10432,6 +10597,148 @@ func (m *WebhookMutation) ResetUpdatedAt() {
 	delete(m.clearedFields, webhook.FieldUpdatedAt)
 }
 
+// SetLastSuccessAt sets the "last_success_at" field.
+func (m *WebhookMutation) SetLastSuccessAt(i int64) {
+	m.last_success_at = &i
+	m.addlast_success_at = nil
+}
+
+// LastSuccessAt returns the value of the "last_success_at" field in the mutation.
+func (m *WebhookMutation) LastSuccessAt() (r int64, exists bool) {
+	v := m.last_success_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastSuccessAt returns the old "last_success_at" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldLastSuccessAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastSuccessAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastSuccessAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastSuccessAt: %w", err)
+	}
+	return oldValue.LastSuccessAt, nil
+}
+
+// AddLastSuccessAt adds i to the "last_success_at" field.
+func (m *WebhookMutation) AddLastSuccessAt(i int64) {
+	if m.addlast_success_at != nil {
+		*m.addlast_success_at += i
+	} else {
+		m.addlast_success_at = &i
+	}
+}
+
+// AddedLastSuccessAt returns the value that was added to the "last_success_at" field in this mutation.
+func (m *WebhookMutation) AddedLastSuccessAt() (r int64, exists bool) {
+	v := m.addlast_success_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (m *WebhookMutation) ClearLastSuccessAt() {
+	m.last_success_at = nil
+	m.addlast_success_at = nil
+	m.clearedFields[webhook.FieldLastSuccessAt] = struct{}{}
+}
+
+// LastSuccessAtCleared returns if the "last_success_at" field was cleared in this mutation.
+func (m *WebhookMutation) LastSuccessAtCleared() bool {
+	_, ok := m.clearedFields[webhook.FieldLastSuccessAt]
+	return ok
+}
+
+// ResetLastSuccessAt resets all changes to the "last_success_at" field.
+func (m *WebhookMutation) ResetLastSuccessAt() {
+	m.last_success_at = nil
+	m.addlast_success_at = nil
+	delete(m.clearedFields, webhook.FieldLastSuccessAt)
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (m *WebhookMutation) SetLastErrorClass(s string) {
+	m.last_error_class = &s
+}
+
+// LastErrorClass returns the value of the "last_error_class" field in the mutation.
+func (m *WebhookMutation) LastErrorClass() (r string, exists bool) {
+	v := m.last_error_class
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastErrorClass returns the old "last_error_class" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldLastErrorClass(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastErrorClass is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastErrorClass requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastErrorClass: %w", err)
+	}
+	return oldValue.LastErrorClass, nil
+}
+
+// ResetLastErrorClass resets all changes to the "last_error_class" field.
+func (m *WebhookMutation) ResetLastErrorClass() {
+	m.last_error_class = nil
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (m *WebhookMutation) SetLastErrorMessage(s string) {
+	m.last_error_message = &s
+}
+
+// LastErrorMessage returns the value of the "last_error_message" field in the mutation.
+func (m *WebhookMutation) LastErrorMessage() (r string, exists bool) {
+	v := m.last_error_message
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastErrorMessage returns the old "last_error_message" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldLastErrorMessage(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastErrorMessage is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastErrorMessage requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastErrorMessage: %w", err)
+	}
+	return oldValue.LastErrorMessage, nil
+}
+
+// ResetLastErrorMessage resets all changes to the "last_error_message" field.
+func (m *WebhookMutation) ResetLastErrorMessage() {
+	m.last_error_message = nil
+}
+
 // SetFailingSince sets the "failing_since" field.
 func (m *WebhookMutation) SetFailingSince(i int64) {
 	m.failing_since = &i
@@ -10628,7 +10935,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 18)
+	fields := make([]string, 0, 21)
 	if m.organization_id != nil {
 		fields = append(fields, webhook.FieldOrganizationID)
 	}
@@ -10673,6 +10980,15 @@ func (m *WebhookMutation) Fields() []string {
 	}
 	if m.updated_at != nil {
 		fields = append(fields, webhook.FieldUpdatedAt)
+	}
+	if m.last_success_at != nil {
+		fields = append(fields, webhook.FieldLastSuccessAt)
+	}
+	if m.last_error_class != nil {
+		fields = append(fields, webhook.FieldLastErrorClass)
+	}
+	if m.last_error_message != nil {
+		fields = append(fields, webhook.FieldLastErrorMessage)
 	}
 	if m.failing_since != nil {
 		fields = append(fields, webhook.FieldFailingSince)
@@ -10721,6 +11037,12 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.CreatedByID()
 	case webhook.FieldUpdatedAt:
 		return m.UpdatedAt()
+	case webhook.FieldLastSuccessAt:
+		return m.LastSuccessAt()
+	case webhook.FieldLastErrorClass:
+		return m.LastErrorClass()
+	case webhook.FieldLastErrorMessage:
+		return m.LastErrorMessage()
 	case webhook.FieldFailingSince:
 		return m.FailingSince()
 	case webhook.FieldFailingWarned:
@@ -10766,6 +11088,12 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldCreatedByID(ctx)
 	case webhook.FieldUpdatedAt:
 		return m.OldUpdatedAt(ctx)
+	case webhook.FieldLastSuccessAt:
+		return m.OldLastSuccessAt(ctx)
+	case webhook.FieldLastErrorClass:
+		return m.OldLastErrorClass(ctx)
+	case webhook.FieldLastErrorMessage:
+		return m.OldLastErrorMessage(ctx)
 	case webhook.FieldFailingSince:
 		return m.OldFailingSince(ctx)
 	case webhook.FieldFailingWarned:
@@ -10886,6 +11214,27 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetUpdatedAt(v)
 		return nil
+	case webhook.FieldLastSuccessAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastSuccessAt(v)
+		return nil
+	case webhook.FieldLastErrorClass:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastErrorClass(v)
+		return nil
+	case webhook.FieldLastErrorMessage:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastErrorMessage(v)
+		return nil
 	case webhook.FieldFailingSince:
 		v, ok := value.(int64)
 		if !ok {
@@ -10921,6 +11270,9 @@ func (m *WebhookMutation) AddedFields() []string {
 	if m.addupdated_at != nil {
 		fields = append(fields, webhook.FieldUpdatedAt)
 	}
+	if m.addlast_success_at != nil {
+		fields = append(fields, webhook.FieldLastSuccessAt)
+	}
 	if m.addfailing_since != nil {
 		fields = append(fields, webhook.FieldFailingSince)
 	}
@@ -10939,6 +11291,8 @@ func (m *WebhookMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedCreatedAt()
 	case webhook.FieldUpdatedAt:
 		return m.AddedUpdatedAt()
+	case webhook.FieldLastSuccessAt:
+		return m.AddedLastSuccessAt()
 	case webhook.FieldFailingSince:
 		return m.AddedFailingSince()
 	case webhook.FieldVersion:
@@ -10966,6 +11320,13 @@ func (m *WebhookMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddUpdatedAt(v)
 		return nil
+	case webhook.FieldLastSuccessAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLastSuccessAt(v)
+		return nil
 	case webhook.FieldFailingSince:
 		v, ok := value.(int64)
 		if !ok {
@@ -10991,6 +11352,9 @@ func (m *WebhookMutation) ClearedFields() []string {
 	if m.FieldCleared(webhook.FieldUpdatedAt) {
 		fields = append(fields, webhook.FieldUpdatedAt)
 	}
+	if m.FieldCleared(webhook.FieldLastSuccessAt) {
+		fields = append(fields, webhook.FieldLastSuccessAt)
+	}
 	if m.FieldCleared(webhook.FieldFailingSince) {
 		fields = append(fields, webhook.FieldFailingSince)
 	}
@@ -11010,6 +11374,9 @@ func (m *WebhookMutation) ClearField(name string) error {
 	switch name {
 	case webhook.FieldUpdatedAt:
 		m.ClearUpdatedAt()
+		return nil
+	case webhook.FieldLastSuccessAt:
+		m.ClearLastSuccessAt()
 		return nil
 	case webhook.FieldFailingSince:
 		m.ClearFailingSince()
@@ -11066,6 +11433,15 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldUpdatedAt:
 		m.ResetUpdatedAt()
+		return nil
+	case webhook.FieldLastSuccessAt:
+		m.ResetLastSuccessAt()
+		return nil
+	case webhook.FieldLastErrorClass:
+		m.ResetLastErrorClass()
+		return nil
+	case webhook.FieldLastErrorMessage:
+		m.ResetLastErrorMessage()
 		return nil
 	case webhook.FieldFailingSince:
 		m.ResetFailingSince()

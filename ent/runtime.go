@@ -101,7 +101,7 @@ func init() {
 	// delivery.DefaultDelay holds the default value on creation for the delay field.
 	delivery.DefaultDelay = deliveryDescDelay.Default.(int64)
 	// deliveryDescLease is the schema descriptor for lease field.
-	deliveryDescLease := deliveryFields[23].Descriptor()
+	deliveryDescLease := deliveryFields[24].Descriptor()
 	// delivery.DefaultLease holds the default value on creation for the lease field.
 	delivery.DefaultLease = deliveryDescLease.Default.(string)
 	webhookFields := schema.Webhook{}.Fields()
@@ -114,8 +114,16 @@ func init() {
 	webhookDescDisabledReason := webhookFields[8].Descriptor()
 	// webhook.DefaultDisabledReason holds the default value on creation for the disabled_reason field.
 	webhook.DefaultDisabledReason = webhookDescDisabledReason.Default.(string)
+	// webhookDescLastErrorClass is the schema descriptor for last_error_class field.
+	webhookDescLastErrorClass := webhookFields[17].Descriptor()
+	// webhook.DefaultLastErrorClass holds the default value on creation for the last_error_class field.
+	webhook.DefaultLastErrorClass = webhookDescLastErrorClass.Default.(string)
+	// webhookDescLastErrorMessage is the schema descriptor for last_error_message field.
+	webhookDescLastErrorMessage := webhookFields[18].Descriptor()
+	// webhook.DefaultLastErrorMessage holds the default value on creation for the last_error_message field.
+	webhook.DefaultLastErrorMessage = webhookDescLastErrorMessage.Default.(string)
 	// webhookDescFailingWarned is the schema descriptor for failing_warned field.
-	webhookDescFailingWarned := webhookFields[17].Descriptor()
+	webhookDescFailingWarned := webhookFields[20].Descriptor()
 	// webhook.DefaultFailingWarned holds the default value on creation for the failing_warned field.
 	webhook.DefaultFailingWarned = webhookDescFailingWarned.Default.(bool)
 }

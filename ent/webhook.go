@@ -47,6 +47,12 @@ type Webhook struct {
 	CreatedByID string `json:"created_by_id,omitempty"`
 	// UpdatedAt holds the value of the "updated_at" field.
 	UpdatedAt *int64 `json:"updated_at,omitempty"`
+	// LastSuccessAt holds the value of the "last_success_at" field.
+	LastSuccessAt *int64 `json:"last_success_at,omitempty"`
+	// LastErrorClass holds the value of the "last_error_class" field.
+	LastErrorClass string `json:"last_error_class,omitempty"`
+	// LastErrorMessage holds the value of the "last_error_message" field.
+	LastErrorMessage string `json:"last_error_message,omitempty"`
 	// FailingSince holds the value of the "failing_since" field.
 	FailingSince *int64 `json:"failing_since,omitempty"`
 	// FailingWarned holds the value of the "failing_warned" field.
@@ -65,9 +71,9 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new([]byte)
 		case webhook.FieldEnabled, webhook.FieldFailingWarned:
 			values[i] = new(sql.NullBool)
-		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldFailingSince, webhook.FieldVersion:
+		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldLastSuccessAt, webhook.FieldFailingSince, webhook.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask, webhook.FieldCreatedByKind, webhook.FieldCreatedByID:
+		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask, webhook.FieldCreatedByKind, webhook.FieldCreatedByID, webhook.FieldLastErrorClass, webhook.FieldLastErrorMessage:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -183,6 +189,25 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 				_m.UpdatedAt = new(int64)
 				*_m.UpdatedAt = value.Int64
 			}
+		case webhook.FieldLastSuccessAt:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field last_success_at", values[i])
+			} else if value.Valid {
+				_m.LastSuccessAt = new(int64)
+				*_m.LastSuccessAt = value.Int64
+			}
+		case webhook.FieldLastErrorClass:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field last_error_class", values[i])
+			} else if value.Valid {
+				_m.LastErrorClass = value.String
+			}
+		case webhook.FieldLastErrorMessage:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field last_error_message", values[i])
+			} else if value.Valid {
+				_m.LastErrorMessage = value.String
+			}
 		case webhook.FieldFailingSince:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
 				return fmt.Errorf("unexpected type %T for field failing_since", values[i])
@@ -284,6 +309,17 @@ func (_m *Webhook) String() string {
 		builder.WriteString("updated_at=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	if v := _m.LastSuccessAt; v != nil {
+		builder.WriteString("last_success_at=")
+		builder.WriteString(fmt.Sprintf("%v", *v))
+	}
+	builder.WriteString(", ")
+	builder.WriteString("last_error_class=")
+	builder.WriteString(_m.LastErrorClass)
+	builder.WriteString(", ")
+	builder.WriteString("last_error_message=")
+	builder.WriteString(_m.LastErrorMessage)
 	builder.WriteString(", ")
 	if v := _m.FailingSince; v != nil {
 		builder.WriteString("failing_since=")

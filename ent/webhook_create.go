@@ -136,6 +136,48 @@ func (_c *WebhookCreate) SetNillableUpdatedAt(v *int64) *WebhookCreate {
 	return _c
 }
 
+// SetLastSuccessAt sets the "last_success_at" field.
+func (_c *WebhookCreate) SetLastSuccessAt(v int64) *WebhookCreate {
+	_c.mutation.SetLastSuccessAt(v)
+	return _c
+}
+
+// SetNillableLastSuccessAt sets the "last_success_at" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableLastSuccessAt(v *int64) *WebhookCreate {
+	if v != nil {
+		_c.SetLastSuccessAt(*v)
+	}
+	return _c
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (_c *WebhookCreate) SetLastErrorClass(v string) *WebhookCreate {
+	_c.mutation.SetLastErrorClass(v)
+	return _c
+}
+
+// SetNillableLastErrorClass sets the "last_error_class" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableLastErrorClass(v *string) *WebhookCreate {
+	if v != nil {
+		_c.SetLastErrorClass(*v)
+	}
+	return _c
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (_c *WebhookCreate) SetLastErrorMessage(v string) *WebhookCreate {
+	_c.mutation.SetLastErrorMessage(v)
+	return _c
+}
+
+// SetNillableLastErrorMessage sets the "last_error_message" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableLastErrorMessage(v *string) *WebhookCreate {
+	if v != nil {
+		_c.SetLastErrorMessage(*v)
+	}
+	return _c
+}
+
 // SetFailingSince sets the "failing_since" field.
 func (_c *WebhookCreate) SetFailingSince(v int64) *WebhookCreate {
 	_c.mutation.SetFailingSince(v)
@@ -219,6 +261,14 @@ func (_c *WebhookCreate) defaults() {
 		v := webhook.DefaultDisabledReason
 		_c.mutation.SetDisabledReason(v)
 	}
+	if _, ok := _c.mutation.LastErrorClass(); !ok {
+		v := webhook.DefaultLastErrorClass
+		_c.mutation.SetLastErrorClass(v)
+	}
+	if _, ok := _c.mutation.LastErrorMessage(); !ok {
+		v := webhook.DefaultLastErrorMessage
+		_c.mutation.SetLastErrorMessage(v)
+	}
 	if _, ok := _c.mutation.FailingWarned(); !ok {
 		v := webhook.DefaultFailingWarned
 		_c.mutation.SetFailingWarned(v)
@@ -268,6 +318,12 @@ func (_c *WebhookCreate) check() error {
 	}
 	if _, ok := _c.mutation.CreatedByID(); !ok {
 		return &ValidationError{Name: "created_by_id", err: errors.New(`ent: missing required field "Webhook.created_by_id"`)}
+	}
+	if _, ok := _c.mutation.LastErrorClass(); !ok {
+		return &ValidationError{Name: "last_error_class", err: errors.New(`ent: missing required field "Webhook.last_error_class"`)}
+	}
+	if _, ok := _c.mutation.LastErrorMessage(); !ok {
+		return &ValidationError{Name: "last_error_message", err: errors.New(`ent: missing required field "Webhook.last_error_message"`)}
 	}
 	if _, ok := _c.mutation.FailingWarned(); !ok {
 		return &ValidationError{Name: "failing_warned", err: errors.New(`ent: missing required field "Webhook.failing_warned"`)}
@@ -370,6 +426,18 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.UpdatedAt(); ok {
 		_spec.SetField(webhook.FieldUpdatedAt, field.TypeInt64, value)
 		_node.UpdatedAt = &value
+	}
+	if value, ok := _c.mutation.LastSuccessAt(); ok {
+		_spec.SetField(webhook.FieldLastSuccessAt, field.TypeInt64, value)
+		_node.LastSuccessAt = &value
+	}
+	if value, ok := _c.mutation.LastErrorClass(); ok {
+		_spec.SetField(webhook.FieldLastErrorClass, field.TypeString, value)
+		_node.LastErrorClass = value
+	}
+	if value, ok := _c.mutation.LastErrorMessage(); ok {
+		_spec.SetField(webhook.FieldLastErrorMessage, field.TypeString, value)
+		_node.LastErrorMessage = value
 	}
 	if value, ok := _c.mutation.FailingSince(); ok {
 		_spec.SetField(webhook.FieldFailingSince, field.TypeInt64, value)
@@ -576,6 +644,54 @@ func (u *WebhookUpsert) AddUpdatedAt(v int64) *WebhookUpsert {
 // ClearUpdatedAt clears the value of the "updated_at" field.
 func (u *WebhookUpsert) ClearUpdatedAt() *WebhookUpsert {
 	u.SetNull(webhook.FieldUpdatedAt)
+	return u
+}
+
+// SetLastSuccessAt sets the "last_success_at" field.
+func (u *WebhookUpsert) SetLastSuccessAt(v int64) *WebhookUpsert {
+	u.Set(webhook.FieldLastSuccessAt, v)
+	return u
+}
+
+// UpdateLastSuccessAt sets the "last_success_at" field to the value that was provided on create.
+func (u *WebhookUpsert) UpdateLastSuccessAt() *WebhookUpsert {
+	u.SetExcluded(webhook.FieldLastSuccessAt)
+	return u
+}
+
+// AddLastSuccessAt adds v to the "last_success_at" field.
+func (u *WebhookUpsert) AddLastSuccessAt(v int64) *WebhookUpsert {
+	u.Add(webhook.FieldLastSuccessAt, v)
+	return u
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (u *WebhookUpsert) ClearLastSuccessAt() *WebhookUpsert {
+	u.SetNull(webhook.FieldLastSuccessAt)
+	return u
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (u *WebhookUpsert) SetLastErrorClass(v string) *WebhookUpsert {
+	u.Set(webhook.FieldLastErrorClass, v)
+	return u
+}
+
+// UpdateLastErrorClass sets the "last_error_class" field to the value that was provided on create.
+func (u *WebhookUpsert) UpdateLastErrorClass() *WebhookUpsert {
+	u.SetExcluded(webhook.FieldLastErrorClass)
+	return u
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (u *WebhookUpsert) SetLastErrorMessage(v string) *WebhookUpsert {
+	u.Set(webhook.FieldLastErrorMessage, v)
+	return u
+}
+
+// UpdateLastErrorMessage sets the "last_error_message" field to the value that was provided on create.
+func (u *WebhookUpsert) UpdateLastErrorMessage() *WebhookUpsert {
+	u.SetExcluded(webhook.FieldLastErrorMessage)
 	return u
 }
 
@@ -858,6 +974,62 @@ func (u *WebhookUpsertOne) UpdateUpdatedAt() *WebhookUpsertOne {
 func (u *WebhookUpsertOne) ClearUpdatedAt() *WebhookUpsertOne {
 	return u.Update(func(s *WebhookUpsert) {
 		s.ClearUpdatedAt()
+	})
+}
+
+// SetLastSuccessAt sets the "last_success_at" field.
+func (u *WebhookUpsertOne) SetLastSuccessAt(v int64) *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastSuccessAt(v)
+	})
+}
+
+// AddLastSuccessAt adds v to the "last_success_at" field.
+func (u *WebhookUpsertOne) AddLastSuccessAt(v int64) *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.AddLastSuccessAt(v)
+	})
+}
+
+// UpdateLastSuccessAt sets the "last_success_at" field to the value that was provided on create.
+func (u *WebhookUpsertOne) UpdateLastSuccessAt() *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastSuccessAt()
+	})
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (u *WebhookUpsertOne) ClearLastSuccessAt() *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.ClearLastSuccessAt()
+	})
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (u *WebhookUpsertOne) SetLastErrorClass(v string) *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastErrorClass(v)
+	})
+}
+
+// UpdateLastErrorClass sets the "last_error_class" field to the value that was provided on create.
+func (u *WebhookUpsertOne) UpdateLastErrorClass() *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastErrorClass()
+	})
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (u *WebhookUpsertOne) SetLastErrorMessage(v string) *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastErrorMessage(v)
+	})
+}
+
+// UpdateLastErrorMessage sets the "last_error_message" field to the value that was provided on create.
+func (u *WebhookUpsertOne) UpdateLastErrorMessage() *WebhookUpsertOne {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastErrorMessage()
 	})
 }
 
@@ -1316,6 +1488,62 @@ func (u *WebhookUpsertBulk) UpdateUpdatedAt() *WebhookUpsertBulk {
 func (u *WebhookUpsertBulk) ClearUpdatedAt() *WebhookUpsertBulk {
 	return u.Update(func(s *WebhookUpsert) {
 		s.ClearUpdatedAt()
+	})
+}
+
+// SetLastSuccessAt sets the "last_success_at" field.
+func (u *WebhookUpsertBulk) SetLastSuccessAt(v int64) *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastSuccessAt(v)
+	})
+}
+
+// AddLastSuccessAt adds v to the "last_success_at" field.
+func (u *WebhookUpsertBulk) AddLastSuccessAt(v int64) *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.AddLastSuccessAt(v)
+	})
+}
+
+// UpdateLastSuccessAt sets the "last_success_at" field to the value that was provided on create.
+func (u *WebhookUpsertBulk) UpdateLastSuccessAt() *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastSuccessAt()
+	})
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (u *WebhookUpsertBulk) ClearLastSuccessAt() *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.ClearLastSuccessAt()
+	})
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (u *WebhookUpsertBulk) SetLastErrorClass(v string) *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastErrorClass(v)
+	})
+}
+
+// UpdateLastErrorClass sets the "last_error_class" field to the value that was provided on create.
+func (u *WebhookUpsertBulk) UpdateLastErrorClass() *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastErrorClass()
+	})
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (u *WebhookUpsertBulk) SetLastErrorMessage(v string) *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.SetLastErrorMessage(v)
+	})
+}
+
+// UpdateLastErrorMessage sets the "last_error_message" field to the value that was provided on create.
+func (u *WebhookUpsertBulk) UpdateLastErrorMessage() *WebhookUpsertBulk {
+	return u.Update(func(s *WebhookUpsert) {
+		s.UpdateLastErrorMessage()
 	})
 }
 

@@ -186,6 +186,61 @@ func (_u *WebhookUpdate) ClearUpdatedAt() *WebhookUpdate {
 	return _u
 }
 
+// SetLastSuccessAt sets the "last_success_at" field.
+func (_u *WebhookUpdate) SetLastSuccessAt(v int64) *WebhookUpdate {
+	_u.mutation.ResetLastSuccessAt()
+	_u.mutation.SetLastSuccessAt(v)
+	return _u
+}
+
+// SetNillableLastSuccessAt sets the "last_success_at" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableLastSuccessAt(v *int64) *WebhookUpdate {
+	if v != nil {
+		_u.SetLastSuccessAt(*v)
+	}
+	return _u
+}
+
+// AddLastSuccessAt adds value to the "last_success_at" field.
+func (_u *WebhookUpdate) AddLastSuccessAt(v int64) *WebhookUpdate {
+	_u.mutation.AddLastSuccessAt(v)
+	return _u
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (_u *WebhookUpdate) ClearLastSuccessAt() *WebhookUpdate {
+	_u.mutation.ClearLastSuccessAt()
+	return _u
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (_u *WebhookUpdate) SetLastErrorClass(v string) *WebhookUpdate {
+	_u.mutation.SetLastErrorClass(v)
+	return _u
+}
+
+// SetNillableLastErrorClass sets the "last_error_class" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableLastErrorClass(v *string) *WebhookUpdate {
+	if v != nil {
+		_u.SetLastErrorClass(*v)
+	}
+	return _u
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (_u *WebhookUpdate) SetLastErrorMessage(v string) *WebhookUpdate {
+	_u.mutation.SetLastErrorMessage(v)
+	return _u
+}
+
+// SetNillableLastErrorMessage sets the "last_error_message" field if the given value is not nil.
+func (_u *WebhookUpdate) SetNillableLastErrorMessage(v *string) *WebhookUpdate {
+	if v != nil {
+		_u.SetLastErrorMessage(*v)
+	}
+	return _u
+}
+
 // SetFailingSince sets the "failing_since" field.
 func (_u *WebhookUpdate) SetFailingSince(v int64) *WebhookUpdate {
 	_u.mutation.ResetFailingSince()
@@ -338,6 +393,21 @@ func (_u *WebhookUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if _u.mutation.UpdatedAtCleared() {
 		_spec.ClearField(webhook.FieldUpdatedAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastSuccessAt(); ok {
+		_spec.SetField(webhook.FieldLastSuccessAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLastSuccessAt(); ok {
+		_spec.AddField(webhook.FieldLastSuccessAt, field.TypeInt64, value)
+	}
+	if _u.mutation.LastSuccessAtCleared() {
+		_spec.ClearField(webhook.FieldLastSuccessAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastErrorClass(); ok {
+		_spec.SetField(webhook.FieldLastErrorClass, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.LastErrorMessage(); ok {
+		_spec.SetField(webhook.FieldLastErrorMessage, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.FailingSince(); ok {
 		_spec.SetField(webhook.FieldFailingSince, field.TypeInt64, value)
@@ -536,6 +606,61 @@ func (_u *WebhookUpdateOne) ClearUpdatedAt() *WebhookUpdateOne {
 	return _u
 }
 
+// SetLastSuccessAt sets the "last_success_at" field.
+func (_u *WebhookUpdateOne) SetLastSuccessAt(v int64) *WebhookUpdateOne {
+	_u.mutation.ResetLastSuccessAt()
+	_u.mutation.SetLastSuccessAt(v)
+	return _u
+}
+
+// SetNillableLastSuccessAt sets the "last_success_at" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableLastSuccessAt(v *int64) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetLastSuccessAt(*v)
+	}
+	return _u
+}
+
+// AddLastSuccessAt adds value to the "last_success_at" field.
+func (_u *WebhookUpdateOne) AddLastSuccessAt(v int64) *WebhookUpdateOne {
+	_u.mutation.AddLastSuccessAt(v)
+	return _u
+}
+
+// ClearLastSuccessAt clears the value of the "last_success_at" field.
+func (_u *WebhookUpdateOne) ClearLastSuccessAt() *WebhookUpdateOne {
+	_u.mutation.ClearLastSuccessAt()
+	return _u
+}
+
+// SetLastErrorClass sets the "last_error_class" field.
+func (_u *WebhookUpdateOne) SetLastErrorClass(v string) *WebhookUpdateOne {
+	_u.mutation.SetLastErrorClass(v)
+	return _u
+}
+
+// SetNillableLastErrorClass sets the "last_error_class" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableLastErrorClass(v *string) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetLastErrorClass(*v)
+	}
+	return _u
+}
+
+// SetLastErrorMessage sets the "last_error_message" field.
+func (_u *WebhookUpdateOne) SetLastErrorMessage(v string) *WebhookUpdateOne {
+	_u.mutation.SetLastErrorMessage(v)
+	return _u
+}
+
+// SetNillableLastErrorMessage sets the "last_error_message" field if the given value is not nil.
+func (_u *WebhookUpdateOne) SetNillableLastErrorMessage(v *string) *WebhookUpdateOne {
+	if v != nil {
+		_u.SetLastErrorMessage(*v)
+	}
+	return _u
+}
+
 // SetFailingSince sets the "failing_since" field.
 func (_u *WebhookUpdateOne) SetFailingSince(v int64) *WebhookUpdateOne {
 	_u.mutation.ResetFailingSince()
@@ -718,6 +843,21 @@ func (_u *WebhookUpdateOne) sqlSave(ctx context.Context) (_node *Webhook, err er
 	}
 	if _u.mutation.UpdatedAtCleared() {
 		_spec.ClearField(webhook.FieldUpdatedAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastSuccessAt(); ok {
+		_spec.SetField(webhook.FieldLastSuccessAt, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedLastSuccessAt(); ok {
+		_spec.AddField(webhook.FieldLastSuccessAt, field.TypeInt64, value)
+	}
+	if _u.mutation.LastSuccessAtCleared() {
+		_spec.ClearField(webhook.FieldLastSuccessAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastErrorClass(); ok {
+		_spec.SetField(webhook.FieldLastErrorClass, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.LastErrorMessage(); ok {
+		_spec.SetField(webhook.FieldLastErrorMessage, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.FailingSince(); ok {
 		_spec.SetField(webhook.FieldFailingSince, field.TypeInt64, value)

@@ -53,6 +53,8 @@ const (
 	FieldUpdatedAt = "updated_at"
 	// FieldFirstSentAt holds the string denoting the first_sent_at field in the database.
 	FieldFirstSentAt = "first_sent_at"
+	// FieldEndedAt holds the string denoting the ended_at field in the database.
+	FieldEndedAt = "ended_at"
 	// FieldDueAt holds the string denoting the due_at field in the database.
 	FieldDueAt = "due_at"
 	// FieldLease holds the string denoting the lease field in the database.
@@ -85,6 +87,7 @@ var Columns = []string{
 	FieldCreatedAt,
 	FieldUpdatedAt,
 	FieldFirstSentAt,
+	FieldEndedAt,
 	FieldDueAt,
 	FieldLease,
 }
@@ -224,6 +227,11 @@ func ByUpdatedAt(opts ...sql.OrderTermOption) OrderOption {
 // ByFirstSentAt orders the results by the first_sent_at field.
 func ByFirstSentAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldFirstSentAt, opts...).ToFunc()
+}
+
+// ByEndedAt orders the results by the ended_at field.
+func ByEndedAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldEndedAt, opts...).ToFunc()
 }
 
 // ByDueAt orders the results by the due_at field.

@@ -167,6 +167,11 @@ func FirstSentAt(v int64) predicate.Delivery {
 	return predicate.Delivery(sql.FieldEQ(FieldFirstSentAt, v))
 }
 
+// EndedAt applies equality check predicate on the "ended_at" field. It's identical to EndedAtEQ.
+func EndedAt(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldEQ(FieldEndedAt, v))
+}
+
 // DueAt applies equality check predicate on the "due_at" field. It's identical to DueAtEQ.
 func DueAt(v int64) predicate.Delivery {
 	return predicate.Delivery(sql.FieldEQ(FieldDueAt, v))
@@ -1330,6 +1335,56 @@ func FirstSentAtIsNil() predicate.Delivery {
 // FirstSentAtNotNil applies the NotNil predicate on the "first_sent_at" field.
 func FirstSentAtNotNil() predicate.Delivery {
 	return predicate.Delivery(sql.FieldNotNull(FieldFirstSentAt))
+}
+
+// EndedAtEQ applies the EQ predicate on the "ended_at" field.
+func EndedAtEQ(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldEQ(FieldEndedAt, v))
+}
+
+// EndedAtNEQ applies the NEQ predicate on the "ended_at" field.
+func EndedAtNEQ(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldNEQ(FieldEndedAt, v))
+}
+
+// EndedAtIn applies the In predicate on the "ended_at" field.
+func EndedAtIn(vs ...int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldIn(FieldEndedAt, vs...))
+}
+
+// EndedAtNotIn applies the NotIn predicate on the "ended_at" field.
+func EndedAtNotIn(vs ...int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldNotIn(FieldEndedAt, vs...))
+}
+
+// EndedAtGT applies the GT predicate on the "ended_at" field.
+func EndedAtGT(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldGT(FieldEndedAt, v))
+}
+
+// EndedAtGTE applies the GTE predicate on the "ended_at" field.
+func EndedAtGTE(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldGTE(FieldEndedAt, v))
+}
+
+// EndedAtLT applies the LT predicate on the "ended_at" field.
+func EndedAtLT(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldLT(FieldEndedAt, v))
+}
+
+// EndedAtLTE applies the LTE predicate on the "ended_at" field.
+func EndedAtLTE(v int64) predicate.Delivery {
+	return predicate.Delivery(sql.FieldLTE(FieldEndedAt, v))
+}
+
+// EndedAtIsNil applies the IsNil predicate on the "ended_at" field.
+func EndedAtIsNil() predicate.Delivery {
+	return predicate.Delivery(sql.FieldIsNull(FieldEndedAt))
+}
+
+// EndedAtNotNil applies the NotNil predicate on the "ended_at" field.
+func EndedAtNotNil() predicate.Delivery {
+	return predicate.Delivery(sql.FieldNotNull(FieldEndedAt))
 }
 
 // DueAtEQ applies the EQ predicate on the "due_at" field.

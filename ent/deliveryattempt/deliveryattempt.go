@@ -17,6 +17,8 @@ const (
 	FieldNumber = "number"
 	// FieldTrigger holds the string denoting the trigger field in the database.
 	FieldTrigger = "trigger"
+	// FieldURL holds the string denoting the url field in the database.
+	FieldURL = "url"
 	// FieldStartedAt holds the string denoting the started_at field in the database.
 	FieldStartedAt = "started_at"
 	// FieldDuration holds the string denoting the duration field in the database.
@@ -39,6 +41,7 @@ var Columns = []string{
 	FieldDeliveryID,
 	FieldNumber,
 	FieldTrigger,
+	FieldURL,
 	FieldStartedAt,
 	FieldDuration,
 	FieldResponseStatus,
@@ -78,6 +81,11 @@ func ByNumber(opts ...sql.OrderTermOption) OrderOption {
 // ByTrigger orders the results by the trigger field.
 func ByTrigger(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldTrigger, opts...).ToFunc()
+}
+
+// ByURL orders the results by the url field.
+func ByURL(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldURL, opts...).ToFunc()
 }
 
 // ByStartedAt orders the results by the started_at field.

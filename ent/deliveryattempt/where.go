@@ -67,6 +67,11 @@ func Trigger(v string) predicate.DeliveryAttempt {
 	return predicate.DeliveryAttempt(sql.FieldEQ(FieldTrigger, v))
 }
 
+// URL applies equality check predicate on the "url" field. It's identical to URLEQ.
+func URL(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldEQ(FieldURL, v))
+}
+
 // StartedAt applies equality check predicate on the "started_at" field. It's identical to StartedAtEQ.
 func StartedAt(v int64) predicate.DeliveryAttempt {
 	return predicate.DeliveryAttempt(sql.FieldEQ(FieldStartedAt, v))
@@ -265,6 +270,71 @@ func TriggerEqualFold(v string) predicate.DeliveryAttempt {
 // TriggerContainsFold applies the ContainsFold predicate on the "trigger" field.
 func TriggerContainsFold(v string) predicate.DeliveryAttempt {
 	return predicate.DeliveryAttempt(sql.FieldContainsFold(FieldTrigger, v))
+}
+
+// URLEQ applies the EQ predicate on the "url" field.
+func URLEQ(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldEQ(FieldURL, v))
+}
+
+// URLNEQ applies the NEQ predicate on the "url" field.
+func URLNEQ(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldNEQ(FieldURL, v))
+}
+
+// URLIn applies the In predicate on the "url" field.
+func URLIn(vs ...string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldIn(FieldURL, vs...))
+}
+
+// URLNotIn applies the NotIn predicate on the "url" field.
+func URLNotIn(vs ...string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldNotIn(FieldURL, vs...))
+}
+
+// URLGT applies the GT predicate on the "url" field.
+func URLGT(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldGT(FieldURL, v))
+}
+
+// URLGTE applies the GTE predicate on the "url" field.
+func URLGTE(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldGTE(FieldURL, v))
+}
+
+// URLLT applies the LT predicate on the "url" field.
+func URLLT(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldLT(FieldURL, v))
+}
+
+// URLLTE applies the LTE predicate on the "url" field.
+func URLLTE(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldLTE(FieldURL, v))
+}
+
+// URLContains applies the Contains predicate on the "url" field.
+func URLContains(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldContains(FieldURL, v))
+}
+
+// URLHasPrefix applies the HasPrefix predicate on the "url" field.
+func URLHasPrefix(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldHasPrefix(FieldURL, v))
+}
+
+// URLHasSuffix applies the HasSuffix predicate on the "url" field.
+func URLHasSuffix(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldHasSuffix(FieldURL, v))
+}
+
+// URLEqualFold applies the EqualFold predicate on the "url" field.
+func URLEqualFold(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldEqualFold(FieldURL, v))
+}
+
+// URLContainsFold applies the ContainsFold predicate on the "url" field.
+func URLContainsFold(v string) predicate.DeliveryAttempt {
+	return predicate.DeliveryAttempt(sql.FieldContainsFold(FieldURL, v))
 }
 
 // StartedAtEQ applies the EQ predicate on the "started_at" field.

@@ -137,6 +137,7 @@ var (
 		{Name: "created_at", Type: field.TypeInt64},
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "first_sent_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "ended_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "due_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "lease", Type: field.TypeString, Default: ""},
 	}
@@ -154,7 +155,7 @@ var (
 			{
 				Name:    "delivery_webhook_id_due_at",
 				Unique:  false,
-				Columns: []*schema.Column{DeliveriesColumns[1], DeliveriesColumns[22]},
+				Columns: []*schema.Column{DeliveriesColumns[1], DeliveriesColumns[23]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "due_at IS NOT NULL",
 				},
@@ -164,6 +165,14 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{DeliveriesColumns[2], DeliveriesColumns[0]},
 			},
+			{
+				Name:    "delivery_ended_at",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveriesColumns[22]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "ended_at IS NOT NULL",
+				},
+			},
 		},
 	}
 	// DeliveryAttemptsColumns holds the columns for the "delivery_attempts" table.
@@ -172,6 +181,7 @@ var (
 		{Name: "delivery_id", Type: field.TypeString},
 		{Name: "number", Type: field.TypeInt},
 		{Name: "trigger", Type: field.TypeString},
+		{Name: "url", Type: field.TypeString},
 		{Name: "started_at", Type: field.TypeInt64},
 		{Name: "duration", Type: field.TypeInt64},
 		{Name: "response_status", Type: field.TypeInt},
@@ -305,6 +315,9 @@ var (
 		{Name: "created_by_kind", Type: field.TypeString},
 		{Name: "created_by_id", Type: field.TypeString},
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "last_success_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "last_error_class", Type: field.TypeString, Default: ""},
+		{Name: "last_error_message", Type: field.TypeString, Default: ""},
 		{Name: "failing_since", Type: field.TypeInt64, Nullable: true},
 		{Name: "failing_warned", Type: field.TypeBool, Default: false},
 		{Name: "version", Type: field.TypeInt64},

@@ -36,6 +36,7 @@ func (Delivery) Fields() []ent.Field {
 		field.Int64("created_at").Immutable(),
 		field.Int64("updated_at").Optional().Nillable(),
 		field.Int64("first_sent_at").Optional().Nillable(),
+		field.Int64("ended_at").Optional().Nillable().Comment("when it came to an end; NULL while it is pending"),
 		field.Int64("due_at").Optional().Nillable().Comment("when a worker may take it: its next attempt, or the end of its lease"),
 		field.String("lease").Default("").Comment("the fencing token of the attempt under way"),
 	}
@@ -48,5 +49,6 @@ func (Delivery) Indexes() []ent.Index {
 		// Of those that wait alone, which are few beside those that are kept.
 		index.Fields("webhook_id", "due_at").Annotations(entsql.IndexWhere("due_at IS NOT NULL")),
 		index.Fields("organization_id", "id"),
+		index.Fields("ended_at").Annotations(entsql.IndexWhere("ended_at IS NOT NULL")),
 	}
 }

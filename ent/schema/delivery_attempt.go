@@ -15,6 +15,7 @@ func (DeliveryAttempt) Fields() []ent.Field {
 		field.String("delivery_id").Immutable(),
 		field.Int("number").Immutable(),
 		field.String("trigger").Immutable(),
+		field.String("url").Immutable().Comment("the webhook's when the attempt was made"),
 		field.Int64("started_at").Immutable(),
 		field.Int64("duration").Immutable().Comment("microseconds"),
 		field.Int("response_status").Immutable(),

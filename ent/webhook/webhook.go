@@ -41,6 +41,12 @@ const (
 	FieldCreatedByID = "created_by_id"
 	// FieldUpdatedAt holds the string denoting the updated_at field in the database.
 	FieldUpdatedAt = "updated_at"
+	// FieldLastSuccessAt holds the string denoting the last_success_at field in the database.
+	FieldLastSuccessAt = "last_success_at"
+	// FieldLastErrorClass holds the string denoting the last_error_class field in the database.
+	FieldLastErrorClass = "last_error_class"
+	// FieldLastErrorMessage holds the string denoting the last_error_message field in the database.
+	FieldLastErrorMessage = "last_error_message"
 	// FieldFailingSince holds the string denoting the failing_since field in the database.
 	FieldFailingSince = "failing_since"
 	// FieldFailingWarned holds the string denoting the failing_warned field in the database.
@@ -69,6 +75,9 @@ var Columns = []string{
 	FieldCreatedByKind,
 	FieldCreatedByID,
 	FieldUpdatedAt,
+	FieldLastSuccessAt,
+	FieldLastErrorClass,
+	FieldLastErrorMessage,
 	FieldFailingSince,
 	FieldFailingWarned,
 	FieldVersion,
@@ -89,6 +98,10 @@ var (
 	DefaultDescription string
 	// DefaultDisabledReason holds the default value on creation for the "disabled_reason" field.
 	DefaultDisabledReason string
+	// DefaultLastErrorClass holds the default value on creation for the "last_error_class" field.
+	DefaultLastErrorClass string
+	// DefaultLastErrorMessage holds the default value on creation for the "last_error_message" field.
+	DefaultLastErrorMessage string
 	// DefaultFailingWarned holds the default value on creation for the "failing_warned" field.
 	DefaultFailingWarned bool
 )
@@ -164,6 +177,21 @@ func ByCreatedByID(opts ...sql.OrderTermOption) OrderOption {
 // ByUpdatedAt orders the results by the updated_at field.
 func ByUpdatedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldUpdatedAt, opts...).ToFunc()
+}
+
+// ByLastSuccessAt orders the results by the last_success_at field.
+func ByLastSuccessAt(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastSuccessAt, opts...).ToFunc()
+}
+
+// ByLastErrorClass orders the results by the last_error_class field.
+func ByLastErrorClass(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastErrorClass, opts...).ToFunc()
+}
+
+// ByLastErrorMessage orders the results by the last_error_message field.
+func ByLastErrorMessage(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastErrorMessage, opts...).ToFunc()
 }
 
 // ByFailingSince orders the results by the failing_since field.

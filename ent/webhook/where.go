@@ -127,6 +127,21 @@ func UpdatedAt(v int64) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldUpdatedAt, v))
 }
 
+// LastSuccessAt applies equality check predicate on the "last_success_at" field. It's identical to LastSuccessAtEQ.
+func LastSuccessAt(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastSuccessAt, v))
+}
+
+// LastErrorClass applies equality check predicate on the "last_error_class" field. It's identical to LastErrorClassEQ.
+func LastErrorClass(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastErrorClass, v))
+}
+
+// LastErrorMessage applies equality check predicate on the "last_error_message" field. It's identical to LastErrorMessageEQ.
+func LastErrorMessage(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastErrorMessage, v))
+}
+
 // FailingSince applies equality check predicate on the "failing_since" field. It's identical to FailingSinceEQ.
 func FailingSince(v int64) predicate.Webhook {
 	return predicate.Webhook(sql.FieldEQ(FieldFailingSince, v))
@@ -930,6 +945,186 @@ func UpdatedAtIsNil() predicate.Webhook {
 // UpdatedAtNotNil applies the NotNil predicate on the "updated_at" field.
 func UpdatedAtNotNil() predicate.Webhook {
 	return predicate.Webhook(sql.FieldNotNull(FieldUpdatedAt))
+}
+
+// LastSuccessAtEQ applies the EQ predicate on the "last_success_at" field.
+func LastSuccessAtEQ(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtNEQ applies the NEQ predicate on the "last_success_at" field.
+func LastSuccessAtNEQ(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtIn applies the In predicate on the "last_success_at" field.
+func LastSuccessAtIn(vs ...int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldLastSuccessAt, vs...))
+}
+
+// LastSuccessAtNotIn applies the NotIn predicate on the "last_success_at" field.
+func LastSuccessAtNotIn(vs ...int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldLastSuccessAt, vs...))
+}
+
+// LastSuccessAtGT applies the GT predicate on the "last_success_at" field.
+func LastSuccessAtGT(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtGTE applies the GTE predicate on the "last_success_at" field.
+func LastSuccessAtGTE(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtLT applies the LT predicate on the "last_success_at" field.
+func LastSuccessAtLT(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtLTE applies the LTE predicate on the "last_success_at" field.
+func LastSuccessAtLTE(v int64) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldLastSuccessAt, v))
+}
+
+// LastSuccessAtIsNil applies the IsNil predicate on the "last_success_at" field.
+func LastSuccessAtIsNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldIsNull(FieldLastSuccessAt))
+}
+
+// LastSuccessAtNotNil applies the NotNil predicate on the "last_success_at" field.
+func LastSuccessAtNotNil() predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotNull(FieldLastSuccessAt))
+}
+
+// LastErrorClassEQ applies the EQ predicate on the "last_error_class" field.
+func LastErrorClassEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastErrorClass, v))
+}
+
+// LastErrorClassNEQ applies the NEQ predicate on the "last_error_class" field.
+func LastErrorClassNEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldLastErrorClass, v))
+}
+
+// LastErrorClassIn applies the In predicate on the "last_error_class" field.
+func LastErrorClassIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldLastErrorClass, vs...))
+}
+
+// LastErrorClassNotIn applies the NotIn predicate on the "last_error_class" field.
+func LastErrorClassNotIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldLastErrorClass, vs...))
+}
+
+// LastErrorClassGT applies the GT predicate on the "last_error_class" field.
+func LastErrorClassGT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldLastErrorClass, v))
+}
+
+// LastErrorClassGTE applies the GTE predicate on the "last_error_class" field.
+func LastErrorClassGTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldLastErrorClass, v))
+}
+
+// LastErrorClassLT applies the LT predicate on the "last_error_class" field.
+func LastErrorClassLT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldLastErrorClass, v))
+}
+
+// LastErrorClassLTE applies the LTE predicate on the "last_error_class" field.
+func LastErrorClassLTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldLastErrorClass, v))
+}
+
+// LastErrorClassContains applies the Contains predicate on the "last_error_class" field.
+func LastErrorClassContains(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContains(FieldLastErrorClass, v))
+}
+
+// LastErrorClassHasPrefix applies the HasPrefix predicate on the "last_error_class" field.
+func LastErrorClassHasPrefix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasPrefix(FieldLastErrorClass, v))
+}
+
+// LastErrorClassHasSuffix applies the HasSuffix predicate on the "last_error_class" field.
+func LastErrorClassHasSuffix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasSuffix(FieldLastErrorClass, v))
+}
+
+// LastErrorClassEqualFold applies the EqualFold predicate on the "last_error_class" field.
+func LastErrorClassEqualFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEqualFold(FieldLastErrorClass, v))
+}
+
+// LastErrorClassContainsFold applies the ContainsFold predicate on the "last_error_class" field.
+func LastErrorClassContainsFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContainsFold(FieldLastErrorClass, v))
+}
+
+// LastErrorMessageEQ applies the EQ predicate on the "last_error_message" field.
+func LastErrorMessageEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEQ(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageNEQ applies the NEQ predicate on the "last_error_message" field.
+func LastErrorMessageNEQ(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNEQ(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageIn applies the In predicate on the "last_error_message" field.
+func LastErrorMessageIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldIn(FieldLastErrorMessage, vs...))
+}
+
+// LastErrorMessageNotIn applies the NotIn predicate on the "last_error_message" field.
+func LastErrorMessageNotIn(vs ...string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldNotIn(FieldLastErrorMessage, vs...))
+}
+
+// LastErrorMessageGT applies the GT predicate on the "last_error_message" field.
+func LastErrorMessageGT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGT(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageGTE applies the GTE predicate on the "last_error_message" field.
+func LastErrorMessageGTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldGTE(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageLT applies the LT predicate on the "last_error_message" field.
+func LastErrorMessageLT(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLT(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageLTE applies the LTE predicate on the "last_error_message" field.
+func LastErrorMessageLTE(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldLTE(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageContains applies the Contains predicate on the "last_error_message" field.
+func LastErrorMessageContains(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContains(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageHasPrefix applies the HasPrefix predicate on the "last_error_message" field.
+func LastErrorMessageHasPrefix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasPrefix(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageHasSuffix applies the HasSuffix predicate on the "last_error_message" field.
+func LastErrorMessageHasSuffix(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldHasSuffix(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageEqualFold applies the EqualFold predicate on the "last_error_message" field.
+func LastErrorMessageEqualFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldEqualFold(FieldLastErrorMessage, v))
+}
+
+// LastErrorMessageContainsFold applies the ContainsFold predicate on the "last_error_message" field.
+func LastErrorMessageContainsFold(v string) predicate.Webhook {
+	return predicate.Webhook(sql.FieldContainsFold(FieldLastErrorMessage, v))
 }
 
 // FailingSinceEQ applies the EQ predicate on the "failing_since" field.

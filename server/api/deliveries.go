@@ -106,3 +106,28 @@ func (s *webhooks) changeDelivery(ctx context.Context, id string, rule func(*web
 	}
 	return s.delivery(ctx, id)
 }
+
+// retryBatch is how many deliveries one transaction opens again.
+const retryBatch = 50
+
+// RetryDeliveries sends the deliveries of a webhook again that are in some states. A
+// call that ends early has done a part, and does the rest when it is made again.
+func (s *webhooks) RetryDeliveries(ctx context.Context, req *apikeysv1.RetryDeliveriesRequest) (*apikeysv1.RetryDeliveriesResponse, error) {
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
+	}
+	var states []webhook.DeliveryState
+	for _, state := range req.GetStates() {
+		states = append(states, wire.DeliveryState(state))
+	}
+	resp := &apikeysv1.RetryDeliveriesResponse{}
+	for after, more := int64(0), true; more; more = after > 0 {
+		queued, next, err := s.store.RetryDeliveries(ctx, callerOf(ctx).Organization, req.GetId(), states, after, retryBatch)
+		if err != nil {
+			return nil, err
+		}
+		resp.Queued += int32(queued)
+		after = next
+	}
+	return resp, nil
+}

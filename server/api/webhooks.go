@@ -43,15 +43,23 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.CreateWebhookResponse{Webhook: revealed(&w, secret)}, nil
+	m, err := s.shown(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	m.Secret = secret.Reveal() // create and rotate alone show it whole
+	return &apikeysv1.CreateWebhookResponse{Webhook: m}, nil
 }
 
-// revealed returns the message of w with its whole secret, for the two answers
-// that show it.
-func revealed(w *webhook.Webhook, secret hooks.Secret) *apikeysv1.Webhook {
+// shown returns the message of w with its health.
+func (s *webhooks) shown(ctx context.Context, w *webhook.Webhook) (*apikeysv1.Webhook, error) {
+	pending, err := s.store.Pending(ctx, w.ID)
+	if err != nil {
+		return nil, err
+	}
 	m := wire.Webhook(w)
-	m.Secret = secret.Reveal()
-	return m
+	m.Health = wire.WebhookHealth(&w.Health, pending)
+	return m, nil
 }
 
 // ListWebhooks lists webhooks.
@@ -60,13 +68,19 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.store.Webhooks(ctx, store.WebhookFilter{Organization: callerOf(ctx).Organization, CreatedBy: req.GetCreatedBy()}, after, pageSize(req.GetPageSize()))
+	list, next, err := s.store.Webhooks(ctx, store.WebhookFilter{
+		Organization: callerOf(ctx).Organization, CreatedBy: req.GetCreatedBy(), Failing: req.Failing,
+	}, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}
 	var page page[*apikeysv1.Webhook]
 	for i := range list {
-		if !page.add(wire.Webhook(&list[i])) {
+		m, err := s.shown(ctx, &list[i])
+		if err != nil {
+			return nil, err
+		}
+		if !page.add(m) {
 			next = list[i-1].ID
 			break
 		}
@@ -80,7 +94,11 @@ func (s *webhooks) GetWebhook(ctx context.Context, req *apikeysv1.GetWebhookRequ
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.GetWebhookResponse{Webhook: wire.Webhook(&w)}, nil
+	m, err := s.shown(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.GetWebhookResponse{Webhook: m}, nil
 }
 
 // find returns a webhook of the caller's organization.
@@ -117,7 +135,11 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.UpdateWebhookResponse{Webhook: wire.Webhook(&w)}, nil
+	m, err := s.shown(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	return &apikeysv1.UpdateWebhookResponse{Webhook: m}, nil
 }
 
 // RotateWebhookSecret gives a webhook a new secret.
@@ -127,13 +149,17 @@ func (s *webhooks) RotateWebhookSecret(ctx context.Context, req *apikeysv1.Rotat
 		return nil, err
 	}
 	w, err := s.change(ctx, req.GetId(), webhook.WebhookSecretRotated, func(w *webhook.Webhook, now time.Time) error {
-		s.rules.RotateSecret(w, secret, wire.WebhookOverlap(req), now)
-		return nil
+		return s.rules.RotateSecret(w, secret, wire.WebhookRotation(req), now)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &apikeysv1.RotateWebhookSecretResponse{Webhook: revealed(&w, secret)}, nil
+	m, err := s.shown(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	m.Secret = secret.Reveal()
+	return &apikeysv1.RotateWebhookSecretResponse{Webhook: m}, nil
 }
 
 // change applies a rule to a webhook of the caller's organization.

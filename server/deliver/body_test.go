@@ -136,7 +136,7 @@ func TestBodyIsStable(t *testing.T) {
 		if !json.Valid(first) {
 			t.Fatalf("no JSON: %s", first)
 		}
-		d.Settle(webhook.Outcome{Status: 500, Failure: webhook.Failure{Class: webhook.ClassHTTPStatus}}, webhook.TriggerSchedule, testNow, webhook.Backoff{}, testNow)
+		d.Settle(&webhook.Result{Outcome: failed, Trigger: webhook.TriggerSchedule, StartedAt: testNow, EndedAt: testNow}, webhook.Backoff{})
 		local := *e
 		local.CreatedAt = e.CreatedAt.In(time.FixedZone("", 7200))
 		local.Position++

@@ -158,22 +158,38 @@ func (q *fakeQueue) Claim(_ context.Context, asks []webhook.Ask, lease string, u
 	return claims, next, nil
 }
 
-func (q *fakeQueue) Settle(_ context.Context, results []webhook.Result, b webhook.Backoff) ([]webhook.Delivery, error) {
+func (q *fakeQueue) Settle(_ context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
 	err := q.enter("Settle")
 	defer q.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return webhook.Settlement{}, err
 	}
-	var settled []webhook.Delivery
+	var settled webhook.Settlement
 	for _, result := range results {
 		r := q.rows[result.DeliveryID]
 		if r.lease == "" || r.lease != result.Lease {
 			continue
 		}
-		a := r.Settle(result.Outcome, result.Trigger, result.StartedAt, b, result.EndedAt)
+		a := r.Settle(&result, b)
 		r.attempts = append(r.attempts, a)
 		r.lease, r.due = "", r.NextAttemptAt
-		settled = append(settled, r.Delivery)
+		settled.Deliveries = append(settled.Deliveries, r.Delivery)
+		known := q.webhooks[result.WebhookID]
+		if known == nil {
+			continue
+		}
+		w := *known
+		events := rules.RecordAttempt(&w, &a, r.State, result.EndedAt)
+		q.events = append(q.events, events...)
+		if len(webhook.Changes(known, &w)) > 0 {
+			w.UpdatedAt = time.Now()
+		}
+		if w.Health.FailingSince.IsZero() != known.Health.FailingSince.IsZero() || len(events) > 0 {
+			settled.Changed = append(settled.Changed, webhook.HealthChange{
+				WebhookID: w.ID, State: w.Health.State(), DisabledReason: w.DisabledReason, FailingSince: w.Health.FailingSince,
+			})
+		}
+		q.webhooks[w.ID] = &w
 	}
 	return settled, nil
 }
@@ -189,22 +205,6 @@ func (q *fakeQueue) Release(_ context.Context, lease string, ids []string) error
 			r.lease, r.due = "", r.NextAttemptAt
 		}
 	}
-	return nil
-}
-
-func (q *fakeQueue) RecordHealth(_ context.Context, id string, rule func(w *webhook.Webhook, now time.Time) []apikey.EventType) error {
-	err := q.enter("RecordHealth")
-	defer q.mu.Unlock()
-	known := q.webhooks[id]
-	if err != nil || known == nil {
-		return err
-	}
-	w := *known
-	q.events = append(q.events, rule(&w, time.Now())...)
-	if len(webhook.Changes(known, &w)) > 0 {
-		w.UpdatedAt = time.Now()
-	}
-	q.webhooks[id] = &w
 	return nil
 }
 

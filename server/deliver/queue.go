@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -21,11 +20,9 @@ type Queue interface {
 	// nothing is taken.
 	Claim(ctx context.Context, asks []webhook.Ask, lease string, until time.Time) (claims []webhook.Claim, next map[string]time.Time, err error)
 	// Settle takes what came of attempts, of different deliveries, whose leases are
-	// still held, and returns these deliveries as they are now.
-	Settle(ctx context.Context, results []webhook.Result, b webhook.Backoff) ([]webhook.Delivery, error)
+	// still held, and what that means for the health of the webhooks, in one
+	// transaction. It returns these deliveries as they are now.
+	Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error)
 	// Release gives deliveries that are still held under lease back as they were.
 	Release(ctx context.Context, lease string, deliveryIDs []string) error
-	// RecordHealth applies rule to a webhook, if it is still there, and publishes
-	// the events that it returns.
-	RecordHealth(ctx context.Context, webhookID string, rule func(w *webhook.Webhook, now time.Time) []apikey.EventType) error
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
-	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -71,6 +70,7 @@ type Worker struct {
 	lanes lanes
 
 	results chan webhook.Result
+	told    map[string]time.Time // when the log was told of a webhook last; the settling goroutine's
 	flights sync.WaitGroup
 }
 
@@ -90,6 +90,7 @@ func NewWorker(c WorkerConfig) *Worker {
 		wake:         make(chan struct{}, 1),
 		lanes:        lanes{byID: make(map[string]*lane), perWebhook: c.PerWebhook, inFlight: c.InFlight},
 		results:      make(chan webhook.Result, c.InFlight),
+		told:         make(map[string]time.Time),
 	}
 }
 
@@ -187,7 +188,8 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 
 // attempt makes one attempt and hands on what came of it.
 func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
-	result := webhook.Result{DeliveryID: c.Delivery.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger, StartedAt: w.Now()}
+	result := c.Result()
+	result.StartedAt = w.Now()
 	outcome := outcomeUnknown
 	defer func() {
 		w.lanes.done(c.Delivery.WebhookID, outcome)
@@ -204,7 +206,6 @@ func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
 		if outcome = outcomeBad; result.Outcome.Acknowledged() {
 			outcome = outcomeGood
 		}
-		w.judge(context.WithoutCancel(ctx), c, &result)
 	}
 	w.results <- result
 }
@@ -240,28 +241,6 @@ func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome,
 	return outcome, err
 }
 
-// judge records what an outcome means for the webhook's health, where it means
-// anything.
-func (w *Worker) judge(ctx context.Context, c *webhook.Claim, r *webhook.Result) {
-	after := c.Delivery
-	attempt := after.Settle(r.Outcome, r.Trigger, r.StartedAt, w.Backoff, r.EndedAt)
-	rule := func(hook *webhook.Webhook, now time.Time) []apikey.EventType {
-		if attempt.Acknowledged() {
-			w.Rules.AttemptSucceeded(hook)
-			return nil
-		}
-		return w.Rules.AttemptFailed(hook, &after, &attempt, now)
-	}
-	// Most outcomes change nothing; those are not written.
-	tried := c.Webhook
-	if events := rule(&tried, w.Now()); len(events) == 0 && tried.Health == c.Webhook.Health {
-		return
-	}
-	if err := w.Queue.RecordHealth(ctx, c.Webhook.ID, rule); err != nil {
-		w.problem(ctx, "The health of a webhook could not be recorded.", err)
-	}
-}
-
 // settleAll settles results, those that have come together in one transaction,
 // until there are no more. Once ctx has ended it waits for nothing.
 func (w *Worker) settleAll(ctx context.Context) {
@@ -284,10 +263,10 @@ func (w *Worker) settleAll(ctx context.Context) {
 // settle settles results. While the queue cannot be reached they wait, and new
 // attempts with them, as long as their leases surely hold.
 func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
-	var settled []webhook.Delivery
+	var settled webhook.Settlement
 	for try := 1; ; try++ {
 		var err error
-		if settled, err = w.Queue.Settle(context.WithoutCancel(ctx), batch, w.Backoff); err == nil {
+		if settled, err = w.Queue.Settle(context.WithoutCancel(ctx), batch, w.Rules, w.Backoff); err == nil {
 			break
 		}
 		if try == settleTries || ctx.Err() != nil {
@@ -300,12 +279,44 @@ func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
 		case <-time.After(retryQueue):
 		}
 	}
-	for i := range settled {
-		if at := settled[i].NextAttemptAt; !at.IsZero() {
-			w.lanes.dueAt(at, settled[i].WebhookID)
+	for i := range settled.Deliveries {
+		if at := settled.Deliveries[i].NextAttemptAt; !at.IsZero() {
+			w.lanes.dueAt(at, settled.Deliveries[i].WebhookID)
 		}
 	}
+	for i := range settled.Changed {
+		w.tell(&settled.Changed[i])
+	}
 	w.ring()
+}
+
+// How often the log is told of one webhook, whose endpoint may fail and recover as often
+// as it likes, and of how many this is remembered.
+const (
+	tellInterval = time.Minute
+	maxTold      = 1024
+)
+
+// tell logs that an endpoint began to fail, was given up, or recovered. Neither its url
+// nor what it answered is in the line.
+func (w *Worker) tell(c *webhook.HealthChange) {
+	now := w.Now()
+	if c.DisabledReason == "" && now.Sub(w.told[c.WebhookID]) < tellInterval {
+		return
+	}
+	if len(w.told) >= maxTold {
+		clear(w.told)
+	}
+	w.told[c.WebhookID] = now
+	log := w.Logger.With("webhook_id", c.WebhookID, "organization_id", c.OrganizationID)
+	switch {
+	case c.DisabledReason != "":
+		log.Warn("A webhook was disabled.", "reason", c.DisabledReason, "failing_since", c.FailingSince, "error_class", c.LastError.Class)
+	case c.State == webhook.HealthFailing:
+		log.Warn("A webhook is failing.", "failing_since", c.FailingSince, "error_class", c.LastError.Class)
+	default:
+		log.Warn("A webhook has recovered.", "failing_since", c.FailingSince)
+	}
 }
 
 // problem logs what went wrong, unless it is only that ctx has ended.

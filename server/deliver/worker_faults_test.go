@@ -56,7 +56,7 @@ func TestWorkerStops(t *testing.T) {
 		r.says("hangs", hang)
 		r.put("hangs", 2)
 		r.add("well")
-		r.setAway(errAway, "Settle", "Release", "RecordHealth")
+		r.setAway(errAway, "Settle", "Release")
 		r.put("well", 2)
 		synctest.Wait()
 		began := time.Now()
@@ -71,13 +71,13 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 	inBubble(t, "away for a while", func(t *testing.T) {
 		r := startRig(t)
 		r.add("w")
-		r.setAway(errAway, "Due", "Claim", "Settle", "Release", "RecordHealth")
+		r.setAway(errAway, "Due", "Claim", "Settle", "Release")
 		r.put("w", 20)
 		time.Sleep(5 * time.Minute)
 		if r.requests("w") != 0 || r.called("Claim") > 700 {
 			t.Errorf("%d requests, %d claims", r.requests("w"), r.called("Claim"))
 		}
-		r.setAway(nil, "Due", "Claim", "Settle", "Release", "RecordHealth")
+		r.setAway(nil, "Due", "Claim", "Settle", "Release")
 		if time.Sleep(2 * time.Second); r.count("w", webhook.StateDelivered) != 20 {
 			t.Errorf("%d of 20 delivered", r.count("w", webhook.StateDelivered))
 		}
@@ -106,19 +106,6 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 			if row.Failures != 0 {
 				t.Errorf("counted: %+v", row.Delivery)
 			}
-		}
-	})
-	inBubble(t, "no health", func(t *testing.T) {
-		r := startRig(t)
-		r.add("w")
-		r.says("w", 500)
-		r.setAway(errAway, "RecordHealth")
-		r.put("w", 1)
-		time.Sleep(time.Minute)
-		r.setAway(nil, "RecordHealth")
-		r.says("w", 200)
-		if time.Sleep(time.Hour); r.count("w", webhook.StateDelivered) != 1 {
-			t.Error("not delivered")
 		}
 	})
 }

@@ -192,14 +192,16 @@ func (s *Store) ChangeDelivery(ctx context.Context, organization, id string,
 	}))
 }
 
-// requeue stores what a rule has made of the delivery of row. An attempt that is
-// under way keeps its lease, and finds the change when it is settled.
+// requeue stores what a rule has made of the delivery of row. An attempt that is under
+// way keeps its lease, and finds the change when it is settled: until then nobody else
+// may take the delivery, whatever its state.
 func (t *tx) requeue(ctx context.Context, row *ent.Delivery, d *webhook.Delivery) error {
 	update := updateDelivery(t.Delivery, d).Where(entdelivery.ID(d.ID))
 	switch {
+	case row.Lease != "" && row.DueAt != nil && *row.DueAt > t.now.UnixMicro():
 	case d.State != webhook.StatePending:
-		update.ClearDueAt()
-	case row.Lease == "" || row.DueAt == nil:
+		update.ClearDueAt().SetLease("")
+	default:
 		update.SetNillableDueAt(micros(d.NextAttemptAt)).SetLease("")
 		t.due(d.WebhookID)
 	}
@@ -230,4 +232,54 @@ func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization,
 		return nil
 	})
 	return made, unexpected("test webhook", err)
+}
+
+// RetryDeliveries opens up to limit deliveries of a webhook of organization again that
+// are in one of states, after the position of an event in their order. It returns how
+// many, and the position after which the rest follows; 0 where there is none.
+func (s *Store) RetryDeliveries(ctx context.Context, organization, webhookID string, states []webhook.DeliveryState, after int64, limit int) (queued int, next int64, err error) {
+	const doing = "retry deliveries"
+	words := make([]string, len(states))
+	for i, state := range states {
+		words[i] = string(state)
+	}
+	// Looked for without the writer, because those in other states may be many.
+	found, err := s.reader.Delivery.Query().
+		Where(entdelivery.WebhookID(webhookID), entdelivery.EventPositionGT(after), entdelivery.StateIn(words...)).
+		Order(entdelivery.ByEventPosition()).Limit(limit).
+		Select(entdelivery.FieldID, entdelivery.FieldEventPosition).All(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+		queued = 0
+		w, err := s.findWebhook(ctx, t.Webhook, organization, webhookID)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			// There may be nothing to retry, and still the webhook has to be enabled.
+			return (&webhook.Delivery{}).Retry(&w, webhook.TriggerRetry, t.now)
+		}
+		rows, err := t.Delivery.Query().Where(entdelivery.IDIn(idsOf(found)...), entdelivery.StateIn(words...)).
+			Order(entdelivery.ByID()).All(ctx)
+		if err != nil {
+			return fmt.Errorf("read deliveries: %w", err)
+		}
+		for _, row := range rows {
+			d := deliveryOf(row)
+			if err := d.Retry(&w, webhook.TriggerRetry, t.now); err != nil {
+				return err
+			}
+			if err := t.requeue(ctx, row, &d); err != nil {
+				return err
+			}
+			queued++
+		}
+		return nil
+	})
+	if len(found) == limit {
+		next = found[limit-1].EventPosition
+	}
+	return queued, next, unexpected(doing, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -81,7 +82,7 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 			}
 		}
 		ids := idsOf(found.rows)
-		n, err := etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.DueAtLTE(now)).
+		n, err := etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.DueAtLTE(now), entdelivery.State(string(webhook.StatePending))).
 			SetLease(lease).SetDueAt(until.UnixMicro()).Save(ctx)
 		if err != nil || n == len(ids) {
 			return err
@@ -124,7 +125,7 @@ func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.
 			continue
 		}
 		query := from.Delivery.Query().
-			Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil()).
+			Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil(), entdelivery.State(string(webhook.StatePending))).
 			Order(entdelivery.ByDueAt()).Limit(ask.Max + 1)
 		if s.locksRows() {
 			query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
@@ -175,48 +176,95 @@ func idsOf(rows []*ent.Delivery) []string {
 	return ids
 }
 
-// Settle takes what came of attempts whose leases are still held.
-func (s *Store) Settle(ctx context.Context, results []webhook.Result, b webhook.Backoff) ([]webhook.Delivery, error) {
+// settledAttempt is an attempt and the state that it has left its delivery in.
+type settledAttempt struct {
+	webhook.Attempt
+	state webhook.DeliveryState
+}
+
+// Settle takes what came of attempts whose leases are still held, with what that means
+// for the health of the endpoints, in one transaction.
+func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
+	var settlement webhook.Settlement
+	err := s.write(ctx, func(ctx context.Context, t *tx) (err error) {
+		settlement, err = t.settle(ctx, results, rules, b)
+		return err
+	})
+	return settlement, unexpected("settle deliveries", err)
+}
+
+func (t *tx) settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (settled webhook.Settlement, err error) {
 	byID := make(map[string]*webhook.Result, len(results))
 	ids := make([]string, len(results))
 	for i := range results {
 		byID[results[i].DeliveryID] = &results[i]
 		ids[i] = results[i].DeliveryID
 	}
-	var settled []webhook.Delivery
-	err := s.administer(ctx, "settle deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		query := etx.Delivery.Query().Where(entdelivery.IDIn(ids...)).Order(entdelivery.ByID())
-		if s.locksRows() {
-			query.ForUpdate()
-		}
-		rows, err := query.All(ctx)
-		if err != nil {
-			return err
-		}
-		var rewritten []*ent.DeliveryCreate
-		var attempts []*ent.DeliveryAttemptCreate
-		for _, row := range rows {
-			d, result := deliveryOf(row), byID[row.ID]
-			if row.Lease == "" || row.Lease != result.Lease {
-				continue
-			}
-			attempt := d.Settle(result.Outcome, result.Trigger, result.StartedAt, b, result.EndedAt)
-			rewritten = append(rewritten, createDelivery(etx.Delivery, &d, row.EventPosition))
-			attempts = append(attempts, createAttempt(etx.DeliveryAttempt, &attempt))
-			settled = append(settled, d)
-		}
-		if len(attempts) == 0 {
-			return nil
-		}
-		if err := rewrite(ctx, etx, rewritten); err != nil {
-			return err
-		}
-		return etx.DeliveryAttempt.CreateBulk(attempts...).Exec(ctx)
-	})
-	if err != nil {
-		return nil, err
+	query := t.Delivery.Query().Where(entdelivery.IDIn(ids...)).Order(entdelivery.ByID())
+	if t.store.locksRows() {
+		query.ForUpdate()
 	}
-	return settled, nil
+	rows, err := query.All(ctx)
+	if err != nil {
+		return settled, fmt.Errorf("read deliveries: %w", err)
+	}
+	var rewritten []*ent.DeliveryCreate
+	var attempts []*ent.DeliveryAttemptCreate
+	byWebhook := make(map[string][]settledAttempt)
+	var telling []string // the webhooks whose health the attempts may change
+	for _, row := range rows {
+		d, result := deliveryOf(row), byID[row.ID]
+		if row.Lease == "" || row.Lease != result.Lease {
+			continue
+		}
+		attempt := d.Settle(result, b)
+		rewritten = append(rewritten, createDelivery(t.Delivery, &d, row.EventPosition))
+		attempts = append(attempts, createAttempt(t.DeliveryAttempt, &attempt))
+		settled.Deliveries = append(settled.Deliveries, d)
+		byWebhook[d.WebhookID] = append(byWebhook[d.WebhookID], settledAttempt{attempt, d.State})
+		if result.Health.NeedsRecord(&result.Outcome, result.EndedAt) {
+			telling = append(telling, d.WebhookID)
+		}
+	}
+	if len(attempts) == 0 {
+		return settled, nil
+	}
+	if err := rewrite(ctx, t.Tx, rewritten); err != nil {
+		return settled, fmt.Errorf("update deliveries: %w", err)
+	}
+	if err := t.DeliveryAttempt.CreateBulk(attempts...).Exec(ctx); err != nil {
+		return settled, fmt.Errorf("log attempts: %w", err)
+	}
+	settled.Changed, err = t.recordHealth(ctx, rules, byWebhook, telling)
+	return settled, err
+}
+
+// recordHealth takes attempts into the health of their webhooks: of those of telling,
+// and of those that are failing, which a success ends whatever was claimed.
+func (t *tx) recordHealth(ctx context.Context, rules webhook.Rules, byWebhook map[string][]settledAttempt, telling []string) ([]webhook.HealthChange, error) {
+	ids := slices.Sorted(maps.Keys(byWebhook))
+	slices.Sort(telling)
+	rows, err := t.Webhook.Query().Where(entwebhook.IDIn(ids...),
+		entwebhook.Or(entwebhook.IDIn(slices.Compact(telling)...), entwebhook.FailingSinceNotNil())).
+		Order(entwebhook.ByID()).All(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read webhooks: %w", err)
+	}
+	var changed []webhook.HealthChange
+	for _, row := range rows {
+		attempts := byWebhook[row.ID]
+		slices.SortStableFunc(attempts, func(a, b settledAttempt) int {
+			return a.StartedAt.Add(a.Duration).Compare(b.StartedAt.Add(b.Duration))
+		})
+		change, err := t.recordAttempts(ctx, rules, row, attempts)
+		if err != nil {
+			return nil, err
+		}
+		if change != nil {
+			changed = append(changed, *change)
+		}
+	}
+	return changed, nil
 }
 
 // rewrite stores deliveries that are there anew, in one statement for all, as
@@ -225,7 +273,7 @@ func rewrite(ctx context.Context, etx *ent.Tx, all []*ent.DeliveryCreate) error 
 	return etx.Delivery.CreateBulk(all...).OnConflictColumns(entdelivery.FieldID).Update(func(u *ent.DeliveryUpsert) {
 		u.UpdateState().UpdateTrigger().UpdateAttempts().UpdateFailures().
 			UpdateResponseStatus().UpdateResponseBody().UpdateErrorClass().UpdateErrorMessage().
-			UpdateNextAttemptAt().UpdateDelay().UpdateUpdatedAt().UpdateFirstSentAt().
+			UpdateNextAttemptAt().UpdateDelay().UpdateUpdatedAt().UpdateFirstSentAt().UpdateEndedAt().
 			UpdateDueAt().UpdateLease()
 	}).Exec(ctx)
 }
@@ -240,27 +288,28 @@ func (s *Store) Release(ctx context.Context, lease string, ids []string) error {
 	})
 }
 
-// DeleteDeliveriesBefore deletes up to limit of the oldest deliveries with their
-// attempts, as far as they were made before the time given, and returns how many.
+// DeleteDeliveriesBefore deletes up to limit deliveries with their attempts that came to
+// an end before the time given, and returns how many. What has not ended stays.
 func (s *Store) DeleteDeliveriesBefore(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	const doing = "delete old deliveries"
-	rows, err := s.reader.Delivery.Query().Order(entdelivery.ByID()).Limit(limit).
-		Select(entdelivery.FieldID, entdelivery.FieldCreatedAt).All(ctx)
+	old := entdelivery.EndedAtLT(before.UnixMicro())
+	ids, err := s.reader.Delivery.Query().Where(old).Order(entdelivery.ByEndedAt()).Limit(limit).IDs(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
-	for deleted < len(rows) && rows[deleted].CreatedAt < before.UnixMicro() {
-		deleted++
-	}
-	if deleted == 0 {
+	if len(ids) == 0 {
 		return 0, nil
 	}
-	ids := idsOf(rows[:deleted])
-	return deleted, s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
-		if _, err := etx.DeliveryAttempt.Delete().Where(entattempt.DeliveryIDIn(ids...)).Exec(ctx); err != nil {
+	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		// One that was opened again since it was read stays.
+		held, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), old).IDs(ctx)
+		if err != nil {
 			return err
 		}
-		_, err := etx.Delivery.Delete().Where(entdelivery.IDIn(ids...)).Exec(ctx)
+		if _, err := etx.DeliveryAttempt.Delete().Where(entattempt.DeliveryIDIn(held...)).Exec(ctx); err != nil {
+			return err
+		}
+		_, err = etx.Delivery.Delete().Where(entdelivery.IDIn(held...)).Exec(ctx)
 		return err
 	})
 }

@@ -59,7 +59,7 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{due + " AND due_at>?)", delivery + "=?)", event + "=?)"}, nil},
 		"settle": {func() error {
-			_, err := s.Settle(t.Context(), []webhook.Result{{DeliveryID: claims[0].Delivery.ID, Lease: "held", Outcome: failed}}, steady)
+			_, err := s.Settle(t.Context(), []webhook.Result{{DeliveryID: claims[0].Delivery.ID, WebhookID: w.ID, Lease: "held", Outcome: failed}}, webhook.Rules{}, steady)
 			return err
 		}, []string{delivery + "=?)"}, nil},
 		"release": {func() error { return s.Release(t.Context(), "held", []string{claims[1].Delivery.ID}) }, []string{delivery + "=?)"}, nil},
@@ -90,7 +90,15 @@ func TestWebhookQueryPlans(t *testing.T) {
 		"retention": {func() error {
 			_, err := s.DeleteDeliveriesBefore(t.Context(), c.Now().Add(-time.Hour), 10)
 			return err
-		}, nil, []string{"deliveries"}}, // along its primary key, as far as the limit
+		}, []string{"delivery_ended_at (ended_at<?)"}, nil},
+		"retry all": {func() error {
+			_, _, err := s.RetryDeliveries(t.Context(), org, w.ID, []webhook.DeliveryState{webhook.StateFailed}, 0, 10)
+			return err
+		}, []string{"delivery_webhook_id_event_position (webhook_id=? AND event_position>?)"}, nil},
+		"pending": {func() error {
+			_, err := s.Pending(t.Context(), w.ID)
+			return err
+		}, []string{due}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trace.Take()

@@ -150,12 +150,14 @@ func testDeliveriesAboutItself(t *testing.T, f *fixture) {
 	a := f.hook(t, every)
 	b := f.hook(t, every)
 	f.changeHook(t, a.ID, func(w *webhook.Webhook) { w.Label = "x" })
-	err := f.RecordHealth(t.Context(), b.ID, func(w *webhook.Webhook, _ time.Time) []apikey.EventType {
-		w.Enabled, w.DisabledReason = false, webhook.DisabledFailing
-		return []apikey.EventType{webhook.WebhookFailing, webhook.WebhookDisabled}
-	})
-	if err != nil {
-		t.Fatal(err)
+	for range 2 {
+		claims, _ := f.claim(t, "lease", 1, b.ID)
+		r := claims[0].Result()
+		r.StartedAt, r.EndedAt, r.Outcome = f.clock.stored(), f.clock.stored(), failed
+		if _, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{DisableAfter: time.Minute}, steady); err != nil {
+			t.Fatal(err)
+		}
+		f.clock.advance(time.Minute)
 	}
 	if err := f.DeleteWebhook(t.Context(), operator, org, b.ID); err != nil {
 		t.Fatal(err)
@@ -225,7 +227,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	if err := f.ChangeDelivery(t.Context(), org, d.ID, cancel); err != nil {
 		t.Fatal(err)
 	}
-	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt = webhook.StateCancelled, "", time.Time{}, f.clock.stored()
+	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StateCancelled, "", time.Time{}, f.clock.stored(), f.clock.stored()
 	wantSame(t, "cancelled", d, f.deliveries(t, store.DeliveryFilter{})[0].Delivery)
 	f.wantDue(t, nil)
 	retry := func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
@@ -235,7 +237,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	if err := f.ChangeDelivery(t.Context(), org, d.ID, retry); err != nil {
 		t.Fatal(err)
 	}
-	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt = webhook.StatePending, webhook.TriggerRetry, f.clock.stored(), f.clock.stored()
+	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StatePending, webhook.TriggerRetry, f.clock.stored(), f.clock.stored(), time.Time{}
 	wantSame(t, "opened again", d, f.deliveries(t, store.DeliveryFilter{})[0].Delivery)
 	f.wantDue(t, map[string]time.Time{w.ID: f.clock.stored()})
 	if err := f.DeleteWebhook(t.Context(), operator, org, w.ID); err != nil {
@@ -349,35 +351,53 @@ func (f *fixture) execute(t *testing.T, statement string) {
 
 func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
-	for range 3 {
+	for range 4 {
 		f.create(t, nil)
 	}
-	f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
+	// Three end, one of them to be opened again; the fourth waits, and ages.
+	for range 3 {
+		f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
+	}
 	f.clock.advance(time.Hour)
 	f.create(t, nil)
+	f.settleOne(t, w.ID, failed)
 	ids := f.deliveryIDs(t)
 	before := f.clock.stored()
-	for _, want := range []int{2, 1, 0} {
-		if n, err := f.DeleteDeliveriesBefore(t.Context(), before, 2); n != want || err != nil {
+	err := f.ChangeDelivery(t.Context(), org, ids[1], func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+		return d.Retry(w, webhook.TriggerRetry, now)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 1, 0} {
+		if n, err := f.DeleteDeliveriesBefore(t.Context(), before, 1); n != want || err != nil {
 			t.Errorf("deleted %d, %v, want %d", n, err, want)
 		}
 	}
-	wantSame(t, "left", ids[3:], f.deliveryIDs(t))
-	if rows := readRows(t, f.Reader(), "SELECT * FROM delivery_attempts"); len(rows) != 0 {
-		t.Errorf("attempts are left: %v", rows)
+	left := []string{ids[1], ids[3], ids[4]}
+	wantSame(t, "left", left, f.deliveryIDs(t))
+	if rows := readRows(t, f.Reader(), "SELECT * FROM delivery_attempts"); len(rows) != 2 {
+		t.Errorf("attempts left: %v", rows)
+	}
+	// What was opened again and ends late is old from then on.
+	f.settleOne(t, w.ID, failed) // the fourth
+	f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
+	if n, err := f.DeleteDeliveriesBefore(t.Context(), before, 9); n != 0 || err != nil {
+		t.Errorf("deleted %d, %v", n, err)
 	}
 	// An event that is gone leaves a delivery without one.
 	if _, err := f.DeleteEventsBefore(t.Context(), f.clock.stored().Add(time.Hour), 100); err != nil {
 		t.Fatal(err)
 	}
-	if list := f.deliveries(t, store.DeliveryFilter{}); len(list) != 1 || list[0].Of != nil {
+	if list := f.deliveries(t, store.DeliveryFilter{}); len(list) != 3 || list[0].Of != nil {
 		t.Errorf("got %+v", list)
 	}
+	f.clock.advance(time.Hour)
 	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
-	if err != nil || len(claims) != 1 || claims[0].Event.ID != "" {
+	if err != nil || len(claims) == 0 || claims[0].Event.ID != "" {
 		t.Errorf("claimed %+v, %v", claims, err)
 	}
-	if !slices.Equal(f.deliveryIDs(t), ids[3:]) {
+	if !slices.Equal(f.deliveryIDs(t), left) {
 		t.Error("the rows have changed")
 	}
 }

@@ -58,13 +58,13 @@ func (f *fixture) settle(t *testing.T, c webhook.Claim, o webhook.Outcome) []web
 	t.Helper()
 	started := f.clock.stored()
 	f.clock.advance(time.Second)
-	settled, err := f.Settle(t.Context(), []webhook.Result{{
-		DeliveryID: c.Delivery.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger, StartedAt: started, EndedAt: f.clock.stored(), Outcome: o,
-	}}, steady)
+	r := c.Result()
+	r.StartedAt, r.EndedAt, r.Outcome = started, f.clock.stored(), o
+	settled, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{}, steady)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return settled
+	return settled.Deliveries
 }
 
 // settleOne claims and settles the oldest delivery of a webhook.
@@ -262,10 +262,10 @@ func testSettle(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	wantSame(t, "attempts", []webhook.Attempt{
-		{DeliveryID: d.ID, Number: 1, Trigger: webhook.TriggerSchedule, StartedAt: started, Duration: time.Second, Outcome: failed},
-		{DeliveryID: d.ID, Number: 2, Trigger: webhook.TriggerSchedule, StartedAt: ended.Add(2 * time.Minute), Duration: time.Second, Outcome: webhook.Outcome{Status: 204}},
+		{DeliveryID: d.ID, Number: 1, Trigger: webhook.TriggerSchedule, URL: w.URL, StartedAt: started, Duration: time.Second, Outcome: failed},
+		{DeliveryID: d.ID, Number: 2, Trigger: webhook.TriggerSchedule, URL: w.URL, StartedAt: ended.Add(2 * time.Minute), Duration: time.Second, Outcome: webhook.Outcome{Status: 204}},
 	}, attempts)
-	if got, err := f.Settle(t.Context(), nil, steady); err != nil || len(got) != 0 {
+	if got, err := f.Settle(t.Context(), nil, webhook.Rules{}, steady); err != nil || len(got.Deliveries) != 0 {
 		t.Errorf("nothing settled: %v, %v", got, err)
 	}
 }
@@ -314,11 +314,14 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		due     bool // at once
 		settled int
 	}{
-		"cancelled, fails":           {[]rule{cancel}, failed, webhook.StateCancelled, false, 1},
-		"cancelled, delivered":       {[]rule{cancel}, webhook.Outcome{Status: 200}, webhook.StateDelivered, false, 1},
-		"retried, fails":             {[]rule{retry}, failed, webhook.StatePending, true, 1},
-		"retried, delivered":         {[]rule{retry}, webhook.Outcome{Status: 200}, webhook.StateDelivered, false, 1},
-		"cancelled, retried: a new ": {[]rule{cancel, retry}, webhook.Outcome{Status: 200}, webhook.StatePending, true, 0},
+		"cancelled, fails":              {[]rule{cancel}, failed, webhook.StateCancelled, false, 1},
+		"cancelled, delivered":          {[]rule{cancel}, webhook.Outcome{Status: 200}, webhook.StateDelivered, false, 1},
+		"retried, fails":                {[]rule{retry}, failed, webhook.StatePending, true, 1},
+		"retried, delivered":            {[]rule{retry}, webhook.Outcome{Status: 200}, webhook.StatePending, true, 1},
+		"cancelled, retried, fails":     {[]rule{cancel, retry}, failed, webhook.StatePending, true, 1},
+		"cancelled, retried, delivered": {[]rule{cancel, retry}, webhook.Outcome{Status: 200}, webhook.StatePending, true, 1},
+		"to and fro":                    {[]rule{cancel, retry, cancel, retry, retry}, webhook.Outcome{Status: 200}, webhook.StatePending, true, 1},
+		"to and fro, cancelled":         {[]rule{cancel, retry, cancel}, failed, webhook.StateCancelled, false, 1},
 	} {
 		f.create(t, nil)
 		claims, _ := f.claim(t, name, 1, w.ID)
@@ -331,9 +334,14 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		}
 		changed := f.clock.stored()
 		f.clock.advance(time.Second)
-		settled, err := f.Settle(t.Context(), []webhook.Result{{
-			DeliveryID: claims[0].Delivery.ID, Lease: name, Trigger: webhook.TriggerSchedule, StartedAt: started, EndedAt: f.clock.stored(), Outcome: c.outcome,
-		}}, steady)
+		// Attempts of one delivery come one after the other.
+		if again, _ := f.claim(t, "too soon", 8, w.ID); len(again) != 0 {
+			t.Errorf("%s: it was taken while an attempt was under way", name)
+		}
+		r := claims[0].Result()
+		r.StartedAt, r.EndedAt, r.Outcome = started, f.clock.stored(), c.outcome
+		settlement, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{}, steady)
+		settled := settlement.Deliveries
 		if err != nil || len(settled) != c.settled {
 			t.Errorf("%s: settled %+v, %v", name, settled, err)
 		}

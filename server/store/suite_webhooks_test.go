@@ -26,7 +26,7 @@ var webhookTests = map[string]func(*testing.T, *fixture){
 	"WebhookSecretsAreKept":  testWebhookSecretsAreKept,
 	"WebhookKeysAreReplaced": testWebhookKeysAreReplaced,
 	"DeleteWebhook":          testDeleteWebhook,
-	"RecordHealth":           testRecordHealth,
+	"SettleHealth":           testSettleHealth,
 }
 
 var hookRules = webhook.Rules{}
@@ -171,7 +171,7 @@ func testChangeWebhook(t *testing.T, f *fixture) {
 		{"headers", func(w *webhook.Webhook) { w.Headers = webhook.NewHeaders(map[string]string{"X-A": "1"}) }},
 		{"headers", func(w *webhook.Webhook) { w.Headers = nil }},
 		{"enabled", func(w *webhook.Webhook) { w.Enabled = false }},
-		{"secret", func(w *webhook.Webhook) { hookRules.RotateSecret(w, other, time.Hour, f.clock.stored()) }},
+		{"secret", func(w *webhook.Webhook) { hookRules.RotateSecret(w, other, webhook.Rotation{Overlap: time.Hour}, f.clock.stored()) }},
 	}
 	for i, c := range changes {
 		f.clock.advance(time.Minute)
@@ -282,7 +282,7 @@ func testWebhookSecretsAreKept(t *testing.T, f *fixture) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.changeHook(t, w.ID, func(w *webhook.Webhook) { hookRules.RotateSecret(w, next, time.Hour, f.clock.stored()) })
+	f.changeHook(t, w.ID, func(w *webhook.Webhook) { hookRules.RotateSecret(w, next, webhook.Rotation{Overlap: time.Hour}, f.clock.stored()) })
 	f.create(t, nil)
 	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 1}}, "lease", f.clock.Now().Add(time.Minute))
 	if err != nil || len(claims) != 1 || len(claims[0].Webhook.Secrets) != 2 {
@@ -343,43 +343,33 @@ func testDeleteWebhook(t *testing.T, f *fixture) {
 	f.wantEvents(t, 2, apikey.KeyCreated, webhook.WebhookDeleted, apikey.KeyCreated)
 }
 
-func testRecordHealth(t *testing.T, f *fixture) {
+// testSettleHealth sees what attempts mean for a webhook: its health, which is nobody's
+// change, and the events about it, in the transaction that settles them.
+func testSettleHealth(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
+	for range 4 {
+		f.create(t, nil)
+	}
 	var due [][]string
 	f.OnCommit(func(c store.Commit) { due = append(due, c.Due) })
-	since := f.clock.stored()
-	record := func(rule func(w *webhook.Webhook) []apikey.EventType) {
-		t.Helper()
-		err := f.RecordHealth(t.Context(), w.ID, func(w *webhook.Webhook, _ time.Time) []apikey.EventType { return rule(w) })
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	// Failing is nobody's change: neither the version nor updated_at moves.
-	record(func(w *webhook.Webhook) []apikey.EventType {
-		w.Health = webhook.Health{FailingSince: since, Warned: true}
-		return []apikey.EventType{webhook.WebhookFailing}
-	})
-	w.Health = webhook.Health{FailingSince: since, Warned: true}
+	f.settleOne(t, w.ID, failed)
+	w.Health = webhook.Health{FailingSince: f.clock.stored(), LastError: failed.Failure}
 	f.wantHook(t, w)
-	record(func(*webhook.Webhook) []apikey.EventType { return nil })
-	record(func(w *webhook.Webhook) []apikey.EventType { w.Health = webhook.Health{}; return nil })
-	w.Health = webhook.Health{}
+	f.settleOne(t, w.ID, failed)
 	f.wantHook(t, w)
-	record(func(w *webhook.Webhook) []apikey.EventType {
-		w.Enabled, w.DisabledReason = false, webhook.DisabledGone
-		return []apikey.EventType{webhook.WebhookDisabled}
-	})
+	f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
+	w.Health = webhook.Health{LastSuccessAt: f.clock.stored()}
+	f.wantHook(t, w)
+	gone := webhook.Outcome{Status: 410, Failure: failed.Failure}
+	f.settleOne(t, w.ID, gone)
+	w.Health = webhook.Health{LastSuccessAt: w.Health.LastSuccessAt, FailingSince: f.clock.stored(), LastError: failed.Failure}
 	w.Enabled, w.DisabledReason, w.Version, w.UpdatedAt = false, webhook.DisabledGone, 2, f.clock.stored()
 	f.wantHook(t, w)
-	f.wantEvents(t, 1, webhook.WebhookFailing, webhook.WebhookDisabled)
-	last := f.events(t, 2)[0]
+	f.wantEvents(t, 5, webhook.WebhookDisabled)
+	last := f.events(t, 5)[0]
 	wantSame(t, "changes", []string{"enabled", "disabled_reason"}, last.Changes)
 	if last.Actor.Kind != apikey.ActorSystem {
 		t.Errorf("by %v", last.Actor)
-	}
-	if err := f.RecordHealth(t.Context(), "webhook_1", nil); err != nil {
-		t.Errorf("of a webhook that is gone: %v", err)
 	}
 	if len(due) == 0 || slices.ContainsFunc(due, func(ids []string) bool { return !slices.Equal(slices.Compact(ids), []string{w.ID}) }) {
 		t.Errorf("due %v", due)

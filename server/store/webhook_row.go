@@ -30,8 +30,12 @@ func webhookOf(row *ent.Webhook) webhook.Webhook {
 		CreatedBy:      apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID},
 		CreatedAt:      fromMicros(&row.CreatedAt),
 		UpdatedAt:      fromMicros(row.UpdatedAt),
-		Health:         webhook.Health{FailingSince: fromMicros(row.FailingSince), Warned: row.FailingWarned},
-		Version:        row.Version,
+		Health: webhook.Health{
+			LastSuccessAt: fromMicros(row.LastSuccessAt),
+			FailingSince:  fromMicros(row.FailingSince), Warned: row.FailingWarned,
+			LastError: webhook.Failure{Class: webhook.ErrorClass(row.LastErrorClass), Message: row.LastErrorMessage},
+		},
+		Version: row.Version,
 	}
 }
 
@@ -48,6 +52,23 @@ func (s *Store) openWebhook(row *ent.Webhook) (webhook.Webhook, error) {
 	return w, nil
 }
 
+// healthSetter is what ent's builders of a create and of an update of a webhook have in
+// common, as far as its health goes.
+type healthSetter[B any] interface {
+	SetNillableLastSuccessAt(*int64) B
+	SetNillableFailingSince(*int64) B
+	SetFailingWarned(bool) B
+	SetLastErrorClass(string) B
+	SetLastErrorMessage(string) B
+}
+
+// setHealth sets every column of a webhook's health.
+func setHealth[B healthSetter[B]](b B, h *webhook.Health) B {
+	return b.SetNillableLastSuccessAt(micros(h.LastSuccessAt)).
+		SetNillableFailingSince(micros(h.FailingSince)).SetFailingWarned(h.Warned).
+		SetLastErrorClass(string(h.LastError.Class)).SetLastErrorMessage(h.LastError.Message)
+}
+
 // webhookSetter is what ent's builders of a create and of an update have in
 // common.
 type webhookSetter[B any] interface {
@@ -62,8 +83,7 @@ type webhookSetter[B any] interface {
 	SetSealed([]byte) B
 	SetSecretMask(string) B
 	SetNillableUpdatedAt(*int64) B
-	SetNillableFailingSince(*int64) B
-	SetFailingWarned(bool) B
+	healthSetter[B]
 	SetVersion(int64) B
 }
 
@@ -78,13 +98,12 @@ func setWebhook[B webhookSetter[B]](s *Store, b B, w *webhook.Webhook) (B, error
 	for i, e := range w.Events {
 		events[i] = string(e)
 	}
-	return b.SetLabel(w.Label).SetDescription(w.Description).SetURL(w.URL).
+	return setHealth(b.SetLabel(w.Label).SetDescription(w.Description).SetURL(w.URL).
 		SetEvents(events).SetFormat(string(w.Format)).
 		SetEnabled(w.Enabled).SetDisabledReason(string(w.DisabledReason)).
 		SetSealedKeyID(sealed.KeyID).SetSealed(sealed.Data).SetSecretMask(w.SecretMask).
 		SetNillableUpdatedAt(micros(w.UpdatedAt)).
-		SetNillableFailingSince(micros(w.Health.FailingSince)).SetFailingWarned(w.Health.Warned).
-		SetVersion(w.Version), nil
+		SetVersion(w.Version), &w.Health), nil
 }
 
 // deliveryOf returns the delivery of a row.
@@ -111,6 +130,7 @@ func deliveryOf(row *ent.Delivery) webhook.Delivery {
 		CreatedAt:     fromMicros(&row.CreatedAt),
 		UpdatedAt:     fromMicros(row.UpdatedAt),
 		FirstSentAt:   fromMicros(row.FirstSentAt),
+		EndedAt:       fromMicros(row.EndedAt),
 	}
 }
 
@@ -129,6 +149,7 @@ type deliverySetter[B any] interface {
 	SetDelay(int64) B
 	SetNillableUpdatedAt(*int64) B
 	SetNillableFirstSentAt(*int64) B
+	SetNillableEndedAt(*int64) B
 }
 
 // setDelivery sets every column of the delivery itself that can change; its lease
@@ -139,7 +160,8 @@ func setDelivery[B deliverySetter[B]](b B, d *webhook.Delivery) B {
 		SetResponseStatus(d.Last.Status).SetResponseBody(d.Last.Body).
 		SetErrorClass(string(d.Last.Failure.Class)).SetErrorMessage(d.Last.Failure.Message).
 		SetNillableNextAttemptAt(micros(d.NextAttemptAt)).SetDelay(d.Delay.Microseconds()).
-		SetNillableUpdatedAt(micros(d.UpdatedAt)).SetNillableFirstSentAt(micros(d.FirstSentAt))
+		SetNillableUpdatedAt(micros(d.UpdatedAt)).SetNillableFirstSentAt(micros(d.FirstSentAt)).
+		SetNillableEndedAt(micros(d.EndedAt))
 }
 
 // createDelivery returns what inserts d, which waits for its next attempt, if for
@@ -157,6 +179,9 @@ func updateDelivery(from *ent.DeliveryClient, d *webhook.Delivery) *ent.Delivery
 	if d.NextAttemptAt.IsZero() {
 		update.ClearNextAttemptAt()
 	}
+	if d.EndedAt.IsZero() {
+		update.ClearEndedAt()
+	}
 	return update
 }
 
@@ -165,6 +190,7 @@ func attemptOf(row *ent.DeliveryAttempt) webhook.Attempt {
 		DeliveryID: row.DeliveryID,
 		Number:     row.Number,
 		Trigger:    webhook.Trigger(row.Trigger),
+		URL:        row.URL,
 		StartedAt:  fromMicros(&row.StartedAt),
 		Duration:   duration(row.Duration),
 		Outcome: webhook.Outcome{
@@ -175,7 +201,7 @@ func attemptOf(row *ent.DeliveryAttempt) webhook.Attempt {
 }
 
 func createAttempt(from *ent.DeliveryAttemptClient, a *webhook.Attempt) *ent.DeliveryAttemptCreate {
-	return from.Create().SetDeliveryID(a.DeliveryID).SetNumber(a.Number).SetTrigger(string(a.Trigger)).
+	return from.Create().SetDeliveryID(a.DeliveryID).SetNumber(a.Number).SetTrigger(string(a.Trigger)).SetURL(a.URL).
 		SetStartedAt(a.StartedAt.UnixMicro()).SetDuration(a.Duration.Microseconds()).
 		SetResponseStatus(a.Status).SetResponseBody(a.Body).
 		SetErrorClass(string(a.Failure.Class)).SetErrorMessage(a.Failure.Message)

@@ -71,6 +71,8 @@ type WebhookFilter struct {
 	Organization string
 	// CreatedBy is the id of whoever made the webhooks.
 	CreatedBy string
+	// Failing is whether the webhooks are failing; nil means either.
+	Failing *bool
 }
 
 // Webhooks returns a page of up to limit webhooks that f wants, after the id
@@ -83,6 +85,11 @@ func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, lim
 	}
 	if f.CreatedBy != "" {
 		where = append(where, entwebhook.CreatedByID(f.CreatedBy))
+	}
+	if f.Failing != nil && *f.Failing {
+		where = append(where, entwebhook.FailingSinceNotNil())
+	} else if f.Failing != nil {
+		where = append(where, entwebhook.FailingSinceIsNil())
 	}
 	list, more, err := readPage(limit, sizeOfWebhook, func(last *webhook.Webhook, n int) ([]webhook.Webhook, error) {
 		if last != nil {
@@ -140,41 +147,74 @@ func (s *Store) ChangeWebhook(ctx context.Context, by apikey.Origin, organizatio
 	return changed, unexpected("change webhook", err)
 }
 
-// RecordHealth applies rule to a webhook, if it is still there, and publishes the
-// events that it returns.
-func (s *Store) RecordHealth(ctx context.Context, id string, rule func(w *webhook.Webhook, now time.Time) []apikey.EventType) error {
-	return unexpected("record the health of a webhook", s.write(ctx, func(ctx context.Context, t *tx) error {
-		row, err := t.Webhook.Get(ctx, id)
-		if ent.IsNotFound(err) {
-			return nil
+// recordAttempts takes attempts of deliveries to a webhook, in their order, into its
+// health, publishes the events that this leads to, and returns what changed; nil where
+// its endpoint neither began to fail nor recovered.
+func (t *tx) recordAttempts(ctx context.Context, rules webhook.Rules, row *ent.Webhook, attempts []settledAttempt) (*webhook.HealthChange, error) {
+	before := webhookOf(row)
+	after := before
+	var events []apikey.EventType
+	for i := range attempts {
+		events = append(events, rules.RecordAttempt(&after, &attempts[i].Attempt, attempts[i].state, attempts[i].StartedAt.Add(attempts[i].Duration))...)
+	}
+	if after.Health == before.Health && len(events) == 0 {
+		return nil, nil
+	}
+	if len(events) == 0 {
+		if err := updateHealth(t.Webhook.UpdateOneID(row.ID), &after.Health).Exec(ctx); err != nil {
+			return nil, fmt.Errorf("record the health of a webhook: %w", err)
 		}
-		if err != nil {
-			return fmt.Errorf("read webhook: %w", err)
-		}
-		before, err := s.openWebhook(row)
-		if err != nil {
+	} else if err := t.publishHealth(ctx, row, &after, events); err != nil {
+		return nil, err
+	}
+	began := before.Health.FailingSince.IsZero() && !after.Health.FailingSince.IsZero()
+	recovered := !before.Health.FailingSince.IsZero() && after.Health.FailingSince.IsZero()
+	if !began && !recovered && len(events) == 0 {
+		return nil, nil
+	}
+	change := &webhook.HealthChange{
+		WebhookID: row.ID, OrganizationID: row.OrganizationID, State: after.Health.State(), DisabledReason: after.DisabledReason,
+		FailingSince: after.Health.FailingSince, LastError: after.Health.LastError,
+	}
+	if recovered {
+		change.FailingSince = before.Health.FailingSince
+	}
+	return change, nil
+}
+
+// updateHealth makes an update set h, where times that are not there go.
+func updateHealth(u *ent.WebhookUpdateOne, h *webhook.Health) *ent.WebhookUpdateOne {
+	if h.FailingSince.IsZero() {
+		u.ClearFailingSince()
+	}
+	if h.LastSuccessAt.IsZero() {
+		u.ClearLastSuccessAt()
+	}
+	return setHealth(u, h)
+}
+
+// publishHealth stores a webhook that attempts have changed, with events about it.
+func (t *tx) publishHealth(ctx context.Context, row *ent.Webhook, after *webhook.Webhook, events []apikey.EventType) error {
+	before, err := t.store.openWebhook(row)
+	if err != nil {
+		return err
+	}
+	whole := before
+	whole.Health, whole.Enabled, whole.DisabledReason = after.Health, after.Enabled, after.DisabledReason
+	changes := webhook.Changes(&before, &whole)
+	if len(changes) > 0 {
+		whole.UpdatedAt = t.now
+		whole.Version++
+	}
+	if err := t.updateWebhook(ctx, &whole); err != nil {
+		return err
+	}
+	for _, event := range events {
+		if err := t.appendWebhook(ctx, event, systemOrigin(), &whole, changes); err != nil {
 			return err
 		}
-		after := before
-		events := rule(&after, t.now)
-		changes := webhook.Changes(&before, &after)
-		if len(changes) > 0 {
-			after.UpdatedAt = t.now
-			after.Version++
-		}
-		if len(changes) == 0 && len(events) == 0 && before.Health == after.Health {
-			return nil
-		}
-		if err := t.updateWebhook(ctx, &after); err != nil {
-			return err
-		}
-		for _, event := range events {
-			if err := t.appendWebhook(ctx, event, systemOrigin(), &after, changes); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
+	}
+	return nil
 }
 
 // systemOrigin is where changes come from that nobody asked for.
@@ -229,7 +269,7 @@ func (s *Store) cancel(ctx context.Context, limit int, which predicate.Delivery)
 		// One that was acknowledged since it was read stays so.
 		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.State(string(webhook.StatePending))).
 			SetState(string(webhook.StateCancelled)).SetTrigger("").SetDelay(0).ClearDueAt().ClearNextAttemptAt().
-			SetUpdatedAt(s.timestamp().UnixMicro()).Exec(ctx)
+			SetUpdatedAt(s.timestamp().UnixMicro()).SetEndedAt(s.timestamp().UnixMicro()).Exec(ctx)
 	})
 }
 
@@ -242,6 +282,9 @@ func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
 	}
 	if w.Health.FailingSince.IsZero() {
 		update.ClearFailingSince()
+	}
+	if w.Health.LastSuccessAt.IsZero() {
+		update.ClearLastSuccessAt()
 	}
 	if err := update.Exec(ctx); err != nil {
 		return fmt.Errorf("update webhook: %w", err)
@@ -265,4 +308,18 @@ func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, by apikey
 	return t.append(ctx, apikey.Event{
 		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Origin: by, Payload: payload,
 	})
+}
+
+// maxPending bounds how many pending deliveries of a webhook are counted.
+const maxPending = 10_000
+
+// Pending returns how many deliveries of a webhook wait or are under way, counted up to
+// 10,000.
+func (s *Store) Pending(ctx context.Context, webhookID string) (int, error) {
+	n, err := s.reader.Delivery.Query().Where(entdelivery.WebhookID(webhookID), entdelivery.DueAtNotNil()).
+		Limit(maxPending).Count(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count the pending deliveries: %w", err)
+	}
+	return n, nil
 }

@@ -23,9 +23,43 @@ type Claim struct {
 
 // Result is what came of the attempt of a claim.
 type Result struct {
-	DeliveryID         string
-	Lease              string
-	Trigger            Trigger
+	DeliveryID string
+	WebhookID  string
+	Lease      string
+	Trigger    Trigger
+	URL        string
+	// Claimed is when the delivery had been changed last as it was claimed: another
+	// time says that a caller changed it while the attempt was under way.
+	Claimed            time.Time
 	StartedAt, EndedAt time.Time
 	Outcome            Outcome
+	// Health is the webhook's as the delivery was claimed.
+	Health Health
+}
+
+// Result returns the result of c's attempt, as far as the claim says it.
+func (c *Claim) Result() Result {
+	return Result{
+		DeliveryID: c.Delivery.ID, WebhookID: c.Webhook.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger,
+		URL: c.Webhook.URL, Claimed: c.Delivery.UpdatedAt, Health: c.Webhook.Health,
+	}
+}
+
+// Settlement is what results have led to: the deliveries as they are now, and the
+// webhooks whose endpoints began to fail, or recovered.
+type Settlement struct {
+	Deliveries []Delivery
+	Changed    []HealthChange
+}
+
+// HealthChange is a webhook whose endpoint began to fail or recovered, or that was
+// disabled.
+type HealthChange struct {
+	WebhookID, OrganizationID string
+	State                     HealthState
+	DisabledReason            DisabledReason
+	// FailingSince is when the first attempt failed; also of one that has recovered.
+	FailingSince time.Time
+	// LastError is why the newest attempt failed.
+	LastError Failure
 }

@@ -57,6 +57,9 @@ type Delivery struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	FirstSentAt time.Time
+	// EndedAt is when it came to its end; the zero time while it is pending. What is
+	// old is judged by it.
+	EndedAt time.Time
 }
 
 // Attempt is one attempt of a delivery. Number counts from 1.
@@ -64,6 +67,7 @@ type Attempt struct {
 	DeliveryID string
 	Number     int
 	Trigger    Trigger
+	URL        string // where it was sent
 	StartedAt  time.Time
 	Duration   time.Duration
 	Outcome
@@ -86,36 +90,38 @@ func NewDelivery(w *Webhook, e *apikey.Event, trigger Trigger, now time.Time) De
 	}
 }
 
-// Settle takes what came of the attempt that was just made into d and returns
-// the attempt: the delivery is acknowledged, due again later, or at its end.
+// Settle takes what came of an attempt into d and returns the attempt: the delivery is
+// acknowledged, due again later, or at its end.
 //
-// A delivery that was cancelled or opened again while the attempt was under way
-// stays so, unless it was acknowledged.
-func (d *Delivery) Settle(o Outcome, trigger Trigger, started time.Time, b Backoff, now time.Time) Attempt {
-	touched := d.UpdatedAt.After(started)
+// A caller may have changed the delivery while the attempt was under way. One that
+// was opened again stays pending, so that it is sent once more, whatever came of the
+// attempt. One that was cancelled stays cancelled, unless it was acknowledged.
+func (d *Delivery) Settle(r *Result, b Backoff) Attempt {
+	touched := !d.UpdatedAt.Equal(r.Claimed)
 	d.Attempts++
-	d.Last, d.UpdatedAt = o, now
+	d.Last, d.UpdatedAt = r.Outcome, r.EndedAt
 	if d.FirstSentAt.IsZero() {
-		d.FirstSentAt = started
+		d.FirstSentAt = r.StartedAt
 	}
 	a := Attempt{
-		DeliveryID: d.ID, Number: d.Attempts, Trigger: trigger, StartedAt: started,
-		Duration: max(now.Sub(started), 0), Outcome: o,
+		DeliveryID: d.ID, Number: d.Attempts, Trigger: r.Trigger, URL: r.URL, StartedAt: r.StartedAt,
+		Duration: max(r.EndedAt.Sub(r.StartedAt), 0), Outcome: r.Outcome,
 	}
-	if o.Acknowledged() {
-		d.end(StateDelivered)
-		return a
+	if !r.Outcome.Acknowledged() {
+		d.Failures++
 	}
-	d.Failures++
-	if d.State != StatePending || touched {
-		return a
+	switch {
+	case touched && d.State == StatePending: // It was opened again since.
+	case r.Outcome.Acknowledged():
+		d.end(StateDelivered, r.EndedAt)
+	case d.State == StatePending:
+		delay, more := b.Next(d.Failures, r.Outcome.RetryAfter)
+		if !more || r.Outcome.Failure.Class == ClassEventGone {
+			d.end(StateFailed, r.EndedAt)
+			break
+		}
+		d.Trigger, d.Delay, d.NextAttemptAt = TriggerSchedule, delay, r.EndedAt.Add(delay)
 	}
-	delay, more := b.Next(d.Failures, o.RetryAfter)
-	if !more || o.Failure.Class == ClassEventGone {
-		d.end(StateFailed)
-		return a
-	}
-	d.Trigger, d.Delay, d.NextAttemptAt = TriggerSchedule, delay, now.Add(delay)
 	return a
 }
 
@@ -129,7 +135,7 @@ func (d *Delivery) Retry(w *Webhook, trigger Trigger, now time.Time) error {
 	if d.State != StatePending {
 		d.Failures = 0
 	}
-	d.State, d.Trigger = StatePending, trigger
+	d.State, d.Trigger, d.EndedAt = StatePending, trigger, time.Time{}
 	d.NextAttemptAt, d.Delay, d.UpdatedAt = now, 0, now
 	return nil
 }
@@ -141,7 +147,7 @@ func (d *Delivery) Cancel(now time.Time) (changed bool, err error) {
 	case StateCancelled:
 		return false, nil
 	case StatePending:
-		d.end(StateCancelled)
+		d.end(StateCancelled, now)
 		d.UpdatedAt = now
 		return true, nil
 	default:
@@ -151,8 +157,8 @@ func (d *Delivery) Cancel(now time.Time) (changed bool, err error) {
 }
 
 // end leaves d in a state that waits for nothing.
-func (d *Delivery) end(state DeliveryState) {
-	d.State, d.Trigger = state, ""
+func (d *Delivery) end(state DeliveryState, now time.Time) {
+	d.State, d.Trigger, d.EndedAt = state, "", now
 	d.NextAttemptAt, d.Delay = time.Time{}, 0
 }
 

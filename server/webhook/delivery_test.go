@@ -16,6 +16,15 @@ var (
 	acknowledged = Outcome{Status: 200}
 )
 
+// settle settles an attempt of d that was claimed before it began.
+func settle(d *Delivery, o Outcome, trigger Trigger, started time.Time, b Backoff, now time.Time) Attempt {
+	r := Result{Outcome: o, Trigger: trigger, Claimed: d.UpdatedAt, StartedAt: started, EndedAt: now}
+	if d.UpdatedAt.After(started) {
+		r.Claimed = time.Time{}
+	}
+	return d.Settle(&r, b)
+}
+
 func testDelivery() Delivery {
 	w := testWebhook()
 	d := NewDelivery(&w, &apikey.Event{ID: "event_1", Type: apikey.KeyCreated, ResourceID: "api_key_1"}, TriggerSchedule, testNow)
@@ -33,7 +42,7 @@ func TestScheduleOfADelivery(t *testing.T) {
 			t.Fatal("no end")
 		}
 		now = d.NextAttemptAt
-		a := d.Settle(failed, d.Trigger, now, b, now.Add(time.Second))
+		a := settle(&d, failed, d.Trigger, now, b, now.Add(time.Second))
 		if a.Number != attempts || a.Trigger != TriggerSchedule || a.Duration != time.Second {
 			t.Errorf("attempt %+v", a)
 		}
@@ -52,8 +61,8 @@ func TestScheduleOfADelivery(t *testing.T) {
 
 func TestAcknowledged(t *testing.T) {
 	d := testDelivery()
-	d.Settle(failed, TriggerSchedule, testNow, Backoff{}, testNow)
-	a := d.Settle(acknowledged, TriggerSchedule, testNow, Backoff{}, testNow)
+	settle(&d, failed, TriggerSchedule, testNow, Backoff{}, testNow)
+	a := settle(&d, acknowledged, TriggerSchedule, testNow, Backoff{}, testNow)
 	if d.State != StateDelivered || a.Number != 2 || !d.NextAttemptAt.IsZero() || d.Trigger != "" || d.Retries() != 1 {
 		t.Errorf("got %+v", d)
 	}
@@ -62,7 +71,7 @@ func TestAcknowledged(t *testing.T) {
 func TestRetryAfterMovesADelivery(t *testing.T) {
 	d, busy := testDelivery(), failed
 	busy.RetryAfter = time.Hour
-	d.Settle(busy, TriggerSchedule, testNow, Backoff{}, testNow)
+	settle(&d, busy, TriggerSchedule, testNow, Backoff{}, testNow)
 	if got := d.NextAttemptAt.Sub(testNow); got != time.Hour {
 		t.Errorf("due after %v", got)
 	}
@@ -76,17 +85,25 @@ func TestChangedWhileUnderWay(t *testing.T) {
 	if err := d.Retry(&w, TriggerRetry, later); err != nil {
 		t.Fatal(err)
 	}
-	d.Settle(failed, TriggerSchedule, testNow, Backoff{}, later.Add(time.Second))
+	settle(&d, failed, TriggerSchedule, testNow, Backoff{}, later.Add(time.Second))
 	if d.State != StatePending || !d.NextAttemptAt.Equal(later) || d.Trigger != TriggerRetry {
 		t.Errorf("retried: %+v", d)
 	}
 	d = testDelivery()
+	if err := d.Retry(&w, TriggerRetry, later); err != nil {
+		t.Fatal(err)
+	}
+	settle(&d, acknowledged, TriggerSchedule, testNow, Backoff{}, later.Add(time.Second))
+	if d.State != StatePending || !d.NextAttemptAt.Equal(later) || d.Trigger != TriggerRetry {
+		t.Errorf("retried while an attempt was under way that was acknowledged: %+v", d)
+	}
+	d = testDelivery()
 	d.Cancel(later)
-	d.Settle(failed, TriggerSchedule, testNow, Backoff{}, later)
+	settle(&d, failed, TriggerSchedule, testNow, Backoff{}, later)
 	if d.State != StateCancelled || !d.NextAttemptAt.IsZero() {
 		t.Errorf("cancelled: %+v", d)
 	}
-	d.Settle(acknowledged, TriggerSchedule, testNow, Backoff{}, later)
+	settle(&d, acknowledged, TriggerSchedule, testNow, Backoff{}, later)
 	if d.State != StateDelivered {
 		t.Errorf("acknowledged after all: %+v", d)
 	}
@@ -121,43 +138,45 @@ func TestRetryAndCancel(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	const day = 24 * time.Hour
 	type step struct {
-		after    time.Duration
-		outcome  Outcome
-		failures int // in a row, of the delivery
-		want     []apikey.EventType
+		after   time.Duration
+		outcome Outcome
+		state   DeliveryState // that the attempt left
+		want    []apikey.EventType
 	}
 	failing, disabled := []apikey.EventType{WebhookFailing}, []apikey.EventType{WebhookDisabled}
+	both := []apikey.EventType{WebhookFailing, WebhookDisabled}
+	const wait, end, good = StatePending, StateFailed, StateDelivered
 	cases := []struct {
 		name   string
+		rules  Rules
 		steps  []step
 		reason DisabledReason
 	}{
-		{"gone", []step{{0, gone, 1, disabled}}, DisabledGone},
-		{"three in a row", []step{{0, failed, 1, nil}, {1, failed, 2, nil}, {2, failed, 3, nil}}, ""},
-		{"four in a row, once", []step{{0, failed, 4, failing}, {1, failed, 5, nil}, {2, failed, 4, nil}}, ""},
-		{"four of four deliveries", []step{{0, failed, 1, nil}, {1, failed, 1, nil}, {2, failed, 1, nil}, {3, failed, 1, nil}}, ""},
-		{"again in the next spell", []step{{0, failed, 4, failing}, {1, acknowledged, 0, nil}, {2, failed, 4, failing}}, ""},
-		{"five days", []step{{0, failed, 4, failing}, {5*day - 1, failed, 5, nil}, {5 * day, failed, 6, disabled}}, DisabledFailing},
-		{"five days with a success", []step{{0, failed, 4, failing}, {4 * day, acknowledged, 0, nil}, {5 * day, failed, 1, nil}}, ""},
-		{"warned before", []step{{0, failed, 1, nil}, {6 * day, failed, 1, nil}, {6*day + 1, failed, 4, []apikey.EventType{WebhookFailing, WebhookDisabled}}}, DisabledFailing},
-		{"nothing after the end", []step{{0, gone, 1, disabled}, {1, gone, 2, nil}}, DisabledGone},
+		{"gone", Rules{}, []step{{0, gone, wait, disabled}}, DisabledGone},
+		{"less than two minutes", Rules{}, []step{{0, failed, wait, nil}, {2*time.Minute - 1, failed, wait, nil}}, ""},
+		{"two minutes, once", Rules{}, []step{{0, failed, wait, nil}, {2 * time.Minute, failed, wait, failing}, {3 * time.Minute, failed, end, nil}}, ""},
+		{"the end of a schedule", Rules{}, []step{{0, failed, wait, nil}, {2 * time.Second, failed, end, failing}}, ""},
+		{"again after a success", Rules{}, []step{{0, failed, end, failing}, {1, acknowledged, good, nil}, {2, failed, end, failing}}, ""},
+		{"five days", Rules{}, []step{{0, failed, end, failing}, {5*day - 1, failed, wait, nil}, {5 * day, failed, wait, disabled}}, DisabledFailing},
+		{"five days with a success", Rules{}, []step{{0, failed, end, failing}, {4 * day, acknowledged, good, nil}, {5 * day, failed, wait, nil}}, ""},
+		{"warned before", Rules{}, []step{{0, failed, wait, nil}, {6 * day, failed, wait, both}}, DisabledFailing},
+		{"a short limit", Rules{DisableAfter: time.Minute}, []step{{0, failed, wait, nil}, {30 * time.Second, failed, wait, failing}, {time.Minute, failed, wait, disabled}}, DisabledFailing},
+		{"nothing after the end", Rules{}, []step{{0, gone, wait, disabled}, {1, gone, wait, nil}}, DisabledGone},
+		{"what is our fault", Rules{}, []step{{0, Outcome{Failure: Failure{Class: ClassInternal}}, end, nil}, {6 * day, Outcome{Failure: Failure{Class: ClassEventGone}}, end, nil}}, ""},
 	}
 	for _, c := range cases {
 		w := testWebhook()
 		for i, s := range c.steps {
 			now := testNow.Add(s.after)
-			var got []apikey.EventType
-			if s.outcome.Acknowledged() {
-				if !(Rules{}).AttemptSucceeded(&w) {
-					t.Errorf("%s: step %d ended no spell", c.name, i)
-				}
-			} else {
-				got = Rules{}.AttemptFailed(&w, &Delivery{Failures: s.failures}, &Attempt{StartedAt: now, Outcome: s.outcome}, now)
-			}
+			got := c.rules.RecordAttempt(&w, &Attempt{StartedAt: now, Outcome: s.outcome}, s.state, now)
 			if !slices.Equal(got, s.want) {
 				t.Errorf("%s: step %d: %v, want %v", c.name, i, got, s.want)
+			}
+			if want := map[bool]HealthState{true: HealthHealthy, false: HealthFailing}[s.outcome.Acknowledged()]; !s.outcome.Ours() && w.Health.State() != want {
+				t.Errorf("%s: step %d: %s, want %s", c.name, i, w.Health.State(), want)
 			}
 		}
 		if w.DisabledReason != c.reason || w.Enabled != (c.reason == "") {
@@ -167,13 +186,13 @@ func TestHealth(t *testing.T) {
 		if err := (Rules{}).Update(&w, Patch{[]string{"enabled", "url", "headers"}, Webhook{Enabled: true, URL: "https://new.example/"}}); err != nil {
 			t.Fatal(err)
 		}
-		if w.Health != (Health{}) || w.DisabledReason != "" || (Rules{}).AttemptSucceeded(&w) {
+		if w.Health != (Health{}) || w.DisabledReason != "" || w.Health.State() != HealthUnknown {
 			t.Errorf("%s: after enabling: %+v", c.name, w.Health)
 		}
 	}
 	w := testWebhook()
 	w.UpdatedAt = testNow.Add(time.Second)
-	if got := (Rules{}).AttemptFailed(&w, &Delivery{Failures: 9}, &Attempt{StartedAt: testNow, Outcome: gone}, w.UpdatedAt); got != nil || !w.Enabled {
+	if got := (Rules{}).RecordAttempt(&w, &Attempt{StartedAt: testNow, Outcome: gone}, StatePending, w.UpdatedAt); got != nil || !w.Enabled {
 		t.Errorf("an attempt at the old url disabled the new one: %v", got)
 	}
 }
@@ -195,9 +214,9 @@ func TestDeliveryInvariants(t *testing.T) {
 			case 1:
 				d.Cancel(now)
 			case 2:
-				d.Settle(acknowledged, TriggerRetry, now, Backoff{}, now)
+				settle(&d, acknowledged, TriggerRetry, now, Backoff{}, now)
 			default:
-				d.Settle(failed, TriggerRetry, now, Backoff{}, now)
+				settle(&d, failed, TriggerRetry, now, Backoff{}, now)
 			}
 			waits := !d.NextAttemptAt.IsZero() && d.Trigger != ""
 			if waits != (d.State == StatePending) || d.Attempts < attempts || wasDelivered && d.State != StateDelivered {

@@ -129,7 +129,9 @@ func (w Webhook) headerOf(list []Header) http.Header {
 
 func TestOldSecretsStopSigning(t *testing.T) {
 	w := testWebhook()
-	Rules{}.RotateSecret(&w, otherSecret, time.Hour, testNow)
+	if err := (Rules{}).RotateSecret(&w, otherSecret, Rotation{Overlap: time.Hour}, testNow); err != nil {
+		t.Fatal(err)
+	}
 	for after, want := range map[time.Duration]int{0: 2, time.Hour - 1: 2, time.Hour: 1} {
 		h := w.Header(&Delivery{ID: "delivery_1", Format: FormatClassic}, nil, testNow.Add(after))
 		if got := len(strings.Fields(h.Get(hooks.HeaderSignature))); got != want {

@@ -7,49 +7,90 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// Health is how the endpoint of a webhook has fared since its last success. The
-// zero Health is a good one.
+// HealthState is how an endpoint fares.
+type HealthState string
+
+// The states.
+const (
+	HealthUnknown HealthState = "unknown" // nothing was sent yet
+	HealthHealthy HealthState = "healthy"
+	HealthFailing HealthState = "failing" // attempts have failed since the last success
+)
+
+// Health is how the endpoint of a webhook has fared since the webhook was made, got
+// another url, or was enabled. The zero Health is that of an endpoint that was sent
+// nothing.
 type Health struct {
-	// FailingSince is when the first attempt after the last success failed.
+	// LastSuccessAt is when a delivery was acknowledged last. While all goes well it
+	// is stored once a minute.
+	LastSuccessAt time.Time
+	// FailingSince is when the first attempt after the last success failed, LastError
+	// why the newest did.
 	FailingSince time.Time
-	// Warned reports that webhook.failing was published for this spell.
+	LastError    Failure
+	// Warned reports that webhook.failing was published for these failures.
 	Warned bool
 }
 
-// AttemptSucceeded ends a spell of failures. It reports whether there was one, that is
-// whether w has to be stored.
-func (r Rules) AttemptSucceeded(w *Webhook) bool {
-	ended := w.Health != Health{}
-	w.Health = Health{}
-	return ended
+// State returns the state of the health.
+func (h *Health) State() HealthState {
+	switch {
+	case !h.FailingSince.IsZero():
+		return HealthFailing
+	case !h.LastSuccessAt.IsZero():
+		return HealthHealthy
+	}
+	return HealthUnknown
 }
 
-// AttemptFailed counts a failed attempt of d, which [Delivery.Settle] has already
-// taken, and returns the types of the events to publish about w, in order; w is
-// to be stored where its Health changed. Health is no field that clients see, so
-// webhook.failing alone moves neither updated_at nor etag.
+// successInterval is how often the time of the last success is stored.
+const successInterval = time.Minute
+
+// NeedsRecord reports whether [Rules.RecordAttempt] of an outcome may change a
+// webhook with health h.
+func (h *Health) NeedsRecord(o *Outcome, now time.Time) bool {
+	if o.Ours() {
+		return false
+	}
+	return !o.Acknowledged() || h.State() != HealthHealthy || now.Sub(h.LastSuccessAt) >= successInterval
+}
+
+// RecordAttempt takes an attempt, which left its delivery in state, into the health of
+// w and returns the types of the events to publish about w, in order. Health is no
+// field whose change moves updated_at or etag.
 //
-// webhook.failing comes once in a spell, when one delivery has failed several
-// times in a row. The webhook is disabled when its endpoint answered 410, and
-// when it has failed for days; then it was warned before.
-func (r Rules) AttemptFailed(w *Webhook, d *Delivery, a *Attempt, now time.Time) []apikey.EventType {
+// Failures are counted by the time since the last success, whatever the schedule of
+// attempts: webhook.failing comes once, when attempts have failed for FailingAfter or a
+// delivery is at its end. The webhook is disabled when its endpoint answers 410, and
+// when attempts have failed for DisableAfter; it was warned before.
+func (r Rules) RecordAttempt(w *Webhook, a *Attempt, state DeliveryState, now time.Time) []apikey.EventType {
 	// What began before a change says nothing of the webhook as it is now.
-	if !w.Enabled || a.StartedAt.Before(w.UpdatedAt) {
+	if a.Ours() || !w.Enabled || a.StartedAt.Before(w.UpdatedAt) {
 		return nil
 	}
-	if w.Health.FailingSince.IsZero() {
-		w.Health.FailingSince = now
+	h := &w.Health
+	if a.Acknowledged() {
+		if h.NeedsRecord(&a.Outcome, now) {
+			*h = Health{LastSuccessAt: now}
+		}
+		return nil
 	}
+	if h.FailingSince.IsZero() {
+		h.FailingSince = now
+	}
+	h.LastError = a.Failure
 	if a.Status == http.StatusGone {
 		w.Enabled, w.DisabledReason = false, DisabledGone
 		return []apikey.EventType{WebhookDisabled}
 	}
 	var events []apikey.EventType
-	if !w.Health.Warned && d.Failures >= positive(r.FailingAfter, 4) {
-		w.Health.Warned = true
+	failed, disableAfter := now.Sub(h.FailingSince), positive(r.DisableAfter, 5*24*time.Hour)
+	disable := failed >= disableAfter
+	if !h.Warned && (state == StateFailed || disable || failed >= min(positive(r.FailingAfter, 2*time.Minute), disableAfter/2)) {
+		h.Warned = true
 		events = append(events, WebhookFailing)
 	}
-	if w.Health.Warned && now.Sub(w.Health.FailingSince) >= positive(r.DisableAfter, 5*24*time.Hour) {
+	if disable {
 		w.Enabled, w.DisabledReason = false, DisabledFailing
 		events = append(events, WebhookDisabled)
 	}

@@ -8,7 +8,7 @@ import (
 
 func TestPrivate(t *testing.T) {
 	w := testWebhook()
-	Rules{}.RotateSecret(&w, otherSecret, time.Hour, testNow)
+	Rules{}.RotateSecret(&w, otherSecret, Rotation{Overlap: time.Hour}, testNow)
 	private, err := w.Private()
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ const (
 	ReasonWebhookNotFound  apikey.Reason = "WEBHOOK_NOT_FOUND"
 	ReasonDeliveryNotFound apikey.Reason = "DELIVERY_NOT_FOUND"
 	ReasonTooManyWebhooks  apikey.Reason = "TOO_MANY_WEBHOOKS"
+	ReasonTooManySecrets   apikey.Reason = "TOO_MANY_SECRETS"
 	ReasonWebhookDisabled  apikey.Reason = "WEBHOOK_DISABLED"
 	ReasonNotPending       apikey.Reason = "DELIVERY_NOT_PENDING"
 )
@@ -38,9 +39,9 @@ const maxEvents = 50
 type Rules struct {
 	// Guard says where deliveries may go.
 	Guard Guard
-	// FailingAfter is how many failed attempts in a row of one delivery make a
-	// webhook a failing one. Zero means 4.
-	FailingAfter int
+	// FailingAfter is how long attempts may fail without a success before
+	// webhook.failing is published; at most half of DisableAfter. Zero means 2 minutes.
+	FailingAfter time.Duration
 	// DisableAfter is how long a webhook may fail without a success before it is
 	// disabled. Zero means 5 days.
 	DisableAfter time.Duration
@@ -239,21 +240,38 @@ func (r Rules) problems(w *Webhook, fields []string) []apikey.FieldProblem {
 	return found
 }
 
-// RotateSecret gives w a new secret. The old one signs beside it for overlap
-// more, and so do older ones that still do, but none of them longer: a rotation
-// without overlap ends them all.
-func (r Rules) RotateSecret(w *Webhook, secret hooks.Secret, overlap time.Duration, now time.Time) {
+// Rotation says what becomes of the older secrets when a webhook gets a new one.
+type Rotation struct {
+	// Overlap is how long the secret of before signs beside the new one.
+	Overlap time.Duration
+	// EndOldest ends the oldest secret where five sign already.
+	EndOldest bool
+}
+
+// RotateSecret gives w a new secret. The old one signs beside it for the overlap, and
+// so do older ones that still do, but none of them longer: a rotation without overlap
+// ends them all. At most five sign at a time; a receiver relies on each of them, so none
+// is ended without being asked for.
+func (r Rules) RotateSecret(w *Webhook, secret hooks.Secret, rotation Rotation, now time.Time) error {
 	secrets := []SigningSecret{{Secret: secret}}
-	end := now.Add(overlap)
+	end := now.Add(rotation.Overlap)
 	for _, s := range w.Secrets {
 		if s.ExpiresAt.IsZero() || s.ExpiresAt.After(end) {
 			s.ExpiresAt = end
 		}
-		if s.ExpiresAt.After(now) && len(secrets) < maxSecrets {
+		if s.ExpiresAt.After(now) {
 			secrets = append(secrets, s)
 		}
 	}
+	if len(secrets) > maxSecrets {
+		if !rotation.EndOldest {
+			return apikey.Errorf(apikey.KindAlreadyExists, ReasonTooManySecrets,
+				"%d secrets sign the deliveries of this webhook, the most that may; set end_oldest to end the oldest now, or overlap_seconds to 0 to end all, or wait.", maxSecrets)
+		}
+		secrets = secrets[:maxSecrets]
+	}
 	w.setSecrets(secrets)
+	return nil
 }
 
 func (w *Webhook) setSecrets(secrets []SigningSecret) {

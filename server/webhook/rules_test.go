@@ -231,7 +231,17 @@ func TestRotateSecret(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			Rules{}.RotateSecret(&w, secret, overlap, now)
+			if err := (Rules{}).RotateSecret(&w, secret, Rotation{Overlap: overlap}, now); err != nil {
+				if len(old) != maxSecrets || overlap == 0 || apikey.AsError(err).Reason != ReasonTooManySecrets {
+					t.Fatalf("%d secrets sign: %v", len(old), err)
+				}
+				if len(w.signing(now)) != maxSecrets {
+					t.Fatal("a rotation that was refused changed the secrets")
+				}
+				if err := (Rules{}).RotateSecret(&w, secret, Rotation{Overlap: overlap, EndOldest: true}, now); err != nil {
+					t.Fatal(err)
+				}
+			}
 			signing := w.signing(now)
 			if newest(&w) != secret.Reveal() || w.SecretMask != secret.Mask() || len(w.Secrets) > maxSecrets {
 				t.Fatalf("got %v", w.Secrets)

@@ -78,6 +78,7 @@ func attempt(a *webhook.Attempt) *apikeysv1.DeliveryAttempt {
 		StartedAt:  Timestamp(a.StartedAt),
 		DurationMs: a.Duration.Milliseconds(),
 		Trigger:    triggerEnum[a.Trigger],
+		Url:        a.URL,
 	}
 	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&a.Outcome)
 	return m
@@ -98,8 +99,13 @@ func outcome(o *webhook.Outcome) (status *int32, body *string, failure *apikeysv
 		}
 		body = &text
 	}
-	if !o.Acknowledged() {
-		failure = &apikeysv1.DeliveryError{Class: string(o.Failure.Class), Message: o.Failure.Message}
+	return status, body, deliveryError(o.Failure)
+}
+
+// deliveryError returns the message of f; no failure is unset.
+func deliveryError(f webhook.Failure) *apikeysv1.DeliveryError {
+	if f == (webhook.Failure{}) {
+		return nil
 	}
-	return status, body, failure
+	return &apikeysv1.DeliveryError{Class: string(f.Class), Message: f.Message}
 }

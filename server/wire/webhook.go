@@ -21,6 +21,12 @@ var (
 		webhook.DisabledFailing: apikeysv1.WebhookDisabledReason_WEBHOOK_DISABLED_REASON_FAILING,
 	}
 
+	healthEnum = map[webhook.HealthState]apikeysv1.WebhookHealthState{
+		webhook.HealthUnknown: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_UNKNOWN,
+		webhook.HealthHealthy: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_HEALTHY,
+		webhook.HealthFailing: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_FAILING,
+	}
+
 	formatWord = inverse(formatEnum)
 )
 
@@ -56,6 +62,18 @@ func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 		m.DisabledReason = disabledEnum[w.DisabledReason].Enum()
 	}
 	return m
+}
+
+// WebhookHealth returns the message of a webhook's health with the number of its
+// pending deliveries.
+func WebhookHealth(h *webhook.Health, pending int) *apikeysv1.WebhookHealth {
+	return &apikeysv1.WebhookHealth{
+		State:         healthEnum[h.State()],
+		FailingSince:  Timestamp(h.FailingSince),
+		LastSuccessAt: Timestamp(h.LastSuccessAt),
+		LastError:     deliveryError(h.LastError),
+		Pending:       int32(pending),
+	}
 }
 
 // WebhookEventTypes returns every type that can be subscribed to.
@@ -104,11 +122,12 @@ func eventTypes(list []string) []apikey.EventType {
 	return types
 }
 
-// WebhookOverlap returns how long the old secret goes on signing after the rotation
-// that a request asks for.
-func WebhookOverlap(r *apikeysv1.RotateWebhookSecretRequest) time.Duration {
-	if r.OverlapSeconds == nil {
-		return webhook.DefaultOverlap
+// WebhookRotation returns what becomes of the older secrets in the rotation that a
+// request asks for.
+func WebhookRotation(r *apikeysv1.RotateWebhookSecretRequest) webhook.Rotation {
+	rotation := webhook.Rotation{Overlap: webhook.DefaultOverlap, EndOldest: r.GetEndOldest()}
+	if r.OverlapSeconds != nil {
+		rotation.Overlap = time.Duration(r.GetOverlapSeconds()) * time.Second
 	}
-	return time.Duration(r.GetOverlapSeconds()) * time.Second
+	return rotation
 }

@@ -66,7 +66,7 @@ func TestWebhookMessage(t *testing.T) {
 	w.Enabled, w.DisabledReason = false, webhook.DisabledGone
 	const want = `{"id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","organization_id":"org_default","label":"Billing","description":"",` +
 		`"url":"https://example.com/hook?token=hunter2","events":["*"],"format":"classic","headers":{"X-Tenant":"********"},"enabled":false,` +
-		`"secret":"whsec_MfKQ...aLaSw","created_at":"2026-11-21 09:30:00","updated_at":null,"created_by":null,"disabled_reason":"gone","etag":"1"}`
+		`"secret":"whsec_MfKQ...aLaSw","created_at":"2026-11-21 09:30:00","updated_at":null,"created_by":null,"disabled_reason":"gone","health":null,"etag":"1"}`
 	if diff := cmp.Diff(want, string(wire.AppendJSON(nil, wire.Webhook(&w)))); diff != "" {
 		t.Error(diff)
 	}
@@ -82,7 +82,9 @@ func TestDeliveryMessage(t *testing.T) {
 		Status: 500, Body: []byte("a\xffb"),
 		Failure: webhook.Failure{Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 500 Internal Server Error."},
 	}
-	a := d.Settle(broken, webhook.TriggerRetry, webhookNow, webhook.Backoff{Rand: func() float64 { return 0.5 }}, webhookNow.Add(40*time.Millisecond))
+	a := d.Settle(&webhook.Result{
+		Outcome: broken, Trigger: webhook.TriggerRetry, URL: "https://other.example/", StartedAt: webhookNow, EndedAt: webhookNow.Add(40 * time.Millisecond),
+	}, webhook.Backoff{Rand: func() float64 { return 0.5 }})
 	m, err := wire.Delivery(&d, e, []webhook.Attempt{a})
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func TestDeliveryMessage(t *testing.T) {
 		`"url":"https://example.com/hook?token=hunter2","event":"api_key.created","resource_id":"api_key_1","payload":null,` + answer +
 		`,"retries":0,"created_at":"2026-11-21 09:30:00","updated_at":"2026-11-21 09:30:00","first_sent_at":"2026-11-21 09:30:00",` +
 		`"next_attempt_at":"2026-11-21 09:30:05","delay_ms":5000,"state":"pending","attempts":[` +
-		`{"number":1,"started_at":"2026-11-21 09:30:00","duration_ms":40,` + answer + `,"trigger":"retry"}],"attempts_total":1}`
+		`{"number":1,"started_at":"2026-11-21 09:30:00","duration_ms":40,` + answer + `,"trigger":"retry","url":"https://other.example/"}],"attempts_total":1}`
 	if diff := cmp.Diff(want, string(wire.AppendJSON(nil, m))); diff != "" {
 		t.Error(diff)
 	}
@@ -181,9 +183,10 @@ func TestWordsAndNumbers(t *testing.T) {
 	}
 }
 
-func TestWebhookOverlap(t *testing.T) {
+func TestWebhookRotation(t *testing.T) {
 	for want, seconds := range map[time.Duration]*int32{webhook.DefaultOverlap: nil, 0: proto.Int32(0), time.Hour: proto.Int32(3600)} {
-		if got := wire.WebhookOverlap(&apikeysv1.RotateWebhookSecretRequest{OverlapSeconds: seconds}); got != want {
+		got := wire.WebhookRotation(&apikeysv1.RotateWebhookSecretRequest{OverlapSeconds: seconds, EndOldest: true})
+		if got != (webhook.Rotation{Overlap: want, EndOldest: true}) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}

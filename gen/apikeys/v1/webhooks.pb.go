@@ -253,6 +253,62 @@ func (DeliveryTrigger) EnumDescriptor() ([]byte, []int) {
 	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{3}
 }
 
+// How an endpoint fares, by the newest attempts of its deliveries.
+type WebhookHealthState int32
+
+const (
+	WebhookHealthState_WEBHOOK_HEALTH_STATE_UNSPECIFIED WebhookHealthState = 0
+	// Nothing was sent yet, or not since its url changed or it was enabled.
+	WebhookHealthState_WEBHOOK_HEALTH_STATE_UNKNOWN WebhookHealthState = 1
+	// It has acknowledged deliveries, and none has failed since.
+	WebhookHealthState_WEBHOOK_HEALTH_STATE_HEALTHY WebhookHealthState = 2
+	// Attempts have failed since its last success.
+	WebhookHealthState_WEBHOOK_HEALTH_STATE_FAILING WebhookHealthState = 3
+)
+
+// Enum value maps for WebhookHealthState.
+var (
+	WebhookHealthState_name = map[int32]string{
+		0: "WEBHOOK_HEALTH_STATE_UNSPECIFIED",
+		1: "WEBHOOK_HEALTH_STATE_UNKNOWN",
+		2: "WEBHOOK_HEALTH_STATE_HEALTHY",
+		3: "WEBHOOK_HEALTH_STATE_FAILING",
+	}
+	WebhookHealthState_value = map[string]int32{
+		"WEBHOOK_HEALTH_STATE_UNSPECIFIED": 0,
+		"WEBHOOK_HEALTH_STATE_UNKNOWN":     1,
+		"WEBHOOK_HEALTH_STATE_HEALTHY":     2,
+		"WEBHOOK_HEALTH_STATE_FAILING":     3,
+	}
+)
+
+func (x WebhookHealthState) Enum() *WebhookHealthState {
+	p := new(WebhookHealthState)
+	*p = x
+	return p
+}
+
+func (x WebhookHealthState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WebhookHealthState) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_webhooks_proto_enumTypes[4].Descriptor()
+}
+
+func (WebhookHealthState) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_webhooks_proto_enumTypes[4]
+}
+
+func (x WebhookHealthState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WebhookHealthState.Descriptor instead.
+func (WebhookHealthState) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{4}
+}
+
 // An endpoint and the events that it is sent.
 type Webhook struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -287,6 +343,8 @@ type Webhook struct {
 	// Set when the server disabled the webhook. Enabling it clears the reason and
 	// sends what waited.
 	DisabledReason *WebhookDisabledReason `protobuf:"varint,13,opt,name=disabled_reason,json=disabledReason,proto3,enum=apikeys.v1.WebhookDisabledReason,oneof" json:"disabled_reason,omitempty"`
+	// How the endpoint has fared. Unset in events and deliveries.
+	Health *WebhookHealth `protobuf:"bytes,16,opt,name=health,proto3" json:"health,omitempty"`
 	// Names this version of the webhook; an update that sends another is refused.
 	Etag          string `protobuf:"bytes,14,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -421,11 +479,98 @@ func (x *Webhook) GetDisabledReason() WebhookDisabledReason {
 	return WebhookDisabledReason_WEBHOOK_DISABLED_REASON_UNSPECIFIED
 }
 
+func (x *Webhook) GetHealth() *WebhookHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 func (x *Webhook) GetEtag() string {
 	if x != nil {
 		return x.Etag
 	}
 	return ""
+}
+
+type WebhookHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State WebhookHealthState     `protobuf:"varint,1,opt,name=state,proto3,enum=apikeys.v1.WebhookHealthState" json:"state,omitempty"`
+	// When the first attempt failed since the last success.
+	FailingSince *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	// A minute behind at most while the endpoint is healthy.
+	LastSuccessAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_success_at,json=lastSuccessAt,proto3" json:"last_success_at,omitempty"`
+	// Of the newest attempt that failed since the last success.
+	LastError *DeliveryError `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The deliveries that wait or are under way, counted up to 10,000.
+	Pending       int32 `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookHealth) Reset() {
+	*x = WebhookHealth{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookHealth) ProtoMessage() {}
+
+func (x *WebhookHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookHealth.ProtoReflect.Descriptor instead.
+func (*WebhookHealth) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WebhookHealth) GetState() WebhookHealthState {
+	if x != nil {
+		return x.State
+	}
+	return WebhookHealthState_WEBHOOK_HEALTH_STATE_UNSPECIFIED
+}
+
+func (x *WebhookHealth) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *WebhookHealth) GetLastSuccessAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccessAt
+	}
+	return nil
+}
+
+func (x *WebhookHealth) GetLastError() *DeliveryError {
+	if x != nil {
+		return x.LastError
+	}
+	return nil
+}
+
+func (x *WebhookHealth) GetPending() int32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
 }
 
 // One event on its way to one webhook.
@@ -471,7 +616,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[1]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +628,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[1]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +641,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{1}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Delivery) GetId() string {
@@ -647,7 +792,7 @@ type DeliveryPayload struct {
 
 func (x *DeliveryPayload) Reset() {
 	*x = DeliveryPayload{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[2]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +804,7 @@ func (x *DeliveryPayload) String() string {
 func (*DeliveryPayload) ProtoMessage() {}
 
 func (x *DeliveryPayload) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[2]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +817,7 @@ func (x *DeliveryPayload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryPayload.ProtoReflect.Descriptor instead.
 func (*DeliveryPayload) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{2}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DeliveryPayload) GetResource() isDeliveryPayload_Resource {
@@ -731,7 +876,7 @@ type DeliveryError struct {
 
 func (x *DeliveryError) Reset() {
 	*x = DeliveryError{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[3]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +888,7 @@ func (x *DeliveryError) String() string {
 func (*DeliveryError) ProtoMessage() {}
 
 func (x *DeliveryError) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[3]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +901,7 @@ func (x *DeliveryError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryError.ProtoReflect.Descriptor instead.
 func (*DeliveryError) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{3}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DeliveryError) GetClass() string {
@@ -782,16 +927,18 @@ type DeliveryAttempt struct {
 	DurationMs     int64                  `protobuf:"varint,3,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
 	ResponseStatus *int32                 `protobuf:"varint,4,opt,name=response_status,json=responseStatus,proto3,oneof" json:"response_status,omitempty"`
 	// The first 16 KiB of the answer.
-	ResponseBody  *string         `protobuf:"bytes,5,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
-	Error         *DeliveryError  `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	Trigger       DeliveryTrigger `protobuf:"varint,7,opt,name=trigger,proto3,enum=apikeys.v1.DeliveryTrigger" json:"trigger,omitempty"`
+	ResponseBody *string         `protobuf:"bytes,5,opt,name=response_body,json=responseBody,proto3,oneof" json:"response_body,omitempty"`
+	Error        *DeliveryError  `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Trigger      DeliveryTrigger `protobuf:"varint,7,opt,name=trigger,proto3,enum=apikeys.v1.DeliveryTrigger" json:"trigger,omitempty"`
+	// Where it was sent: the webhook's url at that time.
+	Url           string `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeliveryAttempt) Reset() {
 	*x = DeliveryAttempt{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[4]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +950,7 @@ func (x *DeliveryAttempt) String() string {
 func (*DeliveryAttempt) ProtoMessage() {}
 
 func (x *DeliveryAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[4]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +963,7 @@ func (x *DeliveryAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryAttempt.ProtoReflect.Descriptor instead.
 func (*DeliveryAttempt) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DeliveryAttempt) GetNumber() int32 {
@@ -868,6 +1015,13 @@ func (x *DeliveryAttempt) GetTrigger() DeliveryTrigger {
 	return DeliveryTrigger_DELIVERY_TRIGGER_UNSPECIFIED
 }
 
+func (x *DeliveryAttempt) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
 // A type of events that a webhook can be subscribed to.
 type WebhookEventType struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -880,7 +1034,7 @@ type WebhookEventType struct {
 
 func (x *WebhookEventType) Reset() {
 	*x = WebhookEventType{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[5]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1046,7 @@ func (x *WebhookEventType) String() string {
 func (*WebhookEventType) ProtoMessage() {}
 
 func (x *WebhookEventType) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[5]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1059,7 @@ func (x *WebhookEventType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookEventType.ProtoReflect.Descriptor instead.
 func (*WebhookEventType) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WebhookEventType) GetType() string {
@@ -947,7 +1101,7 @@ type CreateWebhookRequest struct {
 
 func (x *CreateWebhookRequest) Reset() {
 	*x = CreateWebhookRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[6]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1113,7 @@ func (x *CreateWebhookRequest) String() string {
 func (*CreateWebhookRequest) ProtoMessage() {}
 
 func (x *CreateWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[6]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1126,7 @@ func (x *CreateWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWebhookRequest.ProtoReflect.Descriptor instead.
 func (*CreateWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{6}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateWebhookRequest) GetLabel() string {
@@ -1040,7 +1194,7 @@ type CreateWebhookResponse struct {
 
 func (x *CreateWebhookResponse) Reset() {
 	*x = CreateWebhookResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[7]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1206,7 @@ func (x *CreateWebhookResponse) String() string {
 func (*CreateWebhookResponse) ProtoMessage() {}
 
 func (x *CreateWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[7]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1219,7 @@ func (x *CreateWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWebhookResponse.ProtoReflect.Descriptor instead.
 func (*CreateWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{7}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateWebhookResponse) GetWebhook() *Webhook {
@@ -1081,6 +1235,8 @@ type ListWebhooksRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Webhooks that are failing, or with false those that are not.
+	Failing *bool `protobuf:"varint,3,opt,name=failing,proto3,oneof" json:"failing,omitempty"`
 	// Webhooks that this actor made, by its id.
 	CreatedBy     string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1089,7 +1245,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[8]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1257,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[8]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1270,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{8}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListWebhooksRequest) GetPageSize() int32 {
@@ -1129,6 +1285,13 @@ func (x *ListWebhooksRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListWebhooksRequest) GetFailing() bool {
+	if x != nil && x.Failing != nil {
+		return *x.Failing
+	}
+	return false
 }
 
 func (x *ListWebhooksRequest) GetCreatedBy() string {
@@ -1149,7 +1312,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[9]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1324,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[9]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1337,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{9}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -1200,7 +1363,7 @@ type GetWebhookRequest struct {
 
 func (x *GetWebhookRequest) Reset() {
 	*x = GetWebhookRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[10]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1375,7 @@ func (x *GetWebhookRequest) String() string {
 func (*GetWebhookRequest) ProtoMessage() {}
 
 func (x *GetWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[10]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1388,7 @@ func (x *GetWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebhookRequest.ProtoReflect.Descriptor instead.
 func (*GetWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{10}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetWebhookRequest) GetId() string {
@@ -1244,7 +1407,7 @@ type GetWebhookResponse struct {
 
 func (x *GetWebhookResponse) Reset() {
 	*x = GetWebhookResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[11]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1419,7 @@ func (x *GetWebhookResponse) String() string {
 func (*GetWebhookResponse) ProtoMessage() {}
 
 func (x *GetWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[11]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1432,7 @@ func (x *GetWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebhookResponse.ProtoReflect.Descriptor instead.
 func (*GetWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{11}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetWebhookResponse) GetWebhook() *Webhook {
@@ -1297,7 +1460,7 @@ type UpdateWebhookRequest struct {
 
 func (x *UpdateWebhookRequest) Reset() {
 	*x = UpdateWebhookRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[12]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1472,7 @@ func (x *UpdateWebhookRequest) String() string {
 func (*UpdateWebhookRequest) ProtoMessage() {}
 
 func (x *UpdateWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[12]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1485,7 @@ func (x *UpdateWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWebhookRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{12}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateWebhookRequest) GetId() string {
@@ -1362,7 +1525,7 @@ type UpdateWebhookResponse struct {
 
 func (x *UpdateWebhookResponse) Reset() {
 	*x = UpdateWebhookResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[13]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1537,7 @@ func (x *UpdateWebhookResponse) String() string {
 func (*UpdateWebhookResponse) ProtoMessage() {}
 
 func (x *UpdateWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[13]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1550,7 @@ func (x *UpdateWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWebhookResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{13}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateWebhookResponse) GetWebhook() *Webhook {
@@ -1406,7 +1569,7 @@ type DeleteWebhookRequest struct {
 
 func (x *DeleteWebhookRequest) Reset() {
 	*x = DeleteWebhookRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[14]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1581,7 @@ func (x *DeleteWebhookRequest) String() string {
 func (*DeleteWebhookRequest) ProtoMessage() {}
 
 func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[14]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1594,7 @@ func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{14}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteWebhookRequest) GetId() string {
@@ -1450,7 +1613,7 @@ type DeleteWebhookResponse struct {
 
 func (x *DeleteWebhookResponse) Reset() {
 	*x = DeleteWebhookResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[15]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1625,7 @@ func (x *DeleteWebhookResponse) String() string {
 func (*DeleteWebhookResponse) ProtoMessage() {}
 
 func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[15]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1638,7 @@ func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{15}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteWebhookResponse) GetId() string {
@@ -1491,13 +1654,16 @@ type RotateWebhookSecretRequest struct {
 	// How long the old secret goes on signing beside the new one, 0 to 2,592,000
 	// (30 days). Unset means 86,400 (a day); 0 ends every older secret at once.
 	OverlapSeconds *int32 `protobuf:"varint,2,opt,name=overlap_seconds,json=overlapSeconds,proto3,oneof" json:"overlap_seconds,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// At most five secrets sign. While five do, a rotation is refused
+	// (TOO_MANY_SECRETS) unless this is true, which ends the oldest at once.
+	EndOldest     bool `protobuf:"varint,3,opt,name=end_oldest,json=endOldest,proto3" json:"end_oldest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateWebhookSecretRequest) Reset() {
 	*x = RotateWebhookSecretRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[16]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1675,7 @@ func (x *RotateWebhookSecretRequest) String() string {
 func (*RotateWebhookSecretRequest) ProtoMessage() {}
 
 func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[16]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1688,7 @@ func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{16}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateWebhookSecretRequest) GetId() string {
@@ -1539,6 +1705,13 @@ func (x *RotateWebhookSecretRequest) GetOverlapSeconds() int32 {
 	return 0
 }
 
+func (x *RotateWebhookSecretRequest) GetEndOldest() bool {
+	if x != nil {
+		return x.EndOldest
+	}
+	return false
+}
+
 type RotateWebhookSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Webhook       *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
@@ -1548,7 +1721,7 @@ type RotateWebhookSecretResponse struct {
 
 func (x *RotateWebhookSecretResponse) Reset() {
 	*x = RotateWebhookSecretResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[17]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1733,7 @@ func (x *RotateWebhookSecretResponse) String() string {
 func (*RotateWebhookSecretResponse) ProtoMessage() {}
 
 func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[17]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1746,7 @@ func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{17}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateWebhookSecretResponse) GetWebhook() *Webhook {
@@ -1592,7 +1765,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[18]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1777,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[18]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1790,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{18}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TestWebhookRequest) GetId() string {
@@ -1636,7 +1809,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[19]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1821,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[19]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1834,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{19}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TestWebhookResponse) GetDelivery() *Delivery {
@@ -1686,7 +1859,7 @@ type ReplayEventsRequest struct {
 
 func (x *ReplayEventsRequest) Reset() {
 	*x = ReplayEventsRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[20]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1871,7 @@ func (x *ReplayEventsRequest) String() string {
 func (*ReplayEventsRequest) ProtoMessage() {}
 
 func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[20]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1884,7 @@ func (x *ReplayEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsRequest.ProtoReflect.Descriptor instead.
 func (*ReplayEventsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{20}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplayEventsRequest) GetId() string {
@@ -1757,7 +1930,7 @@ type ReplayEventsResponse struct {
 
 func (x *ReplayEventsResponse) Reset() {
 	*x = ReplayEventsResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[21]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1942,7 @@ func (x *ReplayEventsResponse) String() string {
 func (*ReplayEventsResponse) ProtoMessage() {}
 
 func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[21]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1955,7 @@ func (x *ReplayEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayEventsResponse.ProtoReflect.Descriptor instead.
 func (*ReplayEventsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{21}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplayEventsResponse) GetMatched() int32 {
@@ -1806,6 +1979,105 @@ func (x *ReplayEventsResponse) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+type RetryDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Required: pending, failed or cancelled, one at least.
+	States        []DeliveryState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=apikeys.v1.DeliveryState" json:"states,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeliveriesRequest) Reset() {
+	*x = RetryDeliveriesRequest{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeliveriesRequest) ProtoMessage() {}
+
+func (x *RetryDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RetryDeliveriesRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetryDeliveriesRequest) GetStates() []DeliveryState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+type RetryDeliveriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The deliveries that were opened again, or moved to now. One that is under way
+	// is sent again after its attempt.
+	Queued        int32 `protobuf:"varint,1,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeliveriesResponse) Reset() {
+	*x = RetryDeliveriesResponse{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeliveriesResponse) ProtoMessage() {}
+
+func (x *RetryDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*RetryDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RetryDeliveriesResponse) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
 type ListWebhookEventTypesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1814,7 +2086,7 @@ type ListWebhookEventTypesRequest struct {
 
 func (x *ListWebhookEventTypesRequest) Reset() {
 	*x = ListWebhookEventTypesRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[22]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +2098,7 @@ func (x *ListWebhookEventTypesRequest) String() string {
 func (*ListWebhookEventTypesRequest) ProtoMessage() {}
 
 func (x *ListWebhookEventTypesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[22]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2111,7 @@ func (x *ListWebhookEventTypesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhookEventTypesRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhookEventTypesRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{22}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{25}
 }
 
 type ListWebhookEventTypesResponse struct {
@@ -1851,7 +2123,7 @@ type ListWebhookEventTypesResponse struct {
 
 func (x *ListWebhookEventTypesResponse) Reset() {
 	*x = ListWebhookEventTypesResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[23]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2135,7 @@ func (x *ListWebhookEventTypesResponse) String() string {
 func (*ListWebhookEventTypesResponse) ProtoMessage() {}
 
 func (x *ListWebhookEventTypesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[23]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2148,7 @@ func (x *ListWebhookEventTypesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhookEventTypesResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhookEventTypesResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{23}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListWebhookEventTypesResponse) GetEventTypes() []*WebhookEventType {
@@ -1908,7 +2180,7 @@ type ListDeliveriesRequest struct {
 
 func (x *ListDeliveriesRequest) Reset() {
 	*x = ListDeliveriesRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[24]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2192,7 @@ func (x *ListDeliveriesRequest) String() string {
 func (*ListDeliveriesRequest) ProtoMessage() {}
 
 func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[24]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2205,7 @@ func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{24}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListDeliveriesRequest) GetPageSize() int32 {
@@ -2003,7 +2275,7 @@ type ListDeliveriesResponse struct {
 
 func (x *ListDeliveriesResponse) Reset() {
 	*x = ListDeliveriesResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[25]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2287,7 @@ func (x *ListDeliveriesResponse) String() string {
 func (*ListDeliveriesResponse) ProtoMessage() {}
 
 func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[25]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2300,7 @@ func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{25}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListDeliveriesResponse) GetDeliveries() []*Delivery {
@@ -2054,7 +2326,7 @@ type GetDeliveryRequest struct {
 
 func (x *GetDeliveryRequest) Reset() {
 	*x = GetDeliveryRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[26]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2338,7 @@ func (x *GetDeliveryRequest) String() string {
 func (*GetDeliveryRequest) ProtoMessage() {}
 
 func (x *GetDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[26]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2351,7 @@ func (x *GetDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*GetDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{26}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetDeliveryRequest) GetId() string {
@@ -2098,7 +2370,7 @@ type GetDeliveryResponse struct {
 
 func (x *GetDeliveryResponse) Reset() {
 	*x = GetDeliveryResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[27]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2382,7 @@ func (x *GetDeliveryResponse) String() string {
 func (*GetDeliveryResponse) ProtoMessage() {}
 
 func (x *GetDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[27]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2395,7 @@ func (x *GetDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*GetDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{27}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetDeliveryResponse) GetDelivery() *Delivery {
@@ -2142,7 +2414,7 @@ type RetryDeliveryRequest struct {
 
 func (x *RetryDeliveryRequest) Reset() {
 	*x = RetryDeliveryRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[28]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2426,7 @@ func (x *RetryDeliveryRequest) String() string {
 func (*RetryDeliveryRequest) ProtoMessage() {}
 
 func (x *RetryDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[28]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2439,7 @@ func (x *RetryDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{28}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RetryDeliveryRequest) GetId() string {
@@ -2186,7 +2458,7 @@ type RetryDeliveryResponse struct {
 
 func (x *RetryDeliveryResponse) Reset() {
 	*x = RetryDeliveryResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[29]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2470,7 @@ func (x *RetryDeliveryResponse) String() string {
 func (*RetryDeliveryResponse) ProtoMessage() {}
 
 func (x *RetryDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[29]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2483,7 @@ func (x *RetryDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*RetryDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{29}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RetryDeliveryResponse) GetDelivery() *Delivery {
@@ -2230,7 +2502,7 @@ type CancelDeliveryRequest struct {
 
 func (x *CancelDeliveryRequest) Reset() {
 	*x = CancelDeliveryRequest{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[30]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2514,7 @@ func (x *CancelDeliveryRequest) String() string {
 func (*CancelDeliveryRequest) ProtoMessage() {}
 
 func (x *CancelDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[30]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2527,7 @@ func (x *CancelDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*CancelDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{30}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CancelDeliveryRequest) GetId() string {
@@ -2274,7 +2546,7 @@ type CancelDeliveryResponse struct {
 
 func (x *CancelDeliveryResponse) Reset() {
 	*x = CancelDeliveryResponse{}
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[31]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2558,7 @@ func (x *CancelDeliveryResponse) String() string {
 func (*CancelDeliveryResponse) ProtoMessage() {}
 
 func (x *CancelDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_webhooks_proto_msgTypes[31]
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2571,7 @@ func (x *CancelDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*CancelDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{31}
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CancelDeliveryResponse) GetDelivery() *Delivery {
@@ -2314,7 +2586,7 @@ var File_apikeys_v1_webhooks_proto protoreflect.FileDescriptor
 const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/webhooks.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\a\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\a\n" +
 	"\aWebhook\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2335,12 +2607,20 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\tupdatedAt\x125\n" +
 	"\n" +
 	"created_by\x18\x0f \x01(\v2\x11.apikeys.v1.ActorB\x03\xe0A\x03R\tcreatedBy\x12T\n" +
-	"\x0fdisabled_reason\x18\r \x01(\x0e2!.apikeys.v1.WebhookDisabledReasonB\x03\xe0A\x03H\x00R\x0edisabledReason\x88\x01\x01\x12\x12\n" +
+	"\x0fdisabled_reason\x18\r \x01(\x0e2!.apikeys.v1.WebhookDisabledReasonB\x03\xe0A\x03H\x00R\x0edisabledReason\x88\x01\x01\x126\n" +
+	"\x06health\x18\x10 \x01(\v2\x19.apikeys.v1.WebhookHealthB\x03\xe0A\x03R\x06health\x12\x12\n" +
 	"\x04etag\x18\x0e \x01(\tR\x04etag\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
-	"\x10_disabled_reason\"\xd1\x06\n" +
+	"\x10_disabled_reason\"\x9e\x02\n" +
+	"\rWebhookHealth\x124\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1e.apikeys.v1.WebhookHealthStateR\x05state\x12?\n" +
+	"\rfailing_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12B\n" +
+	"\x0flast_success_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastSuccessAt\x128\n" +
+	"\n" +
+	"last_error\x18\x04 \x01(\v2\x19.apikeys.v1.DeliveryErrorR\tlastError\x12\x18\n" +
+	"\apending\x18\x05 \x01(\x05R\apending\"\xd1\x06\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2375,7 +2655,7 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\bresource\"?\n" +
 	"\rDeliveryError\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xeb\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xfd\x02\n" +
 	"\x0fDeliveryAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x129\n" +
 	"\n" +
@@ -2385,7 +2665,8 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x0fresponse_status\x18\x04 \x01(\x05H\x00R\x0eresponseStatus\x88\x01\x01\x12(\n" +
 	"\rresponse_body\x18\x05 \x01(\tH\x01R\fresponseBody\x88\x01\x01\x12/\n" +
 	"\x05error\x18\x06 \x01(\v2\x19.apikeys.v1.DeliveryErrorR\x05error\x125\n" +
-	"\atrigger\x18\a \x01(\x0e2\x1b.apikeys.v1.DeliveryTriggerR\atriggerB\x12\n" +
+	"\atrigger\x18\a \x01(\x0e2\x1b.apikeys.v1.DeliveryTriggerR\atrigger\x12\x10\n" +
+	"\x03url\x18\b \x01(\tR\x03urlB\x12\n" +
 	"\x10_response_statusB\x10\n" +
 	"\x0e_response_body\"H\n" +
 	"\x10WebhookEventType\x12\x12\n" +
@@ -2408,14 +2689,17 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\n" +
 	"\b_enabled\"F\n" +
 	"\x15CreateWebhookResponse\x12-\n" +
-	"\awebhook\x18\x01 \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\"\xa5\x01\n" +
+	"\awebhook\x18\x01 \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\"\xd0\x01\n" +
 	"\x13ListWebhooksRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12<\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12\x1d\n" +
+	"\afailing\x18\x03 \x01(\bH\x00R\afailing\x88\x01\x01\x12<\n" +
 	"\n" +
-	"created_by\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\"o\n" +
+	"created_by\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedByB\n" +
+	"\n" +
+	"\b_failing\"o\n" +
 	"\x14ListWebhooksResponse\x12/\n" +
 	"\bwebhooks\x18\x01 \x03(\v2\x13.apikeys.v1.WebhookR\bwebhooks\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"#\n" +
@@ -2434,10 +2718,12 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x14DeleteWebhookRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"'\n" +
 	"\x15DeleteWebhookResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"|\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x9b\x01\n" +
 	"\x1aRotateWebhookSecretRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
-	"\x0foverlap_seconds\x18\x02 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x9a\x9e\x01(\x00H\x00R\x0eoverlapSeconds\x88\x01\x01B\x12\n" +
+	"\x0foverlap_seconds\x18\x02 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x9a\x9e\x01(\x00H\x00R\x0eoverlapSeconds\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"end_oldest\x18\x03 \x01(\bR\tendOldestB\x12\n" +
 	"\x10_overlap_seconds\"L\n" +
 	"\x1bRotateWebhookSecretResponse\x12-\n" +
 	"\awebhook\x18\x01 \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\"$\n" +
@@ -2454,7 +2740,12 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x14ReplayEventsResponse\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x05R\amatched\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x05R\x06queued\x120\n" +
-	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x1e\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"u\n" +
+	"\x16RetryDeliveriesRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12K\n" +
+	"\x06states\x18\x02 \x03(\x0e2\x19.apikeys.v1.DeliveryStateB\x18\xe0A\x02\xbaH\x12\x92\x01\x0f\b\x01\x10\x03\"\t\x82\x01\x06\x18\x01\x18\x03\x18\x04R\x06states\"1\n" +
+	"\x17RetryDeliveriesResponse\x12\x16\n" +
+	"\x06queued\x18\x01 \x01(\x05R\x06queued\"\x1e\n" +
 	"\x1cListWebhookEventTypesRequest\"^\n" +
 	"\x1dListWebhookEventTypesResponse\x12=\n" +
 	"\vevent_types\x18\x01 \x03(\v2\x1c.apikeys.v1.WebhookEventTypeR\n" +
@@ -2510,7 +2801,12 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x19DELIVERY_TRIGGER_SCHEDULE\x10\x01\x12\x1a\n" +
 	"\x16DELIVERY_TRIGGER_RETRY\x10\x02\x12\x1b\n" +
 	"\x17DELIVERY_TRIGGER_REPLAY\x10\x03\x12\x19\n" +
-	"\x15DELIVERY_TRIGGER_TEST\x10\x042\xf8\x14\n" +
+	"\x15DELIVERY_TRIGGER_TEST\x10\x04*\xa0\x01\n" +
+	"\x12WebhookHealthState\x12$\n" +
+	" WEBHOOK_HEALTH_STATE_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cWEBHOOK_HEALTH_STATE_UNKNOWN\x10\x01\x12 \n" +
+	"\x1cWEBHOOK_HEALTH_STATE_HEALTHY\x10\x02\x12 \n" +
+	"\x1cWEBHOOK_HEALTH_STATE_FAILING\x10\x032\xaf\x16\n" +
 	"\x0fWebhooksService\x12\xf0\x01\n" +
 	"\rCreateWebhook\x12 .apikeys.v1.CreateWebhookRequest\x1a!.apikeys.v1.CreateWebhookResponse\"\x99\x01\xaa\xd4\x182\n" +
 	"\x0fwebhooks.create\x1a\x1dResource created successfully \x01\x82\xd3\xe4\x93\x02]:\x01*Z9:\x01*b\awebhook\"+/api/v1/webhooks/{collection=subscriptions}b\awebhook\"\x14/developers/webhooks\x12\xcb\x01\n" +
@@ -2528,7 +2824,9 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\vTestWebhook\x12\x1e.apikeys.v1.TestWebhookRequest\x1a\x1f.apikeys.v1.TestWebhookResponse\"Y\xaa\xd4\x18\"\n" +
 	"\x0fwebhooks.update\x1a\x0fTest event sent\x82\xd3\xe4\x93\x02-:\x01*b\bdelivery\"\x1e/developers/webhooks/{id}/test\x12\xa8\x01\n" +
 	"\fReplayEvents\x12\x1f.apikeys.v1.ReplayEventsRequest\x1a .apikeys.v1.ReplayEventsResponse\"U\xaa\xd4\x18&\n" +
-	"\x15webhooks_queue.update\x1a\rEvents queued\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xbd\x01\n" +
+	"\x15webhooks_queue.update\x1a\rEvents queued\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xb4\x01\n" +
+	"\x0fRetryDeliveries\x12\".apikeys.v1.RetryDeliveriesRequest\x1a#.apikeys.v1.RetryDeliveriesResponse\"X\xaa\xd4\x18*\n" +
+	"\x15webhooks_queue.update\x1a\x11Deliveries queued\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/developers/webhooks/{id}/retry\x12\xbd\x01\n" +
 	"\x15ListWebhookEventTypes\x12(.apikeys.v1.ListWebhookEventTypesRequest\x1a).apikeys.v1.ListWebhookEventTypesResponse\"O\xaa\xd4\x18\x1b\n" +
 	"\x03any\x10\x01\x1a\x12Event types listed\x82\xd3\xe4\x93\x02*b\vevent_types\x12\x1b/developers/webhooks/events\x12\xb5\x01\n" +
 	"\x0eListDeliveries\x12!.apikeys.v1.ListDeliveriesRequest\x1a\".apikeys.v1.ListDeliveriesResponse\"\\\xaa\xd4\x18*\n" +
@@ -2553,124 +2851,136 @@ func file_apikeys_v1_webhooks_proto_rawDescGZIP() []byte {
 	return file_apikeys_v1_webhooks_proto_rawDescData
 }
 
-var file_apikeys_v1_webhooks_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_apikeys_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_apikeys_v1_webhooks_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_apikeys_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_apikeys_v1_webhooks_proto_goTypes = []any{
 	(WebhookFormat)(0),                    // 0: apikeys.v1.WebhookFormat
 	(WebhookDisabledReason)(0),            // 1: apikeys.v1.WebhookDisabledReason
 	(DeliveryState)(0),                    // 2: apikeys.v1.DeliveryState
 	(DeliveryTrigger)(0),                  // 3: apikeys.v1.DeliveryTrigger
-	(*Webhook)(nil),                       // 4: apikeys.v1.Webhook
-	(*Delivery)(nil),                      // 5: apikeys.v1.Delivery
-	(*DeliveryPayload)(nil),               // 6: apikeys.v1.DeliveryPayload
-	(*DeliveryError)(nil),                 // 7: apikeys.v1.DeliveryError
-	(*DeliveryAttempt)(nil),               // 8: apikeys.v1.DeliveryAttempt
-	(*WebhookEventType)(nil),              // 9: apikeys.v1.WebhookEventType
-	(*CreateWebhookRequest)(nil),          // 10: apikeys.v1.CreateWebhookRequest
-	(*CreateWebhookResponse)(nil),         // 11: apikeys.v1.CreateWebhookResponse
-	(*ListWebhooksRequest)(nil),           // 12: apikeys.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),          // 13: apikeys.v1.ListWebhooksResponse
-	(*GetWebhookRequest)(nil),             // 14: apikeys.v1.GetWebhookRequest
-	(*GetWebhookResponse)(nil),            // 15: apikeys.v1.GetWebhookResponse
-	(*UpdateWebhookRequest)(nil),          // 16: apikeys.v1.UpdateWebhookRequest
-	(*UpdateWebhookResponse)(nil),         // 17: apikeys.v1.UpdateWebhookResponse
-	(*DeleteWebhookRequest)(nil),          // 18: apikeys.v1.DeleteWebhookRequest
-	(*DeleteWebhookResponse)(nil),         // 19: apikeys.v1.DeleteWebhookResponse
-	(*RotateWebhookSecretRequest)(nil),    // 20: apikeys.v1.RotateWebhookSecretRequest
-	(*RotateWebhookSecretResponse)(nil),   // 21: apikeys.v1.RotateWebhookSecretResponse
-	(*TestWebhookRequest)(nil),            // 22: apikeys.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),           // 23: apikeys.v1.TestWebhookResponse
-	(*ReplayEventsRequest)(nil),           // 24: apikeys.v1.ReplayEventsRequest
-	(*ReplayEventsResponse)(nil),          // 25: apikeys.v1.ReplayEventsResponse
-	(*ListWebhookEventTypesRequest)(nil),  // 26: apikeys.v1.ListWebhookEventTypesRequest
-	(*ListWebhookEventTypesResponse)(nil), // 27: apikeys.v1.ListWebhookEventTypesResponse
-	(*ListDeliveriesRequest)(nil),         // 28: apikeys.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil),        // 29: apikeys.v1.ListDeliveriesResponse
-	(*GetDeliveryRequest)(nil),            // 30: apikeys.v1.GetDeliveryRequest
-	(*GetDeliveryResponse)(nil),           // 31: apikeys.v1.GetDeliveryResponse
-	(*RetryDeliveryRequest)(nil),          // 32: apikeys.v1.RetryDeliveryRequest
-	(*RetryDeliveryResponse)(nil),         // 33: apikeys.v1.RetryDeliveryResponse
-	(*CancelDeliveryRequest)(nil),         // 34: apikeys.v1.CancelDeliveryRequest
-	(*CancelDeliveryResponse)(nil),        // 35: apikeys.v1.CancelDeliveryResponse
-	nil,                                   // 36: apikeys.v1.Webhook.HeadersEntry
-	nil,                                   // 37: apikeys.v1.CreateWebhookRequest.HeadersEntry
-	(*timestamppb.Timestamp)(nil),         // 38: google.protobuf.Timestamp
-	(*Actor)(nil),                         // 39: apikeys.v1.Actor
-	(*ApiKey)(nil),                        // 40: apikeys.v1.ApiKey
-	(*fieldmaskpb.FieldMask)(nil),         // 41: google.protobuf.FieldMask
+	(WebhookHealthState)(0),               // 4: apikeys.v1.WebhookHealthState
+	(*Webhook)(nil),                       // 5: apikeys.v1.Webhook
+	(*WebhookHealth)(nil),                 // 6: apikeys.v1.WebhookHealth
+	(*Delivery)(nil),                      // 7: apikeys.v1.Delivery
+	(*DeliveryPayload)(nil),               // 8: apikeys.v1.DeliveryPayload
+	(*DeliveryError)(nil),                 // 9: apikeys.v1.DeliveryError
+	(*DeliveryAttempt)(nil),               // 10: apikeys.v1.DeliveryAttempt
+	(*WebhookEventType)(nil),              // 11: apikeys.v1.WebhookEventType
+	(*CreateWebhookRequest)(nil),          // 12: apikeys.v1.CreateWebhookRequest
+	(*CreateWebhookResponse)(nil),         // 13: apikeys.v1.CreateWebhookResponse
+	(*ListWebhooksRequest)(nil),           // 14: apikeys.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),          // 15: apikeys.v1.ListWebhooksResponse
+	(*GetWebhookRequest)(nil),             // 16: apikeys.v1.GetWebhookRequest
+	(*GetWebhookResponse)(nil),            // 17: apikeys.v1.GetWebhookResponse
+	(*UpdateWebhookRequest)(nil),          // 18: apikeys.v1.UpdateWebhookRequest
+	(*UpdateWebhookResponse)(nil),         // 19: apikeys.v1.UpdateWebhookResponse
+	(*DeleteWebhookRequest)(nil),          // 20: apikeys.v1.DeleteWebhookRequest
+	(*DeleteWebhookResponse)(nil),         // 21: apikeys.v1.DeleteWebhookResponse
+	(*RotateWebhookSecretRequest)(nil),    // 22: apikeys.v1.RotateWebhookSecretRequest
+	(*RotateWebhookSecretResponse)(nil),   // 23: apikeys.v1.RotateWebhookSecretResponse
+	(*TestWebhookRequest)(nil),            // 24: apikeys.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),           // 25: apikeys.v1.TestWebhookResponse
+	(*ReplayEventsRequest)(nil),           // 26: apikeys.v1.ReplayEventsRequest
+	(*ReplayEventsResponse)(nil),          // 27: apikeys.v1.ReplayEventsResponse
+	(*RetryDeliveriesRequest)(nil),        // 28: apikeys.v1.RetryDeliveriesRequest
+	(*RetryDeliveriesResponse)(nil),       // 29: apikeys.v1.RetryDeliveriesResponse
+	(*ListWebhookEventTypesRequest)(nil),  // 30: apikeys.v1.ListWebhookEventTypesRequest
+	(*ListWebhookEventTypesResponse)(nil), // 31: apikeys.v1.ListWebhookEventTypesResponse
+	(*ListDeliveriesRequest)(nil),         // 32: apikeys.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),        // 33: apikeys.v1.ListDeliveriesResponse
+	(*GetDeliveryRequest)(nil),            // 34: apikeys.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),           // 35: apikeys.v1.GetDeliveryResponse
+	(*RetryDeliveryRequest)(nil),          // 36: apikeys.v1.RetryDeliveryRequest
+	(*RetryDeliveryResponse)(nil),         // 37: apikeys.v1.RetryDeliveryResponse
+	(*CancelDeliveryRequest)(nil),         // 38: apikeys.v1.CancelDeliveryRequest
+	(*CancelDeliveryResponse)(nil),        // 39: apikeys.v1.CancelDeliveryResponse
+	nil,                                   // 40: apikeys.v1.Webhook.HeadersEntry
+	nil,                                   // 41: apikeys.v1.CreateWebhookRequest.HeadersEntry
+	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
+	(*Actor)(nil),                         // 43: apikeys.v1.Actor
+	(*ApiKey)(nil),                        // 44: apikeys.v1.ApiKey
+	(*fieldmaskpb.FieldMask)(nil),         // 45: google.protobuf.FieldMask
 }
 var file_apikeys_v1_webhooks_proto_depIdxs = []int32{
 	0,  // 0: apikeys.v1.Webhook.format:type_name -> apikeys.v1.WebhookFormat
-	36, // 1: apikeys.v1.Webhook.headers:type_name -> apikeys.v1.Webhook.HeadersEntry
-	38, // 2: apikeys.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
-	38, // 3: apikeys.v1.Webhook.updated_at:type_name -> google.protobuf.Timestamp
-	39, // 4: apikeys.v1.Webhook.created_by:type_name -> apikeys.v1.Actor
+	40, // 1: apikeys.v1.Webhook.headers:type_name -> apikeys.v1.Webhook.HeadersEntry
+	42, // 2: apikeys.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
+	42, // 3: apikeys.v1.Webhook.updated_at:type_name -> google.protobuf.Timestamp
+	43, // 4: apikeys.v1.Webhook.created_by:type_name -> apikeys.v1.Actor
 	1,  // 5: apikeys.v1.Webhook.disabled_reason:type_name -> apikeys.v1.WebhookDisabledReason
-	6,  // 6: apikeys.v1.Delivery.payload:type_name -> apikeys.v1.DeliveryPayload
-	7,  // 7: apikeys.v1.Delivery.error:type_name -> apikeys.v1.DeliveryError
-	38, // 8: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
-	38, // 9: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
-	38, // 10: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
-	38, // 11: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
-	2,  // 12: apikeys.v1.Delivery.state:type_name -> apikeys.v1.DeliveryState
-	8,  // 13: apikeys.v1.Delivery.attempts:type_name -> apikeys.v1.DeliveryAttempt
-	40, // 14: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
-	4,  // 15: apikeys.v1.DeliveryPayload.webhook:type_name -> apikeys.v1.Webhook
-	38, // 16: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 17: apikeys.v1.DeliveryAttempt.error:type_name -> apikeys.v1.DeliveryError
-	3,  // 18: apikeys.v1.DeliveryAttempt.trigger:type_name -> apikeys.v1.DeliveryTrigger
-	0,  // 19: apikeys.v1.CreateWebhookRequest.format:type_name -> apikeys.v1.WebhookFormat
-	37, // 20: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
-	4,  // 21: apikeys.v1.CreateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 22: apikeys.v1.ListWebhooksResponse.webhooks:type_name -> apikeys.v1.Webhook
-	4,  // 23: apikeys.v1.GetWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 24: apikeys.v1.UpdateWebhookRequest.webhook:type_name -> apikeys.v1.Webhook
-	41, // 25: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	4,  // 26: apikeys.v1.UpdateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
-	4,  // 27: apikeys.v1.RotateWebhookSecretResponse.webhook:type_name -> apikeys.v1.Webhook
-	5,  // 28: apikeys.v1.TestWebhookResponse.delivery:type_name -> apikeys.v1.Delivery
-	38, // 29: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
-	38, // 30: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
-	38, // 31: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
-	9,  // 32: apikeys.v1.ListWebhookEventTypesResponse.event_types:type_name -> apikeys.v1.WebhookEventType
-	2,  // 33: apikeys.v1.ListDeliveriesRequest.state:type_name -> apikeys.v1.DeliveryState
-	38, // 34: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
-	38, // 35: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 36: apikeys.v1.ListDeliveriesResponse.deliveries:type_name -> apikeys.v1.Delivery
-	5,  // 37: apikeys.v1.GetDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	5,  // 38: apikeys.v1.RetryDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	5,  // 39: apikeys.v1.CancelDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	10, // 40: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
-	12, // 41: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
-	14, // 42: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
-	16, // 43: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
-	18, // 44: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
-	20, // 45: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
-	22, // 46: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
-	24, // 47: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
-	26, // 48: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
-	28, // 49: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
-	30, // 50: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
-	32, // 51: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
-	34, // 52: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
-	11, // 53: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
-	13, // 54: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
-	15, // 55: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
-	17, // 56: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
-	19, // 57: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
-	21, // 58: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
-	23, // 59: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
-	25, // 60: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
-	27, // 61: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
-	29, // 62: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
-	31, // 63: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
-	33, // 64: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
-	35, // 65: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
-	53, // [53:66] is the sub-list for method output_type
-	40, // [40:53] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	6,  // 6: apikeys.v1.Webhook.health:type_name -> apikeys.v1.WebhookHealth
+	4,  // 7: apikeys.v1.WebhookHealth.state:type_name -> apikeys.v1.WebhookHealthState
+	42, // 8: apikeys.v1.WebhookHealth.failing_since:type_name -> google.protobuf.Timestamp
+	42, // 9: apikeys.v1.WebhookHealth.last_success_at:type_name -> google.protobuf.Timestamp
+	9,  // 10: apikeys.v1.WebhookHealth.last_error:type_name -> apikeys.v1.DeliveryError
+	8,  // 11: apikeys.v1.Delivery.payload:type_name -> apikeys.v1.DeliveryPayload
+	9,  // 12: apikeys.v1.Delivery.error:type_name -> apikeys.v1.DeliveryError
+	42, // 13: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
+	42, // 14: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
+	42, // 15: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
+	42, // 16: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
+	2,  // 17: apikeys.v1.Delivery.state:type_name -> apikeys.v1.DeliveryState
+	10, // 18: apikeys.v1.Delivery.attempts:type_name -> apikeys.v1.DeliveryAttempt
+	44, // 19: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
+	5,  // 20: apikeys.v1.DeliveryPayload.webhook:type_name -> apikeys.v1.Webhook
+	42, // 21: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 22: apikeys.v1.DeliveryAttempt.error:type_name -> apikeys.v1.DeliveryError
+	3,  // 23: apikeys.v1.DeliveryAttempt.trigger:type_name -> apikeys.v1.DeliveryTrigger
+	0,  // 24: apikeys.v1.CreateWebhookRequest.format:type_name -> apikeys.v1.WebhookFormat
+	41, // 25: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
+	5,  // 26: apikeys.v1.CreateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	5,  // 27: apikeys.v1.ListWebhooksResponse.webhooks:type_name -> apikeys.v1.Webhook
+	5,  // 28: apikeys.v1.GetWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	5,  // 29: apikeys.v1.UpdateWebhookRequest.webhook:type_name -> apikeys.v1.Webhook
+	45, // 30: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	5,  // 31: apikeys.v1.UpdateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
+	5,  // 32: apikeys.v1.RotateWebhookSecretResponse.webhook:type_name -> apikeys.v1.Webhook
+	7,  // 33: apikeys.v1.TestWebhookResponse.delivery:type_name -> apikeys.v1.Delivery
+	42, // 34: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 35: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
+	42, // 36: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
+	2,  // 37: apikeys.v1.RetryDeliveriesRequest.states:type_name -> apikeys.v1.DeliveryState
+	11, // 38: apikeys.v1.ListWebhookEventTypesResponse.event_types:type_name -> apikeys.v1.WebhookEventType
+	2,  // 39: apikeys.v1.ListDeliveriesRequest.state:type_name -> apikeys.v1.DeliveryState
+	42, // 40: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 41: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
+	7,  // 42: apikeys.v1.ListDeliveriesResponse.deliveries:type_name -> apikeys.v1.Delivery
+	7,  // 43: apikeys.v1.GetDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	7,  // 44: apikeys.v1.RetryDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	7,  // 45: apikeys.v1.CancelDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
+	12, // 46: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
+	14, // 47: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
+	16, // 48: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
+	18, // 49: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
+	20, // 50: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
+	22, // 51: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
+	24, // 52: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
+	26, // 53: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
+	28, // 54: apikeys.v1.WebhooksService.RetryDeliveries:input_type -> apikeys.v1.RetryDeliveriesRequest
+	30, // 55: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
+	32, // 56: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
+	34, // 57: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
+	36, // 58: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
+	38, // 59: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
+	13, // 60: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
+	15, // 61: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
+	17, // 62: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
+	19, // 63: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
+	21, // 64: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
+	23, // 65: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
+	25, // 66: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
+	27, // 67: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
+	29, // 68: apikeys.v1.WebhooksService.RetryDeliveries:output_type -> apikeys.v1.RetryDeliveriesResponse
+	31, // 69: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
+	33, // 70: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
+	35, // 71: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
+	37, // 72: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
+	39, // 73: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
+	60, // [60:74] is the sub-list for method output_type
+	46, // [46:60] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_webhooks_proto_init() }
@@ -2681,21 +2991,22 @@ func file_apikeys_v1_webhooks_proto_init() {
 	file_apikeys_v1_api_keys_proto_init()
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_webhooks_proto_msgTypes[0].OneofWrappers = []any{}
-	file_apikeys_v1_webhooks_proto_msgTypes[1].OneofWrappers = []any{}
-	file_apikeys_v1_webhooks_proto_msgTypes[2].OneofWrappers = []any{
+	file_apikeys_v1_webhooks_proto_msgTypes[2].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[3].OneofWrappers = []any{
 		(*DeliveryPayload_ApiKey)(nil),
 		(*DeliveryPayload_Webhook)(nil),
 	}
-	file_apikeys_v1_webhooks_proto_msgTypes[4].OneofWrappers = []any{}
-	file_apikeys_v1_webhooks_proto_msgTypes[6].OneofWrappers = []any{}
-	file_apikeys_v1_webhooks_proto_msgTypes[16].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[5].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[7].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[9].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_webhooks_proto_rawDesc), len(file_apikeys_v1_webhooks_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   34,
+			NumEnums:      5,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

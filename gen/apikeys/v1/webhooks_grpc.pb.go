@@ -27,6 +27,7 @@ const (
 	WebhooksService_RotateWebhookSecret_FullMethodName   = "/apikeys.v1.WebhooksService/RotateWebhookSecret"
 	WebhooksService_TestWebhook_FullMethodName           = "/apikeys.v1.WebhooksService/TestWebhook"
 	WebhooksService_ReplayEvents_FullMethodName          = "/apikeys.v1.WebhooksService/ReplayEvents"
+	WebhooksService_RetryDeliveries_FullMethodName       = "/apikeys.v1.WebhooksService/RetryDeliveries"
 	WebhooksService_ListWebhookEventTypes_FullMethodName = "/apikeys.v1.WebhooksService/ListWebhookEventTypes"
 	WebhooksService_ListDeliveries_FullMethodName        = "/apikeys.v1.WebhooksService/ListDeliveries"
 	WebhooksService_GetDelivery_FullMethodName           = "/apikeys.v1.WebhooksService/GetDelivery"
@@ -71,6 +72,9 @@ type WebhooksServiceClient interface {
 	// event stays one: a row that exists is opened again, under the same id,
 	// unless it is pending.
 	ReplayEvents(ctx context.Context, in *ReplayEventsRequest, opts ...grpc.CallOption) (*ReplayEventsResponse, error)
+	// Sends all deliveries of a webhook again at once that are in one of the states
+	// named, and answers how many. The webhook must be enabled.
+	RetryDeliveries(ctx context.Context, in *RetryDeliveriesRequest, opts ...grpc.CallOption) (*RetryDeliveriesResponse, error)
 	// Lists the types of events that a webhook can be subscribed to. Its path
 	// would match GetWebhook's too; of two, the one declared later wins.
 	ListWebhookEventTypes(ctx context.Context, in *ListWebhookEventTypesRequest, opts ...grpc.CallOption) (*ListWebhookEventTypesResponse, error)
@@ -174,6 +178,16 @@ func (c *webhooksServiceClient) ReplayEvents(ctx context.Context, in *ReplayEven
 	return out, nil
 }
 
+func (c *webhooksServiceClient) RetryDeliveries(ctx context.Context, in *RetryDeliveriesRequest, opts ...grpc.CallOption) (*RetryDeliveriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryDeliveriesResponse)
+	err := c.cc.Invoke(ctx, WebhooksService_RetryDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *webhooksServiceClient) ListWebhookEventTypes(ctx context.Context, in *ListWebhookEventTypesRequest, opts ...grpc.CallOption) (*ListWebhookEventTypesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListWebhookEventTypesResponse)
@@ -261,6 +275,9 @@ type WebhooksServiceServer interface {
 	// event stays one: a row that exists is opened again, under the same id,
 	// unless it is pending.
 	ReplayEvents(context.Context, *ReplayEventsRequest) (*ReplayEventsResponse, error)
+	// Sends all deliveries of a webhook again at once that are in one of the states
+	// named, and answers how many. The webhook must be enabled.
+	RetryDeliveries(context.Context, *RetryDeliveriesRequest) (*RetryDeliveriesResponse, error)
 	// Lists the types of events that a webhook can be subscribed to. Its path
 	// would match GetWebhook's too; of two, the one declared later wins.
 	ListWebhookEventTypes(context.Context, *ListWebhookEventTypesRequest) (*ListWebhookEventTypesResponse, error)
@@ -307,6 +324,9 @@ func (UnimplementedWebhooksServiceServer) TestWebhook(context.Context, *TestWebh
 }
 func (UnimplementedWebhooksServiceServer) ReplayEvents(context.Context, *ReplayEventsRequest) (*ReplayEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReplayEvents not implemented")
+}
+func (UnimplementedWebhooksServiceServer) RetryDeliveries(context.Context, *RetryDeliveriesRequest) (*RetryDeliveriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDeliveries not implemented")
 }
 func (UnimplementedWebhooksServiceServer) ListWebhookEventTypes(context.Context, *ListWebhookEventTypesRequest) (*ListWebhookEventTypesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListWebhookEventTypes not implemented")
@@ -488,6 +508,24 @@ func _WebhooksService_ReplayEvents_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhooksService_RetryDeliveries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeliveriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhooksServiceServer).RetryDeliveries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhooksService_RetryDeliveries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhooksServiceServer).RetryDeliveries(ctx, req.(*RetryDeliveriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WebhooksService_ListWebhookEventTypes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListWebhookEventTypesRequest)
 	if err := dec(in); err != nil {
@@ -616,6 +654,10 @@ var WebhooksService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReplayEvents",
 			Handler:    _WebhooksService_ReplayEvents_Handler,
+		},
+		{
+			MethodName: "RetryDeliveries",
+			Handler:    _WebhooksService_RetryDeliveries_Handler,
 		},
 		{
 			MethodName: "ListWebhookEventTypes",

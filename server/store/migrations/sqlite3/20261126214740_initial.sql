@@ -17,15 +17,17 @@ CREATE TABLE `api_key_quotas` (`id` text NOT NULL, `remaining` integer NOT NULL,
 -- Create "api_key_usage" table
 CREATE TABLE `api_key_usage` (`id` text NOT NULL, `total_requests` integer NOT NULL, `last_used_at` integer NOT NULL, `previous_rotation` integer NOT NULL DEFAULT (0), `previous_requests` integer NOT NULL DEFAULT (0), `previous_last_used_at` integer NULL, PRIMARY KEY (`id`));
 -- Create "deliveries" table
-CREATE TABLE `deliveries` (`id` text NOT NULL, `webhook_id` text NOT NULL, `organization_id` text NOT NULL, `event_position` integer NOT NULL, `event_id` text NOT NULL, `event` text NOT NULL, `resource_id` text NOT NULL, `url` text NOT NULL, `format` text NOT NULL, `state` text NOT NULL, `trigger` text NOT NULL DEFAULT (''), `attempts` integer NOT NULL DEFAULT (0), `failures` integer NOT NULL DEFAULT (0), `response_status` integer NOT NULL DEFAULT (0), `response_body` blob NULL, `error_class` text NOT NULL DEFAULT (''), `error_message` text NOT NULL DEFAULT (''), `next_attempt_at` integer NULL, `delay` integer NOT NULL DEFAULT (0), `created_at` integer NOT NULL, `updated_at` integer NULL, `first_sent_at` integer NULL, `due_at` integer NULL, `lease` text NOT NULL DEFAULT (''), PRIMARY KEY (`id`));
+CREATE TABLE `deliveries` (`id` text NOT NULL, `webhook_id` text NOT NULL, `organization_id` text NOT NULL, `event_position` integer NOT NULL, `event_id` text NOT NULL, `event` text NOT NULL, `resource_id` text NOT NULL, `url` text NOT NULL, `format` text NOT NULL, `state` text NOT NULL, `trigger` text NOT NULL DEFAULT (''), `attempts` integer NOT NULL DEFAULT (0), `failures` integer NOT NULL DEFAULT (0), `response_status` integer NOT NULL DEFAULT (0), `response_body` blob NULL, `error_class` text NOT NULL DEFAULT (''), `error_message` text NOT NULL DEFAULT (''), `next_attempt_at` integer NULL, `delay` integer NOT NULL DEFAULT (0), `created_at` integer NOT NULL, `updated_at` integer NULL, `first_sent_at` integer NULL, `ended_at` integer NULL, `due_at` integer NULL, `lease` text NOT NULL DEFAULT (''), PRIMARY KEY (`id`));
 -- Create index "delivery_webhook_id_event_position" to table: "deliveries"
 CREATE UNIQUE INDEX `delivery_webhook_id_event_position` ON `deliveries` (`webhook_id`, `event_position`);
 -- Create index "delivery_webhook_id_due_at" to table: "deliveries"
 CREATE INDEX `delivery_webhook_id_due_at` ON `deliveries` (`webhook_id`, `due_at`) WHERE due_at IS NOT NULL;
 -- Create index "delivery_organization_id_id" to table: "deliveries"
 CREATE INDEX `delivery_organization_id_id` ON `deliveries` (`organization_id`, `id`);
+-- Create index "delivery_ended_at" to table: "deliveries"
+CREATE INDEX `delivery_ended_at` ON `deliveries` (`ended_at`) WHERE ended_at IS NOT NULL;
 -- Create "delivery_attempts" table
-CREATE TABLE `delivery_attempts` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `delivery_id` text NOT NULL, `number` integer NOT NULL, `trigger` text NOT NULL, `started_at` integer NOT NULL, `duration` integer NOT NULL, `response_status` integer NOT NULL, `response_body` blob NULL, `error_class` text NOT NULL, `error_message` text NOT NULL);
+CREATE TABLE `delivery_attempts` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `delivery_id` text NOT NULL, `number` integer NOT NULL, `trigger` text NOT NULL, `url` text NOT NULL, `started_at` integer NOT NULL, `duration` integer NOT NULL, `response_status` integer NOT NULL, `response_body` blob NULL, `error_class` text NOT NULL, `error_message` text NOT NULL);
 -- Create index "deliveryattempt_delivery_id_number" to table: "delivery_attempts"
 CREATE UNIQUE INDEX `deliveryattempt_delivery_id_number` ON `delivery_attempts` (`delivery_id`, `number`);
 -- Create "events" table
@@ -49,6 +51,6 @@ CREATE INDEX `usagebucket_organization_id_width_start` ON `usage_buckets` (`orga
 -- Create index "usagebucket_width_start" to table: "usage_buckets"
 CREATE INDEX `usagebucket_width_start` ON `usage_buckets` (`width`, `start`);
 -- Create "webhooks" table
-CREATE TABLE `webhooks` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `url` text NOT NULL, `events` json NOT NULL, `format` text NOT NULL, `enabled` bool NOT NULL, `disabled_reason` text NOT NULL DEFAULT (''), `sealed_key_id` text NOT NULL, `sealed` blob NOT NULL, `secret_mask` text NOT NULL, `created_at` integer NOT NULL, `created_by_kind` text NOT NULL, `created_by_id` text NOT NULL, `updated_at` integer NULL, `failing_since` integer NULL, `failing_warned` bool NOT NULL DEFAULT (false), `version` integer NOT NULL, PRIMARY KEY (`id`));
+CREATE TABLE `webhooks` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `url` text NOT NULL, `events` json NOT NULL, `format` text NOT NULL, `enabled` bool NOT NULL, `disabled_reason` text NOT NULL DEFAULT (''), `sealed_key_id` text NOT NULL, `sealed` blob NOT NULL, `secret_mask` text NOT NULL, `created_at` integer NOT NULL, `created_by_kind` text NOT NULL, `created_by_id` text NOT NULL, `updated_at` integer NULL, `last_success_at` integer NULL, `last_error_class` text NOT NULL DEFAULT (''), `last_error_message` text NOT NULL DEFAULT (''), `failing_since` integer NULL, `failing_warned` bool NOT NULL DEFAULT (false), `version` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create index "webhook_organization_id_id" to table: "webhooks"
 CREATE INDEX `webhook_organization_id_id` ON `webhooks` (`organization_id`, `id`);
