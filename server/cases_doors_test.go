@@ -64,7 +64,7 @@ var places = map[string]struct{ verb, path string }{
 // statuses are the HTTP statuses of the gRPC codes.
 var statuses = map[string]int{
 	"OK": 200, "InvalidArgument": 400, "FailedPrecondition": 400, "OutOfRange": 400, "Unauthenticated": 401,
-	"PermissionDenied": 403, "NotFound": 404, "Aborted": 409, "ResourceExhausted": 429, "Internal": 500, "Unavailable": 503, "Unimplemented": 404,
+	"PermissionDenied": 403, "NotFound": 404, "Aborted": 409, "AlreadyExists": 409, "ResourceExhausted": 429, "Internal": 500, "Unavailable": 503, "Unimplemented": 404,
 }
 
 // headers are the lines of a step, its credential included.

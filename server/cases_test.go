@@ -70,6 +70,7 @@ var reasons = map[string]struct {
 	"DELIVERY_NOT_PENDING": {400, "FailedPrecondition"},
 
 	"TOO_MANY_KEYS":        {400, "FailedPrecondition"},
+	"TOO_MANY_SECRETS":     {409, "AlreadyExists"},
 	"ETAG_MISMATCH":        {409, "Aborted"},
 	"ROTATION_IN_PROGRESS": {409, "Aborted"},
 	"RATE_LIMITED":         {429, "ResourceExhausted"},

@@ -131,6 +131,22 @@ func TestWebhooks(t *testing.T) {
 			{rpc: "RotateWebhookSecret", id: "$old.id", body: `{"overlap_seconds": 2592001}`, want: "INVALID_ARGUMENT", field: "overlap_seconds"},
 			{rpc: "RotateWebhookSecret", id: "$old.id", body: `{"overlap_seconds": -1}`, want: "INVALID_ARGUMENT", field: "overlap_seconds"},
 		},
+		"five secrets": {
+			newHook("").saved("old"),
+			{rpc: "RotateWebhookSecret", id: "$old.id"}, {rpc: "RotateWebhookSecret", id: "$old.id", body: `{"overlap_seconds": 3600}`},
+			{rpc: "RotateWebhookSecret", id: "$old.id"}, {rpc: "RotateWebhookSecret", id: "$old.id", data: `{"etag": "5"}`},
+			{rpc: "RotateWebhookSecret", id: "$old.id", want: "TOO_MANY_SECRETS"},
+			{rpc: "RotateWebhookSecret", id: "$old.id", body: `{"end_oldest": false}`, want: "TOO_MANY_SECRETS"},
+			{rpc: "GetWebhook", id: "$old.id", data: `{"etag": "5"}`},
+			{rpc: "RotateWebhookSecret", id: "$old.id", body: `{"end_oldest": true}`, data: `{"etag": "6"}`},
+			{rpc: "RotateWebhookSecret", id: "$old.id", body: `{"overlap_seconds": 0}`, data: `{"etag": "7"}`},
+			{rpc: "RotateWebhookSecret", id: "$old.id", data: `{"etag": "8"}`},
+		},
+		"health": {
+			newHook("").gives(`{"health": {"state": "unknown", "failing_since": null, "last_success_at": null, "last_error": null, "pending": 0}}`),
+			get(`{"health": {"state": "unknown", "pending": 0}}`),
+			change(`{"health": null}`).wants("INVALID_ARGUMENT", "health"),
+		},
 		"deleted": {
 			newHook(""),
 			{rpc: "DeleteWebhook", id: "$w.id", data: `{"id": "$w.id"}`},

@@ -97,7 +97,7 @@ type shownDelivery struct {
 	Payload               map[string]any
 	Attempts              []struct {
 		Number         int
-		Trigger        string
+		Trigger, URL   string
 		ResponseStatus *int `json:"response_status"`
 		Error          *struct{ Class string }
 	}
@@ -255,6 +255,73 @@ func TestDeliveries(t *testing.T) {
 	eventually(t, func() bool { return len(r.at("/late")) == 2 }, func() string { return "the test" })
 	if got := r.at("/late")[1]; got.header.Get("X-Webhook-Event") != "webhook.test" || got.header.Get("Webhook-Id") != sent.ID {
 		t.Errorf("test %+v", got.header)
+	}
+}
+
+// TestFailingWebhookTells is what an operator sees of an endpoint that fails and is mended:
+// its health, the list of those that fail, the url of each attempt, and what it takes to
+// send all that waits.
+func TestFailingWebhookTells(t *testing.T) {
+	r := newHookRig(t)
+	id, _ := r.hook("/bad", "")
+	r.say("/bad", 500)
+	good, _ := r.hook("/good", "")
+	for range 3 {
+		r.key()
+	}
+	type health struct {
+		State     string
+		LastError *struct{ Class, Message string } `json:"last_error"`
+		Pending   int
+	}
+	read := func(id string) health {
+		var w struct{ Health health }
+		r.Call(t, http.MethodGet, hooksPath+"/"+id, "").Into(t, &w)
+		return w.Health
+	}
+	eventually(t, func() bool {
+		return read(id).State == "failing" && read(good).State == "healthy" && read(good).Pending == 0
+	}, func() string { return fmt.Sprintf("%+v, %+v", read(id), read(good)) })
+	if h := read(id); h.Pending != 3 || h.LastError == nil || h.LastError.Class != "http_status" {
+		t.Errorf("health %+v", h)
+	}
+	for query, want := range map[string]string{"true": id, "false": good} {
+		var list []struct{ ID string }
+		r.Call(t, http.MethodGet, hooksPath+"?failing="+query, "").Into(t, &list)
+		if len(list) != 1 || list[0].ID != want {
+			t.Errorf("failing=%s: %+v", query, list)
+		}
+	}
+	retry := func(id, body string) (queued int) {
+		t.Helper()
+		var answer struct{ Queued int }
+		r.Call(t, http.MethodPost, hooksPath+"/"+id+"/retry", body).Into(t, &answer)
+		return answer.Queued
+	}
+	if n := retry(good, `{"states": ["pending", "failed", "cancelled"]}`); n != 0 {
+		t.Errorf("%d retried of the good one", n)
+	}
+	r.Call(t, http.MethodPatch, hooksPath+"/"+id, fmt.Sprintf(`{"url": %q}`, r.url+"/mended")).Into(t, new(any))
+	if n := retry(id, `{"states": ["pending"]}`); n != 3 {
+		t.Errorf("%d retried", n)
+	}
+	eventually(t, func() bool { return read(id).State == "healthy" && read(id).Pending == 0 }, func() string { return fmt.Sprint(read(id)) })
+	var d shownDelivery
+	r.Call(t, http.MethodGet, queuePath+"/"+r.list(url.Values{"webhook_id": {id}})[0].ID, "").Into(t, &d)
+	if first, last := d.Attempts[0].URL, d.Attempts[len(d.Attempts)-1].URL; first != r.url+"/bad" || last != r.url+"/mended" || d.URL != r.url+"/bad" {
+		t.Errorf("sent to %s, then %s", first, last)
+	}
+	for body, field := range map[string]string{`{}`: "states", `{"states": []}`: "states", `{"states": ["delivered"]}`: "states", `{"states": ["open"]}`: "states"} {
+		if a := r.Call(t, http.MethodPost, hooksPath+"/"+id+"/retry", body); a.Status != http.StatusBadRequest || len(a.Envelope.Validator) == 0 {
+			t.Errorf("%s (%s): %s", body, field, a)
+		}
+	}
+	if a := r.Call(t, http.MethodPost, hooksPath+"/"+id+"/retry", `{"states": ["failed"]}`, "X-Organization-Id: org_other"); a.Status != http.StatusNotFound {
+		t.Errorf("of another organization: %s", a)
+	}
+	r.Call(t, http.MethodPatch, hooksPath+"/"+id, `{"enabled": false}`).Into(t, new(any))
+	if a := r.Call(t, http.MethodPost, hooksPath+"/"+id+"/retry", `{"states": ["failed"]}`); a.Envelope.Log["reason"] != "WEBHOOK_DISABLED" {
+		t.Errorf("of a disabled one: %s", a)
 	}
 }
 

@@ -171,7 +171,9 @@ func testChangeWebhook(t *testing.T, f *fixture) {
 		{"headers", func(w *webhook.Webhook) { w.Headers = webhook.NewHeaders(map[string]string{"X-A": "1"}) }},
 		{"headers", func(w *webhook.Webhook) { w.Headers = nil }},
 		{"enabled", func(w *webhook.Webhook) { w.Enabled = false }},
-		{"secret", func(w *webhook.Webhook) { hookRules.RotateSecret(w, other, webhook.Rotation{Overlap: time.Hour}, f.clock.stored()) }},
+		{"secret", func(w *webhook.Webhook) {
+			hookRules.RotateSecret(w, other, webhook.Rotation{Overlap: time.Hour}, f.clock.stored())
+		}},
 	}
 	for i, c := range changes {
 		f.clock.advance(time.Minute)
@@ -282,7 +284,9 @@ func testWebhookSecretsAreKept(t *testing.T, f *fixture) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.changeHook(t, w.ID, func(w *webhook.Webhook) { hookRules.RotateSecret(w, next, webhook.Rotation{Overlap: time.Hour}, f.clock.stored()) })
+	f.changeHook(t, w.ID, func(w *webhook.Webhook) {
+		hookRules.RotateSecret(w, next, webhook.Rotation{Overlap: time.Hour}, f.clock.stored())
+	})
 	f.create(t, nil)
 	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 1}}, "lease", f.clock.Now().Add(time.Minute))
 	if err != nil || len(claims) != 1 || len(claims[0].Webhook.Secrets) != 2 {
