@@ -127,7 +127,7 @@ func TestSpending(t *testing.T) {
 			{rpc: "GetApiKey", as: "$c.secret", id: "nothing", want: "API_KEY_NOT_FOUND"}, left("1"), // it was let in
 			{rpc: "CreateApiKey", as: "$c.secret", body: `{"label": "x", "scopes": ["*"]}`, want: "EXCEEDS_CALLER"},
 			{rpc: "VerifyApiKey", body: `{"key": "$c.secret", "ip": "127.0.0.1"}`, data: `{"code": "rate_limited", "retry_after_seconds": 10, "rate_limit": {"remaining": 0},
-				"api_key": {"metrics": {"total_requests": 8}}}`},
+				"api_key": {"metrics": {"total_requests": 4}}}`},
 			{rpc: "ListApiKeys", as: "$c.secret", want: "RATE_LIMITED"}, {rpc: "DeleteApiKey", as: "$c.secret", id: "$c.id", want: "RATE_LIMITED"},
 			{rpc: "ListApiKeys", as: "$c.secret", after: 10 * time.Second}, {rpc: "ListApiKeys", as: "$c.secret", want: "RATE_LIMITED"},
 			{rpc: "ListApiKeys", as: "$c.secret", after: 9 * time.Second, want: "RATE_LIMITED"}, {rpc: "ListApiKeys", as: "$c.secret", after: time.Second},

@@ -30,6 +30,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/webhook"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // What one connection may hold, over both protocols where they have it.
@@ -121,7 +122,7 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	var err error
 	s.meter = meter.New(meter.Config{Usage: s.db.store, Quotas: s.db.store, Now: c.Now, Logger: c.Logger})
 	s.verifier, err = verify.New(verify.Config{
-		Keys: s.db.store, Meter: s.meter, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now,
+		Keys: s.db.store, Meter: s.meter, Encode: wire.EncodeKey, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now,
 	})
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) err
 	if err != nil {
 		return nil, err
 	}
-	return encodedMessage(wire.AppendVerification(make([]byte, 0, 512), &v)), nil
+	return encodedMessage(wire.AppendVerification(nil, &v)), nil
 }
 
 // BatchVerifyApiKeys decides about secrets one after the other.

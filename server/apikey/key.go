@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -172,6 +173,33 @@ const (
 	elementSize = 12  // the tags and lengths of an element of a list or a map
 	rangeSize   = 48  // an entry of an allow list: an IPv6 range as text, 43 characters
 )
+
+// SharingTexts returns the key with those of its texts that text contains as parts of
+// it, so that whoever keeps both keeps them once. Its id and its organization, which
+// others keep for longer, stay as they are.
+func (k *Key) SharingTexts(text string) Key {
+	part := func(s string) string {
+		if at := strings.Index(text, s); at >= 0 {
+			return text[at : at+len(s)]
+		}
+		return s
+	}
+	c := *k
+	for _, field := range []*string{&c.Label, &c.Description, &c.OwnerID, &c.Secret.Mask} {
+		*field = part(*field)
+	}
+	c.Scopes = make(Scopes, len(k.Scopes))
+	for i, scope := range k.Scopes {
+		c.Scopes[i] = part(scope)
+	}
+	if k.Metadata != nil {
+		c.Metadata = make(map[string]string, len(k.Metadata))
+		for name, value := range k.Metadata {
+			c.Metadata[part(name)] = part(value)
+		}
+	}
+	return c
+}
 
 // MessageSize returns an upper estimate of how many bytes the key takes in an
 // answer, as protobuf encodes it with what a verification tells beside it. It is

@@ -27,6 +27,9 @@ type Verification struct {
 	// Key is the key that the secret belongs to, or nil where the one who asks is
 	// not told of any. It is shared: it must not be changed.
 	Key *Key
+	// Encoded is what an answer says of the key that stays while the key does not
+	// change, as whoever made the cache encodes it; empty where that was not asked for.
+	Encoded string
 	// Usage is the key's with this verification counted.
 	Usage Usage
 	// Limit is what is left of the key's rate limit; its zero value means that the

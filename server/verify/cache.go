@@ -15,7 +15,8 @@ import (
 // previous secret.
 type entry struct {
 	key      apikey.Key
-	previous bool // cached under the hash of the previous secret
+	previous bool   // cached under the hash of the previous secret
+	encoded  string // what Config.Encode made of the key
 	counters *meter.Counters
 	// sibling is the next entry of the same key; the index alone reads and writes it.
 	sibling *entry
@@ -64,6 +65,7 @@ type dropped struct {
 type cache struct {
 	keys    KeyStore
 	meter   *meter.Meter
+	encode  func(*apikey.Key) string
 	entries *otter.Cache[apikey.Hash, *entry]
 	index   index
 	slots   chan struct{} // bounds the reads that run at a time
@@ -81,15 +83,15 @@ type cache struct {
 	floor  int64
 }
 
-func newCache(keys KeyStore, meter *meter.Meter, size, loads int) (*cache, error) {
+func newCache(config *Config) (*cache, error) {
 	c := &cache{
-		keys: keys, meter: meter, slots: make(chan struct{}, loads),
+		keys: config.Keys, meter: config.Meter, encode: config.Encode, slots: make(chan struct{}, config.Loads),
 		lookups: make(map[apikey.Hash]*lookup), newest: make(map[string]dropped),
 		index: index{byID: make(map[string]*entry)},
 	}
 	var err error
 	c.entries, err = otter.New(&otter.Options[apikey.Hash, *entry]{
-		MaximumSize: size,
+		MaximumSize: config.CacheSize,
 		OnAtomicDeletion: func(e otter.DeletionEvent[apikey.Hash, *entry]) {
 			c.index.remove(e.Value)
 			e.Value.counters.Release()
@@ -279,6 +281,10 @@ func (c *cache) complete(ctx context.Context, r *read) {
 // stale. The caller holds mu.
 func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64) *entry {
 	e := &entry{key: *key, previous: h != key.Secret.Hash, counters: c.meter.Acquire(key)}
+	if c.encode != nil {
+		e.encoded = c.encode(key)
+		e.key = key.SharingTexts(e.encoded)
+	}
 	if c.staleLocked(key.ID, position) {
 		e.counters.Release()
 	} else {
@@ -292,15 +298,14 @@ func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64) *ent
 // of no use to the reads that began later.
 func (c *cache) endLocked(r *read) {
 	c.reads.Remove(r.place)
-	oldest := c.drops
-	if front := c.reads.Front(); front != nil {
-		oldest = front.Value.(*read).began
-	}
-	for len(c.queue) > 0 && c.queue[0].number <= oldest {
-		c.forgetDropLocked()
-	}
-	if len(c.queue) == 0 {
+	front := c.reads.Front()
+	if front == nil {
+		clear(c.newest)
 		c.queue = nil
+		return
+	}
+	for oldest := front.Value.(*read).began; len(c.queue) > 0 && c.queue[0].number <= oldest; {
+		c.forgetDropLocked()
 	}
 }
 

@@ -27,6 +27,10 @@ type Config struct {
 	Meter *meter.Meter
 	// Peppers is required.
 	Peppers *keyring.Peppers
+	// Encode makes what an answer says of a key that stays while the key does not
+	// change. It is made once, kept with the key, and handed out as the Encoded of a
+	// verification. Defaults to none.
+	Encode func(*apikey.Key) string
 	// CacheSize is how many secrets are kept in memory. Defaults to 200,000.
 	CacheSize int
 	// Loads is how many reads of keys run at a time. Defaults to 2.
@@ -55,7 +59,7 @@ func New(c Config) (*Verifier, error) {
 	if c.Loads == 0 {
 		c.Loads = 2
 	}
-	cache, err := newCache(c.Keys, c.Meter, c.CacheSize, c.Loads)
+	cache, err := newCache(&c)
 	if err != nil {
 		return nil, fmt.Errorf("make the key cache: %w", err)
 	}
@@ -197,7 +201,7 @@ func (v *Verifier) check(e *entry, r *request) apikey.Verification {
 		result.Code = apikey.Check(key, &asked, result.At)
 	}
 	if result.Code.Found() {
-		result.Key, result.Previous = key, e.previous
+		result.Key, result.Encoded, result.Previous = key, e.encoded, e.previous
 	}
 	return result
 }

@@ -4,21 +4,40 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
+// EncodeKey returns the encoding of what an answer says of k that stays while k does
+// not change, for [apikey.Verification.Encoded]. It is empty where that cannot be
+// encoded.
+func EncodeKey(k *apikey.Key) string {
+	encoded, err := proto.Marshal(staticKey(k))
+	if err != nil {
+		return ""
+	}
+	return string(encoded)
+}
+
+// maxAnswer is how many bytes the answer of a verification takes at most, beside
+// what [EncodeKey] made: two ids of a key, numbers, times and tags.
+const maxAnswer = 256
+
 // AppendVerification appends the encoding of [Verification] of v to b. It is for
 // the one answer that has to be fast: making the messages and walking them costs
-// several times as much. A test holds it to what protobuf makes of the message.
+// several times as much. Of the key it writes only the fields that time and use
+// change; all others are in v.Encoded. A test holds it to what protobuf makes of
+// the message.
 func AppendVerification(b []byte, v *apikey.Verification) []byte {
+	if b == nil {
+		b = make([]byte, 0, len(v.Encoded)+maxAnswer)
+	}
 	e := encoder(b)
 	e.bool(1, v.Code == apikey.CodeValid)
 	e.int(2, int64(codeEnum[v.Code]))
 	if v.Key != nil {
-		at := e.begin()
-		e.key(v)
-		e.end(3, at)
+		e.key(3, v)
 	}
 	if v.Limit.Limit > 0 {
 		at := e.begin()
@@ -45,75 +64,42 @@ func AppendVerification(b []byte, v *apikey.Verification) []byte {
 // and, as proto3 has it, leave out one that has no value.
 type encoder []byte
 
-// key appends the fields of an ApiKey, as [Key] has them.
-func (e *encoder) key(v *apikey.Verification) {
-	k := v.Key
-	e.string(1, k.ID)
-	e.string(2, k.OrganizationID)
-	e.string(3, k.Label)
-	e.string(4, k.Description)
-	e.string(5, k.Secret.Mask)
-	for _, s := range k.Scopes {
-		e.element(6, s)
+// key appends the ApiKey of v as a field: what is encoded already, and the fields
+// that completeKey sets.
+func (e *encoder) key(field protowire.Number, v *apikey.Verification) {
+	k, static := v.Key, v.Encoded
+	if static == "" {
+		static = EncodeKey(k)
 	}
-	for _, p := range k.IPAllowList {
-		e.element(7, apikey.FormatAllowed(p))
-	}
-	e.time(8, k.ExpiresAt)
-	e.time(9, k.CreatedAt)
-	e.time(10, k.UpdatedAt)
-	e.bool(11, k.Enabled)
+	at := e.begin()
+	*e = append(*e, static...)
 	e.int(12, int64(stateEnum[k.State(v.At)]))
-	e.int(13, int64(modeEnum[k.Mode]))
-	e.string(14, k.OwnerID)
-	for name, value := range k.Metadata {
-		at := e.begin()
-		e.element(1, name)
-		e.element(2, value)
-		e.end(15, at)
-	}
-	if k.RateLimit != (apikey.RateLimit{}) {
-		at := e.begin()
-		e.int(1, int64(k.RateLimit.Requests))
-		e.int(2, int64(k.RateLimit.WindowSeconds))
-		e.end(16, at)
-	}
-	e.time(17, k.RevokedAt)
-	if !k.RevokedAt.IsZero() {
-		e.optional(18, int64(reasonEnum[k.RevokeReason]))
-	}
 	if k.PreviousWorks(v.At) {
 		use := k.PreviousUse(&v.Usage)
 		e.time(19, k.PreviousExpiresAt)
 		e.time(24, use.LastUsedAt)
 		e.optional(25, use.Requests)
 	}
-	at := e.begin()
+	metrics := e.begin()
 	e.string(1, k.ID)
 	e.int(2, v.Usage.TotalRequests)
 	e.time(3, v.Usage.LastUsedAt)
-	e.end(20, at)
-	e.string(21, k.ETag())
+	e.end(20, metrics)
 	if k.Quota.Limit > 0 {
 		remaining := k.Quota.Remaining
 		if v.Quota.Limit > 0 {
 			remaining = v.Quota.Remaining
 		}
-		at := e.begin()
+		quota := e.begin()
 		e.int(1, k.Quota.Limit)
 		e.optional(2, remaining)
 		e.int(3, int64(refillEnum[k.Quota.Refill]))
 		if k.Quota.RefillDay != 0 {
 			e.int(4, int64(k.Quota.RefillDay))
 		}
-		e.end(22, at)
+		e.end(22, quota)
 	}
-	if k.CreatedBy != (apikey.Actor{}) {
-		at := e.begin()
-		e.string(1, string(k.CreatedBy.Kind))
-		e.string(2, k.CreatedBy.ID)
-		e.end(23, at)
-	}
+	e.end(field, at)
 }
 
 func (e *encoder) tag(field protowire.Number, kind protowire.Type) {
@@ -137,14 +123,10 @@ func (e *encoder) bool(field protowire.Number, is bool) {
 	}
 }
 
-func (e *encoder) element(field protowire.Number, text string) {
-	e.tag(field, protowire.BytesType)
-	*e = protowire.AppendString(*e, text)
-}
-
 func (e *encoder) string(field protowire.Number, text string) {
 	if text != "" {
-		e.element(field, text)
+		e.tag(field, protowire.BytesType)
+		*e = protowire.AppendString(*e, text)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -25,6 +26,9 @@ func TestAppendVerification(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := drawVerification(t)
 		want := wire.Verification(&v)
+		if n := len(wire.AppendVerification(nil, &v)); n != proto.Size(want) {
+			t.Errorf("%d bytes, protobuf takes %d", n, proto.Size(want))
+		}
 		encoded := wire.AppendVerification([]byte("before"), &v)
 		got := new(apikeysv1.VerifyApiKeyResponse)
 		if err := proto.Unmarshal(encoded[len("before"):], got); err != nil {
@@ -85,7 +89,16 @@ func drawVerification(t *rapid.T) apikey.Verification {
 		return v
 	}
 	k := drawStoredKey(t)
-	v.Key, v.Previous = &k, rapid.Bool().Draw(t, "previous")
+	v.Key = &k
+	if rapid.Bool().Draw(t, "cached") {
+		v.Encoded = wire.EncodeKey(&k)
+		shared := k.SharingTexts(v.Encoded)
+		if diff := cmp.Diff(k, shared, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Errorf("with shared texts (-want +got)\n%s", diff)
+		}
+		v.Key = &shared
+	}
+	v.Previous = rapid.Bool().Draw(t, "previous")
 	v.Usage = apikey.Usage{TotalRequests: drawNumber(t, "total"), LastUsedAt: drawTime(t, "last used"), Previous: apikey.PreviousUsage{
 		Rotation: k.Rotations - rapid.Int64Range(0, 1).Draw(t, "rotations since"), Requests: drawNumber(t, "previous total"), LastUsedAt: drawTime(t, "previous last used"),
 	}}
@@ -167,7 +180,7 @@ func BenchmarkAppendVerification(b *testing.B) {
 		OwnerID: "user_1", Metadata: map[string]string{"team": "billing"},
 		Secret: apikey.StoredSecret{Mask: "sk_live_MDE5N2MwZWMt...GdwdA"}, Version: 1,
 	}
-	v := apikey.Verification{Code: apikey.CodeValid, Key: &k, Usage: apikey.Usage{TotalRequests: 3, LastUsedAt: time.Now()}, At: time.Now()}
+	v := apikey.Verification{Code: apikey.CodeValid, Key: &k, Encoded: wire.EncodeKey(&k), Usage: apikey.Usage{TotalRequests: 3, LastUsedAt: time.Now()}, At: time.Now()}
 	var least, spent time.Duration
 	const turn = 1000
 	b.ReportAllocs()
@@ -180,7 +193,7 @@ func BenchmarkAppendVerification(b *testing.B) {
 		}
 		between := time.Now()
 		for range turn {
-			_ = wire.AppendVerification(make([]byte, 0, 512), &v)
+			_ = wire.AppendVerification(nil, &v)
 		}
 		least += between.Sub(start)
 		spent += time.Since(between)

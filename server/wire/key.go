@@ -81,6 +81,14 @@ func Timestamp(t time.Time) *timestamppb.Timestamp {
 
 // Key returns the message of k as it is at now, its secret masked.
 func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
+	m := staticKey(k)
+	completeKey(m, k, &k.Usage, now)
+	return m
+}
+
+// staticKey returns what the message of k says that stays while k does not change:
+// all but what [completeKey] sets.
+func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 	m := &apikeysv1.ApiKey{
 		Id:             k.ID,
 		OrganizationId: k.OrganizationID,
@@ -93,17 +101,11 @@ func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 		UpdatedAt:      Timestamp(k.UpdatedAt),
 		CreatedBy:      actorMessage(k.CreatedBy),
 		Enabled:        k.Enabled,
-		State:          stateEnum[k.State(now)],
 		Mode:           modeEnum[k.Mode],
 		OwnerId:        k.OwnerID,
 		Metadata:       k.Metadata,
 		RevokedAt:      Timestamp(k.RevokedAt),
-		Metrics: &apikeysv1.ApiKeyMetrics{
-			ApiKeyId:      k.ID,
-			TotalRequests: k.Usage.TotalRequests,
-			LastUsedAt:    Timestamp(k.Usage.LastUsedAt),
-		},
-		Etag: k.ETag(),
+		Etag:           k.ETag(),
 	}
 	for _, p := range k.IPAllowList {
 		m.IpAllowList = append(m.IpAllowList, apikey.FormatAllowed(p))
@@ -113,12 +115,21 @@ func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 			Requests: int32(k.RateLimit.Requests), WindowSeconds: int32(k.RateLimit.WindowSeconds),
 		}
 	}
-	m.Quota = quotaMessage(&k.Quota)
 	if !k.RevokedAt.IsZero() {
 		m.RevokeReason = reasonEnum[k.RevokeReason].Enum()
 	}
-	usePrevious(m, k, &k.Usage, now)
 	return m
+}
+
+// completeKey sets what time and use change of the message of k. The encoder has the
+// same fields once more.
+func completeKey(m *apikeysv1.ApiKey, k *apikey.Key, used *apikey.Usage, now time.Time) {
+	m.State = stateEnum[k.State(now)]
+	usePrevious(m, k, used, now)
+	m.Metrics = &apikeysv1.ApiKeyMetrics{
+		ApiKeyId: k.ID, TotalRequests: used.TotalRequests, LastUsedAt: Timestamp(used.LastUsedAt),
+	}
+	m.Quota = quotaMessage(&k.Quota)
 }
 
 // usePrevious sets what m, the message of k, tells of its previous secret, where
@@ -140,10 +151,8 @@ func Verification(v *apikey.Verification) *apikeysv1.VerifyApiKeyResponse {
 		PreviousSecret: v.Previous,
 	}
 	if v.Key != nil {
-		m.ApiKey = Key(v.Key, v.At)
-		m.ApiKey.Metrics.TotalRequests = v.Usage.TotalRequests
-		m.ApiKey.Metrics.LastUsedAt = Timestamp(v.Usage.LastUsedAt)
-		usePrevious(m.ApiKey, v.Key, &v.Usage, v.At)
+		m.ApiKey = staticKey(v.Key)
+		completeKey(m.ApiKey, v.Key, &v.Usage, v.At)
 	}
 	if v.Limit.Limit > 0 {
 		m.RateLimit = &apikeysv1.RateLimitStatus{
