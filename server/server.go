@@ -152,7 +152,7 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		// Whoever hears of a change may ask about its key at once, so the cache
 		// comes first.
 		s.verifier.Drop(commit.ChangedKeys, commit.Position)
-		s.feed.Ring(commit.Position)
+		s.feed.Notify(commit.Position)
 		s.worker.Wake(commit.Due)
 	})
 

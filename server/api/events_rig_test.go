@@ -103,7 +103,7 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	r.must(err)
 	r.store.OnCommit(func(c store.Commit) {
 		r.verifier.Drop(c.ChangedKeys, c.Position)
-		f.Ring(c.Position)
+		f.Notify(c.Position)
 	})
 	sealer, err := keyring.NewSealer(cursorKey)
 	r.must(err)

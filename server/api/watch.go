@@ -168,8 +168,8 @@ func (w *watcher) supervise(ctx context.Context) error {
 
 // changes returns a listener to the resource that the rights of the stream come
 // from. Nothing ever happens to the one without a name.
-func (w *watcher) changes() *feed.Listener {
-	return w.events.feed.Listen(w.call.caller.Resource())
+func (w *watcher) changes() *feed.Subscription {
+	return w.events.feed.Subscribe(w.call.caller.Resource())
 }
 
 // judge authenticates the caller again. Where that is impossible the stream ends

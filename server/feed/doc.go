@@ -2,26 +2,54 @@
 //
 // # A position, not a buffer
 //
-// A [Follower] is a position in the log and a bell. It reads what comes after its
-// position, and where nothing does, it waits for the bell, then reads on. Whoever
-// is slow keeps its position and nothing else, so it loses nothing and holds
-// nobody up.
+// A [Follower] is a position in the log. It reads what comes after its position,
+// and where nothing does, it waits for a wakeup, then reads on. A slow follower
+// keeps its position and nothing else, so it loses nothing and holds nobody up.
 //
 // # One tail, many followers
 //
 // A [Feed] reads the log once for everybody: [Feed.Run] keeps the newest events
 // in one bounded tail, from which all followers read the same entries, so that an
-// event is encoded once however many want it ([Entry.Form]). A follower that is
-// behind the tail reads the log itself, a page at a time and few at a time, until
-// it has caught up.
+// event is encoded once however many followers there are ([Entry.Form]). A
+// follower that is behind the tail reads the log itself, a page at a time and few
+// at a time, until it has caught up.
 //
-// There is a bell for each organization that somebody follows, one for all
-// organizations, and one for each resource that somebody listens to. A change
-// rings those that it concerns and wakes nobody else: ten thousand idle followers
-// of other organizations cost memory only. One that was not rung knows that there
-// was nothing for it, and moves on to the newest position without having read.
+// There is a notifier for each organization that somebody follows, one for all
+// organizations, and one for each resource that somebody subscribed to
+// ([Subscription]). A change wakes those that it concerns and nobody else: ten
+// thousand idle followers of other organizations cost memory only. A follower that
+// was not woken knows that there was nothing for it, and moves on to the newest
+// position without having read.
 //
 // # Cursors
 //
 // What the outside holds is a position sealed by [Cursors].
+//
+// # The states of a follower
+//
+//   - behind: its position lies before the tail; it reads pages of the log.
+//   - in the tail: it reads entries that others read too.
+//   - waiting: it has read all; it holds the wakeup of its notifier.
+//
+// # Locks
+//
+// One lock, [Feed]'s mu, guards the tail, newest and every notifier. It is never
+// held during a read of the log, an encoding or a send. Followers read under its
+// read lock; publish, acquire and release take it alone. Entry.Form has a
+// sync.Once for each view, outside mu. Each follower is for one goroutine.
+//
+// # What breaks if a rule is dropped
+//
+//   - The tail has no gaps and ends at newest. Without that a follower would pass
+//     an event by: publish empties a tail that it cannot continue.
+//   - A follower takes the wakeup under the same lock under which it saw that
+//     there is nothing new. Between two locks a commit would be missed until the
+//     next one.
+//   - A wakeup keeps how far the feed had read before it. Without that a follower
+//     that waited long would have to read everything in between, which was not
+//     for it.
+//   - Notify comes after the commit. Before it, Run would find nothing and sleep.
+//
+// The package leaves to others which events a caller may see, how events are
+// stored, and how they are sent.
 package feed

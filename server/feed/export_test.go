@@ -2,7 +2,7 @@ package feed
 
 import "context"
 
-// Fill reads the log to its end, as Run does after a ring.
+// Fill reads the log to its end, as Run does when it is notified.
 func (f *Feed) Fill(ctx context.Context) error {
 	for {
 		if more, err := f.fill(ctx); err != nil || !more {
@@ -11,5 +11,5 @@ func (f *Feed) Fill(ctx context.Context) error {
 	}
 }
 
-// Bells returns how many bells hang.
-func (f *Feed) Bells() int { return len(f.organizations) + len(f.resources) }
+// Notifiers returns how many notifiers are held.
+func (f *Feed) Notifiers() int { return len(f.organizations) + len(f.resources) }

@@ -30,8 +30,8 @@ type Config struct {
 	// Tail is how many of the newest events are kept in memory, Bytes how large
 	// their payloads may be together. Default to 4,096 and 16 MiB.
 	Tail, Bytes int
-	// Poll is how often the log is looked at without a ring, for changes that
-	// others made. Defaults to 250 ms.
+	// Poll is how often the log is looked at without a call of Notify, for changes
+	// that others made. Defaults to 250 ms.
 	Poll time.Duration
 	// Reads is how many followers behind the tail read the log at a time. Defaults
 	// to 2.
@@ -50,15 +50,15 @@ type Feed struct {
 	logger *slog.Logger
 	slots  chan struct{} // of those who read the log behind the tail
 
-	woken    chan struct{} // rings at the reader's door; holds one ring
-	promised atomic.Int64  // the newest position that a ring told of
+	notified chan struct{} // wakes Run; holds one message
+	promised atomic.Int64  // the newest position that Notify told of
 
 	mu            sync.RWMutex
-	newest        int64    // every event up to here has been read
-	tail          []*Entry // the newest events, gap-free, the last at newest
-	size          int      // of the payloads in tail
-	organizations map[string]*bell
-	resources     map[string]*bell
+	newest        int64                // every event up to here has been read
+	tail          []*Entry             // the newest events, gap-free, the last at newest
+	size          int                  // of the payloads in tail
+	organizations map[string]*notifier // "" is for all organizations
+	resources     map[string]*notifier
 }
 
 // New returns a Feed that begins after the newest event. It starts nothing: Run
@@ -66,9 +66,9 @@ type Feed struct {
 func New(ctx context.Context, c Config) (*Feed, error) {
 	f := &Feed{
 		log: c.Log, most: c.Tail, bytes: c.Bytes, poll: c.Poll, logger: c.Logger,
-		woken:         make(chan struct{}, 1),
-		organizations: make(map[string]*bell),
-		resources:     make(map[string]*bell),
+		notified:      make(chan struct{}, 1),
+		organizations: make(map[string]*notifier),
+		resources:     make(map[string]*notifier),
 	}
 	if f.most == 0 {
 		f.most = 4096
@@ -93,8 +93,8 @@ func New(ctx context.Context, c Config) (*Feed, error) {
 	return f, nil
 }
 
-// Ring tells that events up to position have been committed. It never blocks.
-func (f *Feed) Ring(position int64) {
+// Notify tells that events up to position have been committed. It never blocks.
+func (f *Feed) Notify(position int64) {
 	for {
 		known := f.promised.Load()
 		if position <= known || f.promised.CompareAndSwap(known, position) {
@@ -102,8 +102,8 @@ func (f *Feed) Ring(position int64) {
 		}
 	}
 	select {
-	case f.woken <- struct{}{}:
-	default: // The reader has a ring to answer already.
+	case f.notified <- struct{}{}:
+	default: // Run has not answered the message before yet, and will see this one's position.
 	}
 }
 
@@ -133,8 +133,8 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 }
 
-// wait waits for a ring that tells of something new, or for the poll. It returns
-// false when ctx ends.
+// wait waits for a call of Notify that tells of something new, or for the poll. It
+// returns false when ctx ends.
 func (f *Feed) wait(ctx context.Context, poll <-chan time.Time) bool {
 	for {
 		select {
@@ -142,8 +142,8 @@ func (f *Feed) wait(ctx context.Context, poll <-chan time.Time) bool {
 			return false
 		case <-poll:
 			return true
-		case <-f.woken:
-			// What a ring tells of may have been read already, with the one before.
+		case <-f.notified:
+			// What it tells of may have been read already, with the one before.
 			if f.promised.Load() > f.Newest() {
 				return true
 			}
@@ -171,9 +171,10 @@ func (f *Feed) fill(ctx context.Context) (more bool, err error) {
 	return page.More, nil
 }
 
-// publish adds events, which lead up to newest, to the tail and rings for them. Where
-// they do not follow on each other, or on the tail, something has been missed;
-// then the tail begins anew and everybody is sent to the log.
+// publish adds events, which lead up to newest, to the tail and wakes those whom
+// they concern. Where the events do not follow on each other, or on the tail,
+// something has been missed; then the tail begins anew, and everybody reads the
+// log.
 func (f *Feed) publish(newest int64, events []apikey.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,9 +182,9 @@ func (f *Feed) publish(newest int64, events []apikey.Event) {
 	f.newest = newest
 	if newest-before != int64(len(events)) {
 		f.tail, f.size = nil, 0
-		for _, bells := range []map[string]*bell{f.organizations, f.resources} {
-			for _, b := range bells {
-				b.ring(newest, before)
+		for _, notifiers := range []map[string]*notifier{f.organizations, f.resources} {
+			for _, n := range notifiers {
+				n.notify(newest, before)
 			}
 		}
 		return
@@ -192,11 +193,11 @@ func (f *Feed) publish(newest int64, events []apikey.Event) {
 		e := &Entry{Event: events[i]}
 		f.tail = append(f.tail, e)
 		f.size += len(e.Event.Payload)
-		for _, b := range [...]*bell{
+		for _, n := range [...]*notifier{
 			f.organizations[""], f.organizations[e.Event.OrganizationID], f.resources[e.Event.ResourceID],
 		} {
-			if b != nil {
-				b.ring(e.Event.Position, before)
+			if n != nil {
+				n.notify(e.Event.Position, before)
 			}
 		}
 	}

@@ -132,7 +132,7 @@ func read(t *testing.T, w *feed.Follower) (positions []int64, wait <-chan struct
 	return positions, wait
 }
 
-func rung(wait <-chan struct{}) bool {
+func woken(wait <-chan struct{}) bool {
 	select {
 	case <-wait:
 		return true
@@ -151,13 +151,13 @@ func TestFollowersOfOthersSleep(t *testing.T) {
 		_, waitOther := read(t, other)
 		_, waitAll := read(t, all)
 		for range 100 { // far more than the tail holds
-			f.Ring(l.add("a", "key"))
+			f.Notify(l.add("a", "key"))
 		}
 		synctest.Wait()
-		if !rung(waitMine) || !rung(waitAll) || rung(waitOther) {
-			t.Error("rung:", rung(waitMine), rung(waitAll), rung(waitOther))
+		if !woken(waitMine) || !woken(waitAll) || woken(waitOther) {
+			t.Error("woken:", woken(waitMine), woken(waitAll), woken(waitOther))
 		}
-		// Not having been rung it has nothing to read, and knows so.
+		// A follower that was not woken has nothing to read, and knows so.
 		reads := l.reads
 		if got, _ := read(t, other); got != nil || other.Position() != 100 || l.reads != reads {
 			t.Errorf("got %v, is at %d after %d reads", got, other.Position(), l.reads-reads)
@@ -168,11 +168,11 @@ func TestFollowersOfOthersSleep(t *testing.T) {
 		// One that slept through a tail's length finds its event in the tail.
 		_, waitOther = read(t, other)
 		for range 50 {
-			f.Ring(l.add("a", "key"))
+			f.Notify(l.add("a", "key"))
 		}
 		synctest.Wait()
 		reads = l.reads
-		f.Ring(l.add("b", "key"))
+		f.Notify(l.add("b", "key"))
 		<-waitOther
 		if got, _ := read(t, other); len(got) != 1 || got[0] != 151 || l.reads != reads+1 {
 			t.Errorf("got %v after %d reads, of which the feed made one", got, l.reads-reads)
@@ -185,18 +185,18 @@ func TestRingsBeforeThePoll(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{})
 		w := follow(t, f, apikey.EventFilter{}, 0)
-		for _, ring := range []bool{true, false} {
+		for _, notified := range []bool{true, false} {
 			_, wait := read(t, w)
 			begin := time.Now()
 			position := l.add("a", "key")
 			want := 250 * time.Millisecond
-			if ring {
-				f.Ring(position)
+			if notified {
+				f.Notify(position)
 				want = 0
 			}
 			<-wait
 			if d := time.Since(begin); d > want {
-				t.Errorf("rung %t: woken after %s", ring, d)
+				t.Errorf("notified %t: woken after %s", notified, d)
 			}
 			if got, _ := read(t, w); len(got) != 1 || got[0] != position {
 				t.Error(got)
@@ -205,21 +205,21 @@ func TestRingsBeforeThePoll(t *testing.T) {
 	})
 }
 
-func TestListener(t *testing.T) {
+func TestSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{})
-		key := f.Listen("key")
+		key := f.Subscribe("key")
 		defer key.Close()
 		changed := key.Changed()
-		f.Ring(l.add("a", "other"))
+		f.Notify(l.add("a", "other"))
 		synctest.Wait()
-		if rung(changed) {
+		if woken(changed) {
 			t.Error("heard of another resource")
 		}
-		f.Ring(l.add("a", "key"))
+		f.Notify(l.add("a", "key"))
 		<-changed
-		if rung(key.Changed()) {
+		if woken(key.Changed()) {
 			t.Error("heard twice")
 		}
 	})
@@ -233,7 +233,7 @@ func TestRetentionPassesAFollower(t *testing.T) {
 			l.add("a", "key")
 		}
 		slow, oldest := follow(t, f, apikey.EventFilter{Organization: "a"}, 0), follow(t, f, apikey.EventFilter{Organization: "a"}, apikey.OldestKept)
-		f.Ring(300)
+		f.Notify(300)
 		synctest.Wait()
 		if entries, _, err := slow.Read(t.Context()); err != nil || len(entries) == 0 {
 			t.Fatal(entries, err)
@@ -270,7 +270,7 @@ func TestFeedBehindRetention(t *testing.T) {
 			l.add("a", "key")
 		}
 		l.retain(2)
-		f.Ring(10)
+		f.Notify(10)
 		<-wait
 		synctest.Wait()
 		_, _, err := w.Read(t.Context())
@@ -292,7 +292,7 @@ func TestLogFailsForAWhile(t *testing.T) {
 		l.mu.Lock()
 		l.err = errors.New("disk")
 		l.mu.Unlock()
-		f.Ring(l.add("a", "key"))
+		f.Notify(l.add("a", "key"))
 		time.Sleep(time.Second)
 		l.mu.Lock()
 		l.err = nil
@@ -341,7 +341,7 @@ func followModel(rt *rapid.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if wait != nil && !rung(wait) && r.Position() < f.Newest() {
+		if wait != nil && !woken(wait) && r.Position() < f.Newest() {
 			rt.Fatalf("waits at %d, the feed is at %d", r.Position(), f.Newest())
 		}
 		var want []int64
@@ -406,7 +406,7 @@ func followModel(rt *rapid.T) {
 		}
 		r.Close()
 	}
-	if n := f.Bells(); n > 0 {
-		rt.Errorf("%d bells hang on", n)
+	if n := f.Notifiers(); n > 0 {
+		rt.Errorf("%d notifiers are held still", n)
 	}
 }

@@ -17,9 +17,9 @@ const (
 type Follower struct {
 	feed     *Feed
 	filter   apikey.EventFilter
-	bell     *bell
+	notifier *notifier
 	position int64
-	ring     *ring             // that it was told to wait for, nil if it was not
+	wakeup   *wakeup           // that it was told to wait for, nil if it was not
 	first    *apikey.EventPage // read already, nil if not
 	batch    [tailBatch]*Entry
 }
@@ -28,7 +28,7 @@ type Follower struct {
 // that are kept after apikey.OldestKept. Close ends it.
 func (f *Feed) Follow(ctx context.Context, filter apikey.EventFilter, after int64) (*Follower, error) {
 	w := &Follower{feed: f, filter: filter, position: after}
-	w.bell = f.take(f.organizations, filter.Organization)
+	w.notifier = f.acquire(f.organizations, filter.Organization)
 	if after != apikey.OldestKept {
 		return w, nil
 	}
@@ -44,7 +44,7 @@ func (f *Feed) Follow(ctx context.Context, filter apikey.EventFilter, after int6
 }
 
 // Close ends the follower.
-func (w *Follower) Close() { w.feed.hang(w.feed.organizations, w.filter.Organization, w.bell) }
+func (w *Follower) Close() { w.feed.release(w.feed.organizations, w.filter.Organization, w.notifier) }
 
 // Position returns how far the follower has read: no event that it wants will come
 // at or before it.
@@ -58,7 +58,7 @@ func (w *Follower) Read(ctx context.Context) (entries []*Entry, wait <-chan stru
 	if w.first != nil {
 		page := w.first
 		w.first = nil
-		return w.take(page), nil, nil
+		return w.advance(page), nil, nil
 	}
 	entries, wait, ok := w.fromTail()
 	if ok {
@@ -68,11 +68,11 @@ func (w *Follower) Read(ctx context.Context) (entries []*Entry, wait <-chan stru
 	if err != nil {
 		return nil, nil, err
 	}
-	return w.take(&page), nil, nil
+	return w.advance(&page), nil, nil
 }
 
-// take moves on behind a page of the log.
-func (w *Follower) take(page *apikey.EventPage) []*Entry {
+// advance moves the position to the end of a page of the log.
+func (w *Follower) advance(page *apikey.EventPage) []*Entry {
 	entries := make([]*Entry, len(page.Events))
 	for i := range page.Events {
 		entries[i] = &Entry{Event: page.Events[i]}
@@ -87,15 +87,15 @@ func (w *Follower) fromTail() (entries []*Entry, wait <-chan struct{}, ok bool) 
 	f := w.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if w.ring != nil && w.ring != w.bell.next {
-		w.position = max(w.position, w.ring.before)
+	if w.wakeup != nil && w.wakeup != w.notifier.next {
+		w.position = max(w.position, w.wakeup.before)
 	}
-	w.ring = nil
-	if w.bell.last <= w.position {
+	w.wakeup = nil
+	if w.notifier.last <= w.position {
 		w.position = max(w.position, f.newest)
-		w.ring = w.bell.next
-		clear(w.batch[:]) // what is waited with must not outlive the tail
-		return nil, w.ring.done, true
+		w.wakeup = w.notifier.next
+		clear(w.batch[:]) // entries that a waiting follower holds must not outlive the tail
+		return nil, w.wakeup.done, true
 	}
 	oldest := f.newest - int64(len(f.tail)) // everything after it is in the tail
 	if w.position < oldest {
