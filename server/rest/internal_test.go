@@ -20,6 +20,9 @@ func TestAcceptsJSON(t *testing.T) {
 		"application/json, */*;q=0": true, "application/*;q=0, */*": false, "application/*;q=0, application/json;q=0.5": true,
 		"application/json;q=0, application/json": true, "application/jsonx": false, "application/problem+json": false, "application/json;Q=0": false,
 		"*/*;q=": true, "nonsense": false,
+		// Case and white space say nothing, and a quality that is none is none.
+		"APPLICATION/json ; Q = 0": false, "application/json;q=NaN": true, "application/json;q=-1": true, "application/json;q=2": true,
+		"application/json\t;\tq=0.000": false, "APPLICATION/*": true, "Text/HTML": false,
 	} {
 		if got := acceptsJSON([]string{header}); got != want {
 			t.Errorf("%q: %v", header, got)
@@ -27,6 +30,34 @@ func TestAcceptsJSON(t *testing.T) {
 	}
 	if !acceptsJSON(nil) || !acceptsJSON([]string{"text/html", "application/json"}) {
 		t.Error("lines")
+	}
+}
+
+// TestBodyHeaders reads what describes a body: names have no case.
+func TestBodyHeaders(t *testing.T) {
+	t.Parallel()
+	for coding, want := range map[string]bool{
+		"": true, "identity": true, "Identity": true, "IDENTITY , identity": true, " ,identity": true,
+		"gzip": false, "identity, gzip": false, "GZIP": false, "identit": false, "x-identity": false,
+	} {
+		if got := isIdentity([]string{coding}); got != want {
+			t.Errorf("Content-Encoding: %q: %v", coding, got)
+		}
+	}
+	if !isIdentity(nil) || isIdentity([]string{"identity", "br"}) {
+		t.Error("lines of Content-Encoding")
+	}
+	for contentType, want := range map[string]bool{
+		"application/json": true, "Application/JSON": true, "APPLICATION/JSON; CHARSET=Utf-8": true, `application/json;charset="UTF-8"`: true,
+		"application/json ; charset=utf-8; v=1": true, "application/json; charset=latin1": false, "application/json; charset=": false,
+		"text/json": false, "application/json, text/plain": false, "": false, "Application/Merge-Patch+JSON": false,
+	} {
+		if got := isJSON(contentType, http.MethodPost); got != want {
+			t.Errorf("Content-Type: %q: %v", contentType, got)
+		}
+	}
+	if !isJSON("Application/Merge-Patch+JSON", http.MethodPatch) {
+		t.Error("a merge patch")
 	}
 }
 
