@@ -98,6 +98,7 @@ func (s *Server) Reload() error {
 	if s.config.RootTokenFile != "" {
 		root, err := s.config.rootToken()
 		if err == nil {
+			s.secrets.Add(root.Reveal()) // From now on no log shows it, nor the one before.
 			s.operators.SetRoot(root)
 		}
 		note("root_token_file", err)
