@@ -178,6 +178,7 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		Secrets:  s.secrets,
 		Logger:   c.Logger,
 		Now:      c.Now,
+		Patience: c.AnswerTimeout,
 	})
 	if err != nil {
 		return err
@@ -191,7 +192,7 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	local := rest.NewConnection()
 	s.services.Register(local)
 	handler, err := rest.New(rest.Config{
-		Conn: local, Env: c.Env, Logger: c.Logger, Secrets: s.secrets, Refusals: refusals, Ready: s.readiness.ready,
+		Conn: local, Env: c.Env, AnswerTimeout: c.AnswerTimeout, Logger: c.Logger, Secrets: s.secrets, Refusals: refusals, Ready: s.readiness.ready,
 	})
 	if err != nil {
 		return err
@@ -212,7 +213,8 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 			MaxConcurrentStreams:      maxHTTP2Streams,
 			MaxReceiveBufferPerStream: receiveWindow,
 			WriteByteTimeout:          c.AnswerTimeout,
-			SendPingTimeout:           30 * time.Second,
+			SendPingTimeout:           c.MessageTimeout,
+			PingTimeout:               c.HeaderTimeout,
 		},
 		// The envelope is the answer to OPTIONS * too.
 		DisableGeneralOptionsHandler: true,
@@ -250,7 +252,7 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		// Clients may ping to keep their way through a NAT open, and one that has
 		// gone without a word is found out.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.config.AnswerTimeout, Timeout: s.config.MessageTimeout}),
 	}
 	transport := insecure.NewCredentials()
 	if s.listeners.grpcTLS != nil {

@@ -33,6 +33,7 @@ func (s *Server) drain() {
 	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 	defer cancel()
 	s.services.EndStreams()
+	s.listeners.conns.Drain()
 	var both errgroup.Group
 	both.Go(func() error { return s.drainREST(limit) })
 	both.Go(func() error { s.drainGRPC(limit); return nil })

@@ -5,9 +5,11 @@ import (
 	"sync"
 
 	"github.com/gofrs/uuid/v5"
+	"google.golang.org/grpc/status"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // call is what the chain knows of one call.
@@ -25,6 +27,13 @@ type call struct {
 	uuid string
 
 	header [headerLength]byte // of the message, while it is read
+
+	// wire is what the connection knows of the call: own, or that of the request over
+	// REST that made it.
+	wire *connection.Call
+	own  connection.Call
+	// answer is the answer of a call whose bytes are counted: see Codec.
+	answer any
 }
 
 type callKey struct{}
@@ -32,7 +41,26 @@ type callKey struct{}
 // withCall returns a new call and its context.
 func withCall(ctx context.Context) (context.Context, *call) {
 	c := new(call)
+	c.wire = connection.Begin(ctx, &c.own, c)
 	return context.WithValue(ctx, callKey{}, c), c
+}
+
+// TimeoutStatus returns what the caller is told whose message does not arrive.
+func (c *call) TimeoutStatus() *status.Status { return statusOf(errMessageTimeout, c) }
+
+// finish returns what the library is given of a unary call that is over: its answer
+// such that its bytes are counted, or its failure.
+func (c *call) finish(resp any, err error) (any, error) {
+	switch {
+	case err != nil:
+		c.wire.End()
+		return nil, err
+	case !c.wire.Wired():
+		return resp, nil
+	}
+	c.wire.Answered()
+	c.answer = resp
+	return c, nil
 }
 
 // callOf returns the call of a context that has passed the chain.

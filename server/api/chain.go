@@ -71,13 +71,14 @@ func fullMethod(desc *grpc.ServiceDesc, method string) string {
 func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // The signature is grpc's.
 		ctx, call := withCall(ctx)
+		defer func() { resp, err = call.finish(resp, err) }()
 		defer func() { err = c.report(ctx, method, err) }()
 		defer func() { catch(recover(), &err) }()
 		if err := c.authenticate(ctx, call, need); err != nil {
 			return nil, err
 		}
 		return serve(srv, ctx, func(m any) error {
-			if err := receive(ctx, call, m, decode); err != nil {
+			if err := arrived(call, receive(ctx, call, m, decode)); err != nil {
 				return err
 			}
 			return c.validate(call, m)
@@ -89,6 +90,7 @@ func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) 
 func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, call := withCall(stream.Context())
+		defer call.wire.End()
 		ctx, cancel := c.untilStop(ctx)
 		defer cancel()
 		defer func() { err = c.report(ctx, method, err) }()
@@ -97,8 +99,8 @@ func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler)
 			return err
 		}
 		call.recheck = func(ctx context.Context) (authn.Caller, error) { return c.authn.Recheck(ctx, need) }
-		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, receive: func(m any) error {
-			if err := receive(ctx, call, m, stream.RecvMsg); err != nil {
+		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, wire: call.wire, receive: func(m any) error {
+			if err := arrived(call, receive(ctx, call, m, stream.RecvMsg)); err != nil {
 				return err
 			}
 			return c.validate(call, m)
@@ -109,12 +111,24 @@ func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler)
 // authenticate finds out who calls and whether the method's rule lets them.
 func (c *chain) authenticate(ctx context.Context, call *call, need authn.Need) error {
 	caller, err := c.authn.Authenticate(ctx, need)
-	tell(connection.OfCall(ctx), err)
+	tell(call.wire.Conn(), err)
 	if err != nil {
 		return err
 	}
 	call.caller, call.admitted = caller, true
+	if call.wire.Admit(accountOf(&caller)) != nil {
+		return errUnread
+	}
 	return nil
+}
+
+// accountOf returns whom the answers of a caller are charged to: an operator, or the
+// organization of a key.
+func accountOf(caller *authn.Caller) connection.Account {
+	if caller.Actor.Kind == apikey.ActorKey {
+		return connection.Account{Kind: string(apikey.ActorKey), ID: caller.Organization}
+	}
+	return connection.Account{Kind: string(caller.Actor.Kind), ID: caller.Actor.ID}
 }
 
 // tell tells a connection what a credential shown over it was worth, by the error of
@@ -149,11 +163,22 @@ func (c *chain) validate(call *call, m any) error {
 type guardedStream struct {
 	grpc.ServerStream
 	ctx     context.Context
+	wire    *connection.Call
 	receive func(m any) error
+	sending any // while it is sent: see Codec
 }
 
 // Context returns the context of the stream, which ends with the server.
 func (s *guardedStream) Context() context.Context { return s.ctx }
+
+// SendMsg sends a message, whose release by the transport is noticed.
+func (s *guardedStream) SendMsg(m any) error {
+	if !s.wire.Wired() {
+		return s.ServerStream.SendMsg(m)
+	}
+	s.sending = m
+	return s.ServerStream.SendMsg(s)
+}
 
 // RecvMsg receives the request and judges it.
 func (s *guardedStream) RecvMsg(m any) error { return s.receive(m) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -88,6 +89,11 @@ var (
 	// errStopping ends the streams of a server that stops.
 	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
 		"The server is stopping; go on after the last cursor, here or elsewhere.")
+	// errUnread refuses the calls of a caller who does not read the answers.
+	errUnread = &apikey.Error{
+		Kind: apikey.KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
+		Message: "Too many answers to this caller are under way; read them before asking for more.",
+	}
 	errUnknownMethod = apikey.Errorf(kindUnimplemented, "ROUTE_NOT_FOUND",
 		"There is no such method. Ask for the methods by reflection.")
 	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")

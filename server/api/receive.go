@@ -59,6 +59,15 @@ func receive(ctx context.Context, call *call, m any, decode func(any) error) err
 	return decodeMessage(buf.ReadOnlyData(), message)
 }
 
+// arrived returns the error of receiving the message of a call, or that the message
+// took too long.
+func arrived(call *call, err error) error {
+	if !call.wire.Received() {
+		return errMessageTimeout
+	}
+	return err
+}
+
 // readMessage reads the next message of a stream, decompressed.
 func readMessage(stream wireStream, header []byte) (mem.BufferSlice, error) {
 	if err := stream.ReadMessageHeader(header); err != nil {
@@ -125,6 +134,8 @@ func malformed(err error) error { return fmt.Errorf("%w: %w", errMalformed, err)
 var (
 	errMalformed = apikey.Errorf(apikey.KindInvalid, "MALFORMED_MESSAGE",
 		"The message of the request cannot be read; it must be one protobuf message of the method's request type.")
+	errMessageTimeout = apikey.Errorf(apikey.KindInvalid, apikey.ReasonIncomplete,
+		"The message did not arrive in time. Send the request again.")
 	errTooLarge = apikey.Errorf(apikey.KindExhausted, apikey.ReasonTooLarge, "The message is larger than 1 MiB.")
 )
 

@@ -45,7 +45,7 @@ func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
 type encodedMessage []byte
 
 // Codec is the codec of protobuf that sends the bytes of a message that has them
-// already as they are. A server that listens uses it for everything.
+// already as they are, and tells the call of an answer where its bytes go. A server that listens uses it for everything.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns the codec.
@@ -57,7 +57,20 @@ func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 	case *sharedMessage:
 		return m.encoded, nil
 	case encodedMessage:
-		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+		return append(make(mem.BufferSlice, 0, 2), mem.SliceBuffer(m)), nil
+	case *call:
+		data, err := c.Marshal(m.answer)
+		if err != nil {
+			m.wire.End()
+			return nil, err
+		}
+		return m.wire.Answer(data), nil
+	case *guardedStream:
+		data, err := c.Marshal(m.sending)
+		if err != nil {
+			return nil, err
+		}
+		return m.wire.Follow(data), nil
 	default:
 		return c.CodecV2.Marshal(v)
 	}

@@ -17,9 +17,12 @@ const smallShare = 64 << 10
 // accountTTL is how long an account without bytes is kept.
 const accountTTL = time.Minute
 
+// Account names a caller.
+type Account struct{ Kind, ID string }
+
 // account is what a caller has under way.
 type account struct {
-	caller string
+	caller Account
 	bytes  atomic.Int64
 	// used is when it was asked for last, and dead is set once it is given up.
 	used atomic.Int64
@@ -28,7 +31,7 @@ type account struct {
 
 // Admit names the caller of the call, to whom its answer is charged, or returns
 // [ErrUnread] where the caller, or all callers together, leave too much unread.
-func (c *Call) Admit(caller string) error {
+func (c *Call) Admit(caller Account) error {
 	if c.conn == nil {
 		return nil
 	}
@@ -49,7 +52,7 @@ func (c *Call) Admit(caller string) error {
 	return nil
 }
 
-func (t *Table) accountOf(caller string) *account {
+func (t *Table) accountOf(caller Account) *account {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.accounts[caller]

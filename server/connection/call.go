@@ -2,7 +2,6 @@ package connection
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
@@ -10,9 +9,6 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 )
-
-// ErrTimedOut is what a call ends with whose message did not arrive in time.
-var ErrTimedOut = errors.New("the message did not arrive in time")
 
 // The phases of a call.
 const (
@@ -93,14 +89,10 @@ func Begin(ctx context.Context, own *Call, w Waiter) *Call {
 // Conn returns the connection of the call, which may be nil.
 func (c *Call) Conn() *Conn { return c.conn }
 
-// Receive receives a message and returns what receive returns, or [ErrTimedOut]
-// where the message took too long and the client has been told so.
-func (c *Call) Receive(receive func(any) error, m any) error {
-	err := receive(m)
-	if !c.phase.CompareAndSwap(receiving, running) && c.phase.Load() == timedOut {
-		return ErrTimedOut
-	}
-	return err
+// Received ends the time that the message of the call has to arrive. It reports
+// false where the message took too long and the client has been told so.
+func (c *Call) Received() bool {
+	return c.phase.CompareAndSwap(receiving, running) || c.phase.Load() != timedOut
 }
 
 // End ends a call whose handler is over. What is still to be sent of its answer
@@ -116,6 +108,19 @@ func (c *Call) End() {
 	}
 }
 
+// Answered ends a unary call whose handler is over and whose answer is yet to be
+// encoded.
+func (c *Call) Answered() {
+	if c.conn != nil {
+		c.ended.Store(c.conn.table.now.Load())
+		c.phase.Store(answered)
+	}
+}
+
+// Wired reports whether the call's answer is encoded for a connection, and is to be
+// passed through [Call.Answer] or [Call.Follow]. A nil call is not.
+func (c *Call) Wired() bool { return c != nil && c.stream != nil }
+
 // Answer returns data, which is the encoded answer of a unary call, counted from
 // here until the transport releases it.
 func (c *Call) Answer(data mem.BufferSlice) mem.BufferSlice {
@@ -123,7 +128,7 @@ func (c *Call) Answer(data mem.BufferSlice) mem.BufferSlice {
 		return data
 	}
 	c.Charge(data.Len())
-	return c.Follow(data)
+	return append(data, c.buffer())
 }
 
 // Follow returns data, which is a message of a stream's answer, and notices when
@@ -133,8 +138,13 @@ func (c *Call) Follow(data mem.BufferSlice) mem.BufferSlice {
 	if c.conn == nil {
 		return data
 	}
+	return append(data[:len(data):len(data)], c.buffer())
+}
+
+// buffer returns a buffer without data that tells of its release.
+func (c *Call) buffer() mem.Buffer {
 	c.buffers.Add(1)
-	return append(data[:len(data):len(data)], mem.NewBuffer(&nothing, (*release)(c)))
+	return mem.NewBuffer(&nothing, (*release)(c))
 }
 
 // Charge counts the bytes of an answer under way.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 
-	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 )
@@ -28,18 +27,6 @@ func WithConn(ctx context.Context, c net.Conn) context.Context {
 func Of(ctx context.Context) *Conn {
 	c, _ := ctx.Value(connKey{}).(*Conn)
 	return c
-}
-
-// OfCall returns the connection of a call, whichever protocol it came by. It is nil
-// where no table has it.
-func OfCall(ctx context.Context) *Conn {
-	if c := remote(ctx); c != nil {
-		return c
-	}
-	if local := inprocgrpc.ClientContext(ctx); local != nil {
-		return Of(local)
-	}
-	return nil
 }
 
 // remote returns the connection of a call over gRPC, nil where no table has it.

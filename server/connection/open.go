@@ -41,7 +41,7 @@ func (o openServices) RegisterService(desc *grpc.ServiceDesc, impl any) {
 				return nil, err
 			}
 			defer call.end()
-			return handler(srv, ctx, func(m any) error { return call.Receive(decode, m) }, intercept)
+			return handler(srv, ctx, func(m any) error { return call.receive(decode, m) }, intercept)
 		}
 		bounded.Methods = append(bounded.Methods, m)
 	}
@@ -90,6 +90,15 @@ func (c *openCall) end() {
 	c.End()
 }
 
+// receive receives a message, and says so where the first one took too long.
+func (c *openCall) receive(receive func(any) error, m any) error {
+	err := receive(m)
+	if !c.Received() {
+		return c.TimeoutStatus().Err()
+	}
+	return err
+}
+
 // TimeoutStatus says that the message did not arrive.
 func (c *openCall) TimeoutStatus() *status.Status {
 	return status.New(codes.DeadlineExceeded, "The message did not arrive in time.")
@@ -112,4 +121,4 @@ type openStream struct {
 }
 
 // RecvMsg receives a message, the first one in time.
-func (s *openStream) RecvMsg(m any) error { return s.call.Receive(s.ServerStream.RecvMsg, m) }
+func (s *openStream) RecvMsg(m any) error { return s.call.receive(s.ServerStream.RecvMsg, m) }

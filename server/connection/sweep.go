@@ -30,6 +30,17 @@ func (t *Table) interval() time.Duration {
 	return min(max(shortest/8, 5*time.Millisecond), 250*time.Millisecond)
 }
 
+// Drain tells the table that the server stops: a connection that is not read from
+// would be waited for, and is closed instead.
+func (t *Table) Drain() {
+	t.draining.Store(true)
+	for _, c := range t.open(nil) {
+		if c.paused.Load() {
+			c.end("the server stops")
+		}
+	}
+}
+
 // release lets all connections be read, since nobody will look at them again.
 func (t *Table) release() {
 	for _, c := range t.open(nil) {
@@ -106,13 +117,14 @@ func (c *Conn) sweep(now, passed int64) {
 	for _, call := range late {
 		call.timeOut()
 	}
-	switch overdrawn := c.address != nil && c.address.debt.Load() > int64(config.MaxFailures); {
-	case blocked > passed:
-		c.pause()
-	case overdrawn && c.rejected.Load() && !c.proved.Load():
-		c.pause()
-	default:
+	overdrawn := c.address != nil && c.address.debt.Load() > int64(config.MaxFailures)
+	switch pause := blocked > passed || overdrawn && c.rejected.Load() && !c.proved.Load(); {
+	case !pause:
 		c.unpause()
+	case c.table.draining.Load():
+		c.end("the server stops")
+	default:
+		c.pause()
 	}
 }
 

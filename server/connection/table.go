@@ -36,6 +36,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// writeBuffer bounds what the system keeps of answers that a client does not read,
+// in bytes. Linux doubles it. Left alone, it grows to megabytes.
+const writeBuffer = 256 << 10
+
 // Table is the open connections.
 type Table struct {
 	config Config
@@ -47,12 +51,13 @@ type Table struct {
 	answerBytes atomic.Int64
 	// openCalls counts the calls under way that need no credential.
 	openCalls atomic.Int64
+	draining  atomic.Bool // whether the server stops
 
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
 	strangers list.List // *Conn without a good credential, oldest first
 	addresses map[netip.Prefix]*address
-	accounts  map[string]*account
+	accounts  map[Account]*account
 	// refused and displaced count connections since the last line in the log.
 	refused, displaced int
 	told               time.Duration
@@ -75,7 +80,7 @@ func New(c Config) *Table {
 		start:     time.Now(),
 		conns:     make(map[*Conn]struct{}),
 		addresses: make(map[netip.Prefix]*address),
-		accounts:  make(map[string]*account),
+		accounts:  make(map[Account]*account),
 		told:      -time.Hour,
 	}
 }
@@ -108,12 +113,15 @@ func (l *listener) Accept() (net.Conn, error) {
 		if c := l.table.add(raw); c != nil {
 			return c, nil
 		}
-		discard(raw)
+		_ = raw.Close() // nothing was said over it
 	}
 }
 
 // add puts a new connection into the table, or returns nil where there is no room.
 func (t *Table) add(raw net.Conn) *Conn {
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(writeBuffer) // what the system gives then is as good
+	}
 	c := &Conn{Conn: raw, table: t}
 	c.since.Store(int64(time.Since(t.start)))
 	key, counted := t.addressOf(raw.RemoteAddr())

@@ -12,11 +12,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -32,6 +34,10 @@ type call struct {
 	done  bool          // an answer was begun
 	// bodyRead is set once the body begins to be read.
 	bodyRead bool
+	// bodyLate is set where the body did not arrive in time.
+	bodyLate bool
+	// onConnection is what the connection knows of the call.
+	onConnection connection.Call
 
 	*space
 }
@@ -65,6 +71,11 @@ func (c *call) end() {
 		c.fail(f)
 		return // what panicked may hold the memory still
 	}
+	if c.r.ProtoMajor == 1 {
+		// The next request is given a deadline of its own; what net/http itself answers
+		// must not meet this one's. Over HTTP/2 it ends with the stream.
+		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
+	}
 	if c.in.Cap() <= largest && cap(c.out) <= largest {
 		spaces.Put(c.space)
 	}
@@ -88,6 +99,7 @@ func (c *call) success(m proto.Message) {
 		c.out = wire.AppendFieldJSON(c.out, msg, fd)
 	}
 	c.out = append(c.out, c.route.tail...)
+	c.onConnection.Charge(len(c.out))
 	if fd := c.route.etag; fd != nil {
 		if c.route.data != nil {
 			data = msg.Get(c.route.data).Message()
@@ -111,6 +123,7 @@ func (c *call) write(status int) {
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(c.out)))
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {
+		c.onConnection.Charge(len(c.out))
 		_, _ = c.w.Write(c.out) // the client has gone; there is nobody to tell
 	}
 }
@@ -138,6 +151,12 @@ func plainPath(u *url.URL) bool {
 		}
 	}
 	return true
+}
+
+// context is the context of the request with what the gRPC face is told of it: its
+// client and its connection.
+func (c *call) context() context.Context {
+	return authn.WithClient(connection.NewCall(c.r.Context(), &c.onConnection), clientOf(c.r))
 }
 
 // clientOf is where a request came from: the peer of the connection, and what

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -38,7 +39,12 @@ func (cc conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	unread := &unreadRequest{message: m, fill: c.fill}
 	defer unread.abandon()
 	ctx = metadata.NewOutgoingContext(ctx, credentials(c.r.Header))
-	return cc.ClientConnInterface.Invoke(ctx, method, unread, out, opts...)
+	err := cc.ClientConnInterface.Invoke(ctx, method, unread, out, opts...)
+	unread.abandon()
+	if err != nil && c.bodyLate {
+		return errIncomplete // net/http takes a late body for a client that has gone
+	}
+	return err
 }
 
 // credentials are the headers that become metadata, all their values as they
@@ -143,6 +149,7 @@ func (c *call) readBody(m proto.Message) error {
 		case errors.As(err, &tooLarge):
 			return errTooLarge
 		case err != nil:
+			c.bodyLate = errors.Is(err, os.ErrDeadlineExceeded)
 			return fmt.Errorf("%w: %w", errIncomplete, err)
 		}
 	}

@@ -43,6 +43,8 @@ func (f *failure) Error() string { return f.reason + ": " + f.text }
 var (
 	errNoRoute = &failure{status: http.StatusNotFound, reason: "ROUTE_NOT_FOUND",
 		text: "There is nothing at this path. Check its spelling; a path has no slash at its end."}
+	errTooManyHeaders = &failure{status: http.StatusRequestHeaderFieldsTooLarge, reason: "TOO_MANY_HEADERS",
+		text: "The request has more than 2,048 headers."}
 	// Those of a request that is being read pass through the gRPC face, which logs
 	// them with the caller.
 	errNotAcceptable = apikey.Errorf(apikey.KindInvalid, reasonNotAcceptable,

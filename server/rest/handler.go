@@ -33,6 +33,9 @@ type Config struct {
 	// Refusals takes the lines of refused requests, of which anybody can make as many
 	// as they like. Default: one of its own, over Logger.
 	Refusals *authn.Refusals
+	// AnswerTimeout is how long a client may take nothing of an answer. Default: a
+	// minute.
+	AnswerTimeout time.Duration
 	// Ready reports why the server cannot serve now, or nil. It is asked at
 	// every GET /readyz, and says what the caller may read with a NotReady.
 	// Default: always ready.
@@ -67,6 +70,7 @@ func New(config Config) (*Handler, error) {
 	if config.Refusals == nil {
 		config.Refusals = &authn.Refusals{Logger: config.Logger}
 	}
+	config.AnswerTimeout = cmp.Or(config.AnswerTimeout, time.Minute)
 	if config.Ready == nil {
 		config.Ready = func(context.Context) error { return nil }
 	}
@@ -98,25 +102,37 @@ func New(config Config) (*Handler, error) {
 	return h, nil
 }
 
-// writeTimeout is how long a client may take to read an answer. Streams have
-// deadlines of their own.
-const writeTimeout = time.Minute
+// maxHeaders is how many headers a request may have, over HTTP/1.1 too, where their
+// bytes alone would allow some ten thousand.
+const maxHeaders = 2048
+
+// tooManyHeaders reports whether a request has more than maxHeaders.
+func tooManyHeaders(header http.Header) bool {
+	count := 0
+	for _, values := range header {
+		count += len(values)
+	}
+	return count > maxHeaders
+}
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{h: h, w: w, r: r, verb: r.Method, space: spaces.Get().(*space)}
 	defer c.end()
+	defer c.onConnection.Refund()
 	if c.verb == http.MethodHead {
 		c.verb = http.MethodGet // net/http leaves the body out
 	}
 	// A client that asks and does not read must not hold its answer for ever.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a writer without deadlines does not block
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.AnswerTimeout)) // a writer without deadlines does not block
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	place := h.routes.find(r.URL)
 	switch {
+	case tooManyHeaders(r.Header):
+		c.fail(errTooManyHeaders)
 	case place == nil:
 		c.fail(errNoRoute)
 	case r.Method == http.MethodOptions:
@@ -125,14 +141,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuseVerb(place.allow)
 	default:
 		c.route = place.routes[c.verb]
-		h.mux.ServeHTTP(w, h.bare(c))
+		h.mux.ServeHTTP(unfailing{w}, h.bare(c))
 	}
+}
+
+// unfailing is a ResponseWriter whose writes never fail, for the router: it would
+// print a line to standard error for each client that has gone.
+type unfailing struct{ http.ResponseWriter }
+
+// Write writes as far as that can be done.
+func (w unfailing) Write(data []byte) (int, error) {
+	_, _ = w.ResponseWriter.Write(data) // the client has gone; there is nobody to tell
+	return len(data), nil
 }
 
 // bare is the request as the router may see it. Its context is the one that
 // reaches the gRPC face: see authn.WithClient.
 func (h *Handler) bare(c *call) *http.Request {
-	ctx := context.WithValue(authn.WithClient(c.r.Context(), clientOf(c.r)), callKey{}, c)
+	ctx := context.WithValue(c.context(), callKey{}, c)
 	r := c.r.WithContext(ctx)
 	r.Method = c.verb
 	r.Header = nil

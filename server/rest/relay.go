@@ -16,13 +16,11 @@ import (
 
 // The measures of a stream.
 const (
-	// patience is how long a client may take nothing, as over gRPC.
-	patience = time.Minute
 	// farewell is how long it has for the rest once the service has ended the
 	// stream.
 	farewell = time.Second
 	// piece is the most that is written in one go. A client that takes one within
-	// patience is slow, not gone.
+	// the AnswerTimeout is slow, not gone.
 	piece = 4 << 10
 	// batch is about how much is written before it is flushed, if so much is
 	// ready.
@@ -34,12 +32,12 @@ const (
 // relay passes messages on until one side ends.
 //
 // The client ends it by going away, which cancels the stream, or by taking
-// nothing for as long as patience, which fails the write. The service ends it
+// nothing for as long as AnswerTimeout, which fails the write. The service ends it
 // for its own reasons: what is under way has farewell to arrive, and the last
 // line says why. Nothing is kept for a slow client beyond a few messages: the
 // service waits, and reads on from the log.
 func (c *call) relay(stream grpc.ClientStream, first *apikeysv1.WatchEventsResponse, form *format, cancel context.CancelFunc) {
-	out := &outlet{w: c.w, control: http.NewResponseController(c.w)}
+	out := &outlet{w: c.w, control: http.NewResponseController(c.w), timeout: c.h.AnswerTimeout}
 	in := &inlet{stream: stream, messages: make(chan *apikeysv1.WatchEventsResponse, ahead), end: out.hurry}
 	var receiving sync.WaitGroup
 	receiving.Go(in.receive)
@@ -144,6 +142,7 @@ func (in *inlet) gather(buf []byte, form *format) ([]byte, bool) {
 type outlet struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	timeout time.Duration // how long the client may take nothing, as over gRPC
 
 	mu   sync.Mutex
 	last bool // the deadline that is set is the last
@@ -176,7 +175,7 @@ func (o *outlet) wait() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.last {
-		o.limit(patience)
+		o.limit(o.timeout)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -61,7 +60,7 @@ func formatOf(accept []string) *format {
 // is an answer like any other.
 func (c *call) watch() {
 	form := formatOf(c.r.Header["Accept"])
-	ctx := authn.WithClient(c.r.Context(), clientOf(c.r))
+	ctx := c.context()
 	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, credentials(c.r.Header)))
 	defer cancel()
 	stream, first, err := c.h.openWatch(ctx, &unreadRequest{
@@ -80,7 +79,11 @@ func (c *call) watch() {
 		c.fail(err)
 		return
 	}
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{}) // a writer without deadlines does not block
+	// The deadlines of the request end with it. Over HTTP/1.1 that of its body would
+	// else end the stream.
+	control := http.NewResponseController(c.w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{}) // a writer without deadlines does not block
 	header := c.w.Header()
 	header.Set("Content-Type", form.mediaType)
 	header.Set("Cache-Control", "no-store, no-transform") // compressing proxies wait for more
