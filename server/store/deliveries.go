@@ -172,7 +172,7 @@ func findDelivery(ctx context.Context, from *ent.DeliveryClient, organization, i
 func (s *Store) ChangeDelivery(ctx context.Context, organization, id string,
 	rule func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error,
 ) error {
-	return unexpected("change delivery", s.write(ctx, func(ctx context.Context, t *tx) error {
+	return unexpected("change delivery", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		row, err := findDelivery(ctx, t.Delivery, organization, id)
 		if err != nil {
 			return err
@@ -215,7 +215,7 @@ func (t *tx) requeue(ctx context.Context, row *ent.Delivery, d *webhook.Delivery
 // queues its delivery to that webhook, which must be enabled.
 func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization, id string) (DeliveryOf, error) {
 	var made DeliveryOf
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -251,7 +251,7 @@ func (s *Store) RetryDeliveries(ctx context.Context, organization, webhookID str
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", doing, err)
 	}
-	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+	err = s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		queued = 0
 		w, err := s.findWebhook(ctx, t.Webhook, organization, webhookID)
 		if err != nil {

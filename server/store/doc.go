@@ -1,11 +1,58 @@
-// Package store keeps keys, their events and their counters, and is the only
-// room that knows ent and SQL.
+// Package store keeps keys, webhooks, their events, counters and deliveries. It is
+// the only package that knows ent and SQL.
 //
-// Each change is one transaction. A method that changes a key takes the
-// rule to apply as a function, runs it on the key as it is inside the
-// transaction, and appends the event that tells of it in the same transaction:
-// no change without its event, no event without its change. Rules must be pure
-// and quick, because they run while the one writer is held.
+// # One method, one transaction
 //
-// Changes that wait at the same time are committed together ([Store.write]).
+// An exported method is one transaction; an unexported function is a query that
+// takes the transaction. A method that changes a resource takes the rule to apply
+// as a function, runs it on the resource as it is inside the transaction, and
+// appends the event that tells of it in the same transaction: no change without
+// its event, no event without its change. Rules must be pure and quick, because
+// they run while the one writer is held.
+//
+// There are two ways to write:
+//
+//   - commitChange, for what appends an event or makes a delivery due. Changes that
+//     wait at the same time are committed together, each in a savepoint of its own.
+//   - transact, for what does neither: counters, leases, retention, settings.
+//
+// # Layers
+//
+// The payload of an event is the message of its resource, which package wire
+// makes. Wire lies below the store, so the store calls it; an encoder handed in
+// by Config would be one more name with one implementation.
+//
+// What the dialects do not have in common is in a backend, which the file of a
+// dialect returns (sqlite.go). What else asks for the dialect: if rows must be
+// locked, how a statement is written, and if a short read watches its context.
+//
+// All that reads keys reads keyRows: one list of columns, and one decoder. Times
+// are cut to microseconds once, by truncateTimes and timestamp, before a rule's
+// result is compared, told or stored.
+//
+// # Locks
+//
+//   - group.mu guards the queue of changes. It is held for a few instructions, never
+//     during a statement.
+//   - The writer's one connection is the lock of all writes. Whoever leads a group
+//     has it from its first statement to the commit; transact waits for it in
+//     database/sql.
+//   - faults.mu guards the fault of the storage that stands.
+//
+// They are taken in that order, and none is held when a function of [Store.OnCommit]
+// is called, which happens on the goroutine that leads, after the commit and
+// before the members of the group are answered.
+//
+// # What breaks if a rule is dropped
+//
+//   - A group runs under the writer's own context. A statement that a caller's
+//     context cancels inside a savepoint makes the driver roll the whole
+//     transaction back and commit what follows statement by statement.
+//   - A position is taken from the revision's row in the transaction of its event.
+//     Taken before, a reader would pass a position that commits late, for ever.
+//   - A member's refusal is answered after the commit too: it may rest on a change
+//     of a sibling, which only the commit makes true.
+//   - transact changes no key: it evicts nothing from caches.
+//   - OnCommit comes before the answer. After it, a caller could still be served
+//     from a cache what it has just revoked.
 package store

@@ -164,7 +164,7 @@ func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit 
 	if deleted == 0 {
 		return 0, nil
 	}
-	return deleted, s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+	return deleted, s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		_, err := etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
 		return err
 	})

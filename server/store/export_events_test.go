@@ -9,7 +9,7 @@ import (
 
 // CopyEvents appends n copies of the newest event.
 func (s *Store) CopyEvents(ctx context.Context, n int) error {
-	return s.administer(ctx, "copy events", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "copy events", func(ctx context.Context, etx *ent.Tx) error {
 		newest, err := etx.Event.Query().Order(ent.Desc(entevent.FieldID)).First(ctx)
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ func (s *Store) Reader() *sql.DB { return s.readerDB }
 
 // Write makes one change of apply, which may run statements of its own.
 func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
-	return s.write(ctx, func(ctx context.Context, t *tx) error {
+	return s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		return apply(func(statement string) error {
 			_, err := t.ExecContext(ctx, statement)
 			return err
@@ -193,7 +193,7 @@ func (d tracedTx) QueryContext(ctx context.Context, query string, args ...any) (
 
 // CopyKeys adds n keys like template, with the ids that id makes, without events.
 func (s *Store) CopyKeys(ctx context.Context, template apikey.Key, n int, id func(i int) string) error {
-	return s.administer(ctx, "copy keys", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "copy keys", func(ctx context.Context, etx *ent.Tx) error {
 		for first := 0; first < n; first += 500 {
 			creates := make([]*ent.ApiKeyCreate, min(500, n-first))
 			for i := range creates {
@@ -229,7 +229,7 @@ func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
 		return err
 	}
 	d := deliveryOf(row)
-	return s.administer(ctx, "copy deliveries", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "copy deliveries", func(ctx context.Context, etx *ent.Tx) error {
 		for first := 0; first < n; first += eventChunk {
 			creates := make([]*ent.DeliveryCreate, min(eventChunk, n-first))
 			for i := range creates {

@@ -111,7 +111,7 @@ func (s *Store) Retry(ctx context.Context) *Fault {
 	if fault == nil || fault.Kind == FaultDamaged {
 		return fault
 	}
-	err := s.administer(ctx, "try the storage", func(ctx context.Context, etx *ent.Tx) error {
+	err := s.transact(ctx, "try the storage", func(ctx context.Context, etx *ent.Tx) error {
 		// The row stays as it is, and its page is written all the same.
 		return etx.Revision.Update().AddPosition(0).Exec(ctx)
 	})

@@ -18,23 +18,23 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// beside is what other tables hold about a key: its counters, and the balance of
-// its quota. A key that was never used has no counters, and one without a quota no
+// keyExtras is what other tables hold about a key: its counters, and the balance
+// of its quota. A key that was never used has no counters, and one without a quota no
 // balance.
-type beside struct {
+type keyExtras struct {
 	total, lastUsed            sql.NullInt64
-	previous                   besidePrevious
+	previous                   previousCounters
 	remaining, refilled, epoch sql.NullInt64
 }
 
-// besidePrevious is what the counters hold of the previous secret of a rotation.
-type besidePrevious struct{ rotation, total, lastUsed sql.NullInt64 }
+// previousCounters is what the counters hold of the previous secret of a rotation.
+type previousCounters struct{ rotation, total, lastUsed sql.NullInt64 }
 
 // keyRow is the row of a key with what other tables hold about it. All that reads
 // keys reads them as keyRows, so there is one list of their columns.
 type keyRow struct {
 	key ent.ApiKey
-	beside
+	keyExtras
 }
 
 // column is a column of a keyRow and where its value goes.
@@ -178,7 +178,7 @@ func (c jsonColumn[T]) Scan(value any) error {
 // decode returns the key that r holds. A row that does not decode is an error
 // rather than a key that grants something else.
 func (r *keyRow) decode() (apikey.Key, error) {
-	row, b := &r.key, &r.beside
+	row, b := &r.key, &r.keyExtras
 	k := apikey.Key{
 		ID:                row.ID,
 		OrganizationID:    row.OrganizationID,
@@ -258,10 +258,10 @@ func hashOf(column []byte) (apikey.Hash, error) {
 	return apikey.Hash(column), nil
 }
 
-// storable makes the times of k what a column can hold, so that a rule's finer
+// truncateTimes makes the times of k what a column can hold, so that a rule's finer
 // or local time neither counts as a change nor differs between what is answered,
 // told and read back.
-func storable(k *apikey.Key) {
+func truncateTimes(k *apikey.Key) {
 	for _, t := range []*time.Time{
 		&k.ExpiresAt, &k.CreatedAt, &k.UpdatedAt, &k.RevokedAt, &k.PreviousExpiresAt, &k.NoticeAt,
 	} {

@@ -26,7 +26,7 @@ func (s *Store) AddKey(
 	ctx context.Context, by apikey.Origin, most int, full error, rule func(now time.Time) (apikey.Key, error),
 ) (apikey.Key, error) {
 	var created apikey.Key
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		k, err := rule(t.now)
 		if err != nil {
 			return err
@@ -42,7 +42,7 @@ func (s *Store) AddKey(
 				return full
 			}
 		}
-		storable(&k)
+		truncateTimes(&k)
 		k.ID, k.CreatedBy = s.newID(apikey.IDPrefix), by.Actor
 		if err := createKey(t.ApiKey, &k).Exec(ctx); err != nil {
 			return fmt.Errorf("insert key: %w", err)
@@ -70,7 +70,7 @@ func (s *Store) ChangeKey(
 	judge func(k *apikey.Key, changes []string) error,
 ) (apikey.Key, error) {
 	var changed apikey.Key
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		before, err := t.key(ctx, organization, id)
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func (s *Store) ChangeKey(
 		if err := rule(&after, t.now); err != nil {
 			return err
 		}
-		storable(&after)
+		truncateTimes(&after)
 		changes := apikey.Changes(&before, &after, t.now)
 		if judge != nil {
 			if err := judge(&after, changes); err != nil {
@@ -110,7 +110,7 @@ func (s *Store) ChangeKey(
 // DeleteKey takes a key of organization out of the store; its events stay. A key
 // that is not there is apikey.ErrNotFound.
 func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, id string) error {
-	return unexpected("delete key", s.write(ctx, func(ctx context.Context, t *tx) error {
+	return unexpected("delete key", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		k, err := t.key(ctx, organization, id)
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 		return 0, next, unexpected("look for notices", err)
 	}
 	system := systemOrigin()
-	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+	err = s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		published = 0
 		rows, err := readKeys(ctx, t, s.dialect, entkey.NoticeAtLTE(t.now.UnixMicro()), func(q *entsql.Selector) {
 			q.OrderBy(q.C(entkey.FieldNoticeAt), q.C(entkey.FieldID)).Limit(limit)

@@ -20,7 +20,7 @@ import (
 // VoidLeases makes every delivery due that was under way when the last server of
 // this database died. It is for a database that has one server.
 func (s *Store) VoidLeases(ctx context.Context) error {
-	return s.administer(ctx, "void leases", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "void leases", func(ctx context.Context, etx *ent.Tx) error {
 		return giveBack(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
 	})
 }
@@ -75,7 +75,7 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 			return nil, found.next, nil
 		}
 	}
-	err = s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+	err = s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		if s.locksRows() {
 			if found, err = s.claimable(ctx, etx.Client(), asks, now); err != nil {
 				return err
@@ -186,7 +186,7 @@ type settledAttempt struct {
 // for the health of the endpoints, in one transaction.
 func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
 	var settlement webhook.Settlement
-	err := s.write(ctx, func(ctx context.Context, t *tx) (err error) {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) (err error) {
 		settlement, err = t.settle(ctx, results, rules, b)
 		return err
 	})
@@ -283,7 +283,7 @@ func (s *Store) Release(ctx context.Context, lease string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.administer(ctx, "release deliveries", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "release deliveries", func(ctx context.Context, etx *ent.Tx) error {
 		return giveBack(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
 	})
 }
@@ -300,7 +300,7 @@ func (s *Store) DeleteDeliveriesBefore(ctx context.Context, before time.Time, li
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+	return len(ids), s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		// One that was opened again since it was read stays.
 		held, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), old).IDs(ctx)
 		if err != nil {

@@ -47,7 +47,7 @@ func (s *Store) ReserveQuota(ctx context.Context, asks []apikey.QuotaAsk, now ti
 		order[i], ids[i] = i, asks[i].KeyID
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(ids[a], ids[b]) })
-	err := s.administer(ctx, "reserve quota", func(ctx context.Context, etx *ent.Tx) error {
+	err := s.transact(ctx, "reserve quota", func(ctx context.Context, etx *ent.Tx) error {
 		rows, err := s.quotas(ctx, etx, ids)
 		if err != nil {
 			return err
@@ -113,7 +113,7 @@ func (s *Store) quotas(ctx context.Context, etx *ent.Tx, ids []string) (map[stri
 func (s *Store) ReturnQuota(ctx context.Context, returns []apikey.QuotaReturn) error {
 	slices.SortFunc(returns, func(a, b apikey.QuotaReturn) int { return strings.Compare(a.KeyID, b.KeyID) })
 	for chunk := range slices.Chunk(returns, usageChunk) {
-		err := s.administer(ctx, "return quota", func(ctx context.Context, etx *ent.Tx) error {
+		err := s.transact(ctx, "return quota", func(ctx context.Context, etx *ent.Tx) error {
 			for _, r := range chunk {
 				period := entquota.RefilledAtIsNil()
 				if at := micros(r.RefilledAt); at != nil {

@@ -65,7 +65,7 @@ func (s *Store) ReplayEvents(ctx context.Context, organization, id string, after
 	choose func(d *webhook.Delivery) bool,
 ) (Replay, error) {
 	var piece Replay
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		piece = Replay{Last: last}
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {

@@ -28,7 +28,7 @@ func (s *Store) Settings(ctx context.Context) (map[string]string, error) {
 // Initialize adds settings to the database and, where token is not nil, the first
 // operator token, together. A setting that is there already stays as it is.
 func (s *Store) Initialize(ctx context.Context, settings map[string]string, token *keyring.OperatorToken) error {
-	return s.administer(ctx, "initialize the database", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "initialize the database", func(ctx context.Context, etx *ent.Tx) error {
 		if n, err := etx.Revision.Query().Count(ctx); err != nil {
 			return err
 		} else if n == 0 {
@@ -88,7 +88,7 @@ func (s *Store) OperatorTokens(ctx context.Context) ([]keyring.OperatorToken, er
 
 // ReplaceOperatorTokens makes token the only one.
 func (s *Store) ReplaceOperatorTokens(ctx context.Context, token keyring.OperatorToken) error {
-	return s.administer(ctx, "replace the operator tokens", func(ctx context.Context, etx *ent.Tx) error {
+	return s.transact(ctx, "replace the operator tokens", func(ctx context.Context, etx *ent.Tx) error {
 		if _, err := etx.OperatorToken.Delete().Exec(ctx); err != nil {
 			return err
 		}
@@ -101,8 +101,8 @@ func createToken(ctx context.Context, etx *ent.Tx, token keyring.OperatorToken) 
 		SetCreatedAt(token.CreatedAt.UnixMicro()).Exec(ctx)
 }
 
-// administer runs a transaction that changes no key and appends no event.
-func (s *Store) administer(ctx context.Context, doing string, apply func(context.Context, *ent.Tx) error) error {
+// transact runs a transaction that changes no key and appends no event.
+func (s *Store) transact(ctx context.Context, doing string, apply func(context.Context, *ent.Tx) error) error {
 	etx, err := s.writer.Tx(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -25,7 +25,7 @@ const usageChunk = 400
 func (s *Store) AddUsage(ctx context.Context, counts []apikey.UsageCount) (stored int, err error) {
 	slices.SortFunc(counts, func(a, b apikey.UsageCount) int { return strings.Compare(a.KeyID, b.KeyID) })
 	for chunk := range slices.Chunk(counts, usageChunk) {
-		err := s.administer(ctx, "add usage", func(ctx context.Context, etx *ent.Tx) error {
+		err := s.transact(ctx, "add usage", func(ctx context.Context, etx *ent.Tx) error {
 			return s.addUsage(ctx, etx, chunk)
 		})
 		if err != nil {

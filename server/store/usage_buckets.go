@@ -233,7 +233,7 @@ func (s *Store) DeleteUsageBefore(ctx context.Context, g apikey.Granularity, bef
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+	return len(ids), s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		_, err := etx.UsageBucket.Delete().Where(entbucket.IDIn(ids...)).Exec(ctx)
 		return err
 	})

@@ -23,7 +23,7 @@ func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organizatio
 	rule func(count int, now time.Time) (webhook.Webhook, error),
 ) (webhook.Webhook, error) {
 	var created webhook.Webhook
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		count, err := t.Webhook.Query().Where(entwebhook.OrganizationID(organization)).Count(ctx)
 		if err != nil {
 			return fmt.Errorf("count webhooks: %w", err)
@@ -123,7 +123,7 @@ func (s *Store) ChangeWebhook(ctx context.Context, by apikey.Origin, organizatio
 	rule func(w *webhook.Webhook, now time.Time) error,
 ) (webhook.Webhook, error) {
 	var changed webhook.Webhook
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		before, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -225,7 +225,7 @@ func systemOrigin() apikey.Origin {
 // DeleteWebhook takes a webhook of organization out of the store. Its deliveries
 // are cancelled by CancelDeliveries.
 func (s *Store) DeleteWebhook(ctx context.Context, by apikey.Origin, organization, id string) error {
-	return unexpected("delete webhook", s.write(ctx, func(ctx context.Context, t *tx) error {
+	return unexpected("delete webhook", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -265,7 +265,7 @@ func (s *Store) cancel(ctx context.Context, limit int, which predicate.Delivery)
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	return len(ids), s.administer(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+	return len(ids), s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		// One that was acknowledged since it was read stays so.
 		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.State(string(webhook.StatePending))).
 			SetState(string(webhook.StateCancelled)).SetTrigger("").SetDelay(0).ClearDueAt().ClearNextAttemptAt().

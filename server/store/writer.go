@@ -37,7 +37,7 @@ type change struct {
 	wakeup chan bool // true: lead; false: err is the answer
 }
 
-// write runs apply in a transaction and returns when it has been committed, or
+// commitChange runs apply in a transaction and returns when it has been committed, or
 // refused. Changes that wait at the same time share one transaction, each in a
 // savepoint of its own, and are answered after its commit, refusals too, since
 // these may rest on a change of a sibling.
@@ -46,7 +46,7 @@ type change struct {
 // it is given: a statement cancelled inside a savepoint would make the driver
 // roll the whole transaction back and commit what follows on its own. The
 // caller's context counts until its savepoint begins, not after.
-func (s *Store) write(ctx context.Context, apply func(context.Context, *tx) error) error {
+func (s *Store) commitChange(ctx context.Context, apply func(context.Context, *tx) error) error {
 	c := &change{ctx: ctx, apply: apply, wakeup: make(chan bool, 1)}
 	g := &s.group
 	g.mu.Lock()
