@@ -362,4 +362,11 @@ func (w *world) pasteElsewhere(t *testing.T, secret string, answers io.Writer) {
 			t.Errorf("%s %s %s %s: %d %s, want %d", c.verb, c.target, c.header, c.body, a.Status, a.Body, c.want)
 		}
 	}
+	for _, method := range []string{"/apikeys.v1.ApiKeysService/" + secret, "/" + strings.ReplaceAll(secret, "/", "") + "/List", "/apikeys.v1." + secret} {
+		err := w.Conn.Invoke(w.Context(t.Context()), method, &apikeysv1.ListApiKeysRequest{}, &apikeysv1.ListApiKeysResponse{})
+		fmt.Fprintln(answers, status.Convert(err).Proto())
+		if err == nil {
+			t.Errorf("%s was called", method)
+		}
+	}
 }
