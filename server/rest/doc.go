@@ -8,14 +8,23 @@
 //
 // The router is shown a request that has lost everything but its method and its
 // path, because it would otherwise pass on headers that nobody asked for, read
-// bodies by rules of its own and flatten our errors into text. What it has not
-// seen is added at the last step, where the stub calls the connection (conn):
-// there the request message is filled from the query and the body, If-Match
-// becomes its etag, and exactly three headers become metadata.
+// bodies by rules of its own and flatten our errors into text. At the last step,
+// where the stub calls the connection, exactly three headers become metadata, and
+// the request itself travels on unread (unreadRequest). The services read it when
+// they receive it, which is after they know who calls: so nothing of a query or a
+// body is looked at for a bad credential, and the order of the checks is the one
+// that gRPC has. A request that is refused before its body was read is answered at
+// once, and its connection closed where it is HTTP/1.1.
+//
+// What a path takes is known before all that (routes). A fixed word counts as
+// itself before it counts as an id: GET /developers/api_keys/verify is 405, and
+// does not ask for a key of that name.
 //
 // Every answer is the envelope, with the same eight keys in the same order,
 // unknown paths and panics included. Only what net/http itself refuses before a
-// handler runs, such as a request line that is none, is not.
+// handler runs is not: a request line, a header or a path that cannot be read, such
+// as /%zz, a missing Host, headers over their bound, an HTTP version or a
+// Transfer-Encoding that it does not know, and an Expect that is not 100-continue.
 //
 // The stream of events (watch, relay) is a handler of its own over the client
 // stream, since the router knows neither Server-Sent Events nor clients that

@@ -10,22 +10,22 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A codec is what the router reads and writes messages with: it reads nothing,
+// A passthroughMarshaler is what the router reads and writes messages with: it reads nothing,
 // since the router has nothing to read, and writes envelopes that are there
 // already.
-type codec struct{}
+type passthroughMarshaler struct{}
 
-var _ runtime.Marshaler = codec{}
+var _ runtime.Marshaler = passthroughMarshaler{}
 
-func (codec) Marshal(v any) ([]byte, error) { return v.(*call).out, nil }
-func (codec) Unmarshal([]byte, any) error   { return nil }
-func (codec) NewDecoder(io.Reader) runtime.Decoder {
+func (passthroughMarshaler) Marshal(v any) ([]byte, error) { return v.(*call).out, nil }
+func (passthroughMarshaler) Unmarshal([]byte, any) error   { return nil }
+func (passthroughMarshaler) NewDecoder(io.Reader) runtime.Decoder {
 	return runtime.DecoderFunc(func(any) error { return nil })
 }
-func (codec) NewEncoder(io.Writer) runtime.Encoder {
+func (passthroughMarshaler) NewEncoder(io.Writer) runtime.Encoder {
 	return runtime.EncoderFunc(func(any) error { return nil })
 }
-func (codec) ContentType(any) string { return "application/json" }
+func (passthroughMarshaler) ContentType(any) string { return "application/json" }
 
 // rewrite turns an answer into its envelope.
 func (h *Handler) rewrite(ctx context.Context, m proto.Message) (any, error) {

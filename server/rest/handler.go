@@ -85,7 +85,7 @@ func New(config Config) (*Handler, error) {
 	}
 	nothing := func(string) (string, bool) { return "", false }
 	h.mux = runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, codec{}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, passthroughMarshaler{}),
 		runtime.WithForwardResponseRewriter(h.rewrite),
 		runtime.WithErrorHandler(h.failed),
 		runtime.WithRoutingErrorHandler(h.unrouted),
