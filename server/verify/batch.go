@@ -123,8 +123,10 @@ func (b *batch) findAll(ctx context.Context) error {
 // bound refuses a batch that finds more than one answer should tell of.
 func (b *batch) bound() error {
 	size := 0
+	var result apikey.Verification
 	for i, e := range b.entries {
-		if result := b.check(e, &request{b.requests[i], batched}); result.Key != nil {
+		r := b.requests[i].as(batched)
+		if b.check(e, &r, &result); result.Key != nil {
 			size += result.Key.MessageSize()
 		}
 	}
@@ -149,9 +151,13 @@ type plan struct {
 func (b *batch) plans() map[string]*plan {
 	plans := make(map[string]*plan)
 	now := b.now()
+	var result apikey.Verification
 	for i, e := range b.entries {
-		r := &request{b.requests[i], batched}
-		if e == nil || e.key.Quota.Limit == 0 || r.Cost == 0 || b.check(e, r).Code != apikey.CodeValid {
+		r := b.requests[i].as(batched)
+		if e == nil || e.key.Quota.Limit == 0 || r.cost == 0 {
+			continue
+		}
+		if b.check(e, &r, &result); result.Code != apikey.CodeValid {
 			continue
 		}
 		p := plans[e.key.ID]
@@ -159,7 +165,7 @@ func (b *batch) plans() map[string]*plan {
 			p = &plan{entry: e, available: b.meter.Available(e.counters, &e.key, now)}
 			plans[e.key.ID] = p
 		}
-		if cost := int64(r.Cost); cost <= p.available.RateLimit && p.units+cost <= p.available.Quota {
+		if cost := int64(r.cost); cost <= p.available.RateLimit && p.units+cost <= p.available.Quota {
 			p.units += cost
 			p.available.RateLimit -= cost
 		}
@@ -198,7 +204,7 @@ func (b *batch) reserve(ctx context.Context) (waited bool, err error) {
 func (b *batch) decideAll(ctx context.Context) ([]apikey.Verification, error) {
 	results := make([]apikey.Verification, len(b.requests))
 	for i, e := range b.entries {
-		r := &request{b.requests[i], batched}
+		r := b.requests[i].as(batched)
 		var err error
 		if b.stale && e != nil {
 			// Of a secret that nobody had there is nothing in memory, and it would have to
@@ -208,15 +214,15 @@ func (b *batch) decideAll(ctx context.Context) ([]apikey.Verification, error) {
 			}
 		}
 		var t meter.Ticket
-		if results[i], t, err = b.checkAndCharge(e, r); t.Pending() {
+		if t, err = b.checkAndCharge(e, &r, &results[i]); t.Pending() {
 			b.stale = true
-			results[i], err = b.decideAfter(ctx, e, r, t)
+			err = b.decideAfter(ctx, &r, t, &results[i])
 		}
 		if err != nil {
 			return nil, err
 		}
 		if results[i].Code == apikey.CodeValid {
-			b.spend(results[i].Key.ID, int64(r.Cost))
+			b.spend(results[i].Key.ID, int64(r.cost))
 		}
 	}
 	return results, nil

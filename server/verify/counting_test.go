@@ -237,7 +237,9 @@ func TestGoneState(t *testing.T) {
 	}
 	v.Sweep(t.Context())
 	for i := range 2 {
-		got, _, err := v.checkAndCharge(e, &request{Request{Secret: secret, Cost: 1}, verification})
+		var got apikey.Verification
+		asked := (&Request{Secret: secret, Cost: 1}).as(verification)
+		_, err := v.checkAndCharge(e, &asked, &got)
 		if err != nil || got.Usage.TotalRequests != int64(i+3) {
 			t.Errorf("%+v, %v", got.Usage, err)
 		}

@@ -102,56 +102,67 @@ const (
 	authentication                  // somebody calls with it
 )
 
-// request is a Request with the operation that it is part of.
+// request is what an operation asks of a secret. It and the result are handed down by
+// reference: copying them would be a fifth of a verification.
 type request struct {
-	Request
+	apikey.CheckRequest
+	cost      int
 	operation operation
+}
+
+func (r *Request) as(o operation) request {
+	return request{apikey.CheckRequest{Secret: r.Secret, Organization: r.Organization, Scopes: r.Scopes, Addr: r.Addr}, r.Cost, o}
 }
 
 // Verify decides about a secret that somebody else has presented to the caller. A
 // refusal is not an error, and spends nothing. An error is one of the storage, of
 // the kind KindUnavailable, or a cost that the key's limits can never meet.
-func (v *Verifier) Verify(ctx context.Context, r Request) (apikey.Verification, error) {
+func (v *Verifier) Verify(ctx context.Context, r Request) (result apikey.Verification, err error) {
 	if r.Cost < 0 {
-		return apikey.Verification{}, apikey.InvalidField("cost", "must not be negative")
+		return result, apikey.InvalidField("cost", "must not be negative")
 	}
-	return v.decide(ctx, &request{r, verification})
+	asked := r.as(verification)
+	err = v.decide(ctx, &asked, &result)
+	return result, err
 }
 
 // Authenticate decides about the key that a call on this server is made with, and
 // charges it a cost of one. A key of another organization than the one that the call
 // names is refused as such, after its state. What is no key is counted for nobody.
-func (v *Verifier) Authenticate(ctx context.Context, c Credential) (apikey.Verification, error) {
-	return v.decide(ctx, c.request(1))
+func (v *Verifier) Authenticate(ctx context.Context, c Credential) (result apikey.Verification, err error) {
+	asked := c.request(1)
+	err = v.decide(ctx, &asked, &result)
+	return result, err
 }
 
 // Recheck decides about a credential that was authenticated once, for a call that
 // is still under way. It spends and counts nothing, and no limit refuses it.
-func (v *Verifier) Recheck(ctx context.Context, c Credential) (apikey.Verification, error) {
+func (v *Verifier) Recheck(ctx context.Context, c Credential) (result apikey.Verification, err error) {
 	e, err := v.lookUp(ctx, c.Secret)
-	if err != nil {
-		return apikey.Verification{}, err
+	if err == nil {
+		asked := c.request(0)
+		v.check(e, &asked, &result)
 	}
-	return v.check(e, c.request(0)), nil
+	return result, err
 }
 
-func (c Credential) request(cost int) *request {
-	return &request{Request{Secret: c.Secret, Organization: c.Organization, Scopes: c.Scopes, Addr: c.Addr, Cost: cost}, authentication}
+func (c *Credential) request(cost int) request {
+	return request{apikey.CheckRequest{Secret: c.Secret, Organization: c.Organization, Scopes: c.Scopes, Addr: c.Addr}, cost, authentication}
 }
 
 // decide is what all operations have in common: look the secret up, check the key
 // and charge it. Where units of its quota have to be fetched first, it waits for
 // them and begins again.
-func (v *Verifier) decide(ctx context.Context, r *request) (apikey.Verification, error) {
+func (v *Verifier) decide(ctx context.Context, r *request, result *apikey.Verification) error {
 	e, err := v.lookUp(ctx, r.Secret)
 	if err != nil {
-		return apikey.Verification{}, err
+		return err
 	}
-	result, ticket, err := v.checkAndCharge(e, r)
+	ticket, err := v.checkAndCharge(e, r, result)
 	if !ticket.Pending() {
-		return result, err
+		return err
 	}
-	return v.decideAfter(ctx, e, r, ticket)
+	return v.decideAfter(ctx, r, ticket, result)
 }
 
 // lookUp returns the entry of a secret, from memory or else from storage; nil where
@@ -184,67 +195,64 @@ func (v *Verifier) cached(secret string) (*entry, bool) {
 	return nil, !ok
 }
 
-// check runs the checks that spend nothing on a secret that finds e, or nil. The
-// code is valid where all have passed.
-func (v *Verifier) check(e *entry, r *request) apikey.Verification {
-	// The clock is read after the entry: a key that expired while it was being
-	// read has expired.
-	result := apikey.Verification{At: v.now()}
-	asked := apikey.CheckRequest{Secret: r.Secret, Organization: r.Organization, Scopes: r.Scopes, Addr: r.Addr}
+// check runs the checks that spend nothing on a secret that finds e, or nil, and
+// leaves what came of it in result. The code is valid where all have passed.
+func (v *Verifier) check(e *entry, r *request, result *apikey.Verification) {
 	var key *apikey.Key
 	if e != nil {
-		key, asked.Previous = &e.key, e.previous
+		key, r.Previous = &e.key, e.previous
 	}
+	// The clock is read after the entry: a key that expired while it was being
+	// read has expired.
+	*result = apikey.Verification{At: v.now()}
 	if r.operation == authentication {
-		result.Code = apikey.CheckCaller(key, &asked, result.At)
+		result.Code = apikey.CheckCaller(key, &r.CheckRequest, result.At)
 	} else {
-		result.Code = apikey.Check(key, &asked, result.At)
+		result.Code = apikey.Check(key, &r.CheckRequest, result.At)
 	}
 	if result.Code.Found() {
 		result.Key, result.Encoded, result.Previous = key, e.encoded, e.previous
 	}
-	return result
 }
 
 // checkAndCharge checks a secret that finds e, or nil, and charges the key. It has
 // done nothing where the ticket is pending.
-func (v *Verifier) checkAndCharge(e *entry, r *request) (apikey.Verification, meter.Ticket, error) {
-	result := v.check(e, r)
+func (v *Verifier) checkAndCharge(e *entry, r *request, result *apikey.Verification) (meter.Ticket, error) {
+	v.check(e, r, result)
 	if result.Key == nil {
-		if r.operation != authentication && r.Organization != "" && r.Cost > 0 {
+		if r.operation != authentication && r.Organization != "" && r.cost > 0 {
 			v.meter.CountUnknown(r.Organization, result.Code, result.At)
 		}
-		return result, meter.Ticket{}, nil
+		return meter.Ticket{}, nil
 	}
 	if result.Code == apikey.CodeValid {
 		var err error
-		if result.Code, err = result.Key.CheckCost(r.Cost); err != nil && r.operation != batched {
-			return result, meter.Ticket{}, err
+		if result.Code, err = result.Key.CheckCost(r.cost); err != nil && r.operation != batched {
+			return meter.Ticket{}, err
 		}
 	}
-	ticket := v.meter.Charge(e.counters, r.Cost, &result)
-	return result, ticket, nil
+	return v.meter.Charge(e.counters, r.cost, result), nil
 }
 
-// decideAfter decides about a secret that finds e once its ticket has been
-// answered, and waits for more tickets if it takes them. Each time it begins with a
+// decideAfter decides about a secret once its ticket has been answered, and waits for more tickets if it takes them. Each time it begins with a
 // new look at the clock and the cache: it has waited for a disk. What was reserved
 // for a call that spends nothing in the end is given back.
-func (v *Verifier) decideAfter(ctx context.Context, e *entry, r *request, ticket meter.Ticket) (result apikey.Verification, err error) {
+func (v *Verifier) decideAfter(ctx context.Context, r *request, ticket meter.Ticket, result *apikey.Verification) (err error) {
 	id, reserved := ticket.KeyID(), false
 	for ticket.Pending() && err == nil {
 		if err = v.await(ctx, id, ticket); err != nil {
 			break
 		}
 		reserved = reserved || ticket.Units() > 0
+		var e *entry
 		if e, err = v.lookUp(ctx, r.Secret); err == nil {
-			result, ticket, err = v.checkAndCharge(e, r)
+			ticket, err = v.checkAndCharge(e, r, result)
 		}
 	}
 	if reserved && (err != nil || result.Code != apikey.CodeValid) {
-		v.meter.Refund(map[string]int64{id: int64(r.Cost)})
+		v.meter.Refund(map[string]int64{id: int64(r.cost)})
 	}
-	return result, err
+	return err
 }
 
 // await waits until units of the quota of a key have been asked for.
