@@ -122,7 +122,7 @@ func (q *fakeQueue) Due(context.Context) (map[string]time.Time, error) {
 	return due, err
 }
 
-func (q *fakeQueue) Claim(_ context.Context, asks []webhook.Ask, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
+func (q *fakeQueue) Claim(_ context.Context, picks []webhook.Pick, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
 	err := q.enter("Claim")
 	defer q.mu.Unlock()
 	if err != nil {
@@ -130,21 +130,21 @@ func (q *fakeQueue) Claim(_ context.Context, asks []webhook.Ask, lease string, u
 	}
 	var claims []webhook.Claim
 	next := make(map[string]time.Time)
-	for _, ask := range asks {
-		w := q.webhooks[ask.WebhookID]
+	for _, pick := range picks {
+		w := q.webhooks[pick.WebhookID]
 		if w == nil || !w.Enabled {
 			continue
 		}
 		var rows []*fakeRow
 		for _, r := range q.rows {
-			if r.WebhookID == ask.WebhookID && !r.due.IsZero() {
+			if r.WebhookID == pick.WebhookID && !r.due.IsZero() {
 				rows = append(rows, r)
 			}
 		}
 		slices.SortFunc(rows, func(a, b *fakeRow) int { return cmp.Or(a.due.Compare(b.due), strings.Compare(a.ID, b.ID)) })
 		for i, r := range rows {
-			if i == ask.Max || r.due.After(time.Now()) {
-				next[ask.WebhookID] = r.due
+			if i == pick.Max || r.due.After(time.Now()) {
+				next[pick.WebhookID] = r.due
 				break
 			}
 			r.lease, r.due = lease, until
@@ -252,14 +252,14 @@ type endpoints struct {
 	// answer is what a host answers with: a status, or what a function says. Hosts
 	// that are not in it answer 200.
 	answer map[string]any
-	// flying and most are the requests under way, now and at most, by host and, under
+	// inFlight and most are the requests under way, now and at most, by host and, under
 	// "", of all.
-	flying, most, seen map[string]int
-	retryAfter         string
+	inFlight, most, seen map[string]int
+	retryAfter           string
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{answer: make(map[string]any), flying: make(map[string]int), most: make(map[string]int), seen: make(map[string]int)}
+	return &endpoints{answer: make(map[string]any), inFlight: make(map[string]int), most: make(map[string]int), seen: make(map[string]int)}
 }
 
 // says sets what the endpoint of a webhook answers.
@@ -281,7 +281,7 @@ func (e *endpoints) atMost(id string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	most := e.most[id]
-	e.most[id] = e.flying[id]
+	e.most[id] = e.inFlight[id]
 	return most
 }
 
@@ -309,8 +309,8 @@ func (e *endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := e.answer[id]
 	for _, of := range []string{id, ""} {
 		e.seen[of]++
-		e.flying[of]++
-		e.most[of] = max(e.most[of], e.flying[of])
+		e.inFlight[of]++
+		e.most[of] = max(e.most[of], e.inFlight[of])
 	}
 	header := make(http.Header)
 	if e.retryAfter != "" {
@@ -320,8 +320,8 @@ func (e *endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.flying[id]--
-		e.flying[""]--
+		e.inFlight[id]--
+		e.inFlight[""]--
 	}()
 	status := 200
 	switch answer := answer.(type) {
@@ -336,8 +336,8 @@ func (e *endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader("ok")), Request: r}, nil
 }
 
-// rig is a worker between a fake queue and fake endpoints.
-type rig struct {
+// harness is a worker between a fake queue and fake endpoints.
+type harness struct {
 	*fakeQueue
 	*endpoints
 	worker *Worker
@@ -345,10 +345,10 @@ type rig struct {
 	stop   func()
 }
 
-// startRig runs a worker until the bubble's test ends.
-func startRig(t *testing.T, change ...func(*WorkerConfig)) *rig {
+// startHarness runs a worker until the bubble's test ends.
+func startHarness(t *testing.T, change ...func(*WorkerConfig)) *harness {
 	t.Helper()
-	r := &rig{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(lockedLog)}
+	r := &harness{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(lockedLog)}
 	client := NewClient(ClientConfig{})
 	client.transport.RegisterProtocol("https", r.endpoints)
 	c := WorkerConfig{
@@ -377,48 +377,48 @@ func startRig(t *testing.T, change ...func(*WorkerConfig)) *rig {
 	return r
 }
 
-// wantIdle says that the lanes of a worker that has ended count nothing.
-func (r *rig) wantIdle(t *testing.T) {
+// wantIdle says that the scheduler of a worker that has ended counts nothing.
+func (r *harness) wantIdle(t *testing.T) {
 	t.Helper()
-	l := &r.worker.lanes
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.flying != [standings]int{} {
-		t.Errorf("%v attempts under way after the end", l.flying)
+	s := &r.worker.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight != [healthStates]int{} {
+		t.Errorf("%v attempts under way after the end", s.inFlight)
 	}
-	l.checkLocked(t)
+	s.checkLocked(t)
 }
 
-// checkLocked says what is always true of lanes.
-func (l *lanes) checkLocked(t interface {
+// checkLocked says what is always true of a scheduler.
+func (s *scheduler) checkLocked(t interface {
 	Errorf(string, ...any)
 	Helper()
 },
 ) {
 	t.Helper()
-	var flying [standings]int
-	for id, k := range l.byID {
-		flying[k.standing] += k.flying
-		waits := !k.due.IsZero() && k.flying < k.window
+	var inFlight [healthStates]int
+	for id, k := range s.byID {
+		inFlight[k.health] += k.inFlight
+		waits := !k.due.IsZero() && k.inFlight < k.window
 		if waits != (k.later >= 0 || k.ready != nil) || k.later >= 0 && k.ready != nil {
-			t.Errorf("lane %s: due %v, %d of %d under way, and its places are %d and %v", id, k.due, k.flying, k.window, k.later, k.ready)
+			t.Errorf("endpoint %s: due %v, %d of %d under way, and its places are %d and %v", id, k.due, k.inFlight, k.window, k.later, k.ready)
 		}
-		if k.later >= 0 && l.later[k.later] != k {
-			t.Errorf("lane %s is not where it says", id)
+		if k.later >= 0 && s.later[k.later] != k {
+			t.Errorf("endpoint %s is not where it says", id)
 		}
-		if k.flying < 0 || k.window < 1 || k.window > l.perWebhook {
-			t.Errorf("lane %s: %d of %d under way", id, k.flying, k.window)
+		if k.inFlight < 0 || k.window < 1 || k.window > s.perWebhook {
+			t.Errorf("endpoint %s: %d of %d under way", id, k.inFlight, k.window)
 		}
 	}
-	if flying != l.flying {
-		t.Errorf("%v under way, and the lanes say %v", l.flying, flying)
+	if inFlight != s.inFlight {
+		t.Errorf("%v under way, and the scheduler says %v", s.inFlight, inFlight)
 	}
-	if n := len(l.later) + l.ready[well].Len() + l.ready[fresh].Len() + l.ready[failing].Len(); n > len(l.byID) {
-		t.Errorf("%d places of %d lanes", n, len(l.byID))
+	if n := len(s.later) + s.ready[healthy].Len() + s.ready[unknown].Len() + s.ready[failing].Len(); n > len(s.byID) {
+		t.Errorf("%d places of %d endpoints", n, len(s.byID))
 	}
-	for i, k := range l.later {
-		if i > 0 && k.due.Before(l.later[(i-1)/2].due) {
-			t.Errorf("lane %s is due before its parent", k.id)
+	for i, k := range s.later {
+		if i > 0 && k.due.Before(s.later[(i-1)/2].due) {
+			t.Errorf("endpoint %s is due before its parent", k.id)
 		}
 	}
 }

@@ -13,12 +13,12 @@ type Queue interface {
 	// Due returns for each enabled webhook with pending deliveries when the first
 	// of them may be taken.
 	Due(ctx context.Context) (map[string]time.Time, error)
-	// Claim takes deliveries that are due, for each ask those that have waited
+	// Claim takes deliveries that are due, for each pick those that have waited
 	// longest, under the lease, which is of this claim alone, until a time. next
-	// holds for each ask when the webhook's next delivery may be taken; a webhook
+	// holds for each pick when the webhook's next delivery may be taken; a webhook
 	// that is disabled, gone or out of deliveries is not in it. After an error
 	// nothing is taken.
-	Claim(ctx context.Context, asks []webhook.Ask, lease string, until time.Time) (claims []webhook.Claim, next map[string]time.Time, err error)
+	Claim(ctx context.Context, picks []webhook.Pick, lease string, until time.Time) (claims []webhook.Claim, next map[string]time.Time, err error)
 	// Settle takes what came of attempts, of different deliveries, whose leases are
 	// still held, and what that means for the health of the webhooks, in one
 	// transaction. It returns these deliveries as they are now.

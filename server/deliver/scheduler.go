@@ -9,57 +9,57 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// lanes is what a worker knows of the webhooks that have something pending: when
+// scheduler is what a worker knows of the webhooks that have something pending: when
 // each is due next, and how many attempts to it are under way. However many there
-// are, what an ask costs depends only on those that are due.
-type lanes struct {
-	perWebhook, inFlight int
+// are, what a pick costs depends only on those that are due.
+type scheduler struct {
+	perWebhook, maxInFlight int
 
 	mu    sync.Mutex
-	byID  map[string]*lane
-	later soonest // those that have something and room, soonest first
-	// ready are those of later whose time has come, by their standing and each in
+	byID  map[string]*endpoint
+	later dueHeap // those that have something due and room, the first due first
+	// ready are those of later whose time has come, by their health and each in
 	// the order in which it came.
-	ready  [standings]list.List
-	flying [standings]int // attempts under way, likewise
-	turn   uint64
+	ready    [healthStates]list.List
+	inFlight [healthStates]int // attempts under way, likewise
+	turn     uint64
 }
 
-// A standing is what is known of a webhook's endpoint by its latest outcome.
-type standing int
+// health is what is known of a webhook's endpoint by its latest outcome.
+type health int
 
 const (
-	well standing = iota
-	fresh
+	healthy health = iota
+	unknown
 	failing
-	standings
+	healthStates
 )
 
-// lane is one webhook's share.
-type lane struct {
-	id     string
-	due    time.Time // when to ask for it next; zero: nothing that is known of
-	flying int
+// endpoint is the place that one webhook's deliveries go to, with its share of the room.
+type endpoint struct {
+	id       string
+	due      time.Time // when to ask for it next; zero: nothing that is known of
+	inFlight int
 	// window is how many attempts may be under way. It is halved by each failure
 	// and grows by one with each success, and begins small, so that an endpoint
 	// which comes back is not buried under what has piled up, and one that hangs
 	// takes little until that is known.
-	window   int
-	standing standing // by the latest outcome
-	turn     uint64   // when it became ready
-	idle     int      // scans since it had something
+	window int
+	health health // by the latest outcome
+	turn   uint64 // when it became ready
+	idle   int    // scans since it had something
 
-	later int           // its place in lanes.later, -1 where it is not there
-	ready *list.Element // its place in lanes.ready, nil where it is not there
+	later int           // its place in scheduler.later, -1 where it is not there
+	ready *list.Element // its place in scheduler.ready, nil where it is not there
 }
 
-// The kinds of outcomes, as far as a lane is concerned.
-type laneOutcome int
+// The kinds of outcomes, as far as an endpoint is concerned.
+type outcomeKind int
 
 const (
-	outcomeUnknown laneOutcome = iota
-	outcomeGood
-	outcomeBad
+	outcomeNone outcomeKind = iota
+	outcomeSucceeded
+	outcomeFailed
 )
 
 // maxShare is the part of what is left of the room for attempts that one webhook
@@ -70,224 +70,224 @@ const maxShare = 16
 // well which has nothing pending.
 const maxIdle = 360
 
-// laneLocked returns the lane of a webhook. The caller holds l.mu.
-func (l *lanes) laneLocked(id string) *lane {
-	k, ok := l.byID[id]
+// endpointLocked returns the endpoint of a webhook. The caller holds s.mu.
+func (s *scheduler) endpointLocked(id string) *endpoint {
+	e, ok := s.byID[id]
 	if !ok {
-		k = &lane{id: id, window: max(l.perWebhook/4, 1), standing: fresh, later: -1}
-		l.byID[id] = k
+		e = &endpoint{id: id, window: max(s.perWebhook/4, 1), health: unknown, later: -1}
+		s.byID[id] = e
 	}
-	return k
+	return e
 }
 
-// fileLocked puts a lane that has changed where it belongs.
-func (l *lanes) fileLocked(k *lane) {
-	waits := !k.due.IsZero() && k.flying < k.window
+// placeLocked puts an endpoint that has changed where it belongs.
+func (s *scheduler) placeLocked(e *endpoint) {
+	waits := !e.due.IsZero() && e.inFlight < e.window
 	switch {
-	case k.ready != nil && !waits:
-		l.ready[k.standing].Remove(k.ready)
-		k.ready = nil
-	case k.ready != nil:
-	case k.later >= 0 && waits:
-		heap.Fix(&l.later, k.later)
-	case k.later >= 0:
-		heap.Remove(&l.later, k.later)
+	case e.ready != nil && !waits:
+		s.ready[e.health].Remove(e.ready)
+		e.ready = nil
+	case e.ready != nil:
+	case e.later >= 0 && waits:
+		heap.Fix(&s.later, e.later)
+	case e.later >= 0:
+		heap.Remove(&s.later, e.later)
 	case waits:
-		heap.Push(&l.later, k)
+		heap.Push(&s.later, e)
 	}
 }
 
 // dueAt notes that webhooks have something due at a time, which may be later than
 // what is known of.
-func (l *lanes) dueAt(at time.Time, ids ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *scheduler) dueAt(at time.Time, ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, id := range ids {
-		l.dueLocked(l.laneLocked(id), at)
+		s.dueLocked(s.endpointLocked(id), at)
 	}
 }
 
-func (l *lanes) dueLocked(k *lane, at time.Time) {
-	if k.due.IsZero() || at.Before(k.due) {
-		k.due = at
-		l.fileLocked(k)
+func (s *scheduler) dueLocked(e *endpoint, at time.Time) {
+	if e.due.IsZero() || at.Before(e.due) {
+		e.due = at
+		s.placeLocked(e)
 	}
 }
 
 // scanned takes over what the queue says of all webhooks, and forgets those that
 // have nothing left; that one did well it remembers for a while.
-func (l *lanes) scanned(due map[string]time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *scheduler) scanned(due map[string]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for id, at := range due {
-		l.dueLocked(l.laneLocked(id), at)
+		s.dueLocked(s.endpointLocked(id), at)
 	}
-	for id, k := range l.byID {
-		if _, pending := due[id]; pending || k.flying > 0 || !k.due.IsZero() {
-			k.idle = 0
-		} else if k.idle++; k.standing != well || k.idle > maxIdle {
-			delete(l.byID, id)
+	for id, e := range s.byID {
+		if _, pending := due[id]; pending || e.inFlight > 0 || !e.due.IsZero() {
+			e.idle = 0
+		} else if e.idle++; e.health != healthy || e.idle > maxIdle {
+			delete(s.byID, id)
 		}
 	}
 }
 
-// ask returns what to ask the queue for at now, at most maxAsks webhooks and each
+// pick returns what to claim from the queue at now, at most maxPicks webhooks and each
 // for what it has room for, those that have been ready longest first, and how
 // long until a further one is due. A webhook that is asked for is known to have
 // nothing due until claimed or refused says otherwise, or a wake-up.
-func (l *lanes) ask(now time.Time) (asks []webhook.Ask, wait time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.later) > 0 && !l.later[0].due.After(now) {
-		k := heap.Pop(&l.later).(*lane)
-		l.turn++
-		k.turn, k.ready = l.turn, l.ready[k.standing].PushBack(k)
+func (s *scheduler) pick(now time.Time) (picks []webhook.Pick, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.later) > 0 && !s.later[0].due.After(now) {
+		e := heap.Pop(&s.later).(*endpoint)
+		s.turn++
+		e.turn, e.ready = s.turn, s.ready[e.health].PushBack(e)
 	}
 	wait = time.Hour
-	if len(l.later) > 0 {
-		wait = l.later[0].due.Sub(now)
+	if len(s.later) > 0 {
+		wait = s.later[0].due.Sub(now)
 	}
-	room := l.roomLocked()
-	var next [standings]*list.Element
-	for s := range next {
-		next[s] = l.ready[s].Front()
+	room := s.roomLocked()
+	var next [healthStates]*list.Element
+	for h := range next {
+		next[h] = s.ready[h].Front()
 	}
-	for len(asks) < maxAsks {
-		k := oldest(next, room)
-		if k == nil {
+	for len(picks) < maxPicks {
+		e := oldest(next, room)
+		if e == nil {
 			break
 		}
-		next[k.standing] = k.ready.Next()
-		n := min(min(k.window, max(room[well]/maxShare, 1))-k.flying, room[k.standing])
+		next[e.health] = e.ready.Next()
+		n := min(min(e.window, max(room[healthy]/maxShare, 1))-e.inFlight, room[e.health])
 		if n <= 0 {
 			continue
 		}
-		for s := range k.standing + 1 {
-			room[s] -= n //nolint:gosec // A standing is an index of room.
+		for h := range e.health + 1 {
+			room[h] -= n //nolint:gosec // A health is an index of room.
 		}
-		for s := fresh; s < standings; s++ {
-			room[s] = min(room[s], room[s-1])
+		for h := unknown; h < healthStates; h++ {
+			room[h] = min(room[h], room[h-1])
 		}
-		asks = append(asks, webhook.Ask{WebhookID: k.id, Max: n})
-		k.due = time.Time{}
-		l.fileLocked(k)
+		picks = append(picks, webhook.Pick{WebhookID: e.id, Max: n})
+		e.due = time.Time{}
+		s.placeLocked(e)
 	}
-	return asks, wait
+	return picks, wait
 }
 
-// roomLocked returns how many more attempts lanes of each standing may begin:
+// roomLocked returns how many more attempts endpoints of each health may begin:
 // those that fail may have half of all, together with those of which nothing is
 // known three quarters, so that those that do well always have the rest.
-func (l *lanes) roomLocked() (room [standings]int) {
-	bad := l.flying[failing]
-	unproven := l.flying[fresh] + bad
-	room[well] = l.inFlight - l.flying[well] - unproven
-	room[fresh] = min(room[well], max(l.inFlight*3/4, 1)-unproven)
-	room[failing] = min(room[fresh], max(l.inFlight/2, 1)-bad)
+func (s *scheduler) roomLocked() (room [healthStates]int) {
+	bad := s.inFlight[failing]
+	unproven := s.inFlight[unknown] + bad
+	room[healthy] = s.maxInFlight - s.inFlight[healthy] - unproven
+	room[unknown] = min(room[healthy], max(s.maxInFlight*3/4, 1)-unproven)
+	room[failing] = min(room[unknown], max(s.maxInFlight/2, 1)-bad)
 	return room
 }
 
-// oldest returns the lane that has been ready longest of those at the front that
+// oldest returns the endpoint that has been ready longest of those at the front that
 // have room, or nil.
-func oldest(fronts [standings]*list.Element, room [standings]int) *lane {
-	var found *lane
-	for s, front := range fronts {
-		if front == nil || room[s] <= 0 {
+func oldest(fronts [healthStates]*list.Element, room [healthStates]int) *endpoint {
+	var found *endpoint
+	for h, front := range fronts {
+		if front == nil || room[h] <= 0 {
 			continue
 		}
-		if k := front.Value.(*lane); found == nil || k.turn < found.turn {
-			found = k
+		if e := front.Value.(*endpoint); found == nil || e.turn < found.turn {
+			found = e
 		}
 	}
 	return found
 }
 
-// claimed takes over what came of asks.
-func (l *lanes) claimed(claims []webhook.Claim, next map[string]time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// claimed takes over what came of picks.
+func (s *scheduler) claimed(claims []webhook.Claim, next map[string]time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range claims {
-		l.countLocked(l.laneLocked(claims[i].Delivery.WebhookID), 1)
+		s.countLocked(s.endpointLocked(claims[i].Delivery.WebhookID), 1)
 	}
 	for id, at := range next {
-		l.dueLocked(l.laneLocked(id), at)
+		s.dueLocked(s.endpointLocked(id), at)
 	}
 }
 
-// refused gives asks back that the queue could not answer.
-func (l *lanes) refused(asks []webhook.Ask, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, ask := range asks {
-		l.dueLocked(l.laneLocked(ask.WebhookID), now)
+// refused gives picks back that the queue could not answer.
+func (s *scheduler) refused(picks []webhook.Pick, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, pick := range picks {
+		s.dueLocked(s.endpointLocked(pick.WebhookID), now)
 	}
 }
 
 // done notes that an attempt is over.
-func (l *lanes) done(id string, outcome laneOutcome) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.laneLocked(id)
-	l.countLocked(k, -1)
+func (s *scheduler) done(id string, outcome outcomeKind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.endpointLocked(id)
+	s.countLocked(e, -1)
 	switch outcome {
-	case outcomeGood:
-		k.window = min(k.window+1, l.perWebhook)
-		l.standLocked(k, well)
-	case outcomeBad:
-		k.window = max(k.window/2, 1)
-		l.standLocked(k, failing)
-	case outcomeUnknown:
+	case outcomeSucceeded:
+		e.window = min(e.window+1, s.perWebhook)
+		s.setHealthLocked(e, healthy)
+	case outcomeFailed:
+		e.window = max(e.window/2, 1)
+		s.setHealthLocked(e, failing)
+	case outcomeNone:
 	}
-	l.fileLocked(k)
+	s.placeLocked(e)
 }
 
-// standLocked gives a lane another standing, with what it has under way.
-func (l *lanes) standLocked(k *lane, to standing) {
-	if k.standing == to {
+// setHealthLocked gives an endpoint another health, with what it has under way.
+func (s *scheduler) setHealthLocked(e *endpoint, to health) {
+	if e.health == to {
 		return
 	}
-	l.flying[k.standing] -= k.flying
-	l.flying[to] += k.flying
-	if k.ready != nil {
-		l.ready[k.standing].Remove(k.ready)
-		k.ready = l.ready[to].PushBack(k)
+	s.inFlight[e.health] -= e.inFlight
+	s.inFlight[to] += e.inFlight
+	if e.ready != nil {
+		s.ready[e.health].Remove(e.ready)
+		e.ready = s.ready[to].PushBack(e)
 	}
-	k.standing = to
+	e.health = to
 }
 
 // countLocked adds n attempts to those under way.
-func (l *lanes) countLocked(k *lane, n int) {
-	k.flying += n
-	l.flying[k.standing] += n
-	l.fileLocked(k)
+func (s *scheduler) countLocked(e *endpoint, n int) {
+	e.inFlight += n
+	s.inFlight[e.health] += n
+	s.placeLocked(e)
 }
 
-// soonest is a heap of lanes by when they are due.
-type soonest []*lane
+// dueHeap is a heap of endpoints by when they are due.
+type dueHeap []*endpoint
 
-var _ heap.Interface = (*soonest)(nil)
+var _ heap.Interface = (*dueHeap)(nil)
 
-func (h soonest) Len() int           { return len(h) }
-func (h soonest) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
 
-func (h soonest) Swap(i, j int) {
+func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].later, h[j].later = i, j
 }
 
-// Push adds a lane at the end.
-func (h *soonest) Push(x any) {
-	k := x.(*lane)
-	k.later = len(*h)
-	*h = append(*h, k)
+// Push adds an endpoint at the end.
+func (h *dueHeap) Push(x any) {
+	e := x.(*endpoint)
+	e.later = len(*h)
+	*h = append(*h, e)
 }
 
-// Pop takes the last lane away.
-func (h *soonest) Pop() any {
+// Pop takes the last endpoint away.
+func (h *dueHeap) Pop() any {
 	last := len(*h) - 1
-	k := (*h)[last]
-	k.later = -1
+	e := (*h)[last]
+	e.later = -1
 	(*h)[last] = nil
 	*h = (*h)[:last]
-	return k
+	return e
 }

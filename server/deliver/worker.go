@@ -19,9 +19,9 @@ const (
 	// leaseLength is longer than the longest attempt, and short enough that what a
 	// dead server held is tried again within 75 seconds.
 	leaseLength = 60 * time.Second
-	// maxAsks bounds how many webhooks one claim looks at, and with it how long it
+	// maxPicks bounds how many webhooks one claim looks at, and with it how long it
 	// holds the writer.
-	maxAsks = 64
+	maxPicks = 64
 	// maxSettle bounds how many results one transaction takes.
 	maxSettle = 256
 	// rescan is how often the queue is looked through for what nobody told of:
@@ -61,17 +61,17 @@ type WorkerConfig struct {
 	Logger *slog.Logger
 }
 
-// Worker sends deliveries. It asks the queue for a few deliveries of each webhook
+// Worker sends deliveries. It picks the queue for a few deliveries of each webhook
 // that has some due, never for the oldest of all, so that an endpoint which is
 // slow or has thousands waiting delays only itself.
 type Worker struct {
 	WorkerConfig
-	wake  chan struct{}
-	lanes lanes
+	wake      chan struct{}
+	scheduler scheduler
 
-	results chan webhook.Result
-	told    map[string]time.Time // when the log was told of a webhook last; the settling goroutine's
-	flights sync.WaitGroup
+	results  chan webhook.Result
+	told     map[string]time.Time // when the log was told of a webhook last; the settling goroutine's
+	underWay sync.WaitGroup
 }
 
 // NewWorker returns a worker. It starts nothing; Run sends.
@@ -88,7 +88,7 @@ func NewWorker(c WorkerConfig) *Worker {
 	return &Worker{
 		WorkerConfig: c,
 		wake:         make(chan struct{}, 1),
-		lanes:        lanes{byID: make(map[string]*lane), perWebhook: c.PerWebhook, inFlight: c.InFlight},
+		scheduler:    scheduler{byID: make(map[string]*endpoint), perWebhook: c.PerWebhook, maxInFlight: c.InFlight},
 		results:      make(chan webhook.Result, c.InFlight),
 		told:         make(map[string]time.Time),
 	}
@@ -99,11 +99,11 @@ func (w *Worker) Wake(webhookIDs []string) {
 	if len(webhookIDs) == 0 {
 		return
 	}
-	w.lanes.dueAt(w.Now(), webhookIDs...)
-	w.ring()
+	w.scheduler.dueAt(w.Now(), webhookIDs...)
+	w.notify()
 }
 
-func (w *Worker) ring() {
+func (w *Worker) notify() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -125,7 +125,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.claimAll(ctx, attempts)
 
 	grace := time.AfterFunc(w.Grace, cut)
-	w.flights.Wait()
+	w.underWay.Wait()
 	close(w.results)
 	<-settled
 	grace.Stop()
@@ -158,7 +158,7 @@ func (w *Worker) scan(ctx context.Context) time.Duration {
 		w.problem(ctx, "The queue could not be looked through.", err)
 		return retryQueue
 	}
-	w.lanes.scanned(due)
+	w.scheduler.scanned(due)
 	return rescan
 }
 
@@ -167,21 +167,21 @@ func (w *Worker) scan(ctx context.Context) time.Duration {
 func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 	for {
 		now := w.Now()
-		asks, wait := w.lanes.ask(now)
-		if len(asks) == 0 || ctx.Err() != nil {
+		picks, wait := w.scheduler.pick(now)
+		if len(picks) == 0 || ctx.Err() != nil {
 			return wait
 		}
 		lease := uuid.Must(uuid.NewV7()).String()
 		// Cut off in the middle, it could have taken what nobody sends.
-		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), asks, lease, now.Add(leaseLength))
+		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), picks, lease, now.Add(leaseLength))
 		if err != nil {
-			w.lanes.refused(asks, now)
+			w.scheduler.refused(picks, now)
 			w.problem(ctx, "Deliveries could not be claimed.", err)
 			return retryQueue
 		}
-		w.lanes.claimed(claims, next)
+		w.scheduler.claimed(claims, next)
 		for i := range claims {
-			w.flights.Go(func() { w.attempt(attempts, &claims[i]) })
+			w.underWay.Go(func() { w.attempt(attempts, &claims[i]) })
 		}
 	}
 }
@@ -190,10 +190,10 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
 	result := c.Result()
 	result.StartedAt = w.Now()
-	outcome := outcomeUnknown
+	outcome := outcomeNone
 	defer func() {
-		w.lanes.done(c.Delivery.WebhookID, outcome)
-		w.ring()
+		w.scheduler.done(c.Delivery.WebhookID, outcome)
+		w.notify()
 	}()
 	var err error
 	result.Outcome, err = w.send(ctx, c)
@@ -203,8 +203,8 @@ func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
 		return
 	}
 	if !result.Outcome.Ours() {
-		if outcome = outcomeBad; result.Outcome.Acknowledged() {
-			outcome = outcomeGood
+		if outcome = outcomeFailed; result.Outcome.Acknowledged() {
+			outcome = outcomeSucceeded
 		}
 	}
 	w.results <- result
@@ -281,13 +281,13 @@ func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
 	}
 	for i := range settled.Deliveries {
 		if at := settled.Deliveries[i].NextAttemptAt; !at.IsZero() {
-			w.lanes.dueAt(at, settled.Deliveries[i].WebhookID)
+			w.scheduler.dueAt(at, settled.Deliveries[i].WebhookID)
 		}
 	}
 	for i := range settled.Changed {
 		w.tell(&settled.Changed[i])
 	}
-	w.ring()
+	w.notify()
 }
 
 // How often the log is told of one webhook, whose endpoint may fail and recover as often

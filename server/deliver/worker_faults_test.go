@@ -18,7 +18,7 @@ import (
 // rest as it was.
 func TestWorkerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t, func(c *WorkerConfig) { c.Grace = 10 * time.Second })
+		r := startHarness(t, func(c *WorkerConfig) { c.Grace = 10 * time.Second })
 		r.add("hangs")
 		r.says("hangs", hang)
 		r.put("hangs", 10)
@@ -44,14 +44,14 @@ func TestWorkerStops(t *testing.T) {
 		}
 	})
 	inBubble(t, "without work", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		began := time.Now()
 		if r.stop(); time.Since(began) != 0 {
 			t.Errorf("stopped after %v", time.Since(began))
 		}
 	})
 	inBubble(t, "without the database", func(t *testing.T) {
-		r := startRig(t, func(c *WorkerConfig) { c.Grace = 10 * time.Second })
+		r := startHarness(t, func(c *WorkerConfig) { c.Grace = 10 * time.Second })
 		r.add("hangs")
 		r.says("hangs", hang)
 		r.put("hangs", 2)
@@ -69,7 +69,7 @@ func TestWorkerStops(t *testing.T) {
 // A database that cannot be reached costs the endpoint nothing.
 func TestWorkerWithoutDatabase(t *testing.T) {
 	inBubble(t, "away for a while", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.setAway(errAway, "Due", "Claim", "Settle", "Release")
 		r.put("w", 20)
@@ -83,7 +83,7 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		}
 	})
 	inBubble(t, "away while sending", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.setAway(errAway, "Settle")
 		r.put("w", 20)
@@ -114,7 +114,7 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 // what another made is found without a wake-up.
 func TestWorkerFindsWhatOthersLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.wake = func([]string) {}
 		time.Sleep(3 * time.Second)
@@ -137,7 +137,7 @@ func TestWorkerLosesNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		inBubble(t, fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
-			r := startRig(t, func(c *WorkerConfig) {
+			r := startHarness(t, func(c *WorkerConfig) {
 				c.PerWebhook, c.InFlight = 1+random.IntN(8), 4+random.IntN(64)
 				c.Backoff.Delays = slices.Repeat([]time.Duration{time.Second, 3 * time.Second}, 20)
 			})
@@ -173,9 +173,9 @@ func TestWorkerLosesNothing(t *testing.T) {
 					time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
 					r.setAway(nil, "Claim")
 				}
-				r.worker.lanes.mu.Lock()
-				r.worker.lanes.checkLocked(t)
-				r.worker.lanes.mu.Unlock()
+				r.worker.scheduler.mu.Lock()
+				r.worker.scheduler.checkLocked(t)
+				r.worker.scheduler.mu.Unlock()
 			}
 			time.Sleep(30 * time.Minute)
 			if n := r.count("", webhook.StateDelivered); n != total {
@@ -189,7 +189,7 @@ func TestWorkerLosesNothing(t *testing.T) {
 // endpoint.
 func TestWorkerOwnFaults(t *testing.T) {
 	inBubble(t, "panic", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.says("w", func(*http.Request) (int, error) { panic("in an attempt") })
 		r.put("w", 2)
@@ -208,7 +208,7 @@ func TestWorkerOwnFaults(t *testing.T) {
 		}
 	})
 	inBubble(t, "event gone", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.wake = func([]string) {}
 		r.put("w", 1)
@@ -225,7 +225,7 @@ func TestWorkerOwnFaults(t *testing.T) {
 		}
 	})
 	inBubble(t, "no body", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w").Format = "unknown"
 		r.change("w", func(w *webhook.Webhook) { w.Format = "unknown" })
 		r.put("w", 20)

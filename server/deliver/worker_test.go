@@ -22,7 +22,7 @@ func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 
 func TestWorkerSends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		for i := range 5 {
 			w := r.add(fmt.Sprint("w", i))
 			r.says(w.ID, func(req *http.Request) (int, error) {
@@ -53,7 +53,7 @@ func bodyOf(t *testing.T, r *http.Request) []byte {
 // on as if it were not there.
 func TestWorkerBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t, func(c *WorkerConfig) { c.PerWebhook, c.InFlight = 8, 512 })
+		r := startHarness(t, func(c *WorkerConfig) { c.PerWebhook, c.InFlight = 8, 512 })
 		r.add("hangs")
 		r.says("hangs", hang)
 		r.put("hangs", 1000)
@@ -90,7 +90,7 @@ func TestWorkerBounds(t *testing.T) {
 // A hundred that hang leave room for one that does not.
 func TestWorkerTotalBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t, func(c *WorkerConfig) { c.InFlight = 64 })
+		r := startHarness(t, func(c *WorkerConfig) { c.InFlight = 64 })
 		r.add("well")
 		r.put("well", 1)
 		synctest.Wait()
@@ -118,7 +118,7 @@ func TestWorkerTotalBound(t *testing.T) {
 // it can take.
 func TestWorkerDrainsSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t, func(c *WorkerConfig) { c.Backoff.Delays = []time.Duration{time.Minute, time.Minute, time.Minute} })
+		r := startHarness(t, func(c *WorkerConfig) { c.Backoff.Delays = []time.Duration{time.Minute, time.Minute, time.Minute} })
 		r.add("w")
 		r.says("w", 503)
 		r.put("w", 200)
@@ -146,7 +146,7 @@ func TestWorkerDrainsSlowly(t *testing.T) {
 // gets them. One that is deleted gets nothing.
 func TestWorkerDisabledWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.add("gone")
 		r.change("w", func(w *webhook.Webhook) { w.Enabled = false })
@@ -173,7 +173,7 @@ func TestWorkerDisabledWaits(t *testing.T) {
 // A delivery goes through its schedule, each attempt at its time.
 func TestWorkerKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.says("w", 500)
 		began := time.Now()
@@ -200,7 +200,7 @@ func TestWorkerKeepsTheSchedule(t *testing.T) {
 
 func TestWorkerObeysRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.says("w", 429)
 		r.retryAfter = "3600"
@@ -218,7 +218,7 @@ func TestWorkerObeysRetryAfter(t *testing.T) {
 
 func TestWorkerHealth(t *testing.T) {
 	inBubble(t, "gone", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.says("w", 410)
 		r.put("w", 30)
@@ -237,7 +237,7 @@ func TestWorkerHealth(t *testing.T) {
 		}
 	})
 	inBubble(t, "failing once a spell", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		for range 2 {
 			r.says("w", 500)
@@ -255,7 +255,7 @@ func TestWorkerHealth(t *testing.T) {
 		}
 	})
 	inBubble(t, "five days", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		r.says("w", hang)
 		began := time.Now()
@@ -272,7 +272,7 @@ func TestWorkerHealth(t *testing.T) {
 		}
 	})
 	inBubble(t, "a success in between", func(t *testing.T) {
-		r := startRig(t)
+		r := startHarness(t)
 		r.add("w")
 		var n atomic.Int64 // of attempts, some at the same time
 		r.says("w", func(*http.Request) (int, error) {

@@ -28,7 +28,7 @@ const storedEnv = "APIKEYS_BENCH_KEYS"
 
 func storedKeys(b *testing.B) int { return sizeOf(b, storedEnv, 100_000) }
 
-// floodEnv is how many secrets that nobody has a flood asks for, 100,000 unless it
+// floodEnv is how many secrets that nobody has a flood picks for, 100,000 unless it
 // is set. The figure of README is that of 10,000,000.
 const floodEnv = "APIKEYS_BENCH_FLOOD"
 
@@ -302,7 +302,7 @@ func (s *stand) revokeOne(b *testing.B) {
 	ask(apikey.CodeRevoked)
 }
 
-// BenchmarkVerifyFlood asks for hot keys on a schedule while others flood the
+// BenchmarkVerifyFlood picks for hot keys on a schedule while others flood the
 // verifier with well-formed secrets that nobody has, and again while as many others
 // only verify hot keys: that keeps the machine as busy, so what lies between the
 // two is the flood's. Times are from when a call was due, not from when it got to

@@ -62,13 +62,13 @@ func (s *Store) Due(ctx context.Context) (map[string]time.Time, error) {
 // Claim takes deliveries that are due under a lease. On SQLite it looks for them
 // without the writer, which has better things to do, and takes those that have not
 // changed since.
-func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
+func (s *Store) Claim(ctx context.Context, picks []webhook.Pick, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
 	const doing = "claim deliveries"
 	now := s.timestamp().UnixMicro()
 	var found claimable
 	var err error
 	if !s.locksRows() {
-		if found, err = s.claimable(ctx, s.reader, asks, now); err != nil {
+		if found, err = s.claimable(ctx, s.reader, picks, now); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", doing, err)
 		}
 		if len(found.rows) == 0 {
@@ -77,7 +77,7 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 	}
 	err = s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		if s.locksRows() {
-			if found, err = s.claimable(ctx, etx.Client(), asks, now); err != nil {
+			if found, err = s.claimable(ctx, etx.Client(), picks, now); err != nil {
 				return err
 			}
 		}
@@ -108,25 +108,25 @@ func (s *Store) Claim(ctx context.Context, asks []webhook.Ask, lease string, unt
 	return claims, found.next, nil
 }
 
-// claimable is what can be taken for asks.
+// claimable is what can be taken for picks.
 type claimable struct {
 	webhooks map[string]webhook.Webhook
 	rows     []*ent.Delivery
 	next     map[string]time.Time // when more of a webhook can be
 }
 
-func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.Ask, now int64) (found claimable, err error) {
-	if found.webhooks, err = s.askedWebhooks(ctx, from, asks); err != nil {
+func (s *Store) claimable(ctx context.Context, from *ent.Client, picks []webhook.Pick, now int64) (found claimable, err error) {
+	if found.webhooks, err = s.pickedWebhooks(ctx, from, picks); err != nil {
 		return found, err
 	}
-	found.next = make(map[string]time.Time, len(asks))
-	for _, ask := range asks {
-		if _, enabled := found.webhooks[ask.WebhookID]; !enabled {
+	found.next = make(map[string]time.Time, len(picks))
+	for _, pick := range picks {
+		if _, enabled := found.webhooks[pick.WebhookID]; !enabled {
 			continue
 		}
 		query := from.Delivery.Query().
-			Where(entdelivery.WebhookID(ask.WebhookID), entdelivery.DueAtNotNil(), entdelivery.State(string(webhook.StatePending))).
-			Order(entdelivery.ByDueAt()).Limit(ask.Max + 1)
+			Where(entdelivery.WebhookID(pick.WebhookID), entdelivery.DueAtNotNil(), entdelivery.State(string(webhook.StatePending))).
+			Order(entdelivery.ByDueAt()).Limit(pick.Max + 1)
 		if s.locksRows() {
 			query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
 		}
@@ -135,8 +135,8 @@ func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.
 			return found, err
 		}
 		for i, row := range rows {
-			if i == ask.Max || *row.DueAt > now {
-				found.next[ask.WebhookID] = fromMicros(row.DueAt)
+			if i == pick.Max || *row.DueAt > now {
+				found.next[pick.WebhookID] = fromMicros(row.DueAt)
 				break
 			}
 			found.rows = append(found.rows, row)
@@ -145,12 +145,12 @@ func (s *Store) claimable(ctx context.Context, from *ent.Client, asks []webhook.
 	return found, nil
 }
 
-// askedWebhooks returns those webhooks of asks that are enabled. One that cannot
+// pickedWebhooks returns those webhooks of picks that are enabled. One that cannot
 // be opened is left out: it must not hold up the others.
-func (s *Store) askedWebhooks(ctx context.Context, from *ent.Client, asks []webhook.Ask) (map[string]webhook.Webhook, error) {
-	ids := make([]string, len(asks))
-	for i, ask := range asks {
-		ids[i] = ask.WebhookID
+func (s *Store) pickedWebhooks(ctx context.Context, from *ent.Client, picks []webhook.Pick) (map[string]webhook.Webhook, error) {
+	ids := make([]string, len(picks))
+	for i, pick := range picks {
+		ids[i] = pick.WebhookID
 	}
 	rows, err := from.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
 	if err != nil {

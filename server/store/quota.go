@@ -35,16 +35,16 @@ func (t *tx) setQuota(ctx context.Context, k *apikey.Key) error {
 	return nil
 }
 
-// ReserveQuota gives units of quotas to the one who asks, durably: a grant is
+// ReserveQuota gives units of quotas to the one who picks, durably: a grant is
 // taken off what is left before anyone can spend it, and one that is never spent
 // is lost, not granted again. A quota whose refill is due at now is refilled
-// first. The grants are in the order of asks, of which a key has one.
-func (s *Store) ReserveQuota(ctx context.Context, asks []apikey.QuotaAsk, now time.Time) ([]apikey.QuotaGrant, error) {
-	grants := make([]apikey.QuotaGrant, len(asks))
-	order := make([]int, len(asks))
-	ids := make([]string, len(asks))
-	for i := range asks {
-		order[i], ids[i] = i, asks[i].KeyID
+// first. The grants are in the order of picks, of which a key has one.
+func (s *Store) ReserveQuota(ctx context.Context, picks []apikey.QuotaAsk, now time.Time) ([]apikey.QuotaGrant, error) {
+	grants := make([]apikey.QuotaGrant, len(picks))
+	order := make([]int, len(picks))
+	ids := make([]string, len(picks))
+	for i := range picks {
+		order[i], ids[i] = i, picks[i].KeyID
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(ids[a], ids[b]) })
 	err := s.transact(ctx, "reserve quota", func(ctx context.Context, etx *ent.Tx) error {
@@ -54,13 +54,13 @@ func (s *Store) ReserveQuota(ctx context.Context, asks []apikey.QuotaAsk, now ti
 		}
 		for _, i := range order {
 			row := rows[ids[i]]
-			if row == nil || row.Epoch != asks[i].Quota.Epoch {
+			if row == nil || row.Epoch != picks[i].Quota.Epoch {
 				continue
 			}
-			q := asks[i].Quota
+			q := picks[i].Quota
 			q.Remaining, q.RefilledAt = row.Remaining, fromMicros(row.RefilledAt)
 			q = q.At(now)
-			units := apikey.Block(asks[i].Want, q.Remaining)
+			units := apikey.Block(picks[i].Want, q.Remaining)
 			q.Remaining -= units
 			grants[i] = apikey.QuotaGrant{Units: units, Quota: q}
 			if err := spendQuota(ctx, etx, row, &q); err != nil {

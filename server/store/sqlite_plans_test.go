@@ -11,7 +11,7 @@ import (
 )
 
 // TestQueryPlans runs each read whose cost must not grow with the database, takes
-// the queries that it made, and asks SQLite how it goes about them: by the index
+// the queries that it made, and picks SQLite how it goes about them: by the index
 // named, without a scan and without sorting.
 func TestQueryPlans(t *testing.T) {
 	const (

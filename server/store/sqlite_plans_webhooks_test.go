@@ -55,7 +55,7 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{"COVERING " + due + " AND due_at>?)"}, []string{"webhooks"}},
 		"claim": {func() error {
-			_, _, err := s.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 1}}, "lease", c.Now().Add(time.Minute))
+			_, _, err := s.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 1}}, "lease", c.Now().Add(time.Minute))
 			return err
 		}, []string{due + " AND due_at>?)", delivery + "=?)", event + "=?)"}, nil},
 		"settle": {func() error {

@@ -175,7 +175,7 @@ func testDeliveryIsFrozen(t *testing.T, f *fixture) {
 	f.changeHook(t, w.ID, func(w *webhook.Webhook) {
 		w.URL, w.Format, w.Events = "https://example.org/", webhook.FormatStandard, []apikey.EventType{webhook.WebhookFailing}
 	})
-	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
+	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
 	if err != nil || len(claims) != 1 {
 		t.Fatalf("claimed %v, %v", claims, err)
 	}
@@ -393,7 +393,7 @@ func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 		t.Errorf("got %+v", list)
 	}
 	f.clock.advance(time.Hour)
-	claims, _, err := f.Claim(t.Context(), []webhook.Ask{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
+	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
 	if err != nil || len(claims) == 0 || claims[0].Event.ID != "" {
 		t.Errorf("claimed %+v, %v", claims, err)
 	}

@@ -80,7 +80,7 @@ func (f *fixture) refused() error {
 	return err
 }
 
-// wantLabels compares the labels of all keys and asks for one event each.
+// wantLabels compares the labels of all keys and picks for one event each.
 func (f *fixture) wantLabels(tb testing.TB, want ...string) {
 	tb.Helper()
 	wantSame(tb, "labels", want, slices.Concat(f.list(tb, store.KeyFilter{}, 1000)...))

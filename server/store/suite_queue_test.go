@@ -34,11 +34,11 @@ var failed = webhook.Outcome{Status: 500, Body: []byte("no"), Failure: webhook.F
 // claim takes up to n deliveries of each webhook for a minute.
 func (f *fixture) claim(t *testing.T, lease string, n int, ids ...string) ([]webhook.Claim, map[string]time.Time) {
 	t.Helper()
-	asks := make([]webhook.Ask, len(ids))
+	picks := make([]webhook.Pick, len(ids))
 	for i, id := range ids {
-		asks[i] = webhook.Ask{WebhookID: id, Max: n}
+		picks[i] = webhook.Pick{WebhookID: id, Max: n}
 	}
-	claims, next, err := f.Claim(t.Context(), asks, lease, f.clock.Now().Add(time.Minute))
+	claims, next, err := f.Claim(t.Context(), picks, lease, f.clock.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func testClaimOnce(t *testing.T, f *fixture) {
 	for i := range 8 {
 		wg.Go(func() {
 			for {
-				claims, _, err := f.Claim(context.Background(), []webhook.Ask{{WebhookID: w.ID, Max: 3}}, fmt.Sprint(i), f.clock.Now().Add(time.Minute))
+				claims, _, err := f.Claim(context.Background(), []webhook.Pick{{WebhookID: w.ID, Max: 3}}, fmt.Sprint(i), f.clock.Now().Add(time.Minute))
 				if err != nil {
 					t.Error(err)
 				}

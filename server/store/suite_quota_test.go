@@ -95,7 +95,7 @@ func testReserveQuota(t *testing.T, f *fixture) {
 	f.wantEvents(t, 0, apikey.KeyCreated) // spending is no change
 }
 
-// testReserveConcurrent has two servers' worth of asks at once: what is given is
+// testReserveConcurrent has two servers' worth of picks at once: what is given is
 // what there was.
 func testReserveConcurrent(t *testing.T, f *fixture) {
 	var keys []apikey.Key
@@ -107,12 +107,12 @@ func testReserveConcurrent(t *testing.T, f *fixture) {
 	for i := range 8 {
 		group.Go(func() {
 			for {
-				asks := make([]apikey.QuotaAsk, len(keys))
-				for j := range asks { // in another order each
+				picks := make([]apikey.QuotaAsk, len(keys))
+				for j := range picks { // in another order each
 					k := keys[(i+j)%len(keys)]
-					asks[j] = apikey.QuotaAsk{KeyID: k.ID, Quota: k.Quota, Want: 20}
+					picks[j] = apikey.QuotaAsk{KeyID: k.ID, Quota: k.Quota, Want: 20}
 				}
-				grants, err := f.ReserveQuota(t.Context(), asks, f.clock.Now())
+				grants, err := f.ReserveQuota(t.Context(), picks, f.clock.Now())
 				if err != nil {
 					t.Error(err)
 					return

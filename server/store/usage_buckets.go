@@ -173,7 +173,7 @@ func inPeriod(p apikey.Period) []predicate.UsageBucket {
 // a period, most first and of equal ones the older first, at most limit. Whole
 // days are read by the day, which is kept longer than its hours, too. The cost grows
 // with the keys of an organization, so there is one such read at a time, whoever
-// asks, and the other readers are left to everybody else.
+// picks, and the other readers are left to everybody else.
 func (s *Store) MostUsed(ctx context.Context, organization string, p apikey.Period, limit int) ([]apikey.KeyUse, error) {
 	select {
 	case s.summing <- struct{}{}:

@@ -6,8 +6,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// Ask is how many deliveries a worker has room for of one webhook.
-type Ask struct {
+// Pick is how many deliveries a worker has room for of one webhook.
+type Pick struct {
 	WebhookID string
 	Max       int
 }
