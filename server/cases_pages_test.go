@@ -125,8 +125,8 @@ func fillLists(t *testing.T, w *world) (delivery string) {
 		exec(insert, made.ID, delivery, -i-1, body)
 	}
 	for n := range 250 {
-		exec(`INSERT INTO delivery_attempts (delivery_id, number, "trigger", started_at, duration, response_status, response_body, error_class, error_message)
-			VALUES (?, ?, 'schedule', 0, 0, 500, ?, 'http_status', 'x')`, delivery, n+1, strings.Repeat("\xff", 16<<10))
+		exec(`INSERT INTO delivery_attempts (delivery_id, number, url, "trigger", started_at, duration, response_status, response_body, error_class, error_message)
+			VALUES (?, ?, 'https://example.com/', 'schedule', 0, 0, 500, ?, 'http_status', 'x')`, delivery, n+1, strings.Repeat("\xff", 16<<10))
 	}
 	return delivery
 }
