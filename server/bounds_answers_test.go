@@ -21,6 +21,7 @@ func TestAnswerBounds(t *testing.T) {
 		{"time to read a stream", boundStreamTime},
 		{"bytes of answers of a caller", boundCallerAnswers},
 		{"bytes of answers in all", boundAnswers},
+		{"bytes of messages of a caller", boundMessages},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -166,6 +167,26 @@ func testAnswers(t *testing.T, p protocol, proven bool, change func(*Config)) {
 	}
 	c.conn.Close()
 	eventually(t, "the end of all answers", func() bool { return s.listeners.conns.AnswerBytes() == 0 })
+	s.dial().prove()
+}
+
+// boundMessages announces large messages and keeps back the end of each.
+func boundMessages(t *testing.T, p protocol, proven bool) {
+	if !proven {
+		return // no message is read
+	}
+	s := startBounded(t, p, func(c *Config) { c.AnswerBytesPerCaller = 4 << 20 })
+	large := boundedCall{
+		method: "ApiKeysService/CreateApiKey", verb: http.MethodPost, path: "/developers/api_keys", body: "{", withheld: 1<<20 - 1,
+	}.as(boundsToken)
+	for held := range int64(2) {
+		s.dial().send(large)
+		eventually(t, "a message under way", func() bool { return s.listeners.conns.AnswerBytes() == (held+1)<<20 })
+	}
+	c := s.dial()
+	if got := c.answer(c.send(large)); got != "exhausted" {
+		t.Errorf("another message: %s", got)
+	}
 	s.dial().prove()
 }
 

@@ -92,7 +92,7 @@ var (
 	// errUnread refuses the calls of a caller who does not read the answers.
 	errUnread = &apikey.Error{
 		Kind: apikey.KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
-		Message: "Too many answers to this caller are under way; read them before asking for more.",
+		Message: "Too many requests and answers of this caller are under way; finish them before sending more.",
 	}
 	errUnknownMethod = apikey.Errorf(kindUnimplemented, "ROUTE_NOT_FOUND",
 		"There is no such method. Ask for the methods by reflection.")

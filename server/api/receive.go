@@ -44,7 +44,8 @@ func receive(ctx context.Context, call *call, m any, decode func(any) error) err
 	if !remote || !known {
 		return decode(m)
 	}
-	data, err := readMessage(stream, call.header[:])
+	defer call.wire.Refund()
+	data, err := readMessage(stream, call)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,8 @@ func arrived(call *call, err error) error {
 }
 
 // readMessage reads the next message of a stream, decompressed.
-func readMessage(stream wireStream, header []byte) (mem.BufferSlice, error) {
+func readMessage(stream wireStream, call *call) (mem.BufferSlice, error) {
+	header := call.header[:]
 	if err := stream.ReadMessageHeader(header); err != nil {
 		return nil, unread(err)
 	}
@@ -80,6 +82,9 @@ func readMessage(stream wireStream, header []byte) (mem.BufferSlice, error) {
 		return nil, malformed(fmt.Errorf("a message with the flag %d", flag))
 	case length > MaxRequest:
 		return nil, errTooLarge
+	}
+	if call.wire.Reserve(length) != nil {
+		return nil, errUnread
 	}
 	data, err := stream.Read(int(length))
 	if err != nil {

@@ -52,6 +52,26 @@ func (c *Call) Admit(caller Account) error {
 	return nil
 }
 
+// largeMessage is the size from which a message counts that is yet to arrive. A
+// smaller one fits into what a stream may hold unread.
+const largeMessage = 64 << 10
+
+// Reserve counts the bytes of a message that is yet to arrive, until [Call.Refund],
+// or returns [ErrUnread] where the caller, or all callers together, would have more
+// under way than half of the bound: the other half is left to small calls.
+func (c *Call) Reserve(bytes int64) error {
+	if c.conn == nil || c.account == nil || bytes <= largeMessage {
+		return nil
+	}
+	t := c.conn.table
+	half := func(bound int64) int64 { return max(bound/2, bytes) } // one message always
+	if c.account.bytes.Load()+bytes > half(t.config.MaxCallerAnswerBytes) || t.answerBytes.Load()+bytes > half(t.config.MaxAnswerBytes) {
+		return ErrUnread
+	}
+	c.Charge(int(bytes))
+	return nil
+}
+
 func (t *Table) accountOf(caller Account) *account {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -138,10 +138,27 @@ func (c *call) judgeBody() error {
 	return nil
 }
 
+// reserveBody counts a body that is yet to arrive among what its caller has under
+// way: as large as it may be where it does not say.
+func (c *call) reserveBody() error {
+	length := c.r.ContentLength
+	if length < 0 {
+		length = maxBody
+	}
+	if c.onConnection.Reserve(length) != nil {
+		return errUnreadBodies
+	}
+	return nil
+}
+
 // readBody reads the body into m.
 func (c *call) readBody(m proto.Message) error {
 	c.in.Reset()
 	if c.hasBody() {
+		if err := c.reserveBody(); err != nil {
+			return err
+		}
+		defer c.onConnection.Refund()
 		c.bodyRead = true
 		_, err := c.in.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 		var tooLarge *http.MaxBytesError

@@ -53,6 +53,10 @@ var (
 		"Events come as application/x-ndjson or text/event-stream; the header Accept excludes both.")
 	errTooLarge = apikey.Errorf(apikey.KindExhausted, apikey.ReasonTooLarge,
 		"The body is larger than 1 MiB.")
+	errUnreadBodies = &apikey.Error{
+		Kind: apikey.KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
+		Message: "Too many requests and answers of this caller are under way; finish them before sending more.",
+	}
 	errNotJSON = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
 		"Send the body as JSON in UTF-8, with the header Content-Type: application/json.")
 	errCompressed = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
