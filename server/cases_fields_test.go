@@ -232,6 +232,17 @@ func TestRequests(t *testing.T) {
 			{rpc: "UpdateApiKey", id: "$k.id", verb: "PUT", body: `{"description": "y"}`, want: invalid, field: "label"},
 			{rpc: "UpdateApiKey", id: "$k.id", verb: "PUT", want: invalid, field: "label"},
 		},
+		"what cannot be read, with the rest": {
+			created,
+			{rpc: "CreateApiKey", only: "rest", want: invalid, field: "label scopes[0] scopes[2] ip_allow_list[0] expires_at nothing quota.limit mode",
+				body: `{"label": 1, "scopes": [1, "products.read", "x"], "ip_allow_list": ["y"], "expires_at": "soon", "nothing": 1, "quota": {"limit": 0}, "mode": "x"}`},
+			{rpc: "UpdateApiKey", id: "$k.id", only: "rest", want: invalid, field: "scopes[0] scopes[2] ip_allow_list[0] expires_at nothing quota.limit state label",
+				body: `{"scopes": [1, "products.read", "x"], "ip_allow_list": ["y"], "expires_at": "soon", "nothing": 1, "quota": {"limit": 0}, "state": "active", "label": "  "}`},
+			{rpc: "UpdateApiKey", id: "$k.id", only: "rest", verb: "PUT", want: invalid, field: "label scopes[0]", body: `{"scopes": ["x"], "state": 1}`},
+			{rpc: "UpdateApiKey", id: "$k.id", only: "rest", want: invalid, field: "etag owner_id", match: "7", body: `{"etag": "6", "owner_id": "a\nb"}`},
+			bad("UpdateApiKey", `{"expires_at": "soon"}`, "expires_at"),
+			{rpc: "GetApiKey", id: "$k.id", data: `{"label": "x", "etag": "$k.etag"}`},
+		},
 		"rotate": {
 			created,
 			bad("RotateApiKey", ``, "overlap_seconds"),

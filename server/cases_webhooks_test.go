@@ -109,6 +109,13 @@ func TestWebhooks(t *testing.T) {
 			change(`{"etag": null}`).wants("INVALID_ARGUMENT", "etag"), change(`{"id": null}`).wants("INVALID_ARGUMENT", "id"), change(`{"etag": ""}`).wants("INVALID_ARGUMENT", "etag"),
 			get(`{"etag": "1"}`),
 		},
+		"what cannot be read, with the rest": {
+			newHook(""),
+			{rpc: "UpdateWebhook", id: "$w.id", only: "rest", want: "INVALID_ARGUMENT", field: "label url events[1] events[2] secret headers.Host",
+				body: `{"label": 1, "url": "x", "events": ["*", 2, "x"], "secret": "y", "headers": {"host": "z"}}`},
+			{rpc: "CreateWebhook", only: "rest", want: "INVALID_ARGUMENT", field: "label url events format", body: `{"url": "x", "events": "*", "format": "xml"}`},
+			get(`{"etag": "1"}`),
+		},
 		"sent back as it was read": {
 			newHook(`, "headers": {"X-A": "1"}`),
 			{rpc: "UpdateWebhook", verb: http.MethodPut, id: "$w.id", quiet: true, data: `{"etag": "1"}`, body: `{"id": "$w.id", "organization_id": "org_default", "label": "Billing", "headers": {"X-A": "********"},

@@ -54,9 +54,9 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 	if s.rules.AbsentScopesMeanAll && len(asked.Scopes) == 0 && !req.GetEmptyScopes() {
 		asked.Scopes = apikey.Scopes{apikey.AllScopes}
 	}
-	if len(found) > 0 { // which is told without the store's writer
+	if faulty(ctx) || len(found) > 0 {
 		_, err := s.rules.Create(asked, s.now(), found...)
-		return nil, err
+		return nil, withUnreadable(ctx, err)
 	}
 	secret, err := apikey.NewSecret(asked.Mode, s.random)
 	if err != nil {
@@ -155,12 +155,12 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		}
 		return checkETag(req, req.GetApiKey(), etag)
 	}
-	if len(found) > 0 { // which is told without the store's writer
+	if faulty(ctx) || len(found) > 0 {
 		key, err := s.find(ctx, req.GetId())
 		if err == nil {
 			err = update(&key, s.now())
 		}
-		if err != nil {
+		if err := withUnreadable(ctx, err); err != nil {
 			return nil, err
 		}
 	}

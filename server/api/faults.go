@@ -34,9 +34,39 @@ func tellsFaults(req any) bool {
 	return false
 }
 
+// keeps reports whether a request is looked at further after it was received with
+// err: where there is none, or its handler tells which fields could not be read.
+func (c *call) keeps(req any, err error) bool {
+	if known := apikey.AsError(err); known != nil && len(known.Fields) > 0 && tellsFaults(req) {
+		c.unreadable = known.Fields
+		return true
+	}
+	return err == nil
+}
+
 // faultsOf returns what the proto refuses of the request, which its handler has to
 // tell. See tellsFaults.
 func faultsOf(ctx context.Context) faults { return slices.Clip(callOf(ctx).faults) }
+
+// withUnreadable returns err, which the rules of the resource gave, with the fields
+// of the request that could not be read.
+func withUnreadable(ctx context.Context, err error) error {
+	unreadable := slices.Clip(callOf(ctx).unreadable)
+	if len(unreadable) == 0 {
+		return err
+	}
+	if known := apikey.AsError(err); known != nil {
+		unreadable = append(unreadable, known.Fields...)
+	}
+	return unreadable.err()
+}
+
+// faulty reports whether it is known before the rules of the resource are asked that
+// a request is refused, or may be. That is told without the store's writer.
+func faulty(ctx context.Context) bool {
+	c := callOf(ctx)
+	return len(c.unreadable)+len(c.faults) > 0
+}
 
 func (f *faults) add(field, problem string) {
 	*f = append(*f, apikey.FieldProblem{Field: field, Problem: problem})

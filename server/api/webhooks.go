@@ -26,9 +26,9 @@ type webhooks struct {
 func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebhookRequest) (*apikeysv1.CreateWebhookResponse, error) {
 	organization := callerOf(ctx).Organization
 	asked := wire.RequestedWebhook(req, organization)
-	if found := faultsOf(ctx); len(found) > 0 { // which is told without the store's writer
-		_, err := s.rules.Create(asked, hooks.Secret{}, s.store.Now(), found...)
-		return nil, err
+	if faulty(ctx) {
+		_, err := s.rules.Create(asked, hooks.Secret{}, s.store.Now(), faultsOf(ctx)...)
+		return nil, withUnreadable(ctx, err)
 	}
 	secret, err := hooks.NewSecret(s.random)
 	if err != nil {
@@ -122,12 +122,12 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 		}
 		return checkETag(req, req.GetWebhook(), etag)
 	}
-	if len(found) > 0 { // which is told without the store's writer
+	if faulty(ctx) || len(found) > 0 {
 		w, err := s.find(ctx, req.GetId())
 		if err == nil {
 			err = update(&w, s.store.Now())
 		}
-		if err != nil {
+		if err := withUnreadable(ctx, err); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // NewConnection returns a connection inside the process, to register the services
@@ -27,11 +29,16 @@ var _ inprocgrpc.Cloner = noCopy{}
 func (noCopy) Clone(in any) (any, error) { return in, nil }
 
 // Copy makes out hold what in holds, the same messages, lists and maps. It is
-// where the services receive a request, and so where an unread one is read.
+// where the services receive a request, and so where an unread one is read. One of
+// which some fields cannot be read is handed over without them, with the error that
+// names them.
 func (noCopy) Copy(out, in any) error {
+	var faults error
 	if unread, ok := in.(*unreadRequest); ok {
 		m, err := unread.read()
-		if err != nil {
+		if known := apikey.AsError(err); known != nil && len(known.Fields) > 0 {
+			faults = err
+		} else if err != nil {
 			return err
 		}
 		in = m
@@ -47,7 +54,7 @@ func (noCopy) Copy(out, in any) error {
 		m.Set(field, value)
 		return true
 	})
-	return nil
+	return faults
 }
 
 // unreadRequest is a request of which only method and path have been looked at. It
@@ -61,17 +68,16 @@ type unreadRequest struct {
 	over bool
 }
 
-// read returns the message with all that the request says.
+// read returns the message with all that the request says, as far as it could be
+// read.
 func (u *unreadRequest) read() (proto.Message, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.over {
 		return nil, context.Canceled
 	}
-	if err := u.fill(u.message); err != nil {
-		return nil, err
-	}
-	return u.message, nil
+	err := u.fill(u.message)
+	return u.message, err
 }
 
 // abandon returns when nobody reads the request, and nobody will. The services run

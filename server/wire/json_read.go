@@ -296,7 +296,7 @@ func (r *reader) readList(f *field, m protoreflect.Message, at string) error {
 		}
 		if text != "" {
 			r.add(at+f.name+"["+strconv.Itoa(i)+"]", text)
-			continue
+			v = list.NewElement() // the others keep their places
 		}
 		list.Append(v)
 	}
