@@ -26,7 +26,7 @@
 // as /%zz, a missing Host, headers over their bound, an HTTP version or a
 // Transfer-Encoding that it does not know, and an Expect that is not 100-continue.
 //
-// The stream of events (watch, relay) is a handler of its own over the client
+// The stream of events (watch, forward) is a handler of its own over the client
 // stream, since the router knows neither Server-Sent Events nor clients that
 // stop reading. It keeps nothing: a few messages are on their way, the rest is
 // in the log.

@@ -141,7 +141,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuseVerb(place.allow)
 	default:
 		c.route = place.routes[c.verb]
-		h.mux.ServeHTTP(unfailing{w}, h.bare(c))
+		h.mux.ServeHTTP(unfailing{w}, h.stripped(c))
 	}
 }
 
@@ -155,9 +155,9 @@ func (w unfailing) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// bare is the request as the router may see it. Its context is the one that
+// stripped is the request as the router may see it. Its context is the one that
 // reaches the gRPC face: see authn.WithClient.
-func (h *Handler) bare(c *call) *http.Request {
+func (h *Handler) stripped(c *call) *http.Request {
 	ctx := context.WithValue(c.context(), callKey{}, c)
 	r := c.r.WithContext(ctx)
 	r.Method = c.verb

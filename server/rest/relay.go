@@ -16,29 +16,29 @@ import (
 
 // The measures of a stream.
 const (
-	// farewell is how long it has for the rest once the service has ended the
+	// drainTimeout is how long it has for the rest once the service has ended the
 	// stream.
-	farewell = time.Second
-	// piece is the most that is written in one go. A client that takes one within
+	drainTimeout = time.Second
+	// chunk is the most that is written in one go. A client that takes one within
 	// the AnswerTimeout is slow, not gone.
-	piece = 4 << 10
+	chunk = 4 << 10
 	// batch is about how much is written before it is flushed, if so much is
 	// ready.
 	batch = 32 << 10
-	// ahead is how many messages are fetched while the client takes others.
-	ahead = 16
+	// prefetch is how many messages are fetched while the client takes others.
+	prefetch = 16
 )
 
-// relay passes messages on until one side ends.
+// forward passes messages on until one side ends.
 //
 // The client ends it by going away, which cancels the stream, or by taking
 // nothing for as long as AnswerTimeout, which fails the write. The service ends it
-// for its own reasons: what is under way has farewell to arrive, and the last
+// for its own reasons: what is under way has drainTimeout to arrive, and the last
 // line says why. Nothing is kept for a slow client beyond a few messages: the
 // service waits, and reads on from the log.
-func (c *call) relay(stream grpc.ClientStream, first *apikeysv1.WatchEventsResponse, form *format, cancel context.CancelFunc) {
-	out := &outlet{w: c.w, control: http.NewResponseController(c.w), timeout: c.h.AnswerTimeout}
-	in := &inlet{stream: stream, messages: make(chan *apikeysv1.WatchEventsResponse, ahead), end: out.hurry}
+func (c *call) forward(stream grpc.ClientStream, first *apikeysv1.WatchEventsResponse, form *format, cancel context.CancelFunc) {
+	out := &deadlineWriter{w: c.w, control: http.NewResponseController(c.w), timeout: c.h.AnswerTimeout}
+	in := &receiver{stream: stream, messages: make(chan *apikeysv1.WatchEventsResponse, prefetch), end: out.finishBy}
 	var receiving sync.WaitGroup
 	receiving.Go(in.receive)
 	defer receiving.Wait() // it may use c.w, which ends with this call
@@ -47,7 +47,7 @@ func (c *call) relay(stream grpc.ClientStream, first *apikeysv1.WatchEventsRespo
 	buf := form.message(nil, first)
 	for open := true; open; {
 		err := out.write(buf)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !out.hurried() {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !out.finishing() {
 			_ = c.settle(&failure{status: http.StatusTooManyRequests, reason: "SLOW_CONSUMER", cause: err})
 		}
 		if err != nil {
@@ -61,8 +61,8 @@ func (c *call) relay(stream grpc.ClientStream, first *apikeysv1.WatchEventsRespo
 	}
 }
 
-// An inlet fetches the messages of a stream.
-type inlet struct {
+// A receiver fetches the messages of a stream.
+type receiver struct {
 	stream   grpc.ClientStream
 	messages chan *apikeysv1.WatchEventsResponse
 	err      error  // why messages was closed
@@ -70,7 +70,7 @@ type inlet struct {
 }
 
 // receive returns when the stream has ended.
-func (in *inlet) receive() {
+func (in *receiver) receive() {
 	defer close(in.messages)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -104,7 +104,7 @@ func (in *inlet) receive() {
 // watchEnd waits for the service's handler to end. It takes one message from
 // us, which it has had, so further ones wait in the connection, the first in its
 // buffer, until the stream is done.
-func (in *inlet) watchEnd() {
+func (in *receiver) watchEnd() {
 	none := new(apikeysv1.WatchEventsRequest)
 	for in.stream.SendMsg(none) == nil {
 	}
@@ -113,7 +113,7 @@ func (in *inlet) watchEnd() {
 
 // gather replaces buf by the messages that are ready, after waiting for the
 // first. It reports whether the stream is still open.
-func (in *inlet) gather(buf []byte, form *format) ([]byte, bool) {
+func (in *receiver) gather(buf []byte, form *format) ([]byte, bool) {
 	buf = buf[:0]
 	for len(buf) < batch {
 		select {
@@ -138,8 +138,8 @@ func (in *inlet) gather(buf []byte, form *format) ([]byte, bool) {
 	return buf, true
 }
 
-// An outlet writes to a client that may have stopped reading.
-type outlet struct {
+// A deadlineWriter writes to a client that may have stopped reading.
+type deadlineWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration // how long the client may take nothing, as over gRPC
@@ -150,9 +150,9 @@ type outlet struct {
 
 // write writes data and sends it on its way. A deadline belongs to one write and is
 // taken away after it: over HTTP/2 one that passes ends the stream, writing or not.
-func (o *outlet) write(data []byte) error {
+func (o *deadlineWriter) write(data []byte) error {
 	defer o.rest()
-	for part := range slices.Chunk(data, piece) {
+	for part := range slices.Chunk(data, chunk) {
 		o.wait()
 		if _, err := o.w.Write(part); err != nil {
 			return err
@@ -162,7 +162,7 @@ func (o *outlet) write(data []byte) error {
 }
 
 // rest takes the deadline away, unless it is the last.
-func (o *outlet) rest() {
+func (o *deadlineWriter) rest() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.last {
@@ -171,7 +171,7 @@ func (o *outlet) rest() {
 }
 
 // wait gives what is written next the time that a client may take.
-func (o *outlet) wait() {
+func (o *deadlineWriter) wait() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.last {
@@ -179,23 +179,23 @@ func (o *outlet) wait() {
 	}
 }
 
-// hurry makes farewell the limit of all that is still to be written. It also
+// finishBy makes drainTimeout the limit of all that is still to be written. It also
 // ends a write that has begun.
-func (o *outlet) hurry() {
+func (o *deadlineWriter) finishBy() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.last {
-		o.limit(farewell)
+		o.limit(drainTimeout)
 		o.last = true
 	}
 }
 
-func (o *outlet) hurried() bool {
+func (o *deadlineWriter) finishing() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.last
 }
 
-func (o *outlet) limit(d time.Duration) {
+func (o *deadlineWriter) limit(d time.Duration) {
 	_ = o.control.SetWriteDeadline(time.Now().Add(d)) // a writer without deadlines does not block
 }

@@ -139,7 +139,7 @@ func (s *stuck) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// A client that stops reading is waited for as long as its patience, and no
+// A client that stops reading is waited for as long as AnswerTimeout says, and no
 // longer than the service has anything to say.
 func TestWatchStuck(t *testing.T) {
 	tests := map[string]struct {

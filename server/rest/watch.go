@@ -95,7 +95,7 @@ func (c *call) watch() {
 	}
 	spaces.Put(c.space) // a stream lives long and has memory of its own
 	c.space = new(space)
-	c.relay(stream, first, form, cancel)
+	c.forward(stream, first, form, cancel)
 }
 
 // readWatch reads the query and, in place of its cursor, Last-Event-ID, which
