@@ -123,8 +123,8 @@ func (b *batch) findAll(ctx context.Context) error {
 // bound refuses a batch that finds more than one answer should tell of.
 func (b *batch) bound() error {
 	size := 0
-	var result apikey.Verification
 	for i, e := range b.entries {
+		var result apikey.Verification
 		r := b.requests[i].as(batched)
 		if b.check(e, &r, &result); result.Key != nil {
 			size += result.Key.MessageSize()
@@ -151,12 +151,12 @@ type plan struct {
 func (b *batch) plans() map[string]*plan {
 	plans := make(map[string]*plan)
 	now := b.now()
-	var result apikey.Verification
 	for i, e := range b.entries {
 		r := b.requests[i].as(batched)
 		if e == nil || e.key.Quota.Limit == 0 || r.cost == 0 {
 			continue
 		}
+		var result apikey.Verification
 		if b.check(e, &r, &result); result.Code != apikey.CodeValid {
 			continue
 		}

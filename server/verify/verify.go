@@ -196,7 +196,8 @@ func (v *Verifier) cached(secret string) (*entry, bool) {
 }
 
 // check runs the checks that spend nothing on a secret that finds e, or nil, and
-// leaves what came of it in result. The code is valid where all have passed.
+// leaves what came of it in result, which is the zero Verification. The code is valid
+// where all have passed.
 func (v *Verifier) check(e *entry, r *request, result *apikey.Verification) {
 	var key *apikey.Key
 	if e != nil {
@@ -204,7 +205,7 @@ func (v *Verifier) check(e *entry, r *request, result *apikey.Verification) {
 	}
 	// The clock is read after the entry: a key that expired while it was being
 	// read has expired.
-	*result = apikey.Verification{At: v.now()}
+	result.At = v.now()
 	if r.operation == authentication {
 		result.Code = apikey.CheckCaller(key, &r.CheckRequest, result.At)
 	} else {
@@ -244,6 +245,7 @@ func (v *Verifier) decideAfter(ctx context.Context, r *request, ticket meter.Tic
 			break
 		}
 		reserved = reserved || ticket.Units() > 0
+		*result = apikey.Verification{}
 		var e *entry
 		if e, err = v.lookUp(ctx, r.Secret); err == nil {
 			ticket, err = v.checkAndCharge(e, r, result)
