@@ -78,7 +78,7 @@ func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) 
 			return nil, err
 		}
 		return serve(srv, ctx, func(m any) error {
-			if err := arrived(call, receive(ctx, call, m, decode)); !call.keeps(m, err) {
+			if err := arrived(call, receive(ctx, call, m, decode)); err != nil {
 				return err
 			}
 			return c.validate(call, m)

@@ -34,14 +34,15 @@ func tellsFaults(req any) bool {
 	return false
 }
 
-// keeps reports whether a request is looked at further after it was received with
-// err: where there is none, or its handler tells which fields could not be read.
-func (c *call) keeps(req any, err error) bool {
+// keep returns err, with which a request was read inside the process. Where it names
+// fields that could not be read, and the request's handler tells faults, they are
+// kept for it, and there is no error.
+func (c *call) keep(req any, err error) error {
 	if known := apikey.AsError(err); known != nil && len(known.Fields) > 0 && tellsFaults(req) {
 		c.unreadable = known.Fields
-		return true
+		return nil
 	}
-	return err == nil
+	return err
 }
 
 // faultsOf returns what the proto refuses of the request, which its handler has to
