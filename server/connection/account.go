@@ -44,7 +44,7 @@ func (c *Call) Admit(caller Account) error {
 	if now := t.now.Load(); a.used.Load() != now {
 		a.used.Store(now)
 	}
-	c.account = a
+	c.account.Store(a)
 	bytes := a.bytes.Load()
 	if bytes >= t.config.MaxCallerAnswerBytes || bytes >= smallShare && t.answerBytes.Load() >= t.config.MaxAnswerBytes {
 		return ErrUnread
@@ -60,12 +60,16 @@ const largeMessage = 64 << 10
 // or returns [ErrUnread] where the caller, or all callers together, would have more
 // under way than half of the bound: the other half is left to small calls.
 func (c *Call) Reserve(bytes int64) error {
-	if c.conn == nil || c.account == nil || bytes <= largeMessage {
+	if c.conn == nil || bytes <= largeMessage {
+		return nil
+	}
+	a := c.account.Load()
+	if a == nil {
 		return nil
 	}
 	t := c.conn.table
 	half := func(bound int64) int64 { return max(bound/2, bytes) } // one message always
-	if c.account.bytes.Load()+bytes > half(t.config.MaxCallerAnswerBytes) || t.answerBytes.Load()+bytes > half(t.config.MaxAnswerBytes) {
+	if a.bytes.Load()+bytes > half(t.config.MaxCallerAnswerBytes) || t.answerBytes.Load()+bytes > half(t.config.MaxAnswerBytes) {
 		return ErrUnread
 	}
 	c.Charge(int(bytes))

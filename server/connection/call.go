@@ -36,8 +36,10 @@ type statusWriter interface {
 // transport has released its answer. Its zero value belongs to no connection, and
 // nothing is bounded for it. It must not be copied after Begin.
 type Call struct {
-	conn    *Conn
-	account *account
+	conn *Conn
+	// account is set by the services, which may still run when a request over REST
+	// has been answered for them.
+	account atomic.Pointer[account]
 	stream  statusWriter
 	waiter  Waiter
 	begun   int64
@@ -149,12 +151,16 @@ func (c *Call) buffer() mem.Buffer {
 
 // Charge counts the bytes of an answer under way.
 func (c *Call) Charge(bytes int) {
-	if c.conn == nil || c.account == nil {
+	if c.conn == nil {
+		return
+	}
+	a := c.account.Load()
+	if a == nil {
 		return
 	}
 	n := int64(bytes)
 	c.bytes.Add(n)
-	c.account.bytes.Add(n)
+	a.bytes.Add(n)
 	c.conn.table.answerBytes.Add(n)
 	if c.conn.closed.Load() {
 		c.refund() // the connection has done its accounts already
@@ -166,7 +172,7 @@ func (c *Call) Refund() { c.refund() }
 
 func (c *Call) refund() {
 	if n := c.bytes.Swap(0); n != 0 {
-		c.account.bytes.Add(-n)
+		c.account.Load().bytes.Add(-n)
 		c.conn.table.answerBytes.Add(-n)
 	}
 }
