@@ -78,7 +78,7 @@ func TestNotices(t *testing.T) {
 	do("DeleteApiKey", "deleted", "")
 	do("UpdateApiKey", "cleared", `{"expires_at": null}`)
 
-	w.clock.advance(3*day + time.Second)
+	w.clock.Advance(3*day + time.Second)
 	want := func(name string, events ...string) {
 		t.Helper()
 		if got := w.notices(t, w.saved[name+".id"], len(events)); !slices.Equal(got, events) {
@@ -92,15 +92,15 @@ func TestNotices(t *testing.T) {
 	do("UpdateApiKey", "both", `{"enabled": false}`)
 	do("UpdateApiKey", "both", `{"enabled": true}`) // the same value, announced already
 
-	w.clock.advance(2 * day)
+	w.clock.Advance(2 * day)
 	want("moved", expiring, expiring)
-	w.clock.advance(5 * day)
+	w.clock.Advance(5 * day)
 	want("both", expiring, expired)
 	want("late", expired)
-	w.clock.advance(2 * day)
+	w.clock.Advance(2 * day)
 	want("moved", expiring, expiring, expired)
 	do("UpdateApiKey", "late", `{"expires_at": "$in(1h)"}`)
-	w.clock.advance(time.Hour)
+	w.clock.Advance(time.Hour)
 	want("late", expired, expired)
 	for _, name := range []string{"disabled", "revoked", "deleted", "cleared", "never"} {
 		want(name)
@@ -123,7 +123,7 @@ func TestCounters(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	w.Stop()
 	again := newWorldIn(t, w.Dir)
-	again.clock.advance(2 * time.Hour)
+	again.clock.Advance(2 * time.Hour)
 	again.saved = w.saved
 	again.take(t, "counters", "grpc", step{rpc: "GetApiKey", id: "$c.id", data: `{"metrics": {"api_key_id": "$c.id", "total_requests": 5, "last_used_at": "$in(-1h)"}}`})
 }

@@ -167,7 +167,7 @@ func TestLists(t *testing.T) {
 	expired := create("org_l", `"expired", "expires_at": "$in(1s)"`)
 	foreign := create("org_m", `"Plain", "owner_id": "o_1"`)
 	all := []string{plain, owned, expiring, disabled, revoked, expired}
-	w.clock.advance(time.Second)
+	w.clock.Advance(time.Second)
 
 	list := func(t *testing.T, door, head, query string) ([]string, string) {
 		t.Helper()

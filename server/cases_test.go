@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/clock"
 )
 
 // A scenario is steps that build on each other. It is played twice on one server,
@@ -104,7 +104,7 @@ type answer struct {
 // A world is a server with a clock that only tests move.
 type world struct {
 	*servertest.Server
-	clock *clock
+	clock *clock.Clock
 	db    *sql.DB // a reader of the server's database
 	saved map[string]string
 }
@@ -112,26 +112,9 @@ type world struct {
 // start is when every world begins: the day of the vendor's samples.
 var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
 
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 func newWorld(t *testing.T, change ...func(*server.Config)) *world {
 	t.Helper()
-	w := &world{clock: &clock{now: start}, saved: map[string]string{}}
+	w := &world{clock: clock.At(start), saved: map[string]string{}}
 	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
 	var err error
 	if w.db, err = sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db")+"?mode=ro"); err != nil {
@@ -169,7 +152,7 @@ func (w *world) take(t *testing.T, name, door string, s step) bool {
 	if s.only != "" && s.only != door {
 		return true
 	}
-	w.clock.advance(s.after)
+	w.clock.Advance(s.after)
 	for _, text := range []*string{&s.id, &s.body, &s.match, &s.as, &s.head, &s.data} {
 		*text = w.fill(*text)
 	}

@@ -35,7 +35,7 @@ func TestUsage(t *testing.T) {
 	for name, text := range first.saved {
 		w.saved[name] = text
 	}
-	w.clock.advance(2*time.Hour + 30*time.Minute - 22*time.Second) // 17:30:00
+	w.clock.Advance(2*time.Hour + 30*time.Minute - 22*time.Second) // 17:30:00
 	usage := func(query, data string) step {
 		return step{rpc: "GetApiKeyUsage", id: "$k.id", body: query, data: data}
 	}

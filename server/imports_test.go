@@ -31,6 +31,7 @@ var edges = map[string][]string{
 	"server/api":                       {"server/apikey", "server/keyring", "client/hooks", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "gen/apikeys/v1"},
 	"server/rest":                      {"server/apikey", "server/authn", "server/connection", "server/wire", "gen/apikeys/v1"},
 	"server":                           {"server/apikey", "server/keyring", "server/masked", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/deliver", "server/wire", "server/api", "server/rest", "gen/apikeys/v1"},
+	"server/servertest/clock":          {}, // tests of every package use it
 	"server/servertest":                {"server/masked", "server", "gen/apikeys/v1"},
 	// wire too: what it prints as JSON is what REST sends, to the byte.
 	"cmd/apikeys":       {"server/masked", "server", "server/apikey", "client/hooks", "server/webhook", "server/deliver", "server/wire", "gen/apikeys/v1"},

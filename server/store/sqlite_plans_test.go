@@ -31,7 +31,7 @@ func TestQueryPlans(t *testing.T) {
 	for range 3 {
 		last = f.create(t, func(k *apikey.Key) { k.ExpiresAt = c.stored().Add(time.Hour) })
 	}
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	trace := s.Trace()
 	list := func(filter store.KeyFilter) func() error {
 		return func() error {

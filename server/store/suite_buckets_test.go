@@ -18,7 +18,7 @@ var bucketTests = map[string]func(*testing.T, *fixture){
 	"DeleteUsage":      testDeleteUsage,
 }
 
-func at(clock *clock, d time.Duration) time.Time { return apikey.Hourly.Start(clock.Now().Add(d)) }
+func at(clock storeClock, d time.Duration) time.Time { return apikey.Hourly.Start(clock.Now().Add(d)) }
 
 func (f *fixture) usage(t *testing.T, id string, g apikey.Granularity) map[string]int64 {
 	t.Helper()

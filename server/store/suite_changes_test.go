@@ -44,7 +44,7 @@ func testChangeEveryField(t *testing.T, f *fixture) {
 		"rate_limit":    func(k, from *apikey.Key) { k.RateLimit = from.RateLimit },
 	} {
 		for _, from := range []apikey.Key{full, bare} {
-			f.clock.advance(time.Minute)
+			f.clock.Advance(time.Minute)
 			want := k
 			set(&want, &from)
 			want.UpdatedAt, want.Version = f.clock.stored(), k.Version+1
@@ -84,7 +84,7 @@ func testChangeNothing(t *testing.T, f *fixture) {
 	var commits int
 	f.OnCommit(func(store.Commit) { commits++ })
 	k := f.create(t, fullKey)
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	for name, rule := range map[string]func(*apikey.Key){
 		"nothing":            func(*apikey.Key) {},
 		"the same lists":     func(k *apikey.Key) { k.Scopes = append(apikey.Scopes{}, k.Scopes...) },

@@ -66,7 +66,7 @@ func testDeliveriesOfAChange(t *testing.T, f *fixture) {
 	f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" })
 	var due []string
 	f.OnCommit(func(c store.Commit) { due = append(due, c.Due...) })
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	k := f.create(t, label(1))
 	if _, err := f.update(t.Context(), k.ID, label(2)); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func testDeliveriesAboutItself(t *testing.T, f *fixture) {
 		if _, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{DisableAfter: time.Minute}, steady); err != nil {
 			t.Fatal(err)
 		}
-		f.clock.advance(time.Minute)
+		f.clock.Advance(time.Minute)
 	}
 	if err := f.DeleteWebhook(t.Context(), operator, org, b.ID); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
 	f.create(t, nil)
 	d := f.deliveries(t, store.DeliveryFilter{})[0].Delivery
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	position, err := f.Position(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	retry := func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
 		return d.Retry(w, webhook.TriggerRetry, now)
 	}
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	if err := f.ChangeDelivery(t.Context(), org, d.ID, retry); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func testDeliveryFilters(t *testing.T, f *fixture) {
 	other := f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" })
 	k := f.create(t, nil)
 	f.create(t, func(k *apikey.Key) { k.OrganizationID = "org_other" })
-	f.clock.advance(time.Hour)
+	f.clock.Advance(time.Hour)
 	later := f.clock.stored()
 	if _, err := f.update(t.Context(), k.ID, label(2)); err != nil {
 		t.Fatal(err)
@@ -358,7 +358,7 @@ func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 	for range 3 {
 		f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
 	}
-	f.clock.advance(time.Hour)
+	f.clock.Advance(time.Hour)
 	f.create(t, nil)
 	f.settleOne(t, w.ID, failed)
 	ids := f.deliveryIDs(t)
@@ -392,7 +392,7 @@ func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 	if list := f.deliveries(t, store.DeliveryFilter{}); len(list) != 3 || list[0].Of != nil {
 		t.Errorf("got %+v", list)
 	}
-	f.clock.advance(time.Hour)
+	f.clock.Advance(time.Hour)
 	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
 	if err != nil || len(claims) == 0 || claims[0].Event.ID != "" {
 		t.Errorf("claimed %+v, %v", claims, err)

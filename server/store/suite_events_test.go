@@ -98,7 +98,7 @@ func testEventRetention(t *testing.T, f *fixture) {
 	begin := f.clock.stored()
 	for range 6 {
 		f.create(t, nil)
-		f.clock.advance(time.Hour)
+		f.clock.Advance(time.Hour)
 	}
 	deleteBefore := func(before time.Time, limit, want int) {
 		t.Helper()

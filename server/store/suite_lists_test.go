@@ -84,7 +84,7 @@ func testListFilters(t *testing.T, f *fixture) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	f.clock.advance(time.Hour) // exactly to the expiry of the short ones
+	f.clock.Advance(time.Hour) // exactly to the expiry of the short ones
 
 	for name, c := range map[string]struct {
 		filter store.KeyFilter

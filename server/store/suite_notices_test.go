@@ -54,12 +54,12 @@ func testPublishNotices(t *testing.T, f *fixture) {
 	begin := int64(len(f.events(t, 0)))
 	commits = nil
 
-	f.clock.advance(3*day - time.Microsecond)
+	f.clock.Advance(3*day - time.Microsecond)
 	f.publish(t, 10, 0, time.Microsecond)
-	f.clock.advance(time.Microsecond)
+	f.clock.Advance(time.Microsecond)
 	f.publish(t, 10, 1, 7*day)
 	f.publish(t, 10, 0, 7*day)
-	f.clock.advance(7 * day)
+	f.clock.Advance(7 * day)
 	f.publish(t, 10, 1, 0)
 	f.publish(t, 10, 0, 0)
 
@@ -88,8 +88,8 @@ func testPublishNoticesInTurns(t *testing.T, f *fixture) {
 		})
 		ids = append(ids, k.ID)
 	}
-	f.clock.advance(time.Hour)
-	f.clock.advance(time.Second)
+	f.clock.Advance(time.Hour)
+	f.clock.Advance(time.Second)
 	f.publish(t, 2, 2, -time.Minute-time.Second)
 	f.publish(t, 2, 2, -time.Second)
 	f.publish(t, 2, 1, 0)
@@ -102,7 +102,7 @@ func testPublishNoticesInTurns(t *testing.T, f *fixture) {
 
 func testPublishNoticesPanic(t *testing.T, f *fixture) {
 	k := f.create(t, func(k *apikey.Key) { k.ExpiresAt = f.clock.stored().Add(time.Hour) })
-	f.clock.advance(time.Hour)
+	f.clock.Advance(time.Hour)
 	calls := 0
 	n, next, err := f.PublishNotices(t.Context(), 10, func(*apikey.Key, time.Time) (apikey.EventType, []string) {
 		calls++

@@ -57,7 +57,7 @@ func (f *fixture) claim(t *testing.T, lease string, n int, ids ...string) ([]web
 func (f *fixture) settle(t *testing.T, c webhook.Claim, o webhook.Outcome) []webhook.Delivery {
 	t.Helper()
 	started := f.clock.stored()
-	f.clock.advance(time.Second)
+	f.clock.Advance(time.Second)
 	r := c.Result()
 	r.StartedAt, r.EndedAt, r.Outcome = started, f.clock.stored(), o
 	settled, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{}, steady)
@@ -104,7 +104,7 @@ func testClaim(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
 	f.wantDue(t, nil)
 	for i := range 3 {
-		f.clock.advance(time.Second)
+		f.clock.Advance(time.Second)
 		f.create(t, label(i))
 	}
 	first := f.deliveries(t, store.DeliveryFilter{})[0].NextAttemptAt
@@ -123,7 +123,7 @@ func testClaim(t *testing.T, f *fixture) {
 	}
 	wantSame(t, "then next", map[string]time.Time{w.ID: ends}, next)
 	f.wantDue(t, map[string]time.Time{w.ID: ends})
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	if claims, next = f.claim(t, "c", 8, w.ID); len(claims) != 3 || len(next) != 0 {
 		t.Errorf("after the leases: %d, next %v", len(claims), next)
 	}
@@ -137,7 +137,7 @@ func testClaimIsFair(t *testing.T, f *fixture) {
 	if err := f.CopyDeliveries(t.Context(), 5000); err != nil {
 		t.Fatal(err)
 	}
-	f.clock.advance(time.Hour)
+	f.clock.Advance(time.Hour)
 	var ids []string
 	for i := range 5 {
 		ids = append(ids, f.hook(t, func(w *webhook.Webhook) { w.Label = fmt.Sprint(i) }).ID)
@@ -180,7 +180,7 @@ func testClaimNothing(t *testing.T, f *fixture) {
 		t.Errorf("claimed %v, next %v", claims, next)
 	}
 	// What waited costs nothing, and goes on when the webhook is enabled.
-	f.clock.advance(24 * time.Hour)
+	f.clock.Advance(24 * time.Hour)
 	f.changeHook(t, disabled.ID, func(w *webhook.Webhook) { w.Enabled = true })
 	claims, _ := f.claim(t, "a", 8, disabled.ID)
 	if len(claims) != 1 || claims[0].Delivery.Attempts != 0 {
@@ -251,7 +251,7 @@ func testSettle(t *testing.T, f *fixture) {
 		t.Errorf("settled %+v", d)
 	}
 	f.wantDue(t, map[string]time.Time{w.ID: ended.Add(time.Minute)})
-	f.clock.advance(2 * time.Minute)
+	f.clock.Advance(2 * time.Minute)
 	d = f.settleOne(t, w.ID, webhook.Outcome{Status: 204})
 	if d.State != webhook.StateDelivered || !d.NextAttemptAt.IsZero() || d.Last.Failure.Class != "" || len(d.Last.Body) != 0 {
 		t.Errorf("settled %+v", d)
@@ -276,7 +276,7 @@ func testSettleLostLease(t *testing.T, f *fixture) {
 	w := f.hook(t, nil)
 	f.create(t, nil)
 	lost, _ := f.claim(t, "a", 1, w.ID)
-	f.clock.advance(time.Minute)
+	f.clock.Advance(time.Minute)
 	held, _ := f.claim(t, "b", 1, w.ID)
 	before := f.one(t)
 	if settled := f.settle(t, lost[0], webhook.Outcome{Status: 200}); len(settled) != 0 {
@@ -326,14 +326,14 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		f.create(t, nil)
 		claims, _ := f.claim(t, name, 1, w.ID)
 		started := f.clock.stored()
-		f.clock.advance(time.Second)
+		f.clock.Advance(time.Second)
 		for _, change := range c.changes {
 			if err := f.ChangeDelivery(t.Context(), org, claims[0].Delivery.ID, change); err != nil {
 				t.Fatal(name, err)
 			}
 		}
 		changed := f.clock.stored()
-		f.clock.advance(time.Second)
+		f.clock.Advance(time.Second)
 		// Attempts of one delivery come one after the other.
 		if again, _ := f.claim(t, "too soon", 8, w.ID); len(again) != 0 {
 			t.Errorf("%s: it was taken while an attempt was under way", name)
@@ -354,7 +354,7 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 			due = map[string]time.Time{w.ID: changed}
 		}
 		f.wantDue(t, due)
-		f.clock.advance(time.Minute)
+		f.clock.Advance(time.Minute)
 		if claims, _ := f.claim(t, "end", 8, w.ID); len(claims) > 0 {
 			f.settle(t, claims[0], webhook.Outcome{Status: 200})
 		}
@@ -367,7 +367,7 @@ func testRelease(t *testing.T, f *fixture) {
 	before := f.one(t)
 	claims, _ := f.claim(t, "a", 1, w.ID)
 	id := claims[0].Delivery.ID
-	f.clock.advance(time.Second)
+	f.clock.Advance(time.Second)
 	if err := f.Release(t.Context(), "b", []string{id}); err != nil {
 		t.Fatal(err)
 	}

@@ -154,14 +154,14 @@ func testReserveRefills(t *testing.T, f *fixture) {
 	if g := f.reserve(t, k, 10); g.Units != 10 {
 		t.Fatalf("%+v", g)
 	}
-	f.clock.advance(24 * time.Hour)
+	f.clock.Advance(24 * time.Hour)
 	before := f.remaining(t, k.ID)
 	for _, want := range []int64{4, 4, 2, 0} {
 		if g := f.reserve(t, k, 4); g.Units != want || !g.Quota.RefilledAt.Equal(k.Quota.PeriodStart(f.clock.Now())) {
 			t.Errorf("%+v, want %d", g, want)
 		}
 	}
-	f.clock.advance(-24 * time.Hour) // a server whose clock is behind
+	f.clock.Advance(-24 * time.Hour) // a server whose clock is behind
 	if g := f.reserve(t, k, 4); g.Units != 0 || before != 0 {
 		t.Errorf("the day before: %+v, %d stored", g, before)
 	}
@@ -189,10 +189,10 @@ func testReserveWrongClock(t *testing.T, f *fixture) {
 		}
 	}
 	f.reserve(t, k, 600)
-	f.clock.advance(years)
+	f.clock.Advance(years)
 	wrong := f.reserve(t, k, 936) // a refill that was not due, and a block of 4 more
 	want("by the wrong clock", 60, today.Add(years))
-	f.clock.advance(-years)
+	f.clock.Advance(-years)
 	giveBack(wrong, 1)
 	want("given back before anyone has asked", 61, today.Add(years))
 	right := f.reserve(t, k, 1)
@@ -204,23 +204,23 @@ func testReserveWrongClock(t *testing.T, f *fixture) {
 	want("what is left of the wrong period is void", 57, today)
 	giveBack(right, 3)
 	want("what is left of the right one is not", 60, today)
-	f.clock.advance(30 * time.Minute) // midnight
+	f.clock.Advance(30 * time.Minute) // midnight
 	if g := f.reserve(t, k, 1000); g.Units != 1000 || !g.Quota.RefilledAt.Equal(today.AddDate(0, 0, 1)) {
 		t.Errorf("after the next refill: %+v", g)
 	}
 	// An ask that finds nothing left puts the period right, too.
-	f.clock.advance(years)
+	f.clock.Advance(years)
 	f.reserve(t, k, 1000)
-	f.clock.advance(-years)
+	f.clock.Advance(-years)
 	f.reserve(t, k, 1)
 	want("nothing is left", 0, today.AddDate(0, 0, 1))
 	// So does an update, of whatever it says.
 	for _, values := range []apikey.Quota{{Remaining: 0, Refill: apikey.RefillNone}, {Remaining: 5}} {
-		f.clock.advance(years)
+		f.clock.Advance(years)
 		if k.Quota = f.reserve(t, k, 1000).Quota; k.Quota.Limit == 0 {
 			t.Fatal("reserved by an old epoch")
 		}
-		f.clock.advance(-years)
+		f.clock.Advance(-years)
 		var err error
 		k, err = f.ChangeKey(t.Context(), operator, org, k.ID, apikey.KeyUpdated, func(k *apikey.Key, now time.Time) error {
 			return rules.Update(k, apikey.Patch{Paths: []string{"quota.remaining"}, Values: apikey.Key{Quota: values}}, now)

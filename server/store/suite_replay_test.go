@@ -37,7 +37,7 @@ func testPositionBefore(t *testing.T, f *fixture) {
 	for i := range 10 {
 		f.create(t, label(i))
 		if i%3 == 2 { // 1 2 3, 4 5 6, 7 8 9, 10
-			f.clock.advance(time.Minute)
+			f.clock.Advance(time.Minute)
 		}
 	}
 	check := func(times map[time.Duration]int64) {
@@ -72,7 +72,7 @@ func testReplay(t *testing.T, f *fixture) {
 	f.settleOne(t, w.ID, webhook.Outcome{Status: 200})
 	for range 3 {
 		f.settleOne(t, w.ID, failed)
-		f.clock.advance(2 * time.Hour)
+		f.clock.Advance(2 * time.Hour)
 		f.execute(t, "UPDATE deliveries SET due_at = due_at + 36000000000 WHERE event_position = 5 AND due_at < 9000000000000000")
 	}
 	f.wantDeliveries(t, w.ID, webhook.StateDelivered, webhook.StateFailed, webhook.StatePending)

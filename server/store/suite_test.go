@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/servertest/clock"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -48,7 +48,7 @@ func suite(t *testing.T, open opener) {
 // fixture is a store with its clock and its log.
 type fixture struct {
 	*store.Store
-	clock *clock
+	clock storeClock
 	log   *bytes.Buffer
 }
 
@@ -70,31 +70,15 @@ func openAndInitialize(tb testing.TB, c store.Config) *store.Store {
 	return s
 }
 
-// clock stands still until it is moved. Its time is local and finer than a
-// column holds.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
+// storeClock is a clock whose time is local and finer than a column holds.
+type storeClock struct{ *clock.Clock }
 
-func newClock() *clock {
-	return &clock{now: time.Date(2026, 3, 1, 1, 30, 0, 123456789, time.FixedZone("", 2*60*60))}
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+func newClock() storeClock {
+	return storeClock{clock.At(time.Date(2026, 3, 1, 1, 30, 0, 123456789, time.FixedZone("", 2*60*60)))}
 }
 
 // stored is the clock's time as a column holds it.
-func (c *clock) stored() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }
+func (c storeClock) stored() time.Time { return c.Now().UTC().Truncate(time.Microsecond) }
 
 const org = "org_default"
 

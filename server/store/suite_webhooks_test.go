@@ -176,7 +176,7 @@ func testChangeWebhook(t *testing.T, f *fixture) {
 		}},
 	}
 	for i, c := range changes {
-		f.clock.advance(time.Minute)
+		f.clock.Advance(time.Minute)
 		want := w
 		c.rule(&want)
 		want.UpdatedAt, want.Version = f.clock.stored(), w.Version+1

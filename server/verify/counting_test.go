@@ -18,7 +18,7 @@ func TestCounting(t *testing.T) {
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{Scopes: apikey.Scopes{"events.read"}}, 0)
 	for i := range 3 {
-		clock.step(time.Second)
+		clock.Advance(time.Second)
 		want := apikey.Usage{TotalRequests: int64(i + 1), LastUsedAt: clock.Now()}
 		if diff := cmp.Diff(want, ask(t, v, Request{Secret: secret, Cost: 1}).Usage); diff != "" {
 			t.Error(diff)
@@ -27,11 +27,11 @@ func TestCounting(t *testing.T) {
 	// A refusal is not counted, and a clock that steps back does not take the last
 	// use back.
 	last := clock.Now()
-	clock.step(time.Second)
+	clock.Advance(time.Second)
 	if got := ask(t, v, Request{Secret: secret, Scopes: []string{"x"}, Cost: 1}); got.Usage.TotalRequests != 3 || got.Code == apikey.CodeValid {
 		t.Errorf("%s, %+v", got.Code, got.Usage)
 	}
-	clock.step(-time.Hour)
+	clock.Advance(-time.Hour)
 	ask(t, v, Request{Secret: secret, Cost: 1})
 	for range 2 { // the second has nothing to store
 		if err := v.Flush(t.Context()); err != nil {
@@ -66,7 +66,7 @@ func TestCountingPreviousSecret(t *testing.T) {
 	}
 	use := func(secret int, want apikey.PreviousUsage) {
 		t.Helper()
-		clock.step(time.Second)
+		clock.Advance(time.Second)
 		if !want.LastUsedAt.IsZero() {
 			want.LastUsedAt = clock.Now()
 		}
@@ -197,7 +197,7 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	wantCode(t, v, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
-	clock.step(time.Hour)
+	clock.Advance(time.Hour)
 	kept("cached", true)
 	keys.change(v, k)
 	kept("not stored", true)
@@ -216,9 +216,9 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys.change(v, k)
-	clock.step(time.Minute - time.Microsecond)
+	clock.Advance(time.Minute - time.Microsecond)
 	kept("all but a little", true)
-	clock.step(time.Microsecond)
+	clock.Advance(time.Microsecond)
 	kept("all of it", false)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/meter"
+	"github.com/apikeys-dev/apikeys/server/servertest/clock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -194,25 +195,7 @@ func (f *fakeKeys) readCount() int {
 	return f.reads
 }
 
-// A clock is set by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: noon} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) step(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
+func newClock() *clock.Clock { return clock.At(noon) }
 
 // ask verifies a secret and fails on errors.
 func ask(t testing.TB, v *harness, r Request) apikey.Verification {

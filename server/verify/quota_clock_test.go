@@ -25,9 +25,9 @@ func TestClockWasYearsAhead(t *testing.T) {
 			if r.spend(t, secret, 600, 1) != 600 {
 				t.Fatal("not 600")
 			}
-			r.clock.step(years)
+			r.clock.Advance(years)
 			wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
-			r.clock.step(-years)
+			r.clock.Advance(-years)
 			crash(r)
 			midnight := noon.Add(12 * time.Hour)
 			if valid := r.spend(t, secret, 2000, 1); valid > 999 {
@@ -38,11 +38,11 @@ func TestClockWasYearsAhead(t *testing.T) {
 					!got.Quota.RefillAt.Equal(midnight) || got.RetryAfter != midnight.Sub(r.clock.Now()) {
 					t.Fatalf("%s, %+v, retry after %v", got.Code, got.Quota, got.RetryAfter)
 				}
-				r.clock.step(midnight.Sub(r.clock.Now()) - time.Second)
+				r.clock.Advance(midnight.Sub(r.clock.Now()) - time.Second)
 				if r.spend(t, secret, 10, 1) != 0 {
 					t.Fatalf("refilled before %v", midnight)
 				}
-				r.clock.step(time.Second)
+				r.clock.Advance(time.Second)
 				if valid := r.spend(t, secret, 2000, 1); valid != 1000 {
 					t.Fatalf("%d at %v", valid, midnight)
 				}
@@ -58,11 +58,11 @@ func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
 	for _, ahead := range []time.Duration{years, 20 * time.Hour} {
 		r := newQuotaHarness(t)
 		k, secret := r.create(t, 1000, apikey.RefillDaily, apikey.RateLimit{})
-		r.clock.step(ahead)
+		r.clock.Advance(ahead)
 		if r.spend(t, secret, 2000, 1) != 1000 {
 			t.Fatal("not 1000")
 		}
-		r.clock.step(-ahead)
+		r.clock.Advance(-ahead)
 		r.set(t, &k, func(q *apikey.Quota) {
 			set := apikey.Key{Quota: *q}
 			err := apikey.Rules{}.Update(&set, apikey.Patch{Paths: []string{"quota.remaining"}, Values: apikey.Key{Quota: apikey.Quota{Remaining: 7, Refill: apikey.RefillNone}}}, r.clock.Now())
@@ -74,7 +74,7 @@ func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
 		if valid := r.spend(t, secret, 100, 1); valid != 7 {
 			t.Errorf("%d after it was set to 7", valid)
 		}
-		r.clock.step(12 * time.Hour)
+		r.clock.Advance(12 * time.Hour)
 		if valid := r.spend(t, secret, 2000, 1); valid != 1000 {
 			t.Errorf("%d after the next refill", valid)
 		}
@@ -87,9 +87,9 @@ func TestClockWasHoursAhead(t *testing.T) {
 	r := newQuotaHarness(t)
 	_, secret := r.create(t, 10, apikey.RefillDaily, apikey.RateLimit{})
 	r.spend(t, secret, 4, 1)
-	r.clock.step(20 * time.Hour)
+	r.clock.Advance(20 * time.Hour)
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // this server turns to tomorrow, storage does not
-	r.clock.step(-20 * time.Hour)
+	r.clock.Advance(-20 * time.Hour)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for range 6 {
@@ -100,19 +100,19 @@ func TestClockWasHoursAhead(t *testing.T) {
 	if r.spend(t, secret, 10, 1) != 0 {
 		t.Error("more than the period has")
 	}
-	r.clock.step(20 * time.Hour)
+	r.clock.Advance(20 * time.Hour)
 	if r.spend(t, secret, 20, 1) != 10 {
 		t.Error("tomorrow was not granted")
 	}
-	r.clock.step(-20 * time.Hour)
+	r.clock.Advance(-20 * time.Hour)
 	if r.spend(t, secret, 10, 1) != 0 {
 		t.Error("today was granted twice")
 	}
-	r.clock.step(12 * time.Hour)
+	r.clock.Advance(12 * time.Hour)
 	if r.spend(t, secret, 10, 1) != 0 {
 		t.Error("tomorrow was granted twice")
 	}
-	r.clock.step(24 * time.Hour)
+	r.clock.Advance(24 * time.Hour)
 	if r.spend(t, secret, 20, 1) != 10 {
 		t.Error("the day after was not granted")
 	}
@@ -131,7 +131,7 @@ func TestQuotaOfWalkingClock(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(rt, "step") {
 			case 0, 1:
 				d := time.Duration(rapid.IntRange(-23, 40).Draw(rt, "hours")) * time.Hour
-				r.clock.step(latest.Add(d).Sub(r.clock.Now()))
+				r.clock.Advance(latest.Add(d).Sub(r.clock.Now()))
 				latest = latest.Add(max(d, 0))
 			case 2:
 				r.restart(t)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/meter"
+	"github.com/apikeys-dev/apikeys/server/servertest/clock"
 )
 
 // fakeQuotas is what is stored of quotas. Tests can make it fail and hold it up.
@@ -106,7 +107,7 @@ type quotaHarness struct {
 	*harness
 	keys   *fakeKeys
 	quotas *fakeQuotas
-	clock  *clock
+	clock  *clock.Clock
 }
 
 func newQuotaHarness(t testing.TB) *quotaHarness {

@@ -105,7 +105,7 @@ func TestQuotaNeverOverspends(t *testing.T) {
 				r.RefundAll(t.Context())
 				r.restart(t)
 			case 5:
-				r.clock.step(time.Duration(rapid.IntRange(1, 30).Draw(rt, "hours")) * time.Hour)
+				r.clock.Advance(time.Duration(rapid.IntRange(1, 30).Draw(rt, "hours")) * time.Hour)
 				if now := k.Quota.At(r.clock.Now()); !now.RefilledAt.Equal(r.quotas.byID[k.ID].RefilledAt) && !now.RefilledAt.Equal(k.Quota.RefilledAt) {
 					left, crashed = k.Quota.Limit, false
 				}
@@ -146,7 +146,7 @@ func TestRefusalsSpendNothing(t *testing.T) {
 	if r.quotas.count() != asked {
 		t.Error("a refused call reserved units")
 	}
-	r.clock.step(time.Minute)
+	r.clock.Advance(time.Minute)
 	for range 4 { // 3 fit into the rate limit, 2 into the quota
 		got := ask(t, r.harness, Request{Secret: secret, Cost: 3})
 		if got.Code != apikey.CodeQuotaExceeded || got.Quota.Remaining != 2 || got.Limit.Remaining != 3 {
@@ -176,20 +176,20 @@ func TestRefill(t *testing.T) {
 	if want := noon.Add(12 * time.Hour); got.RetryAfter != 12*time.Hour || !got.Quota.RefillAt.Equal(want) {
 		t.Errorf("retry after %v, refilled at %v", got.RetryAfter, got.Quota.RefillAt)
 	}
-	r.clock.step(12*time.Hour - time.Nanosecond)
+	r.clock.Advance(12*time.Hour - time.Nanosecond)
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeQuotaExceeded)
-	r.clock.step(time.Nanosecond)
+	r.clock.Advance(time.Nanosecond)
 	if got := ask(t, r.harness, Request{Secret: secret, Cost: 0}).Quota.Remaining; got != 10 {
 		t.Errorf("%d after the refill", got)
 	}
 	if r.spend(t, secret, 5, 1) != 5 {
 		t.Error("not 5")
 	}
-	r.clock.step(48 * time.Hour) // what is left of a period is not carried over
+	r.clock.Advance(48 * time.Hour) // what is left of a period is not carried over
 	if r.spend(t, secret, 30, 1) != 10 {
 		t.Error("not 10 again")
 	}
-	r.clock.step(-36 * time.Hour) // a clock that is set back refills nothing
+	r.clock.Advance(-36 * time.Hour) // a clock that is set back refills nothing
 	if r.spend(t, secret, 30, 1) != 0 {
 		t.Error("refilled by a clock that was set back")
 	}
@@ -288,7 +288,7 @@ func TestStaleQuota(t *testing.T) {
 	r.keys.mu.Lock()
 	delete(r.keys.byID, k.ID)
 	r.keys.mu.Unlock()
-	r.clock.step(11 * time.Second)
+	r.clock.Advance(11 * time.Second)
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeNotFound)
 }
 

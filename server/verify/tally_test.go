@@ -47,9 +47,9 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 	use()
-	clock.step(time.Hour - time.Minute)
+	clock.Advance(time.Hour - time.Minute)
 	use()
-	clock.step(time.Minute)
+	clock.Advance(time.Minute)
 	use()
 	keys.onAdd = func(context.Context, []apikey.UsageCount) (int, error) { return 0, errBroken }
 	for range 2 {

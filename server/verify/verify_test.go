@@ -44,7 +44,7 @@ func TestOrderOfCodes(t *testing.T) {
 		{apikey.CodeValid, func() {}},
 		{apikey.CodeRateLimited, func() { r.Scopes = nil; r.Cost = 0 }},
 		{apikey.CodeValid, func() { r.Organization = ""; r.Cost = 1 }},
-		{apikey.CodeRateLimited, func() { clock.step(time.Minute) }},
+		{apikey.CodeRateLimited, func() { clock.Advance(time.Minute) }},
 		{apikey.CodeExpired, func() {}},
 	} {
 		got := ask(t, v, r)
@@ -186,9 +186,9 @@ func TestRotationOverlap(t *testing.T) {
 			t.Errorf("call %d: %d requests in all", i, got.Usage.TotalRequests)
 		}
 	}
-	clock.step(time.Hour - 1)
+	clock.Advance(time.Hour - 1)
 	wantCode(t, v, Request{Secret: older}, apikey.CodeValid)
-	clock.step(1)
+	clock.Advance(1)
 	wantCode(t, v, Request{Secret: older}, apikey.CodeNotFound)
 	wantCode(t, v, Request{Secret: newer}, apikey.CodeValid)
 
@@ -225,13 +225,13 @@ func TestExpiryOfCachedKey(t *testing.T) {
 	v := newVerifier(t, keys, clock.Now)
 	_, secret := keys.create(t, apikey.Key{ExpiresAt: noon.Add(time.Second)}, 0)
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
-	clock.step(time.Second - 1)
+	clock.Advance(time.Second - 1)
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
-	clock.step(1)
+	clock.Advance(1)
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeExpired)
 	// Also by one that expires while it is read.
 	_, secret = keys.create(t, apikey.Key{ExpiresAt: noon.Add(time.Minute)}, 0)
-	keys.onRead = func(context.Context) error { clock.step(time.Minute); return nil }
+	keys.onRead = func(context.Context) error { clock.Advance(time.Minute); return nil }
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeExpired)
 }
 
