@@ -25,7 +25,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/servertest"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 const keysPath = "/developers/api_keys"
@@ -185,7 +185,7 @@ func (w *world) envelope(t *testing.T, status int, h http.Header, text []byte) a
 }
 
 // request builds the gRPC request that a step's JSON stands for. A fault that
-// only JSON can have is an *apikey.Error or a *wire.SyntaxError.
+// only JSON can have is an *apikey.Error or a *wirejson.SyntaxError.
 func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) {
 	mt, err := protoregistry.GlobalTypes.FindMessageByName(md.Input().FullName())
 	if err != nil {
@@ -198,15 +198,15 @@ func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) 
 	if places[s.rpc].verb == http.MethodGet {
 		query, err := url.ParseQuery(s.body)
 		if err == nil {
-			err = wire.ReadQuery(query, m.Interface())
+			err = wirejson.ReadQuery(query, m.Interface())
 		}
 		return m.Interface(), err
 	}
-	body := wire.Body{Bound: []string{"id", "collection"}}
+	body := wirejson.Body{Bound: []string{"id", "collection"}}
 	if s.verb == http.MethodPut {
-		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
+		body.Required, body.ReadOnly = []string{"label"}, wirejson.PassReadOnly
 	}
-	err = wire.ReadRequest([]byte(s.body), m.Interface(), body)
+	err = wirejson.ReadRequest([]byte(s.body), m.Interface(), body)
 	if s.match != "" {
 		m.Set(md.Input().Fields().ByName("etag"), protoreflect.ValueOfString(s.match))
 	}
@@ -255,14 +255,14 @@ func (w *world) grpc(t *testing.T, s step) answer {
 		return w.failure(t, err)
 	}
 	a := answer{status: 200, code: "OK"}
-	data := wire.AppendJSON(nil, out.Interface())
+	data := wirejson.AppendJSON(nil, out.Interface())
 	fields := md.Output().Fields()
 	if fd := fields.ByName("next_page_token"); fd != nil {
 		a.next = out.Get(fd).String()
 	}
 	whole := []string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents"}
 	if fd := fields.Get(0); !slices.Contains(whole, s.rpc) {
-		data = wire.AppendFieldJSON(nil, out, fd)
+		data = wirejson.AppendFieldJSON(nil, out, fd)
 	}
 	if err := json.Unmarshal(data, &a.data); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // What requests of all services have in common.
@@ -36,7 +36,7 @@ type page[M proto.Message] struct {
 // add adds m and returns true, or false where m belongs on the next page. The first
 // row is always taken, however large it is.
 func (p *page[M]) add(m M) bool {
-	p.row = wire.AppendJSON(p.row[:0], m)
+	p.row = wirejson.AppendJSON(p.row[:0], m)
 	if p.bytes += len(p.row); p.bytes > pageBytes && len(p.rows) > 0 {
 		return false
 	}

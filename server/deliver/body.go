@@ -10,6 +10,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // isoTime is ISO 8601 (and RFC 3339) with milliseconds.
@@ -92,17 +93,17 @@ func (o *object) name(name string) {
 	if o.dst[len(o.dst)-1] != '{' {
 		o.dst = append(o.dst, ',')
 	}
-	o.dst = append(wire.AppendString(o.dst, name), ':')
+	o.dst = append(wirejson.AppendString(o.dst, name), ':')
 }
 
 func (o *object) text(name, value string) {
 	o.name(name)
-	o.dst = wire.AppendString(o.dst, value)
+	o.dst = wirejson.AppendString(o.dst, value)
 }
 
 func (o *object) message(name string, m proto.Message) {
 	o.name(name)
-	o.dst = wire.AppendJSON(o.dst, m)
+	o.dst = wirejson.AppendJSON(o.dst, m)
 }
 
 // fields writes those fields of m that names lists.
@@ -113,7 +114,7 @@ func (o *object) fields(name string, m proto.Message, names []string) {
 	for _, n := range names {
 		if fd := r.Descriptor().Fields().ByName(protoreflect.Name(n)); fd != nil {
 			o.name(n)
-			o.dst = wire.AppendFieldJSON(o.dst, r, fd)
+			o.dst = wirejson.AppendFieldJSON(o.dst, r, fd)
 		}
 	}
 	o.dst = append(o.dst, '}')

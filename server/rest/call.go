@@ -19,7 +19,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/connection"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // A call is one request on its way through the Handler. It travels in the
@@ -94,9 +94,9 @@ func (c *call) success(m proto.Message) {
 	c.out = append(c.out[:0], head...)
 	data := msg
 	if fd := c.route.data; fd == nil {
-		c.out = wire.AppendJSON(c.out, m)
+		c.out = wirejson.AppendJSON(c.out, m)
 	} else {
-		c.out = wire.AppendFieldJSON(c.out, msg, fd)
+		c.out = wirejson.AppendFieldJSON(c.out, msg, fd)
 	}
 	c.out = append(c.out, c.route.tail...)
 	c.onConnection.Charge(len(c.out))

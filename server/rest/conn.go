@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // maxBody is the size of the largest body that is read.
@@ -91,7 +91,7 @@ func (c *call) fill(m proto.Message) error {
 // collect adds the faulty fields that err names to problems, and returns err where
 // it is of another kind, as the caller may know it.
 func collect(problems *[]apikey.FieldProblem, err error) error {
-	if syntax, ok := errors.AsType[*wire.SyntaxError](err); ok {
+	if syntax, ok := errors.AsType[*wirejson.SyntaxError](err); ok {
 		text := syntax.Error()
 		return apikey.Errorf(apikey.KindInvalid, "MALFORMED_JSON", "%s.", strings.ToUpper(text[:1])+text[1:])
 	}
@@ -114,7 +114,7 @@ func (c *call) readQuery(m proto.Message) error {
 	if c.route.body {
 		m = &emptypb.Empty{}
 	}
-	return wire.ReadQuery(query, m, c.route.bound...)
+	return wirejson.ReadQuery(query, m, c.route.bound...)
 }
 
 // hasBody reports whether there is a body, as far as the headers tell.
@@ -170,9 +170,9 @@ func (c *call) readBody(m proto.Message) error {
 			return fmt.Errorf("%w: %w", errIncomplete, err)
 		}
 	}
-	body := wire.Body{Bound: c.route.bound}
+	body := wirejson.Body{Bound: c.route.bound}
 	if c.verb == http.MethodPut {
-		body.Required, body.ReadOnly = []string{"label"}, wire.PassReadOnly
+		body.Required, body.ReadOnly = []string{"label"}, wirejson.PassReadOnly
 	}
-	return wire.ReadRequest(c.in.Bytes(), m, body)
+	return wirejson.ReadRequest(c.in.Bytes(), m, body)
 }

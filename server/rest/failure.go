@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // The parts of an envelope that are the same in many.
@@ -20,7 +20,7 @@ const (
 	success = `,"error":null,"log":null,"validator":null,"support_id":null,"message":`
 )
 
-func quote(s string) string { return string(wire.AppendString(nil, s)) }
+func quote(s string) string { return string(wirejson.AppendString(nil, s)) }
 
 // A failure is what the envelope says of a request that failed. It is an error
 // of the layers below, translated, or one that begins here.
@@ -125,18 +125,18 @@ func (c *call) settle(err error) *failure {
 // append appends the failure's envelope.
 func (f *failure) append(dst []byte, tail string) []byte {
 	dst = strconv.AppendInt(append(dst, `{"status":`...), int64(f.status), 10)
-	dst = wire.AppendString(append(dst, `,"data":null,"error":`...), f.text)
-	dst = wire.AppendString(append(dst, `,"log":{"reason":`...), f.reason)
-	dst = wire.AppendString(append(dst, `,"request_id":`...), f.requestID)
+	dst = wirejson.AppendString(append(dst, `,"data":null,"error":`...), f.text)
+	dst = wirejson.AppendString(append(dst, `,"log":{"reason":`...), f.reason)
+	dst = wirejson.AppendString(append(dst, `,"request_id":`...), f.requestID)
 	for _, name := range slices.Sorted(maps.Keys(f.facts)) {
 		if name != "reason" && name != "request_id" {
-			dst = append(wire.AppendString(append(dst, ','), name), ':')
-			dst = wire.AppendString(dst, f.facts[name])
+			dst = append(wirejson.AppendString(append(dst, ','), name), ':')
+			dst = wirejson.AppendString(dst, f.facts[name])
 		}
 	}
 	dst = append(dst, `},"validator":`...)
 	dst = appendValidator(dst, f.fields)
-	dst = wire.AppendString(append(dst, `,"support_id":`...), f.supportID)
+	dst = wirejson.AppendString(append(dst, `,"support_id":`...), f.supportID)
 	return append(append(dst, `,"message":null`...), tail...)
 }
 
@@ -146,8 +146,8 @@ func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
 	}
 	sep := byte('{')
 	for _, p := range fields {
-		dst = append(wire.AppendString(append(dst, sep), p.Field), ':')
-		dst = wire.AppendString(dst, p.Problem)
+		dst = append(wirejson.AppendString(append(dst, sep), p.Field), ':')
+		dst = wirejson.AppendString(dst, p.Problem)
 		sep = ','
 	}
 	return append(dst, '}')

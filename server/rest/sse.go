@@ -2,7 +2,7 @@ package rest
 
 import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // Server-Sent Events, as the HTML standard has them. A block without data is no
@@ -21,7 +21,7 @@ func appendSSE(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
 	dst = append(append(dst, "id: "...), m.GetCursor()...)
 	if event != nil {
 		dst = append(append(dst, "\nevent: "...), event.GetType()...)
-		dst = wire.AppendJSON(append(dst, "\ndata: "...), event)
+		dst = wirejson.AppendJSON(append(dst, "\ndata: "...), event)
 	}
 	return append(dst, "\n\n"...)
 }

@@ -13,7 +13,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 const watchPath = "/developers/events/watch"
@@ -29,7 +29,7 @@ var (
 	ndjson = &format{
 		mediaType: "application/x-ndjson",
 		message: func(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
-			return append(wire.AppendWatchJSON(dst, m), '\n')
+			return append(wirejson.AppendWatchJSON(dst, m), '\n')
 		},
 		failure: func(dst, envelope []byte) []byte { return append(append(dst, envelope...), '\n') },
 	}

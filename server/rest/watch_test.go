@@ -16,7 +16,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/rest"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 type watchStream = grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse]
@@ -62,7 +62,7 @@ func created(cursor string) *apikeysv1.WatchEventsResponse {
 }
 
 func createdJSON(cursor string) string {
-	return string(wire.AppendJSON(nil, created(cursor).GetEvent()))
+	return string(wirejson.AppendJSON(nil, created(cursor).GetEvent()))
 }
 
 // gone is the error with which the service ends streams at its stop.

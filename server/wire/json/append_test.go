@@ -1,4 +1,4 @@
-package wire_test
+package json_test
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 func at(s string) *timestamppb.Timestamp {
@@ -101,7 +101,7 @@ func TestAppendJSON(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := wire.AppendJSON([]byte("x"), tc.give)
+			got := wirejson.AppendJSON([]byte("x"), tc.give)
 			if diff := cmp.Diff("x"+tc.want, string(got)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -117,9 +117,9 @@ func TestAppendJSONStable(t *testing.T) {
 	for i := range 40 {
 		key.Metadata[strings.Repeat("k", i+1)] = "v"
 	}
-	want := wire.AppendJSON(nil, key)
+	want := wirejson.AppendJSON(nil, key)
 	for range 20 {
-		if got := wire.AppendJSON(nil, proto.CloneOf(key)); string(got) != string(want) {
+		if got := wirejson.AppendJSON(nil, proto.CloneOf(key)); string(got) != string(want) {
 			t.Fatalf("other bytes:\n%s\n%s", want, got)
 		}
 	}
@@ -128,7 +128,7 @@ func TestAppendJSONStable(t *testing.T) {
 func TestAppendFieldJSON(t *testing.T) {
 	m := (&apikeysv1.ListApiKeysResponse{NextPageToken: "n"}).ProtoReflect()
 	fds := m.Descriptor().Fields()
-	got := string(wire.AppendFieldJSON(nil, m, fds.ByName("api_keys"))) + string(wire.AppendFieldJSON(nil, m, fds.ByName("next_page_token")))
+	got := string(wirejson.AppendFieldJSON(nil, m, fds.ByName("api_keys"))) + string(wirejson.AppendFieldJSON(nil, m, fds.ByName("next_page_token")))
 	if got != `[]"n"` {
 		t.Errorf("got %s", got)
 	}
@@ -140,7 +140,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 		b.ReportAllocs()
 		var buf []byte
 		for b.Loop() {
-			buf = wire.AppendJSON(buf[:0], key)
+			buf = wirejson.AppendJSON(buf[:0], key)
 		}
 	})
 	b.Run("protojson", func(b *testing.B) {
@@ -159,7 +159,7 @@ func BenchmarkReadRequest(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			var m apikeysv1.VerifyApiKeyRequest
-			if err := wire.ReadRequest(body, &m, wire.Body{}); err != nil {
+			if err := wirejson.ReadRequest(body, &m, wirejson.Body{}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -177,11 +177,11 @@ func BenchmarkReadRequest(b *testing.B) {
 
 func TestAppendWatchJSON(t *testing.T) {
 	heartbeat := &apikeysv1.WatchEventsResponse{Cursor: `a"`}
-	if got := string(wire.AppendWatchJSON(nil, heartbeat)); got != `{"cursor":"a\""}` {
+	if got := string(wirejson.AppendWatchJSON(nil, heartbeat)); got != `{"cursor":"a\""}` {
 		t.Errorf("heartbeat: %s", got)
 	}
 	event := &apikeysv1.WatchEventsResponse{Cursor: "b", Event: &apikeysv1.Event{Id: "event_1", Cursor: "b"}}
-	if got, want := string(wire.AppendWatchJSON(nil, event)), `{"cursor":"b","event":`+string(wire.AppendJSON(nil, event.GetEvent()))+`}`; got != want {
+	if got, want := string(wirejson.AppendWatchJSON(nil, event)), `{"cursor":"b","event":`+string(wirejson.AppendJSON(nil, event.GetEvent()))+`}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -1,4 +1,4 @@
-package wire_test
+package json_test
 
 import (
 	"net/url"
@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 func TestReadRequestPatch(t *testing.T) {
@@ -44,7 +44,7 @@ func TestReadRequestPatch(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := &apikeysv1.UpdateApiKeyRequest{}
-			if err := wire.ReadRequest([]byte(tc.body), got, wire.Body{Bound: []string{"id"}}); err != nil {
+			if err := wirejson.ReadRequest([]byte(tc.body), got, wirejson.Body{Bound: []string{"id"}}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, got, protocmp.Transform()); diff != "" {
@@ -89,7 +89,7 @@ func TestReadQuery(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := blank(tc.want)
-			err = wire.ReadQuery(query, got, "id")
+			err = wirejson.ReadQuery(query, got, "id")
 			if diff := cmp.Diff(tc.text, errString(err)); diff != "" {
 				t.Fatalf("(-want +got)\n%s", diff)
 			}

@@ -1,4 +1,4 @@
-package wire_test
+package json_test
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // blank makes an empty message of the type of m.
@@ -55,7 +55,7 @@ func TestReadRequest(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := blank(tc.want)
-			if err := wire.ReadRequest([]byte(tc.body), got, wire.Body{}); err != nil {
+			if err := wirejson.ReadRequest([]byte(tc.body), got, wirejson.Body{}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, got, protocmp.Transform()); diff != "" {
@@ -106,7 +106,7 @@ func TestReadRequestProblems(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := wire.ReadRequest([]byte(tc.body), blank(tc.m), wire.Body{Bound: []string{"id"}})
+			err := wirejson.ReadRequest([]byte(tc.body), blank(tc.m), wirejson.Body{Bound: []string{"id"}})
 			var fields *apikey.Error
 			if !errors.As(err, &fields) {
 				t.Fatalf("got %v", err)
@@ -137,7 +137,7 @@ func TestReadRequestTimes(t *testing.T) {
 		"2026-05-30T20:23:16+25:00": false, "2026-05-30T20:23:16,5Z": false, "10000-01-01 00:00:00": false, "2026-05-30t20:23:16z": false,
 		" 026-05-30 20:23:16": false, "1780172596": false,
 	} {
-		err := wire.ReadRequest([]byte(`{"expires_at": "`+s+`"}`), &apikeysv1.CreateApiKeyRequest{}, wire.Body{})
+		err := wirejson.ReadRequest([]byte(`{"expires_at": "`+s+`"}`), &apikeysv1.CreateApiKeyRequest{}, wirejson.Body{})
 		if (err == nil) != ok {
 			t.Errorf("%q: %v", s, err)
 		}
@@ -149,7 +149,7 @@ func TestReadRequestRequired(t *testing.T) {
 		`{}`: "label is required", ``: "label is required", `{"label": null}`: "label is required",
 		`{"label": 1}`: "label must be a string", `{"scopes": 1}`: "scopes must be a list; label is required", `{"label": ""}`: "",
 	} {
-		err := wire.ReadRequest([]byte(body), &apikeysv1.UpdateApiKeyRequest{}, wire.Body{Required: []string{"label"}})
+		err := wirejson.ReadRequest([]byte(body), &apikeysv1.UpdateApiKeyRequest{}, wirejson.Body{Required: []string{"label"}})
 		if got := errString(err); got != want {
 			t.Errorf("%s: got %q, want %q", body, got, want)
 		}
@@ -211,8 +211,8 @@ func TestReadRequestSyntax(t *testing.T) {
 		`{"nope": 1, "label": 2, "scopes": [1, "x", "mode": 1}`: "expected a comma or ] at line 1, column 50",
 	}
 	for body, want := range tests {
-		err := wire.ReadRequest([]byte(body), &apikeysv1.CreateApiKeyRequest{}, wire.Body{})
-		var syntax *wire.SyntaxError
+		err := wirejson.ReadRequest([]byte(body), &apikeysv1.CreateApiKeyRequest{}, wirejson.Body{})
+		var syntax *wirejson.SyntaxError
 		if !errors.As(err, &syntax) {
 			t.Errorf("%s: got %v", body, err)
 		} else if got := strings.TrimPrefix(err.Error(), "the body is not valid JSON: "); got != want {
@@ -223,7 +223,7 @@ func TestReadRequestSyntax(t *testing.T) {
 
 func TestReadJSON(t *testing.T) {
 	var got apikeysv1.ApiKey
-	if err := wire.ReadJSON([]byte(fullKeyJSON), &got); err != nil {
+	if err := wirejson.ReadJSON([]byte(fullKeyJSON), &got); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(fullKey(), &got, protocmp.Transform()); diff != "" {

@@ -1,4 +1,4 @@
-package wire
+package json
 
 import apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 

@@ -1,4 +1,4 @@
-package wire
+package json
 
 // skip takes a value of any kind. It is held to the same grammar as one that
 // is wanted, unique names included.

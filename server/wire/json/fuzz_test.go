@@ -1,4 +1,4 @@
-package wire_test
+package json_test
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // FuzzReadRequest feeds one body to each kind of request. Whatever is taken
@@ -28,10 +28,10 @@ func FuzzReadRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, m := range []proto.Message{&apikeysv1.CreateApiKeyRequest{}, &apikeysv1.UpdateApiKeyRequest{}, &apikeysv1.VerifyApiKeyRequest{}} {
 			readStable(t, body, m, func(b []byte, m proto.Message) error {
-				return wire.ReadRequest(b, m, wire.Body{Bound: []string{"id"}})
+				return wirejson.ReadRequest(b, m, wirejson.Body{Bound: []string{"id"}})
 			})
 		}
-		readStable(t, body, &apikeysv1.ApiKey{}, wire.ReadJSON)
+		readStable(t, body, &apikeysv1.ApiKey{}, wirejson.ReadJSON)
 	})
 }
 
@@ -39,7 +39,7 @@ func readStable(t *testing.T, body []byte, m proto.Message, read func([]byte, pr
 	t.Helper()
 	err := read(body, m)
 	var fields *apikey.Error
-	var syntax *wire.SyntaxError
+	var syntax *wirejson.SyntaxError
 	switch {
 	case errors.As(err, &fields):
 		if len(fields.Fields) == 0 {
@@ -57,15 +57,15 @@ func readStable(t *testing.T, body []byte, m proto.Message, read func([]byte, pr
 	if len(body) > 0 && !json.Valid(body) {
 		t.Errorf("took %q", body)
 	}
-	once := wire.AppendJSON(nil, m)
+	once := wirejson.AppendJSON(nil, m)
 	if !json.Valid(once) {
 		t.Errorf("wrote %q", once)
 	}
 	again := blank(m)
-	if err := wire.ReadJSON(once, again); err != nil {
+	if err := wirejson.ReadJSON(once, again); err != nil {
 		t.Fatalf("%s: %v", once, err)
 	}
-	if twice := wire.AppendJSON(nil, again); string(twice) != string(once) {
+	if twice := wirejson.AppendJSON(nil, again); string(twice) != string(once) {
 		t.Errorf("first\n%s\nthen\n%s", once, twice)
 	}
 }
@@ -80,7 +80,7 @@ func FuzzReadQuery(f *testing.F) {
 			return
 		}
 		m := &apikeysv1.ListApiKeysRequest{}
-		if err := wire.ReadQuery(query, m); err != nil {
+		if err := wirejson.ReadQuery(query, m); err != nil {
 			return
 		}
 		if _, err := proto.Marshal(m); err != nil {

@@ -1,4 +1,4 @@
-package wire_test
+package json_test
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/wire"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 func ExampleAppendJSON() {
@@ -14,14 +14,14 @@ func ExampleAppendJSON() {
 		Code:      apikeysv1.VerificationCode_VERIFICATION_CODE_RATE_LIMITED,
 		RateLimit: &apikeysv1.RateLimitStatus{Limit: 100, ResetAt: at("2026-05-30 20:23:16")},
 	}
-	fmt.Printf("%s\n", wire.AppendJSON(nil, answer))
+	fmt.Printf("%s\n", wirejson.AppendJSON(nil, answer))
 	// Output:
 	// {"valid":false,"code":"rate_limited","api_key":null,"rate_limit":{"limit":100,"remaining":0,"reset_at":"2026-05-30 20:23:16"},"quota":null,"previous_secret":false,"retry_after_seconds":null}
 }
 
 func ExampleReadRequest() {
 	var create apikeysv1.CreateApiKeyRequest
-	err := wire.ReadRequest([]byte(`{"label": 7, "expires_at": "tomorrow", "colour": "red"}`), &create, wire.Body{})
+	err := wirejson.ReadRequest([]byte(`{"label": 7, "expires_at": "tomorrow", "colour": "red"}`), &create, wirejson.Body{})
 	if fields, ok := errors.AsType[*apikey.Error](err); ok {
 		for _, p := range fields.Fields {
 			fmt.Println(p.Field, p.Problem)
@@ -36,7 +36,7 @@ func ExampleReadRequest() {
 // A merge patch names what it changes; null clears.
 func ExampleReadRequest_patch() {
 	var update apikeysv1.UpdateApiKeyRequest
-	err := wire.ReadRequest([]byte(`{"label": "new", "expires_at": null, "metadata": {"team": "billing"}}`), &update, wire.Body{})
+	err := wirejson.ReadRequest([]byte(`{"label": "new", "expires_at": null, "metadata": {"team": "billing"}}`), &update, wirejson.Body{})
 	fmt.Println(update.GetUpdateMask().GetPaths(), err)
 	// Output:
 	// [label expires_at metadata.`team`] <nil>
