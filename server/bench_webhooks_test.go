@@ -76,7 +76,7 @@ func BenchmarkDeliveries(b *testing.B) {
 // same without it. The two take turns, so that what else the machine does meets
 // both.
 func BenchmarkBesideHanging(b *testing.B) {
-	rig := func(hanging bool) (measure func() time.Duration) {
+	setUp := func(hanging bool) (measure func() time.Duration) {
 		arrived := make(chan time.Time, 1)
 		receiver := bareReceiver(b, func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body) // Only then it is seen that the client goes.
@@ -115,7 +115,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 	}
 	for b.Loop() {
 		b.StopTimer()
-		alone, beside := rig(false), rig(true)
+		alone, beside := setUp(false), setUp(true)
 		times := [2][]time.Duration{}
 		b.StartTimer()
 		for range 1500 {

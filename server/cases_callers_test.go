@@ -27,7 +27,7 @@ func TestCredentials(t *testing.T) {
 	refused := func(head string) step {
 		return step{rpc: "ListApiKeys", as: "-", head: head, want: "UNAUTHENTICATED"}
 	}
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"operator": {
 			with("Authorization: Bearer " + root), with("Authorization: " + root), with("X-API-Key: " + root),
 			with("Authorization: bearer " + root), with("Authorization: Bearer   " + root),
@@ -67,7 +67,7 @@ func TestCredentials(t *testing.T) {
 // TestRefusedCredentials plays the five states in which a key proves nothing:
 // they are one answer, in the same words, whatever the call is.
 func TestRefusedCredentials(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	unknown, err := apikey.NewSecret(apikey.ModeLive, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestRefusedCredentials(t *testing.T) {
 
 // TestStoredHashes presents all that the database keeps of secrets as credentials.
 func TestStoredHashes(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "create", "rest", caller("c", ""))
 	w.take(t, "rotate", "rest", step{rpc: "RotateApiKey", id: "$c.id", body: `{"overlap_seconds": 60}`})
 	hashes := w.column(t, "SELECT secret_hash FROM api_keys UNION SELECT previous_hash FROM api_keys UNION SELECT secret_mask FROM api_keys UNION SELECT pepper_id FROM api_keys")
@@ -121,7 +121,7 @@ func TestOrganizations(t *testing.T) {
 	const denied, invalid, field = "WRONG_ORGANIZATION", "INVALID_ARGUMENT", "x-organization-id"
 	in := func(organization string) string { return "X-Organization-Id: " + organization }
 	longest := strings.Repeat("o", 128)
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"operator": {
 			{rpc: "CreateApiKey", body: `{"label": "x"}`, data: `{"organization_id": "org_default"}`},
 			{rpc: "CreateApiKey", body: `{"label": "x"}`, head: in(""), data: `{"organization_id": "org_default"}`},
@@ -206,7 +206,7 @@ func TestScopes(t *testing.T) {
 			{rpc: rpc, id: "$k.id", as: "$none.secret", want: "INSUFFICIENT_SCOPE"},
 		}
 	}
-	newWorld(t).play(t, scenarios)
+	newHarness(t).play(t, scenarios)
 }
 
 // TestForwarded plays X-Forwarded-For through proxies that are trusted and not.
@@ -220,7 +220,7 @@ func TestForwarded(t *testing.T) {
 		return s
 	}
 	const denied = "IP_NOT_ALLOWED"
-	trusting := newWorld(t, func(c *server.Config) {
+	trusting := newHarness(t, func(c *server.Config) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	})
 	trusting.play(t, map[string]scenario{"trusted": {
@@ -241,7 +241,7 @@ func TestForwarded(t *testing.T) {
 		caller("open", ""),
 		{rpc: "ListApiKeys", as: "$open.secret", head: "X-Forwarded-For: junk"},
 	}})
-	newWorld(t).play(t, map[string]scenario{"not trusted": {
+	newHarness(t).play(t, map[string]scenario{"not trusted": {
 		caller("c", own),
 		from(denied, "192.0.2.7"), from(denied, "192.0.2.7", "127.0.0.1"),
 		caller("here", `, "ip_allow_list": ["127.0.0.1"]`),

@@ -10,7 +10,7 @@ import (
 
 // TestEventsOfChanges looks at what the log holds of each change.
 func TestEventsOfChanges(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	do := func(s step) { w.take(t, s.rpc, "rest", s) }
 	do(caller("c", ""))
 	do(step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["products.read"]}`, save: "k", as: "$c.secret"})
@@ -45,7 +45,7 @@ func TestEventsOfChanges(t *testing.T) {
 
 // notices returns the events about a key's expiry, as soon as there are n; the
 // server looks for them more often than once a second.
-func (w *world) notices(t *testing.T, id string, n int) []string {
+func (w *harness) notices(t *testing.T, id string, n int) []string {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -61,7 +61,7 @@ func (w *world) notices(t *testing.T, id string, n int) []string {
 func TestNotices(t *testing.T) {
 	const expiring, expired = "api_key.expiring null system", `api_key.expired ["state"] system`
 	const day = 24 * time.Hour
-	w := newWorld(t)
+	w := newHarness(t)
 	create := func(name, expiry string) {
 		w.take(t, name, "rest", step{rpc: "CreateApiKey", body: `{"label": "x", "expires_at": ` + expiry + `}`, save: name})
 	}
@@ -109,7 +109,7 @@ func TestNotices(t *testing.T) {
 
 // TestCounters looks at what is kept of use after a clean stop.
 func TestCounters(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	for _, s := range []step{
 		caller("c", ""),
 		{rpc: "ListApiKeys", as: "$c.secret"}, {rpc: "GetApiKey", id: "$c.id", as: "$c.secret"},
@@ -122,7 +122,7 @@ func TestCounters(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	w.Stop()
-	again := newWorldIn(t, w.Dir)
+	again := newHarnessIn(t, w.Dir)
 	again.clock.Advance(2 * time.Hour)
 	again.saved = w.saved
 	again.take(t, "counters", "grpc", step{rpc: "GetApiKey", id: "$c.id", data: `{"metrics": {"api_key_id": "$c.id", "total_requests": 5, "last_used_at": "$in(-1h)"}}`})

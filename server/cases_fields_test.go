@@ -155,7 +155,7 @@ var bounds = []struct{ body, data string }{
 // TestFields plays every bad value of every field, and those at the bounds,
 // through creates and updates.
 func TestFields(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	scenarios := make(map[string]scenario)
 	labelled := func(body string) string {
 		if strings.HasPrefix(body, `"label"`) {
@@ -205,7 +205,7 @@ func TestRequests(t *testing.T) {
 		return step{rpc: rpc, id: "$k.id", body: body, want: invalid, field: field}
 	}
 	created := step{rpc: "CreateApiKey", body: `{"label": "x"}`, save: "k"}
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"create": {
 			bad("CreateApiKey", ``, "label"),
 			bad("CreateApiKey", `{}`, "label"),

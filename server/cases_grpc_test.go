@@ -24,7 +24,7 @@ import (
 
 // TestOpenServices calls health and reflection, which need no credential.
 func TestOpenServices(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	health, err := healthpb.NewHealthClient(w.Conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("health: %v, %v", health, err)
@@ -62,7 +62,7 @@ func TestOpenServices(t *testing.T) {
 
 // TestOddCalls makes calls that no stub would.
 func TestOddCalls(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "create", "grpc", step{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k"})
 	get := &apikeysv1.GetApiKeyRequest{Id: w.saved["k.id"]}
 	const method = "/apikeys.v1.ApiKeysService/GetApiKey"
@@ -113,7 +113,7 @@ func TestOddCalls(t *testing.T) {
 // TestMasks plays what only gRPC can ask of an update: masks, and an etag in the
 // key itself.
 func TestMasks(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	k := func() *apikeysv1.ApiKey {
 		t.Helper()
 		resp, err := w.Keys.CreateApiKey(w.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "before", Metadata: map[string]string{"a": "1", "b": "2"}})

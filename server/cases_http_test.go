@@ -23,7 +23,7 @@ type raw struct {
 
 // send writes the bytes of a request on a connection of its own and reads the
 // answer to it.
-func (w *world) send(t *testing.T, request string) (status int, header http.Header, text []byte) {
+func (w *harness) send(t *testing.T, request string) (status int, header http.Header, text []byte) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.REST, "http://"))
 	if err != nil {
@@ -58,7 +58,7 @@ func (w *world) send(t *testing.T, request string) (status int, header http.Head
 
 // TestRaw sends bytes that no client library would.
 func TestRaw(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k"})
 	const post = "POST /developers/api_keys HTTP/1.1\n<auth>\nContent-Type: application/json\n\n"
 	const patch = "PATCH /developers/api_keys/$k.id HTTP/1.1\n<auth>\nContent-Type: application/json\n\n"
@@ -151,7 +151,7 @@ func TestRaw(t *testing.T) {
 
 // TestHead compares HEAD with GET: all of the headers, none of the body.
 func TestHead(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	for _, path := range []string{"/healthz", keysPath, keysPath + "/none", "/nowhere", keysPath + "?page_size=0x1"} {
 		get, _, body := w.send(t, "GET "+path+" HTTP/1.1\n<auth>")
 		head, header, none := w.send(t, "HEAD "+path+" HTTP/1.1\n<auth>")

@@ -22,7 +22,7 @@ func TestUpdates(t *testing.T) {
 		return step{rpc: "UpdateApiKey", id: "$k.id", body: body, quiet: true, data: `{"updated_at": null, "etag": "$k.etag"}`}
 	}
 	same := full.body
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"one field": {full, patch(`{"label": "after"}`, `{"label": "after", "description": "d", "updated_at": "$in(0s)", "metadata": {"a": "1", "b": "2"}}`),
 			{rpc: "GetApiKey", id: "$k.id", data: `{"label": "after", "etag": "$k.etag"}`}},
 		"clear": {full,
@@ -65,7 +65,7 @@ func TestLives(t *testing.T) {
 		return step{rpc: "VerifyApiKey", body: `{"key": "` + secret + `"}`, data: data}
 	}
 	const valid, gone, old = `{"valid": true, "code": "valid", "previous_secret": false}`, `{"valid": false, "code": "not_found", "api_key": null, "previous_secret": false}`, `{"valid": true, "previous_secret": true}`
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"disabled": {made(`, "enabled": false`),
 			{rpc: "RotateApiKey", body: endNow, id: "$k.id", save: "new", data: `{"state": "disabled", "enabled": false}`},
 			verify("$new.secret", `{"code": "disabled", "api_key": {"state": "disabled"}}`), verify("$k.secret", gone),
@@ -127,7 +127,7 @@ func TestLives(t *testing.T) {
 // TestUnknown plays ids of another organization, of the wrong form and of nothing
 // with every RPC: the answers are the same to the word.
 func TestUnknown(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "x"}`, save: "k", head: "X-Organization-Id: org_foreign"})
 	w.take(t, "create", "rest", caller("c", ""))
 	words := make(map[string]bool)
@@ -153,7 +153,7 @@ func TestUnknown(t *testing.T) {
 
 // TestLists plays pages and filters.
 func TestLists(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	create := func(organization, body string) string {
 		w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": ` + body + `}`, head: "X-Organization-Id: " + organization, save: "new"})
 		return w.saved["new.id"]
@@ -169,11 +169,11 @@ func TestLists(t *testing.T) {
 	all := []string{plain, owned, expiring, disabled, revoked, expired}
 	w.clock.Advance(time.Second)
 
-	list := func(t *testing.T, door, head, query string) ([]string, string) {
+	list := func(t *testing.T, protocol, head, query string) ([]string, string) {
 		t.Helper()
 		s := step{rpc: "ListApiKeys", body: query, head: head}
 		a := w.grpc
-		if door == "rest" {
+		if protocol == "rest" {
 			a = w.rest
 		}
 		got := a(t, s)
@@ -190,30 +190,30 @@ func TestLists(t *testing.T) {
 		return ids, got.next
 	}
 	soon := strings.ReplaceAll(w.fill("$in(2h)"), " ", "+")
-	for _, door := range []string{"rest", "grpc"} {
+	for _, protocol := range []string{"rest", "grpc"} {
 		for query, want := range map[string][]string{
 			"": all, "state=active": {plain, owned, expiring}, "state=disabled": {disabled}, "state=revoked": {revoked}, "state=expired": {expired},
 			"owner_id=o_1": {owned}, "owner_id=o_": {}, "q=PLAIN": {plain}, "q=100%25": {owned}, "q=%25": {owned}, "q=_": {disabled}, "q=%C3%9C": {disabled}, "q=x": {expiring, expired},
 			"expires_before=" + soon: {expiring, expired}, "expires_before=" + strings.ReplaceAll(w.fill("$in(3599s)"), " ", "+"): {expired},
 			"unused_since=" + soon: all, "state=active&q=e&owner_id=o_1&unused_since=" + soon: {owned}, "q=": all, "q='": {}, "q=%5C": {}, "state=unspecified": all,
 		} {
-			if ids, next := list(t, door, "X-Organization-Id: org_l", query); !slices.Equal(ids, want) || next != "" {
-				t.Errorf("%s %s: got %q and next %q, want %q", door, query, ids, next, want)
+			if ids, next := list(t, protocol, "X-Organization-Id: org_l", query); !slices.Equal(ids, want) || next != "" {
+				t.Errorf("%s %s: got %q and next %q, want %q", protocol, query, ids, next, want)
 			}
 			var pages []string // the same, in pages of one
 			for next, first := "", true; first || next != ""; first = false {
 				var ids []string
-				ids, next = list(t, door, "X-Organization-Id: org_l", query+"&page_size=1&page_token="+next)
+				ids, next = list(t, protocol, "X-Organization-Id: org_l", query+"&page_size=1&page_token="+next)
 				if pages = append(pages, ids...); len(ids) > 1 || len(pages) > len(all) {
-					t.Fatalf("%s %s: page %q", door, query, ids)
+					t.Fatalf("%s %s: page %q", protocol, query, ids)
 				}
 			}
 			if !slices.Equal(pages, want) {
-				t.Errorf("%s %s in pages: got %q, want %q", door, query, pages, want)
+				t.Errorf("%s %s in pages: got %q, want %q", protocol, query, pages, want)
 			}
 		}
-		if ids, _ := list(t, door, "X-Organization-Id: *", "owner_id=o_1"); !slices.Equal(ids, []string{owned, foreign}) {
-			t.Errorf("%s, all organizations: %q", door, ids)
+		if ids, _ := list(t, protocol, "X-Organization-Id: *", "owner_id=o_1"); !slices.Equal(ids, []string{owned, foreign}) {
+			t.Errorf("%s, all organizations: %q", protocol, ids)
 		}
 	}
 	link := w.Call(t, http.MethodGet, keysPath+"?state=active&page_size=2", "", "X-Organization-Id: org_l").Header.Get("Link")

@@ -29,7 +29,7 @@ import (
 // after the other: what is answered is the order of the checks. The body is only
 // announced until the credential and the headers are good, and nobody waits for it.
 func TestOrderOfChecks(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	for _, s := range []step{
 		{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.read"]}`, save: "reader"},
 		{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.create"], "rate_limit": {"requests": 1, "window_seconds": 86400}}`, save: "limited"},
@@ -100,7 +100,7 @@ func TestOrderOfChecks(t *testing.T) {
 
 // TestOrderOfWatch is TestOrderOfChecks for the stream of events.
 func TestOrderOfWatch(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.read"]}`, save: "reader"})
 	for head, want := range map[string]raw{
 		"?x=1\nAccept: text/html":                                        {status: 401, reason: "UNAUTHENTICATED"},
@@ -121,7 +121,7 @@ func TestOrderOfWatch(t *testing.T) {
 // TestRefusedBeforeBody has a body announced and not sent: a refusal comes without
 // 100 Continue, and a request that is taken with it.
 func TestRefusedBeforeBody(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	for credential, want := range map[string]string{
 		"Authorization: Bearer junk":                    "HTTP/1.1 401 Unauthorized",
 		"Authorization: Bearer " + servertest.RootToken: "HTTP/1.1 100 Continue",
@@ -145,7 +145,7 @@ func TestRefusedBeforeBody(t *testing.T) {
 // TestMethodsOfPaths asks every path, the words that stand in an id's place too, for
 // what it takes: OPTIONS says it, and every other method is refused with the same.
 func TestMethodsOfPaths(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	const id = "/api_key_0197c0ec-a197-719f-84a9-99270a79b42a"
 	for path, allow := range map[string]string{
 		keysPath:                                    "GET, HEAD, POST, OPTIONS",
@@ -228,7 +228,7 @@ func framed(flag byte, length int, data string) string {
 func message(data string) string { return framed(0, len(data), data) }
 
 // post sends bytes as the body of a gRPC call, and returns the status that came back.
-func (w *world) post(t *testing.T, client *http.Client, method, body string, head ...string) error {
+func (w *harness) post(t *testing.T, client *http.Client, method, body string, head ...string) error {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Conn.Target()+method, strings.NewReader(body))
 	if err != nil {
@@ -269,7 +269,7 @@ func (w *world) post(t *testing.T, client *http.Client, method, body string, hea
 // TestBrokenMessages sends what no client library would. What is wrong with a message
 // is said to callers alone who have proved themselves, in the form of every failure.
 func TestBrokenMessages(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -328,7 +328,7 @@ func TestBrokenMessages(t *testing.T) {
 // TestBinaryKeys verifies what is no text, or far too much of it: whatever a client
 // of our caller sent, the answer is that it is malformed.
 func TestBinaryKeys(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	good, err := w.Keys.CreateApiKey(w.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "k"})
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +368,7 @@ func TestBinaryKeys(t *testing.T) {
 }
 
 // postFor is post for a call that succeeds.
-func (w *world) postFor(t *testing.T, client *http.Client, method, body string, out proto.Message) {
+func (w *harness) postFor(t *testing.T, client *http.Client, method, body string, out proto.Message) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Conn.Target()+method, strings.NewReader(message(body)))
 	if err != nil {
@@ -389,7 +389,7 @@ func (w *world) postFor(t *testing.T, client *http.Client, method, body string, 
 	}
 }
 
-func (w *world) postVerify(t *testing.T, client *http.Client, method, body string) string {
+func (w *harness) postVerify(t *testing.T, client *http.Client, method, body string) string {
 	t.Helper()
 	resp := new(apikeysv1.VerifyApiKeyResponse)
 	w.postFor(t, client, method, body, resp)
@@ -400,7 +400,7 @@ func (w *world) postVerify(t *testing.T, client *http.Client, method, body strin
 // protocols: the log has a line a second for each reason, with address and count.
 func TestFloodOfRefusals(t *testing.T) {
 	log := new(servertest.Buffer)
-	w := newWorld(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	w := newHarness(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	began := time.Now()
 	for range 100 {
 		w.send(t, "GET /developers/api_keys HTTP/1.1\nAuthorization: Bearer junk")

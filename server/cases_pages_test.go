@@ -21,7 +21,7 @@ type row interface{ GetId() string }
 // list is a list of the API, over gRPC and over REST.
 type list struct {
 	path string
-	grpc func(t *testing.T, w *world, token string) (resp proto.Message, ids []string, next string)
+	grpc func(t *testing.T, w *harness, token string) (resp proto.Message, ids []string, next string)
 }
 
 func idsOf[R row](rows []R) (ids []string) {
@@ -43,37 +43,37 @@ func must[M any](t *testing.T) func(m M, err error) M {
 }
 
 var lists = map[string]list{
-	"keys": {keysPath, func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"keys": {keysPath, func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListApiKeysResponse](t)(w.Keys.ListApiKeys(w.Context(t.Context()),
 			&apikeysv1.ListApiKeysRequest{PageSize: 1000, PageToken: token}))
 		return r, idsOf(r.GetApiKeys()), r.GetNextPageToken()
 	}},
-	"keys of a filter": {keysPath + "?q=page", func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"keys of a filter": {keysPath + "?q=page", func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListApiKeysResponse](t)(w.Keys.ListApiKeys(w.Context(t.Context()),
 			&apikeysv1.ListApiKeysRequest{PageSize: 1000, PageToken: token, Q: "page"}))
 		return r, idsOf(r.GetApiKeys()), r.GetNextPageToken()
 	}},
-	"events": {"/developers/events", func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"events": {"/developers/events", func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListEventsResponse](t)(apikeysv1.NewEventsServiceClient(w.Conn).ListEvents(w.Context(t.Context()),
 			&apikeysv1.ListEventsRequest{PageSize: 1000, PageToken: token}))
 		return r, idsOf(r.GetEvents()), r.GetNextPageToken()
 	}},
-	"events of a filter": {"/developers/events?types=api_key.created&types=webhook.created&types=webhook.test", func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"events of a filter": {"/developers/events?types=api_key.created&types=webhook.created&types=webhook.test", func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListEventsResponse](t)(apikeysv1.NewEventsServiceClient(w.Conn).ListEvents(w.Context(t.Context()),
 			&apikeysv1.ListEventsRequest{PageSize: 1000, PageToken: token, Types: []string{"api_key.created", "webhook.created", "webhook.test"}}))
 		return r, idsOf(r.GetEvents()), r.GetNextPageToken()
 	}},
-	"webhooks": {hooksPath, func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"webhooks": {hooksPath, func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListWebhooksResponse](t)(apikeysv1.NewWebhooksServiceClient(w.Conn).ListWebhooks(w.Context(t.Context()),
 			&apikeysv1.ListWebhooksRequest{PageSize: 1000, PageToken: token}))
 		return r, idsOf(r.GetWebhooks()), r.GetNextPageToken()
 	}},
-	"deliveries": {queuePath, func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"deliveries": {queuePath, func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListDeliveriesResponse](t)(apikeysv1.NewWebhooksServiceClient(w.Conn).ListDeliveries(w.Context(t.Context()),
 			&apikeysv1.ListDeliveriesRequest{PageSize: 1000, PageToken: token}))
 		return r, idsOf(r.GetDeliveries()), r.GetNextPageToken()
 	}},
-	"deliveries of a filter": {queuePath + "?event=webhook.test", func(t *testing.T, w *world, token string) (proto.Message, []string, string) {
+	"deliveries of a filter": {queuePath + "?event=webhook.test", func(t *testing.T, w *harness, token string) (proto.Message, []string, string) {
 		r := must[*apikeysv1.ListDeliveriesResponse](t)(apikeysv1.NewWebhooksServiceClient(w.Conn).ListDeliveries(w.Context(t.Context()),
 			&apikeysv1.ListDeliveriesRequest{PageSize: 1000, PageToken: token, Event: "webhook.test"}))
 		return r, idsOf(r.GetDeliveries()), r.GetNextPageToken()
@@ -82,7 +82,7 @@ var lists = map[string]list{
 
 // fillLists makes 100 of each resource, as large as they can be, and returns the
 // id of a delivery that was attempted 250 times.
-func fillLists(t *testing.T, w *world) (delivery string) {
+func fillLists(t *testing.T, w *harness) (delivery string) {
 	t.Helper()
 	quotes := strings.Repeat(`\"`, 2000) // two bytes each in JSON, one in protobuf
 	wide := strings.Repeat("\U0001f511", 2000)
@@ -136,7 +136,7 @@ func fillLists(t *testing.T, w *world) (delivery string) {
 // takes no more than its default of 4 MiB, and nothing is missing or twice.
 func TestPagesEnd(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	delivery := fillLists(t, w)
 	const largest = 1<<20 + 4<<10 // the envelope, or the token, besides
 	for name, l := range lists {
@@ -203,7 +203,7 @@ func (p *pages) end(t *testing.T) {
 }
 
 // wantAttempts reads a delivery with more attempts than are shown.
-func wantAttempts(t *testing.T, w *world, id string) {
+func wantAttempts(t *testing.T, w *harness, id string) {
 	resp, err := apikeysv1.NewWebhooksServiceClient(w.Conn).GetDelivery(w.Context(t.Context()), &apikeysv1.GetDeliveryRequest{Id: id})
 	if err != nil {
 		t.Fatal(err)

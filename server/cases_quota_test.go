@@ -27,7 +27,7 @@ func TestQuotas(t *testing.T) {
 	get := func(data string) step { return step{rpc: "GetApiKey", id: "$k.id", data: data} }
 	const none = `{"limit": 10, "remaining": 10, "refill": "none", "refill_day": null}`
 	exceeded := `{"valid": false, "code": "quota_exceeded", "retry_after_seconds": null, "api_key": {"id": "$k.id"}}`
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"none": {{rpc: "CreateApiKey", body: `{"label": "k", "quota": null}`, save: "k", data: `{"quota": null}`}, cost("1000000", `{"valid": true, "quota": null}`)},
 		"to the last unit": {made(`{"limit": 10}`), get(`{"quota": ` + none + `}`),
 			cost("3", `{"code": "valid", "quota": {"limit": 10, "remaining": 7, "refill_at": null}, "api_key": {"quota": {"limit": 10, "remaining": 7}}}`),
@@ -79,7 +79,7 @@ func TestQuotas(t *testing.T) {
 	})
 }
 
-// TestRefills plays the turn of days and months. It has a world of its own, since
+// TestRefills plays the turn of days and months. It has a harness of its own, since
 // the clock goes far.
 func TestRefills(t *testing.T) {
 	use := func(cost, data string) step {
@@ -99,19 +99,19 @@ func TestRefills(t *testing.T) {
 			use("1", `{"valid": true, "quota": {"remaining": 4, "refill_at": "2025-08-31 00:00:00"}}`).later(9 * time.Hour),
 			use("1", `{"valid": true, "quota": {"remaining": 4, "refill_at": "2025-09-30 00:00:00"}}`).later(32 * 24 * time.Hour)},
 	} {
-		for _, door := range []string{"rest", "grpc"} {
+		for _, protocol := range []string{"rest", "grpc"} {
 			// The clock passes the end of what is kept, and a scenario counts its events.
 			keep := func(c *server.Config) { c.EventRetention = 400 * 24 * time.Hour }
-			newWorld(t, keep).playOne(t, name, door, s)
+			newHarness(t, keep).playOne(t, name, protocol, s)
 		}
 	}
 }
 
-// playOne plays one scenario through one door.
-func (w *world) playOne(t *testing.T, name, door string, s scenario) {
+// playOne plays one scenario over one protocol.
+func (w *harness) playOne(t *testing.T, name, protocol string, s scenario) {
 	t.Helper()
 	for i := range s {
-		if !w.take(t, name+" through "+door+", "+s[i].rpc, door, s[i]) {
+		if !w.take(t, name+" over "+protocol+", "+s[i].rpc, protocol, s[i]) {
 			return
 		}
 	}
@@ -131,7 +131,7 @@ func TestOwnQuota(t *testing.T) {
 	own := func(body, want string) step {
 		return step{rpc: "UpdateApiKey", id: "$c.id", as: "$c.secret", body: body, want: want, quiet: true}
 	}
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"spent": {made(`{"limit": 2, "refill": "daily"}`), call, call, daily, over,
 			{rpc: "GetApiKey", id: "$c.id", data: `{"quota": {"remaining": 0}}`}},
 		"spent for good": {made(`{"limit": 1}`), call, never, never},
@@ -152,7 +152,7 @@ func TestBatches(t *testing.T) {
 	}
 	const one = `{"key": "$k.secret"}`
 	made := step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["products.read"], "quota": {"limit": 3}}`, save: "k"}
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"empty": {batch("", `[]`), {rpc: "BatchVerifyApiKeys", body: `{}`, data: `[]`}},
 		"in order": {made, batch(`{"key": "x"}, {}, `+one+`, {"key": "$k.secret", "scopes": ["invoices.read"]}, {"key": "$k.secret", "cost": 2}, `+one,
 			`[{"code": "malformed", "valid": false, "api_key": null, "quota": null}, {"code": "malformed"}, {"code": "valid", "valid": true, "quota": {"remaining": 2}, "api_key": {"id": "$k.id"}},
@@ -181,7 +181,7 @@ func TestBatches(t *testing.T) {
 // TestBrokenStorage plays verifications that storage fails: the caller is told to
 // try again and nothing of the cause, which is in the log.
 func TestBrokenStorage(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	for _, name := range []string{"plain", "metered"} {
 		w.take(t, name, "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "quota": {"limit": 3}}`, save: name})
 	}
@@ -201,9 +201,9 @@ func TestBrokenStorage(t *testing.T) {
 		defer rename("moved_"+table, table) // the server stores its counters when it stops
 	}
 	for _, name := range []string{"plain", "metered"} { // one to be read, one to be reserved
-		for _, door := range []string{"rest", "grpc"} {
+		for _, protocol := range []string{"rest", "grpc"} {
 			for _, s := range []step{{rpc: "VerifyApiKey", body: `{"key": "$` + name + `.secret"}`}, {rpc: "BatchVerifyApiKeys", body: `{"keys": [{"key": "$` + name + `.secret"}]}`}} {
-				w.take(t, name+" through "+door, door, s.failing("UNAVAILABLE", ""))
+				w.take(t, name+" over "+protocol, protocol, s.failing("UNAVAILABLE", ""))
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // for it, and any credential may read it.
 func TestListScopes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *server.Config) { c.Scopes = []string{"reports.read", "reports.write", "events.read"} })
+	w := newHarness(t, func(c *server.Config) { c.Scopes = []string{"reports.read", "reports.write", "events.read"} })
 	w.play(t, map[string]scenario{"the application's": {
 		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["reports.read", "api_keys.verify", "events.read", "*"]}`},
 		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["products.read"]}`, want: "INVALID_ARGUMENT", field: "scopes[0]"},
@@ -61,10 +61,10 @@ func TestKeysMax(t *testing.T) {
 	made := step{rpc: "CreateApiKey", body: `{"label": "x"}`}
 	full, bad := made, step{rpc: "CreateApiKey", body: `{"label": ""}`, want: "INVALID_ARGUMENT", field: "label"}
 	full.want = "TOO_MANY_KEYS"
-	for _, door := range []string{"rest", "grpc"} {
-		w := newWorld(t, func(c *server.Config) { c.KeysMax = 3 })
+	for _, protocol := range []string{"rest", "grpc"} {
+		w := newHarness(t, func(c *server.Config) { c.KeysMax = 3 })
 		for _, s := range []step{made, made, made.saved("k"), full, bad, made.in("org_b"), full, {rpc: "DeleteApiKey", id: "$k.id"}, made, full} {
-			w.take(t, "keys", door, s)
+			w.take(t, "keys", protocol, s)
 		}
 	}
 }

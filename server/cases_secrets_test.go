@@ -13,35 +13,35 @@ import (
 // TestNoSecretIsKept issues secrets, puts them wherever a caller can put a text,
 // and then searches all that the server wrote: its files and its log.
 func TestNoSecretIsKept(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	issued := make(map[string]bool)
 	note := func() { issued[w.saved["k.secret"]] = true }
-	do := func(door string, s step) answer {
+	do := func(protocol string, s step) answer {
 		s.id, s.body, s.as, s.head = w.fill(s.id), w.fill(s.body), w.fill(s.as), w.fill(s.head)
-		if door == "rest" {
+		if protocol == "rest" {
 			return w.rest(t, s)
 		}
 		return w.grpc(t, s)
 	}
-	for _, door := range []string{"rest", "grpc"} {
+	for _, protocol := range []string{"rest", "grpc"} {
 		for _, mode := range []string{"live", "test"} {
-			w.take(t, "create", door, step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["*"], "mode": "` + mode + `", "rate_limit": {"requests": 1000, "window_seconds": 1}}`, save: "k"})
+			w.take(t, "create", protocol, step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["*"], "mode": "` + mode + `", "rate_limit": {"requests": 1000, "window_seconds": 1}}`, save: "k"})
 			note()
-			w.take(t, "rotate", door, step{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 3600}`, save: "k"})
+			w.take(t, "rotate", protocol, step{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 3600}`, save: "k"})
 			note()
 			// Texts that are kept refuse a secret, wherever in them it stands.
 			for field, value := range map[string]string{
 				"label": `"$k.secret"`, "description": `"see sk_live_ or sk_$k.secret, please"`, "owner_id": `"a$k.secretz"`, "metadata": `{"a": "x $k.secret"}`,
 			} {
 				members := `"` + field + `": ` + value
-				w.take(t, field, door, step{rpc: "UpdateApiKey", id: "$k.id", body: "{" + members + "}", want: "INVALID_ARGUMENT", field: field})
+				w.take(t, field, protocol, step{rpc: "UpdateApiKey", id: "$k.id", body: "{" + members + "}", want: "INVALID_ARGUMENT", field: field})
 				if field != "label" {
 					members = `"label": "x", ` + members
 				}
-				w.take(t, field, door, step{rpc: "CreateApiKey", body: "{" + members + "}", want: "INVALID_ARGUMENT", field: field})
+				w.take(t, field, protocol, step{rpc: "CreateApiKey", body: "{" + members + "}", want: "INVALID_ARGUMENT", field: field})
 			}
-			w.take(t, "key of metadata", door, step{rpc: "UpdateApiKey", id: "$k.id", body: `{"metadata": {"$k.secret": ""}}`, want: "INVALID_ARGUMENT", field: "metadata"})
-			w.take(t, "organization", door, step{rpc: "CreateApiKey", body: `{"label": "x"}`, head: "X-Organization-Id: $k.secret", want: "INVALID_ARGUMENT", field: "x-organization-id"})
+			w.take(t, "key of metadata", protocol, step{rpc: "UpdateApiKey", id: "$k.id", body: `{"metadata": {"$k.secret": ""}}`, want: "INVALID_ARGUMENT", field: "metadata"})
+			w.take(t, "organization", protocol, step{rpc: "CreateApiKey", body: `{"label": "x"}`, head: "X-Organization-Id: $k.secret", want: "INVALID_ARGUMENT", field: "x-organization-id"})
 			for _, s := range []step{
 				{rpc: "ListApiKeys", as: "$k.secret"}, {rpc: "VerifyApiKey", body: `{"key": "$k.secret"}`}, {rpc: "VerifyApiKey", as: "$k.secret", body: `{"key": "$k.secret", "cost": 1000000}`},
 				{rpc: "GetApiKey", id: "$k.secret"}, {rpc: "UpdateApiKey", id: "$k.secret", body: `{"label": "x"}`}, {rpc: "DeleteApiKey", id: "x$k.secret"}, {rpc: "RotateApiKey", body: endNow, id: "api_key_$k.secret"},
@@ -55,7 +55,7 @@ func TestNoSecretIsKept(t *testing.T) {
 				{rpc: "ListApiKeys", head: "X-Forwarded-For: $k.secret\nUser-Agent: $k.secret"},
 				{rpc: "GetApiKey", id: servertest.RootToken}, {rpc: "ListApiKeys", body: "page_token=" + servertest.RootToken}, {rpc: "VerifyApiKey", body: `{"key": "` + servertest.RootToken + `"}`}, {rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["` + servertest.RootToken + `"]}`},
 			} {
-				a := do(door, s)
+				a := do(protocol, s)
 				for secret := range issued {
 					if strings.Contains(a.text, secret) || strings.Contains(strings.Join(values(a.validator), " "), secret) {
 						t.Errorf("%s tells a secret: %s %v", s.rpc, a.text, a.validator)
@@ -73,7 +73,7 @@ func TestNoSecretIsKept(t *testing.T) {
 					t.Errorf("%s tells a secret: %s", line, text)
 				}
 			}
-			w.take(t, "revoke", door, step{rpc: "RevokeApiKey", id: "$k.id", body: `{"reason": "key_compromise"}`})
+			w.take(t, "revoke", protocol, step{rpc: "RevokeApiKey", id: "$k.id", body: `{"reason": "key_compromise"}`})
 		}
 	}
 	w.Stop()

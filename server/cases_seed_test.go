@@ -82,7 +82,7 @@ func sameForm(t *testing.T, at string, sample, got any) {
 // have all their fields in their form. Our sentences are better than theirs, which
 // tell of a creation in an answer to GET.
 func TestSamples(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	body := func(sample string) any {
 		var v any
 		if err := json.Unmarshal([]byte(sample), &v); err != nil {
@@ -117,7 +117,7 @@ func TestSamples(t *testing.T) {
 	w.Call(t, http.MethodPost, keysPath+"/"+id+"/rotate", endNow).Into(t, &made)
 	w.Call(t, http.MethodPost, keysPath+"/verify", `{"key": "`+made.Secret+`", "ip": "127.0.0.1"}`)
 	w.Server.Stop() // the count is stored at the latest now
-	again := newWorldIn(t, w.Dir)
+	again := newHarnessIn(t, w.Dir)
 	a := again.Call(t, http.MethodGet, keysPath+"/"+id, "")
 	sameForm(t, "get", body(sampleGet), body(string(a.Body)))
 	if a := again.Call(t, http.MethodPost, keysPath, `{"label": "x", "scopes": ["invoices.create"], "expires_at": null}`); a.Status != http.StatusOK {

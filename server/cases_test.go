@@ -41,7 +41,7 @@ type step struct {
 	data  string // JSON that the answer's data holds; further fields are not looked at
 	retry int    // the seconds after which it can be tried again; default: not looked at
 	quiet bool   // a change that leaves everything as it was: no event
-	only  string // the one door that has such a request; default: both
+	only  string // the one protocol that has such a request; default: both
 }
 
 // reasons are what the contract says of each failure: the HTTP status and the
@@ -89,7 +89,7 @@ var events = map[string]string{
 	"RotateWebhookSecret": "webhook.secret_rotated", "TestWebhook": "webhook.test",
 }
 
-// An answer is what came back, in the form that both doors can be compared in.
+// An answer is what came back, in the form that both protocols can be compared in.
 type answer struct {
 	status    int
 	code      string // of gRPC
@@ -101,20 +101,20 @@ type answer struct {
 	next      string
 }
 
-// A world is a server with a clock that only tests move.
-type world struct {
+// A harness is a server with a clock that only tests move.
+type harness struct {
 	*servertest.Server
 	clock *clock.Clock
 	db    *sql.DB // a reader of the server's database
 	saved map[string]string
 }
 
-// start is when every world begins: the day of the vendor's samples.
+// start is when every harness begins: the day of the vendor's samples.
 var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
 
-func newWorld(t *testing.T, change ...func(*server.Config)) *world {
+func newHarness(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
-	w := &world{clock: clock.At(start), saved: map[string]string{}}
+	w := &harness{clock: clock.At(start), saved: map[string]string{}}
 	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
 	var err error
 	if w.db, err = sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db")+"?mode=ro"); err != nil {
@@ -124,20 +124,20 @@ func newWorld(t *testing.T, change ...func(*server.Config)) *world {
 	return w
 }
 
-// newWorldIn starts a server again in the directory of one that has stopped.
-func newWorldIn(t *testing.T, dir string) *world {
+// newHarnessIn starts a server again in the directory of one that has stopped.
+func newHarnessIn(t *testing.T, dir string) *harness {
 	t.Helper()
-	return newWorld(t, func(c *server.Config) { c.DataDir = dir })
+	return newHarness(t, func(c *server.Config) { c.DataDir = dir })
 }
 
-// play runs scenarios through both doors.
-func (w *world) play(t *testing.T, scenarios map[string]scenario) {
+// play runs scenarios over both protocols.
+func (w *harness) play(t *testing.T, scenarios map[string]scenario) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(scenarios)) {
-		for _, door := range []string{"rest", "grpc"} {
-			t.Run(name+"/"+door, func(t *testing.T) {
+		for _, protocol := range []string{"rest", "grpc"} {
+			t.Run(name+"/"+protocol, func(t *testing.T) {
 				for i, s := range scenarios[name] {
-					if !w.take(t, fmt.Sprintf("step %d, %s", i+1, s.rpc), door, s) {
+					if !w.take(t, fmt.Sprintf("step %d, %s", i+1, s.rpc), protocol, s) {
 						return // the rest builds on it
 					}
 				}
@@ -147,9 +147,9 @@ func (w *world) play(t *testing.T, scenarios map[string]scenario) {
 }
 
 // take makes one step and reports whether it went as it should.
-func (w *world) take(t *testing.T, name, door string, s step) bool {
+func (w *harness) take(t *testing.T, name, protocol string, s step) bool {
 	t.Helper()
-	if s.only != "" && s.only != door {
+	if s.only != "" && s.only != protocol {
 		return true
 	}
 	w.clock.Advance(s.after)
@@ -158,14 +158,14 @@ func (w *world) take(t *testing.T, name, door string, s step) bool {
 	}
 	before := w.events(t)
 	var a answer
-	if door == "rest" {
+	if protocol == "rest" {
 		a = w.rest(t, s)
 	} else {
 		a = w.grpc(t, s)
 	}
 	want := reasons[s.want]
 	ok := a.reason == s.want
-	if ok = ok && a.status == want.status && (door == "rest" || a.code == want.code); !ok {
+	if ok = ok && a.status == want.status && (protocol == "rest" || a.code == want.code); !ok {
 		t.Errorf("%s: got %d %s %s %q %v, want %d %s %s", name, a.status, a.code, a.reason, a.text, a.validator, want.status, want.code, s.want)
 	}
 	fields := strings.Fields(s.field)
@@ -230,7 +230,7 @@ func within(part, value any) any {
 }
 
 // save keeps the texts of an answer's first level, and its next page.
-func (w *world) save(name string, a answer) {
+func (w *harness) save(name string, a answer) {
 	w.saved[name+".next"] = a.next
 	fields, _ := a.data.(map[string]any)
 	for field, value := range fields {
@@ -245,7 +245,7 @@ var (
 	moment   = regexp.MustCompile(`\$in\(([^)]*)\)`)
 )
 
-func (w *world) fill(text string) string {
+func (w *harness) fill(text string) string {
 	text = variable.ReplaceAllStringFunc(text, func(name string) string {
 		value, ok := w.saved[name[1:]]
 		if !ok {
@@ -263,13 +263,13 @@ func (w *world) fill(text string) string {
 }
 
 // events returns the types of all events that callers have caused so far.
-func (w *world) events(t *testing.T) []string {
+func (w *harness) events(t *testing.T) []string {
 	t.Helper()
 	return w.column(t, "SELECT type FROM events WHERE actor_kind != 'system' ORDER BY id")
 }
 
 // column returns the one column of a query as text.
-func (w *world) column(t *testing.T, query string, args ...any) []string {
+func (w *harness) column(t *testing.T, query string, args ...any) []string {
 	t.Helper()
 	rows, err := w.db.QueryContext(t.Context(), query, args...)
 	if err != nil {

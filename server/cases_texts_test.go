@@ -108,7 +108,7 @@ func eachMethod(t *testing.T, f func(t *testing.T, method protoreflect.MethodDes
 // neither an answer, nor the log, nor a file of the server holds one afterwards.
 func TestPastedSecretsAreRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.take(t, "key", "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["*"]}`, save: "k"})
 	w.take(t, "webhook", "rest", step{rpc: "CreateWebhook", body: `{"label": "w", "url": "https://example.com/", "events": ["*"]}`, save: "w"})
 	token, err := apikey.RandomToken("root_", zeros{})
@@ -175,7 +175,7 @@ func newMessage(t *testing.T, md protoreflect.MessageDescriptor) protoreflect.Me
 }
 
 // refuseOverGRPC sends m, which holds a secret at place.
-func (w *world) refuseOverGRPC(t *testing.T, method protoreflect.MethodDescriptor, place textPlace, m protoreflect.Message, answers io.Writer) {
+func (w *harness) refuseOverGRPC(t *testing.T, method protoreflect.MethodDescriptor, place textPlace, m protoreflect.Message, answers io.Writer) {
 	t.Helper()
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
 	ctx, cancel := context.WithCancel(w.Context(t.Context()))
@@ -208,7 +208,7 @@ func (w *world) refuseOverGRPC(t *testing.T, method protoreflect.MethodDescripto
 
 // refuseOverREST sends m by each of its routes, as far as they have place: in the
 // path, the query or the body.
-func (w *world) refuseOverREST(t *testing.T, method protoreflect.MethodDescriptor, place textPlace, m protoreflect.Message, answers io.Writer) {
+func (w *harness) refuseOverREST(t *testing.T, method protoreflect.MethodDescriptor, place textPlace, m protoreflect.Message, answers io.Writer) {
 	t.Helper()
 	if place.name == "update_mask" {
 		return // over REST the body is the mask
@@ -285,7 +285,7 @@ func verbOf(r *annotations.HttpRule) (verb, template string) {
 }
 
 // ask sends a request whose headers may be anything.
-func (w *world) ask(t *testing.T, verb, target, body string, headers ...string) servertest.Answer {
+func (w *harness) ask(t *testing.T, verb, target, body string, headers ...string) servertest.Answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), verb, w.REST+target, strings.NewReader(body))
 	if err != nil {
@@ -316,7 +316,7 @@ func (w *world) ask(t *testing.T, verb, target, body string, headers ...string) 
 }
 
 // pasteElsewhere puts a secret where no field is: names, headers, paths, methods.
-func (w *world) pasteElsewhere(t *testing.T, secret string, answers io.Writer) {
+func (w *harness) pasteElsewhere(t *testing.T, secret string, answers io.Writer) {
 	t.Helper()
 	quoted, _ := json.Marshal(secret)
 	for _, c := range []struct {

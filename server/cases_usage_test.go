@@ -12,7 +12,7 @@ import (
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	inDir := func(c *server.Config) { c.DataDir = dir }
-	first := newWorld(t, inDir)
+	first := newHarness(t, inDir)
 	verify := func(more string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "$k.secret"` + more + `}`}
 	}
@@ -31,7 +31,7 @@ func TestUsage(t *testing.T) {
 		{rpc: "ListApiKeys", as: "$k.secret", want: "QUOTA_EXCEEDED"}, verify(""), // 17:00
 	})
 	first.Stop()
-	w := newWorld(t, inDir)
+	w := newHarness(t, inDir)
 	for name, text := range first.saved {
 		w.saved[name] = text
 	}

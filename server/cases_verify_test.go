@@ -57,7 +57,7 @@ func TestOrder(t *testing.T) {
 			scenarios[first.code+" before "+second.code] = s
 		}
 	}
-	newWorld(t).play(t, scenarios)
+	newHarness(t).play(t, scenarios)
 }
 
 // TestVerify plays what a verification takes and answers.
@@ -77,7 +77,7 @@ func TestVerify(t *testing.T) {
 	made := func(members string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + members + `}`, save: "k"}
 	}
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"malformed": {
 			{rpc: "VerifyApiKey", body: `{}`, data: `{"code": "malformed"}`}, {rpc: "VerifyApiKey", body: `{"key": null}`, data: `{"code": "malformed"}`},
 			judged("", "malformed"), judged("x", "malformed"), judged("sk_live_", "malformed"), judged(strings.Repeat("x", 513), "malformed"), judged(strings.Repeat("ü", 100000), "malformed"), judged("a\\u0000b", "malformed"),
@@ -157,5 +157,5 @@ func TestInForce(t *testing.T) {
 		verify.data = fmt.Sprintf(`{"valid": false, "code": %q}`, strings.ReplaceAll(code, "rotated", "not_found"))
 		scenarios[code] = append(s, verify)
 	}
-	newWorld(t).play(t, scenarios)
+	newHarness(t).play(t, scenarios)
 }

@@ -42,7 +42,7 @@ func (s step) gives(data string) step {
 }
 
 func TestWebhooks(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	change := func(body string) step { return step{rpc: "UpdateWebhook", id: "$w.id", body: body} }
 	get := func(data string) step { return step{rpc: "GetWebhook", id: "$w.id", data: data} }
 	w.play(t, map[string]scenario{
@@ -207,7 +207,7 @@ func (s step) replacing(old, with string) step {
 // TestWebhookFaults plays what is refused when it is set, so that nothing is left
 // to fail when it is sent.
 func TestWebhookFaults(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	wrong := func(old, with, field string) step {
 		return newHook("").replacing(old, with).wants("INVALID_ARGUMENT", field)
 	}
@@ -264,7 +264,7 @@ func numbered(n int, form string) string {
 // TestWebhookSecrets looks for what is told of secrets, in answers and events, in
 // the log and in the files of the database.
 func TestWebhookSecrets(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	masked := regexp.MustCompile(`^whsec_[0-9A-Za-z+/]{4}\.\.\.[0-9A-Za-z+/]{4}=$`)
 	whole := regexp.MustCompile(`^whsec_[0-9A-Za-z+/]{43}=$`)
 	w.take(t, "create", "rest", newHook(`, "headers": {"X-Token": "hunter3"}`))
@@ -358,7 +358,7 @@ func TestSubscriptions(t *testing.T) {
 // TestWebhookScopes calls each RPC with a key that has all scopes but its own, and
 // with one that has no other.
 func TestWebhookScopes(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	steps := map[string][]step{
 		"webhooks.create":       {newHook("").saved("")},
 		"webhooks.read":         {{rpc: "ListWebhooks"}, {rpc: "GetWebhook", id: "$w.id"}},
@@ -397,7 +397,7 @@ func TestWebhookScopes(t *testing.T) {
 
 // TestTooManyWebhooks fills an organization.
 func TestTooManyWebhooks(t *testing.T) {
-	w := newWorld(t, func(c *server.Config) { c.WebhooksMax = 2 })
+	w := newHarness(t, func(c *server.Config) { c.WebhooksMax = 2 })
 	full := newHook("").wants("TOO_MANY_WEBHOOKS", "")
 	w.playOne(t, "full", "rest", scenario{
 		newHook(""), newHook(""), full, newHook("").in("org_other"), {rpc: "DeleteWebhook", id: "$w.id", head: "X-Organization-Id: org_other"}, full,

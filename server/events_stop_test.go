@@ -17,7 +17,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/servertest"
 )
 
-// A server that stops ends the streams of both doors at once, and tells them to
+// A server that stops ends the streams over both protocols at once, and tells them to
 // go on elsewhere.
 func TestStopEndsWatchers(t *testing.T) {
 	s := servertest.Start(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
-// listeners are the two doors of a server, open but not yet served.
+// listeners are the two sockets of a server, open but not yet served.
 type listeners struct {
 	// conns is the open connections of both.
 	conns *connection.Table
@@ -59,8 +59,8 @@ func listen(ctx context.Context, c Config) (*listeners, error) {
 // close closes both listeners. Those that a server has closed already are fine.
 func (l *listeners) close() error {
 	var faults []error
-	for _, door := range []net.Listener{l.rest, l.grpc} {
-		if err := door.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, listener := range []net.Listener{l.rest, l.grpc} {
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			faults = append(faults, err)
 		}
 	}

@@ -120,7 +120,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 }
 
 // assemble puts the rooms together: storage, verification, the services with
-// their chain, and the two doors.
+// their chain, and the two listeners.
 func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	c := s.config
 	var err error

@@ -44,12 +44,12 @@ const crashToken = "a-root-token-for-the-crash-test"
 // process is the program as a process of its own.
 type process struct {
 	cmd  *exec.Cmd
-	rest string // the base URL of the REST door
+	rest string // the base URL of the REST listener
 	conn *grpc.ClientConn
 	keys apikeysv1.ApiKeysServiceClient
 }
 
-var doors = regexp.MustCompile(`rest=(\S+) grpc=(\S+)`)
+var addresses = regexp.MustCompile(`rest=(\S+) grpc=(\S+)`)
 
 // startProcess starts the program on dir and waits until it serves.
 func startProcess(t testing.TB, dir string) *process {
@@ -69,7 +69,7 @@ func startProcess(t testing.TB, dir string) *process {
 		defer close(addrs)
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
-			if found := doors.FindStringSubmatch(lines.Text()); found != nil {
+			if found := addresses.FindStringSubmatch(lines.Text()); found != nil {
 				addrs <- found[1:]
 			}
 		}

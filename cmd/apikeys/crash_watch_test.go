@@ -16,7 +16,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/servertest"
 )
 
-// TestWatchThroughKills has writers and followers of all manners, over all doors, at
+// TestWatchThroughKills has writers and followers of all manners, over all transports, at
 // a program that is killed three times. Everyone connects again, and in the end the
 // history of each follower is held against the log.
 func TestWatchThroughKills(t *testing.T) {
@@ -30,7 +30,7 @@ func TestWatchThroughKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotated := created.GetApiKey().GetId()
-	s := &site{}
+	s := &env{}
 	s.moved = sync.NewCond(&s.mu)
 	all := followers(rotated)
 	prompt := 0
@@ -84,9 +84,9 @@ func TestWatchThroughKills(t *testing.T) {
 	t.Logf("%d events, %d followers, %d messages, %d connections lost", len(log), len(all), messages, lost)
 }
 
-// followers returns one of each manner for each door, with filters in turn.
+// followers returns one of each manner for each transport, with filters in turn.
 func followers(rotated string) (all []*follower) {
-	doors := map[string]door{"gRPC": overGRPC, "lines": overLines, "SSE": overSSE}
+	transports := map[string]transport{"gRPC": overGRPC, "lines": overLines, "SSE": overSSE}
 	manners := map[string]follower{
 		"eager":           {},
 		"from the oldest": {from: "start"},
@@ -101,20 +101,20 @@ func followers(rotated string) (all []*follower) {
 		{Name: "resource", Resources: []string{rotated}},
 		{Name: "nothing", Resources: []string{"api_key_of_nobody"}},
 	}
-	for i, doorName := range slices.Sorted(maps.Keys(doors)) {
+	for i, name := range slices.Sorted(maps.Keys(transports)) {
 		for j, mannerName := range slices.Sorted(maps.Keys(manners)) {
 			f := manners[mannerName]
-			f.door, f.History = doors[doorName], filters[(i+j)%len(filters)]
-			f.Name = doorName + ", " + f.Name + ", " + mannerName
+			f.transport, f.History = transports[name], filters[(i+j)%len(filters)]
+			f.Name = name + ", " + f.Name + ", " + mannerName
 			all = append(all, &f)
 		}
 	}
 	return all
 }
 
-// A site is where the program serves: one process after the other, each with
+// An env is where the program serves: one process after the other, each with
 // addresses of its own, on one data directory.
-type site struct {
+type env struct {
 	mu      sync.Mutex
 	moved   *sync.Cond
 	process *process
@@ -128,14 +128,14 @@ type site struct {
 }
 
 // change makes a change that others may wait for.
-func (s *site) change(f func()) {
+func (s *env) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
 	s.moved.Broadcast()
 }
 
-func (s *site) await(until func() bool) {
+func (s *env) await(until func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !until() {
@@ -144,7 +144,7 @@ func (s *site) await(until func() bool) {
 }
 
 // pass lets n calls of the writers pass, while there are any to come.
-func (s *site) pass(n int) {
+func (s *env) pass(n int) {
 	end := -1
 	s.await(func() bool {
 		if end < 0 {
@@ -155,13 +155,13 @@ func (s *site) pass(n int) {
 }
 
 // isOver reports whether nothing changes any more.
-func (s *site) isOver() (over bool) {
+func (s *env) isOver() (over bool) {
 	s.await(func() bool { over = s.over; return true })
 	return over
 }
 
 // meet notes that a process has told a follower something.
-func (s *site) meet(f *follower, p *process) {
+func (s *env) meet(f *follower, p *process) {
 	s.change(func() {
 		if s.process == p && f.prompt() {
 			s.met[f] = true
@@ -170,7 +170,7 @@ func (s *site) meet(f *follower, p *process) {
 }
 
 // after returns the process that runs, once it is another than the nth.
-func (s *site) after(nth int) (p *process, number int, err error) {
+func (s *env) after(nth int) (p *process, number int, err error) {
 	s.await(func() bool {
 		p, number = s.process, s.nth
 		return s.over || number > nth
@@ -183,7 +183,7 @@ func (s *site) after(nth int) (p *process, number int, err error) {
 
 // write has writers change keys of all organizations, until the process is gone
 // or nothing more is wanted. Besides, one key is rotated all the time.
-func (s *site) write(ctx context.Context, p *process, rotated string, known map[string]*answered) (wait func()) {
+func (s *env) write(ctx context.Context, p *process, rotated string, known map[string]*answered) (wait func()) {
 	const writers = 6
 	var all sync.WaitGroup
 	s.change(func() { s.writing = writers })

@@ -96,7 +96,7 @@ func TestHangupReadsAnew(t *testing.T) {
 	if line := awaitLine(t, log, "msg=starting"); !strings.Contains(line, "data_dir="+filepath.Join(dir, "data")) || !strings.Contains(line, "keys=0") || !strings.Contains(line, "tls=off") {
 		t.Errorf("the first line: %s", line)
 	}
-	found := doors.FindStringSubmatch(awaitLine(t, log, "msg=serving"))
+	found := addresses.FindStringSubmatch(awaitLine(t, log, "msg=serving"))
 	s := &serving{base: "http://" + found[1]}
 	check := func(good, bad string) {
 		t.Helper()

@@ -30,7 +30,7 @@ func (c captured) RegisterService(desc *grpc.ServiceDesc, srv any) {
 // BenchmarkVerifyApiKey is all that the server does for a verification between
 // the bytes of the request and those of the answer.
 func BenchmarkVerifyApiKey(b *testing.B) {
-	r := newRig(b)
+	r := newHarness(b)
 	methods := make(captured)
 	r.api.RegisterRemote(methods)
 	var requests [][]byte

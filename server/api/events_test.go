@@ -18,7 +18,7 @@ import (
 )
 
 // list returns all pages of a list.
-func (r *rig) list(req *apikeysv1.ListEventsRequest, pairs ...string) (events []*apikeysv1.Event, pages int) {
+func (r *harness) list(req *apikeysv1.ListEventsRequest, pairs ...string) (events []*apikeysv1.Event, pages int) {
 	r.Helper()
 	for {
 		resp, err := r.events.ListEvents(r.as("", pairs...), req)
@@ -39,7 +39,7 @@ func resources(events []*apikeysv1.Event) (ids []string) {
 }
 
 func TestListEvents(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		var ids []string
 		for range 7 {
 			ids = append(ids, r.create(&apikeysv1.CreateApiKeyRequest{}).GetId())
@@ -88,7 +88,7 @@ func TestListEvents(t *testing.T) {
 
 // The list and the stream show the same event, and it stays what it was.
 func TestEventStaysAsItWas(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		k := r.create(&apikeysv1.CreateApiKeyRequest{Label: "first", OwnerId: "ann", Metadata: map[string]string{"a": "b"}})
 		seen := s.event(apikey.KeyCreated)
@@ -110,7 +110,7 @@ func TestEventStaysAsItWas(t *testing.T) {
 // Each cursor that cannot be used has its own answer, in the list and in the
 // stream.
 func TestCursorsThatCannotBeUsed(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		for range 5 {
 			r.create(&apikeysv1.CreateApiKeyRequest{})
 		}
@@ -182,7 +182,7 @@ func TestCursorsThatCannotBeUsed(t *testing.T) {
 }
 
 func TestUnknownTypes(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		types := []string{"api_key.created", "api_key.exploded"}
 		_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{Types: types})
 		if checkFailure(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); !strings.Contains(err.Error(), "types[1]") {
@@ -198,7 +198,7 @@ func TestUnknownTypes(t *testing.T) {
 
 // Retention that passes a watcher ends its stream with a way on; it never jumps.
 func TestRetentionPassesAWatcher(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		for range 300 {
 			r.create(&apikeysv1.CreateApiKeyRequest{})
 		}

@@ -22,8 +22,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/servertest"
 )
 
-// listen opens the rig's services to the network, and returns a connection.
-func (r *rig) listen() *grpc.ClientConn {
+// listen opens the harness's services to the network, and returns a connection.
+func (r *harness) listen() *grpc.ClientConn {
 	r.Helper()
 	server := grpc.NewServer(grpc.UnknownServiceHandler(r.api.Unknown), grpc.ForceServerCodecV2(api.NewCodec()))
 	r.api.Register(server)
@@ -80,7 +80,7 @@ func (l *load) passed(position int64) bool {
 var historyOrganizations = []string{"org_a", "org_b", "org_c"}
 
 // write makes changes of keys of random organizations, a life of a key at a time.
-func (l *load) write(r *rig, lives int, random *rand.Rand) error {
+func (l *load) write(r *harness, lives int, random *rand.Rand) error {
 	for range lives {
 		ctx := r.as("", "x-organization-id", historyOrganizations[random.IntN(3)])
 		created, err := r.keys.CreateApiKey(ctx, &apikeysv1.CreateApiKeyRequest{Label: "key"})
@@ -122,7 +122,7 @@ type manner struct {
 }
 
 // watchHistory watches until the load is over and it has come to the end.
-func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *servertest.History, m manner, random *rand.Rand) error {
+func watchHistory(r *harness, conn grpc.ClientConnInterface, l *load, h *servertest.History, m manner, random *rand.Rand) error {
 	l.await(m.late)
 	organization := h.Organization
 	if organization == "" {
@@ -171,7 +171,7 @@ func watchHistory(r *rig, conn grpc.ClientConnInterface, l *load, h *servertest.
 // TestHistories lets writers and watchers of all manners at the service, over both
 // connections, with a tail that is far too small for the slow.
 func TestHistories(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	conns := map[string]grpc.ClientConnInterface{"network": r.listen(), "inside": r.conn}
 	l := &load{changes: make(map[string]int)}
 	l.moved = sync.NewCond(&l.mu)

@@ -18,7 +18,7 @@ import (
 )
 
 // fill makes more events than HTTP/2 holds for a client that takes none.
-func (r *rig) fill() {
+func (r *harness) fill() {
 	r.Helper()
 	metadata := map[string]string{"a": strings.Repeat("x", 8000)}
 	for range 60 {
@@ -45,20 +45,20 @@ func drain(t *testing.T, stream grpc.ServerStreamingClient[apikeysv1.WatchEvents
 // ends for each reason that a stream has.
 func TestBlockedNetworkStream(t *testing.T) {
 	for name, c := range map[string]struct {
-		end    func(r *rig, key *apikeysv1.ApiKey)
+		end    func(r *harness, key *apikeysv1.ApiKey)
 		code   codes.Code
 		reason string
 	}{
-		"revoked": {func(r *rig, k *apikeysv1.ApiKey) {
+		"revoked": {func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.RevokeApiKey(r.as(""), &apikeysv1.RevokeApiKeyRequest{Id: k.GetId()})
 			r.must(err)
 		}, codes.Unauthenticated, "UNAUTHENTICATED"},
-		"stopping": {func(r *rig, _ *apikeysv1.ApiKey) { r.api.EndStreams() }, codes.Unavailable, "SERVER_STOPPING"},
-		"slow":     {func(*rig, *apikeysv1.ApiKey) {}, codes.ResourceExhausted, "SLOW_CONSUMER"},
+		"stopping": {func(r *harness, _ *apikeysv1.ApiKey) { r.api.EndStreams() }, codes.Unavailable, "SERVER_STOPPING"},
+		"slow":     {func(*harness, *apikeysv1.ApiKey) {}, codes.ResourceExhausted, "SLOW_CONSUMER"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Cleanup(func() { goleak.VerifyNone(t) })
-			r := newRig(t, func(c *api.Config) {
+			r := newHarness(t, func(c *api.Config) {
 				c.Streams = 1
 				if name == "slow" {
 					c.Patience = 200 * time.Millisecond
@@ -90,7 +90,7 @@ func TestBlockedNetworkStream(t *testing.T) {
 
 // A client that reads late but reads loses nothing.
 func TestLateReader(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	events := apikeysv1.NewEventsServiceClient(r.listen())
 	stream, err := events.WatchEvents(r.as(""), &apikeysv1.WatchEventsRequest{})
 	r.must(err)

@@ -17,7 +17,7 @@ import (
 )
 
 func TestWatchTellsOfChanges(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		before := r.create(&apikeysv1.CreateApiKeyRequest{})
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		k := r.create(&apikeysv1.CreateApiKeyRequest{Label: "after"})
@@ -40,7 +40,7 @@ func TestWatchTellsOfChanges(t *testing.T) {
 // after its cursor is what comes after it.
 func TestHeartbeats(t *testing.T) {
 	for seconds, want := range map[int32]time.Duration{0: 15 * time.Second, 1: time.Second, 300: 300 * time.Second} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, func(t *testing.T, r *harness) {
 			start := time.Now()
 			s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: seconds})
 			if d := time.Since(start); d != 0 {
@@ -73,7 +73,7 @@ func TestHeartbeats(t *testing.T) {
 
 // The heartbeats of a stream whose filter matches nothing move on with the log.
 func TestHeartbeatMovesOn(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		for name, req := range map[string]*apikeysv1.WatchEventsRequest{
 			"type":     {Types: []string{string(apikey.KeyDeleted)}},
 			"resource": {ResourceIds: []string{"nothing"}},
@@ -108,7 +108,7 @@ func TestHeartbeatMovesOn(t *testing.T) {
 
 // A client that takes nothing for a minute is ended, and can go on where it was.
 func TestSlowConsumer(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watchSlowly("", "")
 		time.Sleep(299 * time.Second) // Where there is nothing to take, nobody waits.
 		var ids []string
@@ -133,7 +133,7 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestTooManyStreams(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		k, other := r.reader(), r.reader()
 		var open []*stream
 		for range 3 {
@@ -150,7 +150,7 @@ func TestTooManyStreams(t *testing.T) {
 }
 
 func TestStopEndsStreams(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		idle := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		blocked := r.watchSlowly("", "")
 		for range 5 {
@@ -174,31 +174,31 @@ func TestStopEndsStreams(t *testing.T) {
 // The ways in which the credential of a stream ends. The stream may be idle,
 // blocked on its client, or far behind; it ends within a second.
 func TestStreamEndsWithItsCredential(t *testing.T) {
-	update := func(key *apikeysv1.ApiKey, paths ...string) func(*rig, *apikeysv1.ApiKey) {
-		return func(r *rig, k *apikeysv1.ApiKey) {
+	update := func(key *apikeysv1.ApiKey, paths ...string) func(*harness, *apikeysv1.ApiKey) {
+		return func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.UpdateApiKey(r.as(""), &apikeysv1.UpdateApiKeyRequest{
 				Id: k.GetId(), ApiKey: key, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths},
 			})
 			r.must(err)
 		}
 	}
-	rotate := func(overlap int32) func(*rig, *apikeysv1.ApiKey) {
-		return func(r *rig, k *apikeysv1.ApiKey) {
+	rotate := func(overlap int32) func(*harness, *apikeysv1.ApiKey) {
+		return func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.RotateApiKey(r.as(""), &apikeysv1.RotateApiKeyRequest{Id: k.GetId(), OverlapSeconds: &overlap})
 			r.must(err)
 		}
 	}
 	cases := map[string]struct {
-		change func(*rig, *apikeysv1.ApiKey)
+		change func(*harness, *apikeysv1.ApiKey)
 		after  time.Duration // of the change
 		code   codes.Code
 		reason string
 	}{
-		"revoked": {func(r *rig, k *apikeysv1.ApiKey) {
+		"revoked": {func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.RevokeApiKey(r.as(""), &apikeysv1.RevokeApiKeyRequest{Id: k.GetId()})
 			r.must(err)
 		}, 0, codes.Unauthenticated, "UNAUTHENTICATED"},
-		"deleted": {func(r *rig, k *apikeysv1.ApiKey) {
+		"deleted": {func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.DeleteApiKey(r.as(""), &apikeysv1.DeleteApiKeyRequest{Id: k.GetId()})
 			r.must(err)
 		}, 0, codes.Unauthenticated, "UNAUTHENTICATED"},
@@ -215,14 +215,14 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 			update(&apikeysv1.ApiKey{IpAllowList: []string{"192.0.2.1"}}, "ip_allow_list"),
 			0, codes.PermissionDenied, "IP_NOT_ALLOWED",
 		},
-		"expiry set": {func(r *rig, k *apikeysv1.ApiKey) {
+		"expiry set": {func(r *harness, k *apikeysv1.ApiKey) {
 			update(&apikeysv1.ApiKey{ExpiresAt: timestamppb.New(time.Now().Add(100 * time.Second))}, "expires_at")(r, k)
 		}, 100 * time.Second, codes.Unauthenticated, "UNAUTHENTICATED"},
-		"expires": {func(*rig, *apikeysv1.ApiKey) {}, time.Hour, codes.Unauthenticated, "UNAUTHENTICATED"},
+		"expires": {func(*harness, *apikeysv1.ApiKey) {}, time.Hour, codes.Unauthenticated, "UNAUTHENTICATED"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, r *rig) {
+			inBubble(t, func(t *testing.T, r *harness) {
 				k := r.create(&apikeysv1.CreateApiKeyRequest{
 					Scopes: []string{"events.read"}, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)),
 				})
@@ -250,7 +250,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 // A blocked send does not keep a stream from ending, in the tail or far behind it.
 func TestBlockedStreamEndsWithItsCredential(t *testing.T) {
 	for _, after := range []string{"", "start"} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, func(t *testing.T, r *harness) {
 			k := r.reader()
 			for range 50 {
 				r.create(&apikeysv1.CreateApiKeyRequest{})
@@ -278,7 +278,7 @@ func TestBlockedStreamEndsWithItsCredential(t *testing.T) {
 // A stream goes on whose credential stays good while its key changes, and judging
 // it again is neither counted nor limited.
 func TestStreamOutlivesOtherChanges(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		k := r.create(&apikeysv1.CreateApiKeyRequest{
 			Scopes: []string{"events.read"}, RateLimit: &apikeysv1.RateLimit{Requests: 1, WindowSeconds: 86400},
 		})
@@ -304,7 +304,7 @@ func TestStreamOutlivesOtherChanges(t *testing.T) {
 }
 
 func TestOperatorTokenReset(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 300})
 		s.idle(10 * time.Minute)
 		start := time.Now()
@@ -318,7 +318,7 @@ func TestOperatorTokenReset(t *testing.T) {
 
 // A client that goes leaves nothing behind.
 func TestClientGoes(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		s.cancel()
 		if _, err := s.Recv(); err == nil {

@@ -1,5 +1,5 @@
 // Package servertest runs a whole server for tests and examples, with a client
-// for each of its doors.
+// for each of its listeners.
 package servertest
 
 import (
@@ -29,9 +29,9 @@ const RootToken = "servertest-root-token-of-enough-length"
 
 // Server is a running server.
 type Server struct {
-	// REST is the base URL of the REST door, without a slash at its end.
+	// REST is the base URL of the REST listener, without a slash at its end.
 	REST string
-	// Conn leads to the gRPC door.
+	// Conn leads to the gRPC listener.
 	Conn *grpc.ClientConn
 	// Keys is the service of keys, as an operator calls it through Context.
 	Keys apikeysv1.ApiKeysServiceClient
@@ -113,7 +113,7 @@ func As(ctx context.Context, credential string, pairs ...string) context.Context
 	return metadata.AppendToOutgoingContext(ctx, append([]string{"authorization", "Bearer " + credential}, pairs...)...)
 }
 
-// Answer is an answer of the REST door.
+// Answer is an answer over REST.
 type Answer struct {
 	Status int
 	Header http.Header

@@ -84,8 +84,8 @@ func (s *step) headers() http.Header {
 	return h
 }
 
-// rest makes a step through the REST door and looks at what every answer has.
-func (w *world) rest(t *testing.T, s step) answer {
+// rest makes a step over REST and looks at what every answer has.
+func (w *harness) rest(t *testing.T, s step) answer {
 	t.Helper()
 	place := places[s.rpc]
 	if s.verb != "" {
@@ -125,10 +125,10 @@ func (w *world) rest(t *testing.T, s step) answer {
 
 var supportForm = regexp.MustCompile(`^support_[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
-// envelope reads an answer of the REST door, and fails the test where it is not
+// envelope reads an answer over REST, and fails the test where it is not
 // what every answer is: eight keys in order, null where there is nothing to say,
 // the headers of its status, and a line of the log under its support id.
-func (w *world) envelope(t *testing.T, status int, h http.Header, text []byte) answer {
+func (w *harness) envelope(t *testing.T, status int, h http.Header, text []byte) answer {
 	t.Helper()
 	a := answer{status: status, next: h.Get("X-Next-Page-Token")}
 	values, names := make(map[string]json.RawMessage), []string(nil)
@@ -225,8 +225,8 @@ func methodOf(t *testing.T, name string) protoreflect.MethodDescriptor {
 	return nil
 }
 
-// grpc makes a step through the gRPC door and looks at what every answer has.
-func (w *world) grpc(t *testing.T, s step) answer {
+// grpc makes a step over gRPC and looks at what every answer has.
+func (w *harness) grpc(t *testing.T, s step) answer {
 	t.Helper()
 	md := methodOf(t, s.rpc)
 	req, err := s.request(md)
@@ -271,7 +271,7 @@ func (w *world) grpc(t *testing.T, s step) answer {
 }
 
 // failure reads the status of a failed gRPC call.
-func (w *world) failure(t *testing.T, err error) answer {
+func (w *harness) failure(t *testing.T, err error) answer {
 	t.Helper()
 	st := status.Convert(err)
 	a := answer{code: st.Code().String(), text: st.Message(), status: statuses[st.Code().String()]}

@@ -28,11 +28,11 @@ import (
 // last cursor that it has taken.
 type follower struct {
 	servertest.History
-	door door
-	from string // what it names as long as it has no cursor
-	slow int    // calls of the writers that it lets pass between messages
-	cut  int    // messages after which it cuts its connection, about
-	late int    // calls that it lets pass before it connects to another process
+	transport transport
+	from      string // what it names as long as it has no cursor
+	slow      int    // calls of the writers that it lets pass between messages
+	cut       int    // messages after which it cuts its connection, about
+	late      int    // calls that it lets pass before it connects to another process
 
 	messages []followed
 	lost     int // connections to processes that were killed
@@ -56,7 +56,7 @@ func (f *follower) cursor() string {
 var errGone = errors.New("the server is gone")
 
 // follow watches until everything is over and nothing follows.
-func (f *follower) follow(ctx context.Context, s *site, random *rand.Rand) error {
+func (f *follower) follow(ctx context.Context, s *env, random *rand.Rand) error {
 	s.pass(f.late)
 	for gone := 0; ; {
 		p, nth, err := s.after(gone)
@@ -76,9 +76,9 @@ func (f *follower) follow(ctx context.Context, s *site, random *rand.Rand) error
 }
 
 // connect follows over one connection, and reports whether that was to the end.
-func (f *follower) connect(ctx context.Context, s *site, p *process, random *rand.Rand) (end bool, err error) {
+func (f *follower) connect(ctx context.Context, s *env, p *process, random *rand.Rand) (end bool, err error) {
 	taken, most := 0, 1+random.IntN(2*f.cut+1)
-	for m, fault := range f.door(ctx, p, f) {
+	for m, fault := range f.transport(ctx, p, f) {
 		if fault != nil {
 			return false, fault
 		}
@@ -160,8 +160,8 @@ func (f *follower) place(ctx context.Context, t *testing.T, p *process, log []se
 	}
 }
 
-// A door is a way to follow: one connection of f to p, until it is left or fails.
-type door func(ctx context.Context, p *process, f *follower) iter.Seq2[followed, error]
+// A transport is a way to follow: one connection of f to p, until it is left or fails.
+type transport func(ctx context.Context, p *process, f *follower) iter.Seq2[followed, error]
 
 // overGRPC follows with the service's own client, over a connection of its own.
 func overGRPC(ctx context.Context, p *process, f *follower) iter.Seq2[followed, error] {
@@ -261,7 +261,7 @@ func cutOff(err error) error {
 	return fmt.Errorf("%w: %w", errGone, err)
 }
 
-// overREST follows over the REST door, where read reads each message.
+// overREST follows over REST, where read reads each message.
 func overREST(ctx context.Context, p *process, f *follower, after string, header http.Header, read func(*bufio.Reader) (followed, error)) iter.Seq2[followed, error] {
 	return func(yield func(followed, error) bool) {
 		fail := func(err error) { yield(followed{}, err) }

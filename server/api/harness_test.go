@@ -30,9 +30,9 @@ import (
 	"github.com/apikeys-dev/apikeys/server/verify"
 )
 
-// rig is the services with everything below them, behind the connection inside
+// harness is the services with everything below them, behind the connection inside
 // the process, so that a test inside a synctest bubble owns the time.
-type rig struct {
+type harness struct {
 	testing.TB
 	store    *store.Store
 	meter    *meter.Meter
@@ -78,18 +78,18 @@ const (
 )
 
 var (
-	rigPeppers = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
-	cursorKey  = keyring.NewKey("c_1", "0123456789abcdef0123456789abcdef")
+	peppers   = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
+	cursorKey = keyring.NewKey("c_1", "0123456789abcdef0123456789abcdef")
 )
 
-// inBubble runs a test on a new rig, in a bubble.
-func inBubble(t *testing.T, test func(t *testing.T, r *rig), change ...func(*api.Config)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newRig(t, change...)) })
+// inBubble runs a test on a new harness, in a bubble.
+func inBubble(t *testing.T, test func(t *testing.T, r *harness), change ...func(*api.Config)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newHarness(t, change...)) })
 }
 
-func newRig(t testing.TB, change ...func(*api.Config)) *rig {
+func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 	t.Helper()
-	r := &rig{TB: t, gate: make(chan struct{})}
+	r := &harness{TB: t, gate: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var err error
 	r.store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "apikeys.db"), Logger: log})
@@ -97,7 +97,7 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	t.Cleanup(func() { r.store.Close() })
 	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
 	r.meter = meter.New(meter.Config{Usage: r.store, Quotas: r.store, Logger: log})
-	r.verifier, err = verify.New(verify.Config{Keys: r.store, Meter: r.meter, Peppers: rigPeppers})
+	r.verifier, err = verify.New(verify.Config{Keys: r.store, Meter: r.meter, Peppers: peppers})
 	r.must(err)
 	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Poll: 5 * time.Second, Logger: log})
 	r.must(err)
@@ -111,10 +111,10 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	r.must(err)
 	r.resetToken(rootToken)
 	config := api.Config{
-		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: rigPeppers, Feed: f, Cursors: r.cursors,
+		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: peppers, Feed: f, Cursors: r.cursors,
 		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes()},
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
-			Peppers: rigPeppers, Stored: r.storedTokens, Now: time.Now,
+			Peppers: peppers, Stored: r.storedTokens, Now: time.Now,
 		}}),
 		Logger: log, Now: time.Now,
 	}
@@ -142,7 +142,7 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	return r
 }
 
-func (r *rig) must(err error) {
+func (r *harness) must(err error) {
 	r.Helper()
 	if err != nil {
 		r.Fatal(err)
@@ -150,13 +150,13 @@ func (r *rig) must(err error) {
 }
 
 // resetToken makes token the only operator's.
-func (r *rig) resetToken(token string) {
+func (r *harness) resetToken(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tokens = []keyring.OperatorToken{{ID: "operator_1", Hash: rigPeppers.Hash(0, token), PepperID: "p_1"}}
+	r.tokens = []keyring.OperatorToken{{ID: "operator_1", Hash: peppers.Hash(0, token), PepperID: "p_1"}}
 }
 
-func (r *rig) storedTokens(context.Context) ([]keyring.OperatorToken, error) {
+func (r *harness) storedTokens(context.Context) ([]keyring.OperatorToken, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tokens, nil
@@ -164,7 +164,7 @@ func (r *rig) storedTokens(context.Context) ([]keyring.OperatorToken, error) {
 
 // as returns a context of calls with a credential and further metadata; without
 // a credential they are the operator's.
-func (r *rig) as(credential string, pairs ...string) context.Context {
+func (r *harness) as(credential string, pairs ...string) context.Context {
 	if credential == "" {
 		credential = rootToken
 	}
@@ -172,7 +172,7 @@ func (r *rig) as(credential string, pairs ...string) context.Context {
 }
 
 // create makes a key as the operator does.
-func (r *rig) create(req *apikeysv1.CreateApiKeyRequest, pairs ...string) *apikeysv1.ApiKey {
+func (r *harness) create(req *apikeysv1.CreateApiKeyRequest, pairs ...string) *apikeysv1.ApiKey {
 	r.Helper()
 	if req.Label == "" {
 		req.Label = "key"
@@ -183,19 +183,19 @@ func (r *rig) create(req *apikeysv1.CreateApiKeyRequest, pairs ...string) *apike
 }
 
 // reader makes a key that may read events and keys.
-func (r *rig) reader() *apikeysv1.ApiKey {
+func (r *harness) reader() *apikeysv1.ApiKey {
 	return r.create(&apikeysv1.CreateApiKeyRequest{Scopes: []string{"events.read", "api_keys.read"}})
 }
 
 // stream is an open stream.
 type stream struct {
-	*rig
+	*harness
 	apikeysv1.EventsService_WatchEventsClient
 	cancel context.CancelFunc
 }
 
 // watch opens a stream and waits for its first message, a heartbeat.
-func (r *rig) watch(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
+func (r *harness) watch(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
 	r.Helper()
 	s := r.open(ctx, req)
 	m, err := s.Recv()
@@ -205,7 +205,7 @@ func (r *rig) watch(ctx context.Context, req *apikeysv1.WatchEventsRequest) *str
 	return s
 }
 
-func (r *rig) open(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
+func (r *harness) open(ctx context.Context, req *apikeysv1.WatchEventsRequest) *stream {
 	r.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	s, err := r.conn.NewStream(ctx, &apikeysv1.EventsService_ServiceDesc.Streams[0], apikeysv1.EventsService_WatchEvents_FullMethodName)
@@ -240,7 +240,7 @@ func (s *stream) event(want apikey.EventType) *apikeysv1.Event {
 
 // watchSlowly opens a stream whose client takes what take takes, and takes the
 // first message.
-func (r *rig) watchSlowly(credential, after string) *stream {
+func (r *harness) watchSlowly(credential, after string) *stream {
 	r.Helper()
 	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{After: after, HeartbeatSeconds: 300})
 	s.take()

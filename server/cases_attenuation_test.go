@@ -25,7 +25,7 @@ func TestWithin(t *testing.T) {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + body + `}`, save: "k"}
 	}
 	const ips, sooner, wide = `, "ip_allow_list": ["127.0.0.0/8", "192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]`, `, "expires_at": "$in(1h)"`, `, "scopes": ["products.update"]`
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"scopes": {
 			caller("c", ""),
 			create(``, ""), create(`, "scopes": []`, ""), create(`, "scopes": ["products.read", "api_keys.create"]`, ""),
@@ -107,7 +107,7 @@ func TestWithin(t *testing.T) {
 
 // TestAbsentScopes plays the setting that makes an absent list of scopes all.
 func TestAbsentScopes(t *testing.T) {
-	w := newWorld(t, func(c *server.Config) { c.AbsentScopes = server.AbsentScopesAll })
+	w := newHarness(t, func(c *server.Config) { c.AbsentScopes = server.AbsentScopesAll })
 	w.play(t, map[string]scenario{"all": {
 		{rpc: "CreateApiKey", body: `{"label": "x"}`, data: `{"scopes": ["*"]}`, save: "k"},
 		{rpc: "CreateApiKey", body: `{"label": "x", "scopes": null}`, data: `{"scopes": []}`},
@@ -127,7 +127,7 @@ func TestSpending(t *testing.T) {
 		return step{rpc: "VerifyApiKey", body: `{"key": "$c.secret", "cost": 0, "ip": "127.0.0.1"}`, data: `{"valid": true, "rate_limit": {"limit": 4, "remaining": ` + remaining + `}}`}
 	}
 	const limit = `, "rate_limit": {"requests": 4, "window_seconds": 40}, "ip_allow_list": ["127.0.0.1"]`
-	newWorld(t).play(t, map[string]scenario{
+	newHarness(t).play(t, map[string]scenario{
 		"counted": {
 			caller("c", limit), left("4"),
 			{rpc: "ListApiKeys", as: "$c.secret"}, left("3"),
