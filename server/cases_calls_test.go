@@ -255,14 +255,14 @@ func (w *harness) grpc(t *testing.T, s step) answer {
 		return w.failure(t, err)
 	}
 	a := answer{status: 200, code: "OK"}
-	data := wirejson.AppendJSON(nil, out.Interface())
+	data := wirejson.Append(nil, out.Interface())
 	fields := md.Output().Fields()
 	if fd := fields.ByName("next_page_token"); fd != nil {
 		a.next = out.Get(fd).String()
 	}
 	whole := []string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents"}
 	if fd := fields.Get(0); !slices.Contains(whole, s.rpc) {
-		data = wirejson.AppendFieldJSON(nil, out, fd)
+		data = wirejson.AppendField(nil, out, fd)
 	}
 	if err := json.Unmarshal(data, &a.data); err != nil {
 		t.Fatal(err)

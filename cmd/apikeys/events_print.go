@@ -42,7 +42,7 @@ func newEventPrinter(format outputFormat, w io.Writer, organization string) *eve
 func (p *eventPrinter) events(events []*apikeysv1.Event) error {
 	if p.format == "json" {
 		for _, e := range events {
-			p.line = append(wirejson.AppendJSON(p.line[:0], e), '\n')
+			p.line = append(wirejson.Append(p.line[:0], e), '\n')
 			if err := p.flush(); err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ func (p *eventPrinter) events(events []*apikeysv1.Event) error {
 // heartbeats too, since whoever reads them keeps their cursors.
 func (p *eventPrinter) message(m *apikeysv1.WatchEventsResponse) error {
 	if p.format == "json" {
-		p.line = append(wirejson.AppendWatchJSON(p.line[:0], m), '\n')
+		p.line = append(wirejson.AppendWatch(p.line[:0], m), '\n')
 		return p.flush()
 	}
 	if m.GetEvent() == nil {

@@ -36,7 +36,7 @@ type page[M proto.Message] struct {
 // add adds m and returns true, or false where m belongs on the next page. The first
 // row is always taken, however large it is.
 func (p *page[M]) add(m M) bool {
-	p.row = wirejson.AppendJSON(p.row[:0], m)
+	p.row = wirejson.Append(p.row[:0], m)
 	if p.bytes += len(p.row); p.bytes > pageBytes && len(p.rows) > 0 {
 		return false
 	}

@@ -103,7 +103,7 @@ func (o *object) text(name, value string) {
 
 func (o *object) message(name string, m proto.Message) {
 	o.name(name)
-	o.dst = wirejson.AppendJSON(o.dst, m)
+	o.dst = wirejson.Append(o.dst, m)
 }
 
 // fields writes those fields of m that names lists.
@@ -114,7 +114,7 @@ func (o *object) fields(name string, m proto.Message, names []string) {
 	for _, n := range names {
 		if fd := r.Descriptor().Fields().ByName(protoreflect.Name(n)); fd != nil {
 			o.name(n)
-			o.dst = wirejson.AppendFieldJSON(o.dst, r, fd)
+			o.dst = wirejson.AppendField(o.dst, r, fd)
 		}
 	}
 	o.dst = append(o.dst, '}')

@@ -58,7 +58,7 @@ func TestBody(t *testing.T) {
 	d := webhook.Delivery{ID: "delivery_1", WebhookID: w.ID, URL: w.URL}
 	const head = `{"webhook_id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","url":"https://example.com/hook?token=hunter2",`
 	const about = `"resourceId":"api_key_0197bd94-d729-76ef-b486-cf276509029d","timestamp":"2026-11-21T09:30:00.123Z","apiVersion":"v1",`
-	webhookJSON := string(wirejson.AppendJSON(nil, wire.Webhook(&w)))
+	webhookJSON := string(wirejson.Append(nil, wire.Webhook(&w)))
 	cases := []struct {
 		name   string
 		format webhook.Format

@@ -94,9 +94,9 @@ func (c *call) success(m proto.Message) {
 	c.out = append(c.out[:0], head...)
 	data := msg
 	if fd := c.route.data; fd == nil {
-		c.out = wirejson.AppendJSON(c.out, m)
+		c.out = wirejson.Append(c.out, m)
 	} else {
-		c.out = wirejson.AppendFieldJSON(c.out, msg, fd)
+		c.out = wirejson.AppendField(c.out, msg, fd)
 	}
 	c.out = append(c.out, c.route.tail...)
 	c.onConnection.Charge(len(c.out))

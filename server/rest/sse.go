@@ -21,7 +21,7 @@ func appendSSE(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
 	dst = append(append(dst, "id: "...), m.GetCursor()...)
 	if event != nil {
 		dst = append(append(dst, "\nevent: "...), event.GetType()...)
-		dst = wirejson.AppendJSON(append(dst, "\ndata: "...), event)
+		dst = wirejson.Append(append(dst, "\ndata: "...), event)
 	}
 	return append(dst, "\n\n"...)
 }

@@ -29,7 +29,7 @@ var (
 	ndjson = &format{
 		mediaType: "application/x-ndjson",
 		message: func(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
-			return append(wirejson.AppendWatchJSON(dst, m), '\n')
+			return append(wirejson.AppendWatch(dst, m), '\n')
 		},
 		failure: func(dst, envelope []byte) []byte { return append(append(dst, envelope...), '\n') },
 	}

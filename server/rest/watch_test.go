@@ -62,7 +62,7 @@ func created(cursor string) *apikeysv1.WatchEventsResponse {
 }
 
 func createdJSON(cursor string) string {
-	return string(wirejson.AppendJSON(nil, created(cursor).GetEvent()))
+	return string(wirejson.Append(nil, created(cursor).GetEvent()))
 }
 
 // gone is the error with which the service ends streams at its stop.

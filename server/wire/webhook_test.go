@@ -68,7 +68,7 @@ func TestWebhookMessage(t *testing.T) {
 	const want = `{"id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","organization_id":"org_default","label":"Billing","description":"",` +
 		`"url":"https://example.com/hook?token=hunter2","events":["*"],"format":"classic","headers":{"X-Tenant":"********"},"enabled":false,` +
 		`"secret":"whsec_MfKQ...aLaSw","created_at":"2026-11-21 09:30:00","updated_at":null,"created_by":null,"disabled_reason":"gone","health":null,"etag":"1"}`
-	if diff := cmp.Diff(want, string(wirejson.AppendJSON(nil, wire.Webhook(&w)))); diff != "" {
+	if diff := cmp.Diff(want, string(wirejson.Append(nil, wire.Webhook(&w)))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -103,7 +103,7 @@ func TestDeliveryMessage(t *testing.T) {
 		`,"retries":0,"created_at":"2026-11-21 09:30:00","updated_at":"2026-11-21 09:30:00","first_sent_at":"2026-11-21 09:30:00",` +
 		`"next_attempt_at":"2026-11-21 09:30:05","delay_ms":5000,"state":"pending","attempts":[` +
 		`{"number":1,"started_at":"2026-11-21 09:30:00","duration_ms":40,` + answer + `,"trigger":"retry","url":"https://other.example/"}],"attempts_total":1}`
-	if diff := cmp.Diff(want, string(wirejson.AppendJSON(nil, m))); diff != "" {
+	if diff := cmp.Diff(want, string(wirejson.Append(nil, m))); diff != "" {
 		t.Error(diff)
 	}
 	test := webhook.NewDelivery(&w, e, webhook.TriggerTest, webhookNow)

@@ -12,58 +12,72 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
 
-// AppendJSON appends m to dst in the one JSON form and returns the longer
+// Append appends m to dst in the one JSON form and returns the longer
 // slice. The same message always gives the same bytes. A nil message is null.
-func AppendJSON(dst []byte, m proto.Message) []byte {
+func Append(dst []byte, m proto.Message) []byte {
 	return appendMessage(dst, m.ProtoReflect())
 }
 
-// AppendFieldJSON appends the value that the field fd has in m, without its
+// AppendField appends the value that the field fd has in m, without its
 // name: the part of an answer that a route selects.
-func AppendFieldJSON(dst []byte, m protoreflect.Message, fd protoreflect.FieldDescriptor) []byte {
-	t := tableOf(m.Descriptor())
-	return appendField(dst, m, &t.fields[fd.Index()])
+func AppendField(dst []byte, m protoreflect.Message, fd protoreflect.FieldDescriptor) []byte {
+	info := infoOf(m.Descriptor())
+	return appendField(dst, m, &info.fields[fd.Index()])
+}
+
+// AppendWatch appends a message of WatchEvents as a line of a stream has
+// it, without the line's end: {"cursor":"...","event":{...}}. Unlike everywhere
+// else the event that is unset is left out, since that is how a reader knows a
+// heartbeat: {"cursor":"..."}.
+func AppendWatch(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
+	dst = AppendString(append(dst, `{"cursor":`...), m.GetCursor())
+	if m.GetEvent() != nil {
+		dst = Append(append(dst, `,"event":`...), m.GetEvent())
+	}
+	return append(dst, '}')
 }
 
 func appendMessage(dst []byte, m protoreflect.Message) []byte {
 	if !m.IsValid() {
 		return append(dst, "null"...)
 	}
-	t := tableOf(m.Descriptor())
-	if t.oneof != nil {
-		member := m.WhichOneof(t.oneof)
+	info := infoOf(m.Descriptor())
+	if info.oneof != nil {
+		member := m.WhichOneof(info.oneof)
 		if member == nil {
 			return append(dst, "null"...)
 		}
-		return appendField(dst, m, &t.fields[member.Index()])
+		return appendField(dst, m, &info.fields[member.Index()])
 	}
 	dst = append(dst, '{')
-	for i := range t.fields {
+	for i := range info.fields {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		f := &t.fields[i]
+		f := &info.fields[i]
 		dst = append(dst, f.key...)
 		dst = appendField(dst, m, f)
 	}
 	return append(dst, '}')
 }
 
-func appendField(dst []byte, m protoreflect.Message, f *field) []byte {
+func appendField(dst []byte, m protoreflect.Message, f *fieldInfo) []byte {
 	switch {
-	case f.list:
+	case f.isList:
 		return appendList(dst, m.Get(f.desc).List(), f)
-	case f.dict:
+	case f.isMap:
 		return appendMap(dst, m.Get(f.desc).Map(), f.value)
-	case f.presence && !m.Has(f.desc):
+	case f.hasPresence && !m.Has(f.desc):
 		return append(dst, "null"...)
 	}
 	return appendValue(dst, m.Get(f.desc), f)
 }
 
-func appendList(dst []byte, l protoreflect.List, f *field) []byte {
+func appendList(dst []byte, l protoreflect.List, f *fieldInfo) []byte {
 	dst = append(dst, '[')
 	for i := range l.Len() {
 		if i > 0 {
@@ -74,7 +88,7 @@ func appendList(dst []byte, l protoreflect.List, f *field) []byte {
 	return append(dst, ']')
 }
 
-func appendMap(dst []byte, m protoreflect.Map, value *field) []byte {
+func appendMap(dst []byte, m protoreflect.Map, value *fieldInfo) []byte {
 	if m.Len() == 0 {
 		return append(dst, "{}"...)
 	}
@@ -100,14 +114,14 @@ func appendMap(dst []byte, m protoreflect.Map, value *field) []byte {
 }
 
 // appendValue appends one value: a field's, or an element of its list or map.
-func appendValue(dst []byte, v protoreflect.Value, f *field) []byte {
+func appendValue(dst []byte, v protoreflect.Value, f *fieldInfo) []byte {
 	switch f.kind {
 	case protoreflect.BoolKind:
 		return strconv.AppendBool(dst, v.Bool())
 	case protoreflect.StringKind:
 		return AppendString(dst, v.String())
 	case protoreflect.EnumKind:
-		if q, ok := f.words.quoted[v.Enum()]; ok {
+		if q, ok := f.enum.quoted[v.Enum()]; ok {
 			return append(dst, q...)
 		}
 		return strconv.AppendInt(dst, int64(v.Enum()), 10)
@@ -124,7 +138,7 @@ func appendValue(dst []byte, v protoreflect.Value, f *field) []byte {
 		dst = base64.StdEncoding.AppendEncode(append(dst, '"'), v.Bytes())
 		return append(dst, '"')
 	}
-	if f.time {
+	if f.isTime {
 		return appendTimestamp(dst, v.Message())
 	}
 	return appendMessage(dst, v.Message())

@@ -101,7 +101,7 @@ func TestAppendJSON(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := wirejson.AppendJSON([]byte("x"), tc.give)
+			got := wirejson.Append([]byte("x"), tc.give)
 			if diff := cmp.Diff("x"+tc.want, string(got)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -112,35 +112,35 @@ func TestAppendJSON(t *testing.T) {
 	}
 }
 
-func TestAppendJSONStable(t *testing.T) {
+func TestAppendStable(t *testing.T) {
 	key := fullKey()
 	for i := range 40 {
 		key.Metadata[strings.Repeat("k", i+1)] = "v"
 	}
-	want := wirejson.AppendJSON(nil, key)
+	want := wirejson.Append(nil, key)
 	for range 20 {
-		if got := wirejson.AppendJSON(nil, proto.CloneOf(key)); string(got) != string(want) {
+		if got := wirejson.Append(nil, proto.CloneOf(key)); string(got) != string(want) {
 			t.Fatalf("other bytes:\n%s\n%s", want, got)
 		}
 	}
 }
 
-func TestAppendFieldJSON(t *testing.T) {
+func TestAppendField(t *testing.T) {
 	m := (&apikeysv1.ListApiKeysResponse{NextPageToken: "n"}).ProtoReflect()
 	fds := m.Descriptor().Fields()
-	got := string(wirejson.AppendFieldJSON(nil, m, fds.ByName("api_keys"))) + string(wirejson.AppendFieldJSON(nil, m, fds.ByName("next_page_token")))
+	got := string(wirejson.AppendField(nil, m, fds.ByName("api_keys"))) + string(wirejson.AppendField(nil, m, fds.ByName("next_page_token")))
 	if got != `[]"n"` {
 		t.Errorf("got %s", got)
 	}
 }
 
-func BenchmarkAppendJSON(b *testing.B) {
+func BenchmarkAppend(b *testing.B) {
 	key := fullKey()
 	b.Run("wire", func(b *testing.B) {
 		b.ReportAllocs()
 		var buf []byte
 		for b.Loop() {
-			buf = wirejson.AppendJSON(buf[:0], key)
+			buf = wirejson.Append(buf[:0], key)
 		}
 	})
 	b.Run("protojson", func(b *testing.B) {
@@ -177,11 +177,11 @@ func BenchmarkReadRequest(b *testing.B) {
 
 func TestAppendWatchJSON(t *testing.T) {
 	heartbeat := &apikeysv1.WatchEventsResponse{Cursor: `a"`}
-	if got := string(wirejson.AppendWatchJSON(nil, heartbeat)); got != `{"cursor":"a\""}` {
+	if got := string(wirejson.AppendWatch(nil, heartbeat)); got != `{"cursor":"a\""}` {
 		t.Errorf("heartbeat: %s", got)
 	}
 	event := &apikeysv1.WatchEventsResponse{Cursor: "b", Event: &apikeysv1.Event{Id: "event_1", Cursor: "b"}}
-	if got, want := string(wirejson.AppendWatchJSON(nil, event)), `{"cursor":"b","event":`+string(wirejson.AppendJSON(nil, event.GetEvent()))+`}`; got != want {
+	if got, want := string(wirejson.AppendWatch(nil, event)), `{"cursor":"b","event":`+string(wirejson.Append(nil, event.GetEvent()))+`}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
-func ExampleAppendJSON() {
+func ExampleAppend() {
 	answer := &apikeysv1.VerifyApiKeyResponse{
 		Code:      apikeysv1.VerificationCode_VERIFICATION_CODE_RATE_LIMITED,
 		RateLimit: &apikeysv1.RateLimitStatus{Limit: 100, ResetAt: at("2026-05-30 20:23:16")},
 	}
-	fmt.Printf("%s\n", wirejson.AppendJSON(nil, answer))
+	fmt.Printf("%s\n", wirejson.Append(nil, answer))
 	// Output:
 	// {"valid":false,"code":"rate_limited","api_key":null,"rate_limit":{"limit":100,"remaining":0,"reset_at":"2026-05-30 20:23:16"},"quota":null,"previous_secret":false,"retry_after_seconds":null}
 }

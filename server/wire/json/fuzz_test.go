@@ -31,7 +31,7 @@ func FuzzReadRequest(f *testing.F) {
 				return wirejson.ReadRequest(b, m, wirejson.Body{Bound: []string{"id"}})
 			})
 		}
-		readStable(t, body, &apikeysv1.ApiKey{}, wirejson.ReadJSON)
+		readStable(t, body, &apikeysv1.ApiKey{}, wirejson.Read)
 	})
 }
 
@@ -57,15 +57,15 @@ func readStable(t *testing.T, body []byte, m proto.Message, read func([]byte, pr
 	if len(body) > 0 && !json.Valid(body) {
 		t.Errorf("took %q", body)
 	}
-	once := wirejson.AppendJSON(nil, m)
+	once := wirejson.Append(nil, m)
 	if !json.Valid(once) {
 		t.Errorf("wrote %q", once)
 	}
 	again := blank(m)
-	if err := wirejson.ReadJSON(once, again); err != nil {
+	if err := wirejson.Read(once, again); err != nil {
 		t.Fatalf("%s: %v", once, err)
 	}
-	if twice := wirejson.AppendJSON(nil, again); string(twice) != string(once) {
+	if twice := wirejson.Append(nil, again); string(twice) != string(once) {
 		t.Errorf("first\n%s\nthen\n%s", once, twice)
 	}
 }

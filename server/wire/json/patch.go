@@ -8,17 +8,17 @@ import (
 )
 
 // patch takes a merge patch of t's resource into m. See ReadRequest.
-func (r *reader) patch(t *table, m protoreflect.Message) error {
-	resource := m.NewField(t.resource.desc).Message()
-	if err := r.object(tableOf(resource.Descriptor()), resource, "", true); err != nil {
+func (r *reader) patch(info *messageInfo, m protoreflect.Message) error {
+	resource := m.NewField(info.resource.desc).Message()
+	if err := r.object(infoOf(resource.Descriptor()), resource, "", true); err != nil {
 		return err
 	}
-	if fd := resource.Descriptor().Fields().ByName("etag"); fd != nil && t.etag != nil {
-		m.Set(t.etag.desc, resource.Get(fd))
+	if fd := resource.Descriptor().Fields().ByName("etag"); fd != nil && info.etag != nil {
+		m.Set(info.etag.desc, resource.Get(fd))
 		resource.Clear(fd)
 	}
-	m.Set(t.resource.desc, protoreflect.ValueOfMessage(resource))
-	m.Set(t.mask.desc, protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: r.mask}).ProtoReflect()))
+	m.Set(info.resource.desc, protoreflect.ValueOfMessage(resource))
+	m.Set(info.mask.desc, protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: r.mask}).ProtoReflect()))
 	return nil
 }
 
@@ -41,7 +41,7 @@ func quotePath(key string) string {
 
 // readMap takes an object into a map. Its keys are strings: no message of ours
 // has others.
-func (r *reader) readMap(f *field, m protoreflect.Message, at string, patch bool) error {
+func (r *reader) readMap(f *fieldInfo, m protoreflect.Message, at string, patch bool) error {
 	if r.next() != '{' {
 		r.add(at+f.name, "must be an object")
 		return r.skip()
@@ -75,7 +75,7 @@ func (r *reader) readMap(f *field, m protoreflect.Message, at string, patch bool
 		entries := m.Mutable(f.desc).Map()
 		var v protoreflect.Value
 		var text string
-		if f.value.desc.Message() == nil || f.value.time {
+		if !f.value.holdsObjects() {
 			v, text, err = r.value(f.value)
 		} else {
 			v = entries.NewValue()

@@ -22,11 +22,11 @@ func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
 		return nil
 	}
 	msg := m.ProtoReflect()
-	t := tableOf(msg.Descriptor())
+	info := infoOf(msg.Descriptor())
 	var p problems
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		f := t.byName[name]
-		if f == nil || f.marks || f.dict || f.message() || slices.Contains(bound, name) {
+		f := info.byName[name]
+		if f == nil || f.isPresenceFlag || f.isMap || f.isMessage() || slices.Contains(bound, name) {
 			p.add(name, "is not a known parameter")
 			continue
 		}
@@ -39,9 +39,9 @@ func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
 
 // setText sets the field to values that came as text. The answer is the
 // problem, "" if there is none.
-func (f *field) setText(m protoreflect.Message, values []string) string {
-	if f.list {
-		if f.kind == protoreflect.MessageKind && !f.time {
+func (f *fieldInfo) setText(m protoreflect.Message, values []string) string {
+	if f.isList {
+		if f.holdsObjects() {
 			return "is not a known parameter"
 		}
 		values = strings.Split(strings.Join(values, ","), ",")
@@ -56,9 +56,9 @@ func (f *field) setText(m protoreflect.Message, values []string) string {
 		switch {
 		case text != "":
 			return text
-		case f.list && s == "":
+		case f.isList && s == "":
 			return "must not have an empty element"
-		case f.list:
+		case f.isList:
 			m.Mutable(f.desc).List().Append(v)
 		default:
 			m.Set(f.desc, v)
@@ -68,11 +68,11 @@ func (f *field) setText(m protoreflect.Message, values []string) string {
 }
 
 // parseText is parse for any field that a parameter can name.
-func (f *field) parseText(s string) (v protoreflect.Value, text string) {
+func (f *fieldInfo) parseText(s string) (v protoreflect.Value, text string) {
 	switch {
 	case !utf8.ValidString(s):
 		return v, "must be UTF-8"
-	case f.textual():
+	case f.isText():
 		return f.parse(s)
 	case f.kind == protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(s == "true"), problemIf(s != "true" && s != "false", f.want())

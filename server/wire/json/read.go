@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// ReadJSON fills m, which is empty, from what AppendJSON wrote. It is as
+// Read fills m, which is empty, from what Append wrote. It is as
 // strict as ReadRequest, but takes read-only fields and knows no patches.
-func ReadJSON(data []byte, m proto.Message) error {
+func Read(data []byte, m proto.Message) error {
 	return read(data, m, nil)
 }
 
@@ -69,7 +69,7 @@ func ReadRequest(data []byte, m proto.Message, body Body) error {
 type reader struct {
 	scanner
 	problems
-	body *Body    // nil for ReadJSON
+	body *Body    // nil for Read
 	mask []string // of a patch
 }
 
@@ -80,15 +80,15 @@ func read(data []byte, m proto.Message, body *Body) error {
 		return r.fail("a byte that is not UTF-8")
 	}
 	msg := m.ProtoReflect()
-	t := tableOf(msg.Descriptor())
+	info := infoOf(msg.Descriptor())
 	if r.next() != '{' {
 		return r.fail("expected an object")
 	}
 	var err error
-	if body != nil && t.mask != nil && t.resource != nil {
-		err = r.patch(t, msg)
+	if body != nil && info.mask != nil && info.resource != nil {
+		err = r.patch(info, msg)
 	} else {
-		err = r.object(t, msg, "", false)
+		err = r.object(info, msg, "", false)
 	}
 	if err != nil {
 		return err
@@ -113,14 +113,14 @@ func invalidAt(data []byte) int {
 // object takes the object where the reader stands into m. at is what its
 // names stand under, with the dot, "" at the top. In a patch the paths of what
 // is there go into the mask.
-func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool) error {
+func (r *reader) object(info *messageInfo, m protoreflect.Message, at string, patch bool) error {
 	if err := r.open(); err != nil {
 		return err
 	}
 	var few [32]bool
 	seen := few[:]
-	if len(t.fields) > len(few) {
-		seen = make([]bool, len(t.fields))
+	if len(info.fields) > len(few) {
+		seen = make([]bool, len(info.fields))
 	}
 	var unknown names
 	for first := true; ; first = false {
@@ -135,7 +135,7 @@ func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool)
 		if err != nil {
 			return err
 		}
-		f := t.byName[string(name)]
+		f := info.byName[string(name)]
 		if f == nil || seen[f.index] {
 			if f != nil || !unknown.add(name) {
 				return r.fail("a name that was there before")
@@ -166,7 +166,7 @@ func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool)
 	}
 	if at == "" && r.body != nil {
 		for _, name := range r.body.Required {
-			if f := t.byName[name]; f != nil && !seen[f.index] {
+			if f := info.byName[name]; f != nil && !seen[f.index] {
 				r.add(name, "is required")
 			}
 		}
@@ -175,35 +175,35 @@ func (r *reader) object(t *table, m protoreflect.Message, at string, patch bool)
 }
 
 // passes reports whether f is passed over.
-func (r *reader) passes(f *field, at string, patch bool) bool {
+func (r *reader) passes(f *fieldInfo, at string, patch bool) bool {
 	return patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(at == "" && f.name == "id")
 }
 
 // refusal says why a caller cannot name f, or "".
-func (r *reader) refusal(f *field, at string, patch bool) string {
+func (r *reader) refusal(f *fieldInfo, at string, patch bool) string {
 	switch {
 	case r.body == nil, patch && at == "" && f.name == "id":
 		return ""
 	case f.readOnly:
 		return "is read-only"
-	case f.marks, at == "" && !patch && slices.Contains(r.body.Bound, f.name):
+	case f.isPresenceFlag, at == "" && !patch && slices.Contains(r.body.Bound, f.name):
 		return "is not a known field"
 	}
 	return ""
 }
 
 // field takes the value of f.
-func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) error {
+func (r *reader) field(f *fieldInfo, m protoreflect.Message, at string, patch bool) error {
 	c := r.next()
 	if c == 'n' {
 		if patch && at == "" && identifies(f.name) {
 			r.add(f.name, "must not be null: leave it out, or send the one of the resource")
 			return r.word("null")
 		}
-		if f.marker != nil && r.body != nil {
-			m.Set(f.marker, protoreflect.ValueOfBool(true)) // null is an empty list
+		if f.presenceFlag != nil && r.body != nil {
+			m.Set(f.presenceFlag, protoreflect.ValueOfBool(true)) // null is an empty list
 		}
-		if patch && f.kind == protoreflect.BoolKind && !f.presence && !f.list {
+		if patch && f.kind == protoreflect.BoolKind && !f.hasPresence && !f.isList {
 			r.add(at+f.name, "must be true or false") // neither is what null would clear
 		} else if patch {
 			r.path(at, f.name)
@@ -213,10 +213,10 @@ func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) 
 		}
 		return r.word("null")
 	}
-	if f.dict {
+	if f.isMap {
 		return r.readMap(f, m, at, patch)
 	}
-	if f.message() {
+	if f.isMessage() {
 		sub := m.NewField(f.desc)
 		text, err := r.nested(f, sub.Message(), at+f.name, patch)
 		if text != "" {
@@ -229,7 +229,7 @@ func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) 
 	if patch {
 		r.path(at, f.name)
 	}
-	if f.list {
+	if f.isList {
 		return r.readList(f, m, at)
 	}
 	v, text, err := r.value(f)
@@ -248,11 +248,11 @@ func (r *reader) field(f *field, m protoreflect.Message, at string, patch bool) 
 }
 
 // nested takes an object into m, a value of f that is called name.
-func (r *reader) nested(f *field, m protoreflect.Message, name string, patch bool) (text string, err error) {
+func (r *reader) nested(f *fieldInfo, m protoreflect.Message, name string, patch bool) (text string, err error) {
 	if r.next() != '{' {
 		return "must be an object", r.skip()
 	}
-	return "", r.object(tableOf(f.desc.Message()), m, name+".", patch)
+	return "", r.object(infoOf(f.desc.Message()), m, name+".", patch)
 }
 
 // empty reports whether no field of m is set.
@@ -263,7 +263,7 @@ func empty(m protoreflect.Message) bool {
 	return true
 }
 
-func (r *reader) readList(f *field, m protoreflect.Message, at string) error {
+func (r *reader) readList(f *fieldInfo, m protoreflect.Message, at string) error {
 	if r.next() != '[' {
 		r.add(at+f.name, "must be a list")
 		return r.skip()
@@ -278,14 +278,14 @@ func (r *reader) readList(f *field, m protoreflect.Message, at string) error {
 			return err
 		}
 		if !more {
-			if i == 0 && f.marker != nil && r.body != nil {
-				m.Set(f.marker, protoreflect.ValueOfBool(true))
+			if i == 0 && f.presenceFlag != nil && r.body != nil {
+				m.Set(f.presenceFlag, protoreflect.ValueOfBool(true))
 			}
 			return nil
 		}
 		var v protoreflect.Value
 		var text string
-		if f.desc.Message() == nil || f.time {
+		if !f.holdsObjects() {
 			v, text, err = r.value(f)
 		} else {
 			v = list.NewElement()

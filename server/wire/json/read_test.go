@@ -223,7 +223,7 @@ func TestReadRequestSyntax(t *testing.T) {
 
 func TestReadJSON(t *testing.T) {
 	var got apikeysv1.ApiKey
-	if err := wirejson.ReadJSON([]byte(fullKeyJSON), &got); err != nil {
+	if err := wirejson.Read([]byte(fullKeyJSON), &got); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(fullKey(), &got, protocmp.Transform()); diff != "" {

@@ -14,21 +14,21 @@ import (
 
 // value takes one value that is neither list nor object. When it does not fit
 // the field, text is the problem and the value has been taken all the same.
-func (r *reader) value(f *field) (v protoreflect.Value, text string, err error) {
+func (r *reader) value(f *fieldInfo) (v protoreflect.Value, text string, err error) {
 	c := r.next()
 	switch {
 	case f.kind == protoreflect.BoolKind && c == 't':
 		return protoreflect.ValueOfBool(true), "", r.word("true")
 	case f.kind == protoreflect.BoolKind && c == 'f':
 		return protoreflect.ValueOfBool(false), "", r.word("false")
-	case c == '"' && f.textual():
+	case c == '"' && f.isText():
 		s, err := r.str()
 		if err != nil {
 			return v, "", err
 		}
 		v, text = f.parse(string(s))
 		return v, text, nil
-	case (c == '-' || '0' <= c && c <= '9') && f.number():
+	case (c == '-' || '0' <= c && c <= '9') && f.isNumber():
 		lit, err := r.scanner.number()
 		if err != nil {
 			return v, "", err
@@ -39,21 +39,21 @@ func (r *reader) value(f *field) (v protoreflect.Value, text string, err error) 
 	return v, f.want(), r.skip()
 }
 
-// textual reports whether the field's values are strings in JSON.
-func (f *field) textual() bool {
-	return f.kind == protoreflect.StringKind || f.kind == protoreflect.BytesKind || f.words != nil || f.time
+// isText reports whether the field's values are strings in JSON.
+func (f *fieldInfo) isText() bool {
+	return f.kind == protoreflect.StringKind || f.kind == protoreflect.BytesKind || f.enum != nil || f.isTime
 }
 
-func (f *field) number() bool {
-	return !f.textual() && f.kind != protoreflect.BoolKind && f.desc.Message() == nil
+func (f *fieldInfo) isNumber() bool {
+	return !f.isText() && f.kind != protoreflect.BoolKind && f.desc.Message() == nil
 }
 
 // want says what a value must be.
-func (f *field) want() string {
+func (f *fieldInfo) want() string {
 	switch {
-	case f.words != nil:
-		return f.words.want
-	case f.time:
+	case f.enum != nil:
+		return f.enum.want
+	case f.isTime:
 		return "must be a time such as 2026-05-30 20:23:16 or 2026-05-30T20:23:16Z"
 	case f.kind == protoreflect.StringKind:
 		return "must be a string"
@@ -69,13 +69,13 @@ func (f *field) want() string {
 
 // parse turns the text of a textual field into its value. text is the problem
 // if there is one.
-func (f *field) parse(s string) (v protoreflect.Value, text string) {
+func (f *fieldInfo) parse(s string) (v protoreflect.Value, text string) {
 	switch {
-	case f.words != nil:
-		if n, ok := f.words.number[s]; ok {
+	case f.enum != nil:
+		if n, ok := f.enum.number[s]; ok {
 			return protoreflect.ValueOfEnum(n), ""
 		}
-	case f.time:
+	case f.isTime:
 		if t, ok := parseTime(s); ok {
 			return protoreflect.ValueOfMessage(timestamppb.New(t).ProtoReflect()), ""
 		}
@@ -107,7 +107,7 @@ func parseTime(s string) (time.Time, bool) {
 }
 
 // parseNumber turns a JSON number into the field's value.
-func (f *field) parseNumber(lit string) (v protoreflect.Value, text string) {
+func (f *fieldInfo) parseNumber(lit string) (v protoreflect.Value, text string) {
 	switch f.kind {
 	case protoreflect.FloatKind:
 		x, err := strconv.ParseFloat(lit, 32)
