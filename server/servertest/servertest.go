@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,66 +41,80 @@ type Server struct {
 	// Log is all that the server has logged so far, at debug level.
 	Log *Buffer
 
-	stop func()
+	close func() error
 }
 
 // Start runs a server on free ports and a new data directory until the test ends.
 // Each of change may alter its configuration.
 func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	t.Helper()
+	inDir := func(c *server.Config) { c.DataDir = t.TempDir() }
+	s, err := New(t.Context(), append([]func(*server.Config){inDir}, change...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("the server ended with an error: %v", err)
+		}
+	})
+	return s
+}
+
+// New runs a server as [Start] does, for an example, which has no [testing.TB]:
+// one of
+// change sets the data directory, and the caller closes the server.
+func New(ctx context.Context, change ...func(*server.Config)) (*Server, error) {
 	log := new(Buffer)
 	c := server.Config{
 		RESTAddr:  "127.0.0.1:0",
 		GRPCAddr:  "127.0.0.1:0",
-		DataDir:   t.TempDir(),
 		RootToken: masked.New(RootToken),
 		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
 		f(&c)
 	}
-	s, err := server.New(t.Context(), c)
+	s, err := server.New(ctx, c)
 	if err != nil {
-		t.Fatalf("start a server: %v", err)
+		return nil, fmt.Errorf("start a server: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- s.Run(running) }()
 	conn, err := grpc.NewClient(s.GRPCAddr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		cancel()
-		t.Fatalf("connect to the server: %v", err)
+		return nil, errors.Join(fmt.Errorf("connect to the server: %w", err), <-done)
 	}
-	running := &Server{
+	return &Server{
 		REST: "http://" + s.RESTAddr().String(),
 		Conn: conn,
 		Keys: apikeysv1.NewApiKeysServiceClient(conn),
 		Dir:  c.DataDir,
 		Log:  log,
-		stop: sync.OnceFunc(func() {
+		close: sync.OnceValue(func() error {
 			// A server waits a moment for what clients with open connections may have
 			// sent already.
 			http.DefaultClient.CloseIdleConnections()
-			if err := conn.Close(); err != nil {
-				t.Errorf("close the connection: %v", err)
-			}
+			closed := conn.Close()
 			cancel()
 			select {
 			case err := <-done:
-				if err != nil {
-					t.Errorf("the server ended with an error: %v", err)
-				}
+				return errors.Join(closed, err)
 			case <-time.After(30 * time.Second):
-				t.Error("the server did not stop within 30 seconds")
+				return errors.New("the server did not stop within 30 seconds")
 			}
 		}),
-	}
-	t.Cleanup(running.stop)
-	return running
+	}, nil
 }
 
-// Stop stops the server as a signal would, and waits for its end.
-func (s *Server) Stop() { s.stop() }
+// Close stops the server as a signal would, waits for its end and returns what it
+// ended with, each time that it is called.
+func (s *Server) Close() error { return s.close() }
+
+// Stop is Close in the middle of a test. An error fails the test at its end.
+func (s *Server) Stop() { _ = s.Close() }
 
 // Context returns a context whose calls carry the operator's token and further
 // pairs of metadata.
