@@ -177,11 +177,23 @@ func (w *harness) envelope(t *testing.T, status int, h http.Header, text []byte)
 	}
 	a.retry, _ = strconv.Atoi(h.Get("Retry-After"))
 	if e.Status != status || e.Env != "development" || h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" ||
-		(h.Get("WWW-Authenticate") != "") != (e.Status == http.StatusUnauthorized) || (a.retry > 0) != (e.Status == http.StatusTooManyRequests) ||
+		(h.Get("WWW-Authenticate") != "") != (e.Status == http.StatusUnauthorized) || !a.waits(h.Get("Retry-After") != "") ||
 		(h.Get("Allow") != "") != (e.Status == http.StatusMethodNotAllowed) || (h.Get("Link") != "") != (a.next != "") {
 		t.Errorf("headers or frame of %s: %v", text, h)
 	}
 	return a
+}
+
+// waits reports whether an answer names a time to wait, which is named or not, where
+// time helps and nowhere else.
+func (a *answer) waits(named bool) bool {
+	switch a.reason {
+	case "RATE_LIMITED", "UNAVAILABLE", "ANSWERS_UNREAD":
+		return a.retry > 0
+	case "QUOTA_EXCEEDED": // if it refills
+		return named == (a.retry > 0)
+	}
+	return !named
 }
 
 // request builds the gRPC request that a step's JSON stands for. A fault that
@@ -273,7 +285,7 @@ func (w *harness) grpc(t *testing.T, s step) answer {
 // failure reads the status of a failed gRPC call.
 func (w *harness) failure(t *testing.T, err error) answer {
 	t.Helper()
-	st := status.Convert(err)
+	st, retries := status.Convert(err), false
 	a := answer{code: st.Code().String(), text: st.Message(), status: statuses[st.Code().String()]}
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
@@ -287,6 +299,7 @@ func (w *harness) failure(t *testing.T, err error) answer {
 				a.validator[v.GetField()] = v.GetDescription()
 			}
 		case *errdetails.RetryInfo:
+			retries = true
 			a.retry = int((d.GetRetryDelay().AsDuration() + time.Second - 1) / time.Second)
 		case *errdetails.RequestInfo:
 			if !supportForm.MatchString(d.GetServingData()) || !strings.HasPrefix(d.GetRequestId(), "request_") || !strings.Contains(w.Log.String(), d.GetServingData()) {
@@ -297,7 +310,7 @@ func (w *harness) failure(t *testing.T, err error) answer {
 	if a.reason == "REQUEST_TOO_LARGE" {
 		a.status = http.StatusRequestEntityTooLarge
 	}
-	if len(st.Details()) < 2 || a.text == "" || (a.retry > 0) != (a.status == http.StatusTooManyRequests) {
+	if len(st.Details()) < 2 || a.text == "" || !a.waits(retries) {
 		t.Errorf("details of %v: %v", err, st.Details())
 	}
 	return a

@@ -55,8 +55,12 @@ func statusOf(known *apikey.Error, c *call) *status.Status {
 		}
 		details = append(details, bad)
 	}
-	if known.RetryAfter > 0 {
-		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(known.RetryAfter)})
+	wait := known.RetryAfter
+	if known.Kind == apikey.KindUnavailable {
+		wait = max(wait, time.Second) // time is all that helps
+	}
+	if wait > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 	}
 	if detailed, err := st.WithDetails(details...); err == nil {
 		return detailed

@@ -71,8 +71,9 @@ type Error struct {
 	Message string // a sentence a person can act on
 	// Fields are the faulty fields of a KindInvalid.
 	Fields []FieldProblem
-	// RetryAfter is how long to wait before the same call can succeed; zero where
-	// waiting does not help or the time is unknown.
+	// RetryAfter is how long to wait before the same call can succeed. Zero means that
+	// waiting does not help or that the time is unknown; of a KindUnavailable it means
+	// a second.
 	RetryAfter time.Duration
 	// Details are further facts for machines, under keys of lower_snake form.
 	Details map[string]string

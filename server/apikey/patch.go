@@ -11,7 +11,8 @@ import (
 type Patch struct {
 	// Paths names what changes: a mutable field, one of the parts of rate_limit or
 	// quota, or one entry of metadata as metadata.`key`, where a backtick in
-	// the key is doubled (AIP-161).
+	// the key is doubled (AIP-161). rate_limit.* and quota.* name a limit and none of
+	// its parts: a limit that the key has stays as it is.
 	Paths []string
 	// Values holds the new values; one that is zero clears its field. A limit that
 	// is named by a part is there afterwards, and its parts are judged; one that is
@@ -125,6 +126,7 @@ func (k *Key) set(path string, values *Key) (problem string) {
 		k.Quota = values.Quota
 	case "quota.limit", "quota.remaining", "quota.refill", "quota.refill_day":
 		k.setQuota(strings.TrimPrefix(path, "quota."), &values.Quota)
+	case "rate_limit.*", "quota.*":
 	default:
 		return UnknownPath
 	}

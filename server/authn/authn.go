@@ -1,11 +1,9 @@
 package authn
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -25,11 +23,6 @@ const DefaultOrganization = "org_default"
 
 // allOrganizations is how an operator asks for all organizations at once.
 const allOrganizations = "*"
-
-// askAgain is what a key is told to wait whose quota is used up and does not refill.
-// There is no time to name, since somebody has to raise it; but whoever is told
-// nothing, or a second, calls for ever.
-const askAgain = time.Hour
 
 // Caller is whoever made a call, and proved it.
 type Caller struct {
@@ -238,7 +231,7 @@ func key(ctx context.Context, check keyCheck, c verify.Credential) (Caller, erro
 	case apikey.CodeQuotaExceeded:
 		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonQuotaExceeded,
 			"The API key has used up its quota of %d.", v.Quota.Limit)
-		err.RetryAfter = cmp.Or(v.RetryAfter, askAgain)
+		err.RetryAfter = v.RetryAfter // zero where it does not refill
 		return Caller{}, err
 	default:
 		return Caller{}, errBadCredential()

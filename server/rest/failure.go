@@ -97,8 +97,11 @@ func (c *call) fail(err error) {
 	if f.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", `Bearer realm="apikeys"`)
 	}
-	if f.retryAfter > 0 || f.status == http.StatusTooManyRequests {
-		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(f.retryAfter.Seconds())))))
+	if f.status == http.StatusServiceUnavailable {
+		f.retryAfter = max(f.retryAfter, time.Second) // time is all that helps
+	}
+	if f.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds()))))
 	}
 	c.out = f.append(c.out[:0], c.h.tail)
 	c.write(f.status)

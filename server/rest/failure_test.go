@@ -142,9 +142,10 @@ func TestStatus(t *testing.T) {
 		"not found":       {err: statusOf(t, codes.NotFound, "None.", info("API_KEY_NOT_FOUND"), ids), want: known(404, "None.", "API_KEY_NOT_FOUND", "null")},
 		"stale":           {err: statusOf(t, codes.Aborted, "Changed.", info("ETAG_MISMATCH"), ids), want: known(409, "Changed.", "ETAG_MISMATCH", "null")},
 		"limited":         {err: statusOf(t, codes.ResourceExhausted, "Slow.", info("RATE_LIMITED"), ids, wait(1001*time.Millisecond)), want: known(429, "Slow.", "RATE_LIMITED", "null"), header: map[string]string{"Retry-After": "2"}},
-		"limited at once": {err: statusOf(t, codes.ResourceExhausted, "Slow.", info("RATE_LIMITED"), ids), want: known(429, "Slow.", "RATE_LIMITED", "null"), header: map[string]string{"Retry-After": "1"}},
+		"spent for good":  {err: statusOf(t, codes.ResourceExhausted, "Spent.", info("QUOTA_EXCEEDED"), ids), want: known(429, "Spent.", "QUOTA_EXCEEDED", "null"), header: map[string]string{"Retry-After": ""}},
 		"large":           {err: statusOf(t, codes.ResourceExhausted, "Large.", info("REQUEST_TOO_LARGE"), ids), want: known(413, "Large.", "REQUEST_TOO_LARGE", "null"), header: map[string]string{"Retry-After": ""}},
 		"unavailable":     {err: statusOf(t, codes.Unavailable, "Later.", info("UNAVAILABLE"), ids, wait(3*time.Second)), want: known(503, "Later.", "UNAVAILABLE", "null"), header: map[string]string{"Retry-After": "3"}},
+		"unavailable now": {err: statusOf(t, codes.Unavailable, "Later.", info("UNAVAILABLE"), ids), want: known(503, "Later.", "UNAVAILABLE", "null"), header: map[string]string{"Retry-After": "1"}},
 		"internal":        {err: statusOf(t, codes.Internal, "Oh.", info("INTERNAL"), ids), want: known(500, "Oh.", "INTERNAL", "null")},
 
 		"no details":       {err: status.Error(codes.Internal, "the database is at db1"), want: failure(500, fixed, "INTERNAL", "null"), logged: true},

@@ -34,9 +34,11 @@ func TestReadRequestPatch(t *testing.T) {
 			ApiKey:     &apikeysv1.ApiKey{Metadata: map[string]string{"a": "1", "c.`d": ""}},
 			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"metadata.`a`", "metadata.`b`", "metadata.`c.``d`"}},
 		}},
-		"empty objects change nothing": {`{"metadata": {}, "rate_limit": {}}`, &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{}}},
-		"nothing":                      {`{}`, &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{}}},
-		"no body":                      {``, &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{}}},
+		"empty objects": {`{"metadata": {}, "rate_limit": {}, "quota": {}}`, &apikeysv1.UpdateApiKeyRequest{
+			ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"rate_limit.*", "quota.*"}},
+		}},
+		"nothing": {`{}`, &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{}}},
+		"no body": {``, &apikeysv1.UpdateApiKeyRequest{ApiKey: &apikeysv1.ApiKey{}, UpdateMask: &fieldmaskpb.FieldMask{}}},
 		"id and etag": {`{"id": "api_key_1", "etag": "e", "scopes": []}`, &apikeysv1.UpdateApiKeyRequest{
 			ApiKey: &apikeysv1.ApiKey{Id: "api_key_1"}, Etag: "e", UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"scopes"}},
 		}},

@@ -53,10 +53,11 @@ const (
 //	label                 the field, its list or its time
 //	rate_limit.requests   a field of a nested message, as deep as it goes
 //	rate_limit            a nested message that is null
+//	rate_limit.*          a nested message of which the body names no field
 //	metadata.`key`        one entry of a map; a backtick in the key is doubled
 //	metadata              a map that is null
 //
-// An empty object names nothing and so changes nothing. id goes into the
+// An empty object of a map names nothing and so changes nothing. id goes into the
 // resource and etag into m, without a path.
 func ReadRequest(data []byte, m proto.Message, body Body) error {
 	if len(data) == 0 {
@@ -217,12 +218,15 @@ func (r *reader) field(f *fieldInfo, m protoreflect.Message, at string, patch bo
 		return r.readMap(f, m, at, patch)
 	}
 	if f.isMessage() {
-		sub := m.NewField(f.desc)
+		sub, named := m.NewField(f.desc), len(r.mask)
 		text, err := r.nested(f, sub.Message(), at+f.name, patch)
 		if text != "" {
 			r.add(at+f.name, text)
 		} else if !patch || !empty(sub.Message()) {
 			m.Set(f.desc, sub)
+		}
+		if patch && text == "" && len(r.mask) == named {
+			r.path(at, f.name+".*")
 		}
 		return err
 	}
