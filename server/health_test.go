@@ -3,14 +3,25 @@ package server
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -103,5 +114,113 @@ func checkReadiness(t *testing.T, r *readiness, name, want string) {
 		if err != nil || got.GetStatus() != status {
 			t.Errorf("%s: %q is %v, %v", name, service, got.GetStatus(), err)
 		}
+	}
+}
+
+// damage overwrites the first pages of a table and its indexes in a database that
+// nobody has open.
+func damage(t *testing.T, path, table string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(t.Context(), "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pages := 0
+	for ; rows.Next(); pages++ {
+		var page int64
+		if err := rows.Scan(&page); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(bytes.Repeat([]byte{0xA5}, 4096), (page-1)*4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rows.Err() != nil || pages == 0 {
+		t.Fatalf("%d pages of %s are damaged: %v", pages, table, rows.Err())
+	}
+}
+
+// A damaged database is seen over both listeners, and the log is told of it once,
+// however many calls meet it.
+func TestDamageOverBothListeners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, stop := runServer(t, Config{DataDir: dir}); stop() != nil { // which makes the database
+		t.Fatal(stop())
+	}
+	damage(t, filepath.Join(dir, "apikeys.db"), "api_keys")
+	var log bytes.Buffer
+	s, stop := runServer(t, Config{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+
+	get := func(path string) (status int, body string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.RESTAddr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+stopToken)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	conn, err := grpc.NewClient(s.GRPCAddr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	keys := apikeysv1.NewApiKeysServiceClient(conn)
+	operator := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+stopToken)
+	for range 3 {
+		if status, body := get("/developers/api_keys"); status != http.StatusInternalServerError || strings.Contains(body, "apikeys.db") {
+			t.Errorf("a list over REST: %d %s", status, body)
+		}
+		if _, err := keys.ListApiKeys(operator, &apikeysv1.ListApiKeysRequest{}); status.Code(err) != codes.Internal || strings.Contains(err.Error(), "apikeys.db") {
+			t.Errorf("a list over gRPC: %v", err)
+		}
+		if _, err := keys.CreateApiKey(operator, &apikeysv1.CreateApiKeyRequest{Label: "k"}); status.Code(err) != codes.Internal {
+			t.Errorf("a create over gRPC: %v", err)
+		}
+	}
+	if status, body := get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "The database file apikeys.db is damaged.") || strings.Contains(body, dir) {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if status, body := get("/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz: %d %s", status, body)
+	}
+	for _, service := range []string{"", "apikeys.v1.ApiKeysService", "apikeys.v1.EventsService", "apikeys.v1.WebhooksService"} {
+		got, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil || got.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("the health of %q: %v, %v", service, got.GetStatus(), err)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	_ = conn.Close()
+	_ = stop() // It may not store its counters.
+	told := 0
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, "storage of the database is at fault") && strings.Contains(line, "file="+filepath.Join(dir, "apikeys.db")) && strings.Contains(line, "backup") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("the log is told %d times:\n%s", told, log.String())
 	}
 }

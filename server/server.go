@@ -119,7 +119,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// assemble puts the rooms together: storage, verification, the services with
+// assemble puts the layers together: storage, verification, the services with
 // their chain, and the two listeners.
 func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	c := s.config

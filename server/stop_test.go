@@ -37,7 +37,10 @@ const stopToken = "a-root-token-for-the-tests-of-the-stop"
 // returned.
 func runServer(t *testing.T, c Config) (s *Server, stop func() error) {
 	t.Helper()
-	c.RESTAddr, c.GRPCAddr, c.RootToken = "127.0.0.1:0", "127.0.0.1:0", masked.New(stopToken)
+	c.RESTAddr, c.GRPCAddr = "127.0.0.1:0", "127.0.0.1:0"
+	if c.RootTokenFile == "" {
+		c.RootToken = masked.New(stopToken)
+	}
 	if c.DataDir == "" {
 		c.DataDir = t.TempDir()
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -128,6 +129,80 @@ func TestHangupReadsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLine(t, log, "msg=stopped")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A server that is asked to stop before it has started ends well. The file of its
+// token, which is a pipe here, holds the start up until the signal was sent.
+func TestTermDuringTheStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	if err := syscall.Mkfifo(token, 0o600); err != nil {
+		t.Skipf("no named pipes here: %v", err)
+	}
+	cmd := exec.Command(os.Args[0], "serve", "--data-dir", filepath.Join(dir, "data"), "--rest-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0")
+	log := startWithLog(t, cmd, "APIKEYS_ROOT_TOKEN_FILE="+token)
+	pipe, err := os.OpenFile(token, os.O_WRONLY, 0) // waits for the server
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipe.WriteString("a-root-token-of-enough-length"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for log.Scan() {
+		text.WriteString(log.Text() + "\n")
+	}
+	if err := cmd.Wait(); err != nil || strings.Contains(text.String(), "level=ERROR") || strings.Contains(text.String(), "apikeys:") {
+		t.Errorf("it ended with %v:\n%s", err, text.String())
+	}
+}
+
+// A server whose log and output nobody reads any more serves on, and stops in order.
+func TestBrokenPipe(t *testing.T) {
+	t.Parallel()
+	const token = "a-root-token-of-enough-length"
+	cmd := exec.Command(os.Args[0], "serve", "--log-level=debug", "--data-dir", t.TempDir(), "--rest-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), runMain+"=1", "APIKEYS_ROOT_TOKEN="+token)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // for a test that ends early
+	found := addresses.FindStringSubmatch(awaitLine(t, bufio.NewScanner(stderr), "msg=serving"))
+	for _, pipe := range []io.Closer{stdout, stderr} {
+		if err := pipe.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &serving{base: "http://" + found[1]}
+	for range 3 { // A refused call is a line of the log.
+		if code := s.get(t, "/developers/api_keys", "wrong"); code != http.StatusUnauthorized {
+			t.Errorf("a wrong token: %d", code)
+		}
+		if code := s.get(t, "/developers/api_keys", token); code != http.StatusOK {
+			t.Errorf("the token: %d", code)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
