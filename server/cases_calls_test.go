@@ -57,6 +57,7 @@ var places = map[string]struct{ verb, path string }{
 	"ListWebhookEventTypes": {http.MethodGet, hooksPath + "/events"},
 	"ListDeliveries":        {http.MethodGet, queuePath},
 	"GetDelivery":           {http.MethodGet, queuePath + "/{id}"},
+	"ListEvents":            {http.MethodGet, "/developers/events"},
 	"RetryDelivery":         {http.MethodPost, queuePath + "/{id}/retry"},
 	"CancelDelivery":        {http.MethodPost, queuePath + "/{id}/cancel"},
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +117,11 @@ func TestOrderOfWatch(t *testing.T) {
 		if a := w.envelope(t, status, header, text); a.status != want.status || a.reason != want.reason {
 			t.Errorf("%s: got %d %s, want %d %s", head, a.status, a.reason, want.status, want.reason)
 		}
+	}
+	status, header, text := w.send(t, w.fill("GET /developers/events/watch?x=1&types=y&types=$reader.secret&heartbeat_seconds=0x&after=z HTTP/1.1\n<auth>"))
+	a := w.envelope(t, status, header, text)
+	if diff := cmp.Diff([]string{"after", "heartbeat_seconds", "types[0]", "types[1]", "x"}, slices.Sorted(maps.Keys(a.validator))); diff != "" {
+		t.Errorf("faulty fields of a stream (-want +got)\n%s", diff)
 	}
 }
 

@@ -370,3 +370,29 @@ func (w *harness) pasteElsewhere(t *testing.T, secret string, answers io.Writer)
 		}
 	}
 }
+
+// TestSecretBesideFaults puts a secret without a form where a fault of another kind
+// would repeat it: in the key of an entry whose value is refused.
+func TestSecretBesideFaults(t *testing.T) {
+	t.Parallel()
+	w := newHarness(t)
+	for _, body := range []string{
+		`{"label": "k", "metadata": {"` + servertest.RootToken + `": "\u0000"}}`,
+		`{"label": "k", "metadata": {"` + servertest.RootToken + `": 1}}`,
+		`{"label": "k", "` + servertest.RootToken + `": 1}`,
+	} {
+		rest := w.ask(t, http.MethodPost, keysPath, body)
+		if rest.Status != http.StatusBadRequest || strings.Contains(string(rest.Body), servertest.RootToken[:16]) {
+			t.Errorf("%s over REST: %d %s", body, rest.Status, rest.Body)
+		}
+	}
+	_, err := w.Keys.CreateApiKey(w.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{
+		Label: "k", Metadata: map[string]string{servertest.RootToken: "\x00"},
+	})
+	if text := fmt.Sprint(err, status.Convert(err).Details()); status.Code(err) != codes.InvalidArgument || strings.Contains(text, servertest.RootToken[:16]) {
+		t.Errorf("over gRPC: %s", text)
+	}
+	if strings.Contains(w.Log.String(), servertest.RootToken[:16]) {
+		t.Errorf("the log holds it: %s", w.Log.String())
+	}
+}

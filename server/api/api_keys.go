@@ -32,7 +32,7 @@ type apiKeys struct {
 // CreateApiKey makes a key.
 func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyRequest) (*apikeysv1.CreateApiKeyResponse, error) {
 	caller := callerOf(ctx)
-	found := faultsOf(ctx)
+	found := ruleFaultsOf(ctx)
 	asked := apikey.Key{
 		OrganizationID: caller.Organization,
 		Label:          req.GetLabel(),
@@ -56,7 +56,7 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 	}
 	if faulty(ctx) || len(found) > 0 {
 		_, err := s.rules.Create(asked, s.now(), found...)
-		return nil, withUnreadable(ctx, err)
+		return nil, withRefused(ctx, err)
 	}
 	secret, err := apikey.NewSecret(asked.Mode, s.random)
 	if err != nil {
@@ -92,11 +92,8 @@ func (s *apiKeys) message(k *apikey.Key) *apikeysv1.ApiKey {
 
 // ListApiKeys lists keys.
 func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysRequest) (*apikeysv1.ListApiKeysResponse, error) {
-	after, err := decodePageToken(apikey.IDPrefix, req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	var found faults
+	found := faultsOf(ctx)
+	after := found.pageToken(apikey.IDPrefix, req.GetPageToken())
 	expiresBefore := found.time("expires_before", req.GetExpiresBefore())
 	unusedSince := found.time("unused_since", req.GetUnusedSince())
 	if err := found.err(); err != nil {
@@ -143,10 +140,10 @@ func (s *apiKeys) find(ctx context.Context, id string) (apikey.Key, error) {
 
 // UpdateApiKey changes the fields that the mask names.
 func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyRequest) (*apikeysv1.UpdateApiKeyResponse, error) {
-	found := faultsOf(ctx)
+	found := ruleFaultsOf(ctx)
 	patch, err := patchOf(req, &found)
 	if err != nil {
-		return nil, err
+		return nil, withRefused(ctx, err)
 	}
 	update := func(k *apikey.Key, now time.Time) error {
 		etag := k.ETag()
@@ -160,7 +157,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		if err == nil {
 			err = update(&key, s.now())
 		}
-		if err := withUnreadable(ctx, err); err != nil {
+		if err := withRefused(ctx, err); err != nil {
 			return nil, err
 		}
 	}

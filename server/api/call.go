@@ -17,9 +17,9 @@ type call struct {
 	caller authn.Caller
 	// admitted is set once the caller has proved itself and may call.
 	admitted bool
-	// unreadable are the fields of the request that cannot be read, and faults those
-	// that the proto refuses, where its handler tells them: see tellsFaults.
-	unreadable, faults faults
+	// refused are the faults of the request that nothing takes away: fields that cannot
+	// be read, and texts that hold a secret. faults are those that the proto refuses.
+	refused, faults faults
 	// recheck checks the credential of a stream that is under way.
 	recheck func(context.Context) (authn.Caller, error)
 

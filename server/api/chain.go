@@ -148,15 +148,18 @@ func tell(c *connection.Conn, err error) {
 	}
 }
 
-// validate judges the request by the rules of its proto. Some handlers tell what is
+// validate checks the request against the rules of its proto. Some methods tell what is
 // wrong themselves, with what they find.
 func (c *chain) validate(call *call, m any) error {
-	found, err := c.validator.faults(m)
-	if err == nil && !tellsFaults(m) {
-		err = found.err()
+	pasted, refused, err := c.validator.faults(m)
+	if err != nil {
+		return err
 	}
-	call.faults = found
-	return err
+	call.refused, call.faults = append(call.refused, pasted...), refused
+	if len(call.refused)+len(refused) > 0 && !tellsFaults(m) {
+		return call.refused.with(refused.err())
+	}
+	return nil
 }
 
 // guardedStream is a stream as the services see it.
@@ -241,7 +244,7 @@ func (c *chain) report(ctx context.Context, method string, err error) error {
 // failure logs err under the call's support id and returns its status.
 func (c *chain) failure(ctx context.Context, method string, err error) error {
 	call := callOf(ctx)
-	known := knownError(ctx, err)
+	known := c.redacted(knownError(ctx, err))
 	st := statusOf(known, call)
 	const message = "call failed"
 	attrs := []slog.Attr{
@@ -259,6 +262,20 @@ func (c *chain) failure(ctx context.Context, method string, err error) error {
 		c.log.LogAttrs(ctx, level, message, append(attrs, slog.String("address", c.authn.Address(ctx).String()))...)
 	}
 	return st.Err()
+}
+
+// redacted returns known with the secrets masked that are in what it repeats of the
+// request: the names of fields, such as the keys of a map, and what is wrong with them.
+func (c *chain) redacted(known *apikey.Error) *apikey.Error {
+	if len(known.Fields) == 0 {
+		return known
+	}
+	clean := *known
+	clean.Message, clean.Fields = c.validator.secrets.Redact(known.Message), slices.Clone(known.Fields)
+	for i, f := range clean.Fields {
+		clean.Fields[i] = apikey.FieldProblem{Field: c.validator.secrets.Redact(f.Field), Problem: c.validator.secrets.Redact(f.Problem)}
+	}
+	return &clean
 }
 
 // levelOf returns how loudly a failure is told. A client that goes away, and a

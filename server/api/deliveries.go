@@ -13,11 +13,8 @@ import (
 
 // ListDeliveries lists deliveries.
 func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDeliveriesRequest) (*apikeysv1.ListDeliveriesResponse, error) {
-	after, err := decodePageToken(webhook.DeliveryIDPrefix, req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	var found faults
+	found := faultsOf(ctx)
+	after := found.pageToken(webhook.DeliveryIDPrefix, req.GetPageToken())
 	since, until := found.span(req)
 	if err := found.err(); err != nil {
 		return nil, err

@@ -33,10 +33,8 @@ const fromStart = "start"
 // ListEvents lists events.
 func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsRequest) (*apikeysv1.ListEventsResponse, error) {
 	organization := callerOf(ctx).Organization
-	filter, err := eventFilter(organization, req.GetTypes(), req.GetResourceIds())
-	if err != nil {
-		return nil, err
-	}
+	faulty := faultsOf(ctx)
+	filter := faulty.eventFilter(organization, req.GetTypes(), req.GetResourceIds())
 	var place placeInLog // the oldest event, unless the request names one
 	switch {
 	case req.GetPageToken() != "":
@@ -44,11 +42,12 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 	case req.GetAfter() != fromStart:
 		place = placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
 	}
-	after := apikey.OldestKept
+	after, err := apikey.OldestKept, error(nil)
 	if place.text != "" {
-		if after, err = s.open(place, organization); err != nil {
-			return nil, err
-		}
+		after, err = s.open(place, organization)
+	}
+	if err := faulty.with(err); err != nil {
+		return nil, err
 	}
 	found, err := s.store.Events(ctx, filter, after, pageSize(req.GetPageSize()))
 	if err != nil {
@@ -89,21 +88,15 @@ func (s *events) message(e *apikey.Event, cursor string) (*apikeysv1.Event, erro
 // eventFilter returns the filter that a request asks for. An id of the wrong form
 // is one of a resource about which there are no events; an unknown type is a
 // mistake, and it would be a long wait to find out.
-func eventFilter(organization string, types, resources []string) (apikey.EventFilter, error) {
-	f := apikey.EventFilter{Organization: organization, ResourceIDs: resources}
-	var problems []apikey.FieldProblem
+func (f *faults) eventFilter(organization string, types, resources []string) apikey.EventFilter {
+	filter := apikey.EventFilter{Organization: organization, ResourceIDs: resources}
 	for i, text := range types {
 		if !slices.Contains(apikey.EventTypes(), apikey.EventType(text)) && !webhook.IsEventType(apikey.EventType(text)) {
-			problems = append(problems, apikey.FieldProblem{
-				Field: fmt.Sprintf("types[%d]", i), Problem: "is not a type of event",
-			})
+			f.add(fmt.Sprintf("types[%d]", i), "is not a type of event")
 		}
-		f.Types = append(f.Types, apikey.EventType(text))
+		filter.Types = append(filter.Types, apikey.EventType(text))
 	}
-	if err := apikey.InvalidFields(problems); err != nil {
-		return f, err
-	}
-	return f, nil
+	return filter
 }
 
 // placeInLog is a cursor of a request, and the field that it came in.

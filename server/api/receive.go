@@ -42,7 +42,7 @@ func receive(ctx context.Context, call *call, m any, decode func(any) error) err
 	stream, remote := grpc.ServerTransportStreamFromContext(ctx).(wireStream)
 	message, known := m.(proto.Message)
 	if !remote || !known {
-		return call.keep(m, decode(m))
+		return call.keep(decode(m))
 	}
 	defer call.wire.Refund()
 	data, err := readMessage(stream, call)

@@ -50,11 +50,11 @@ func encodePageToken(last string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(last))
 }
 
-// decodePageToken returns the id, which has prefix, that a page token holds.
-func decodePageToken(prefix, token string) (last string, err error) {
+// pageToken returns the id, which has prefix, that a page token holds.
+func (f *faults) pageToken(prefix, token string) (last string) {
 	text, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(text) > 0 && !apikey.IsID(prefix, string(text)) {
-		return "", apikey.InvalidField("page_token", "must be the next_page_token of another page")
+		f.add("page_token", "must be the next_page_token of another page")
 	}
-	return string(text), nil
+	return string(text)
 }

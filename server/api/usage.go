@@ -15,16 +15,16 @@ const mostUsed = 10
 
 // GetApiKeyUsage returns how often a key was verified.
 func (s *apiKeys) GetApiKeyUsage(ctx context.Context, req *apikeysv1.GetApiKeyUsageRequest) (*apikeysv1.GetApiKeyUsageResponse, error) {
-	if !apikey.IsID(apikey.IDPrefix, req.GetId()) {
-		return nil, apikey.ErrNotFound
-	}
 	granularity, named := apikey.Hourly, apikeysv1.UsageGranularity_USAGE_GRANULARITY_HOUR
 	if req.GetGranularity() == apikeysv1.UsageGranularity_USAGE_GRANULARITY_DAY {
 		granularity, named = apikey.Daily, req.GetGranularity()
 	}
-	period, err := s.period(granularity, req)
+	period, err := s.period(ctx, granularity, req)
 	if err != nil {
 		return nil, err
+	}
+	if !apikey.IsID(apikey.IDPrefix, req.GetId()) {
+		return nil, apikey.ErrNotFound
 	}
 	found, err := s.store.Usage(ctx, callerOf(ctx).Organization, req.GetId(), period)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *apiKeys) GetApiKeyUsage(ctx context.Context, req *apikeysv1.GetApiKeyUs
 
 // GetApiKeysAnalytics returns what the verifications of an organization came to.
 func (s *apiKeys) GetApiKeysAnalytics(ctx context.Context, req *apikeysv1.GetApiKeysAnalyticsRequest) (*apikeysv1.GetApiKeysAnalyticsResponse, error) {
-	period, err := s.period(apikey.Hourly, req)
+	period, err := s.period(ctx, apikey.Hourly, req)
 	if err != nil {
 		return nil, err
 	}
@@ -77,15 +77,17 @@ func (s *apiKeys) GetApiKeysAnalytics(ctx context.Context, req *apikeysv1.GetApi
 }
 
 // period returns the buckets that a request asks for.
-func (s *apiKeys) period(g apikey.Granularity, req interface {
+func (s *apiKeys) period(ctx context.Context, g apikey.Granularity, req interface {
 	GetSince() *timestamppb.Timestamp
 	GetUntil() *timestamppb.Timestamp
 },
 ) (apikey.Period, error) {
-	var found faults
+	found := faultsOf(ctx)
+	before := len(found)
 	since, until := found.span(req)
-	if err := found.err(); err != nil {
-		return apikey.Period{}, err
+	if len(found) > before { // there is no span
+		return apikey.Period{}, found.err()
 	}
-	return apikey.NewPeriod(g, since, until, s.now())
+	period, err := apikey.NewPeriod(g, since, until, s.now())
+	return period, found.with(err)
 }

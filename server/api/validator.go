@@ -14,7 +14,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// validator judges requests by the rules in their protos, and refuses secrets where
+// validator checks requests against the rules in their protos, and finds secrets where
 // none belongs.
 type validator struct {
 	rules   protovalidate.Validator
@@ -31,62 +31,60 @@ func newValidator(secrets *apikey.SecretFinder) (*validator, error) {
 
 // check returns an error that names every faulty field of a request, or nil.
 func (v *validator) check(req any) error {
-	found, err := v.faults(req)
+	pasted, refused, err := v.faults(req)
 	if err != nil {
 		return err
 	}
+	found := append(pasted, refused...)
 	return found.err()
 }
 
-// faults returns the faulty fields of a request. A secret where none belongs is an
-// error that names them.
-func (v *validator) faults(req any) (faults, error) {
+// faults returns the faulty fields of a request: those whose texts hold a secret, and
+// those that the rules of its proto refuse.
+func (v *validator) faults(req any) (pasted, refused faults, err error) {
 	m, ok := req.(proto.Message)
 	if !ok {
-		return nil, nil
+		return nil, nil, nil
 	}
-	// The messages of the hot path are judged by hand, in a tenth of the time.
+	// The messages of the hot path are checked by hand, in a tenth of the time.
 	switch r := req.(type) {
 	case *apikeysv1.VerifyApiKeyRequest:
-		if v.plain(r) {
-			return nil, nil
+		if v.withinBounds(r) {
+			return nil, nil, nil
 		}
 	case *apikeysv1.BatchVerifyApiKeysRequest:
-		if len(r.GetKeys()) <= 1000 && !slices.ContainsFunc(r.GetKeys(), func(k *apikeysv1.VerifyApiKeyRequest) bool { return !v.plain(k) }) {
-			return nil, nil
+		if len(r.GetKeys()) <= 1000 && !slices.ContainsFunc(r.GetKeys(), func(k *apikeysv1.VerifyApiKeyRequest) bool { return !v.withinBounds(k) }) {
+			return nil, nil, nil
 		}
 	}
-	found := pastedSecrets(v.secrets, m)
-	refused := len(found) > 0
+	pasted = pastedSecrets(v.secrets, m)
 	if err := v.rules.Validate(m); err != nil {
 		var invalid *protovalidate.ValidationError
 		if !errors.As(err, &invalid) {
-			return nil, fmt.Errorf("validate request: %w", err)
+			return nil, nil, fmt.Errorf("validate request: %w", err)
 		}
 		for _, violation := range invalid.Violations {
-			found = append(found, problem(violation.Proto))
+			refused = append(refused, v.problem(violation.Proto))
 		}
 	}
-	if refused { // whatever its handler would look at
-		return nil, found.err()
-	}
-	return found, nil
+	return pasted, refused, nil
 }
 
 // problem returns what a broken rule says, as the end of a sentence that begins
-// with the field. Some rules name what they judge, which the field stands for, and
-// a pattern is nothing that a person can act on.
-func problem(v *validate.Violation) apikey.FieldProblem {
-	field, key, isEntry := entry(v.GetField())
-	text := strings.TrimPrefix(strings.TrimPrefix(v.GetMessage(), "value "), "map ")
-	switch v.GetRuleId() {
+// with the field. Some rules name their subject, which the field stands for, and a
+// pattern is nothing that a person can act on.
+func (v *validator) problem(broken *validate.Violation) apikey.FieldProblem {
+	field, key, isEntry := entry(broken.GetField())
+	key = v.secrets.Excerpt(key)
+	text := strings.TrimPrefix(strings.TrimPrefix(broken.GetMessage(), "value "), "map ")
+	switch broken.GetRuleId() {
 	case "string.pattern":
 		text = "must not contain control characters" // what all of our patterns refuse, with what acts like one
 	case "string.min_len":
 		text = "must not be empty" // no bound of ours is above 1
 	}
 	switch {
-	case isEntry && v.GetForKey():
+	case isEntry && broken.GetForKey():
 		text = fmt.Sprintf("has the key %q; a key %s", key, text)
 	case isEntry:
 		field += "." + key
@@ -101,7 +99,7 @@ func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
 	elements := path.GetElements()
 	if n := len(elements); n > 0 {
 		if last, ok := elements[n-1].GetSubscript().(*validate.FieldPathElement_StringKey); ok {
-			key, isEntry = apikey.Excerpt(last.StringKey), true
+			key, isEntry = last.StringKey, true
 			field, _, _ = strings.Cut(protovalidate.FieldPathString(path), `["`)
 		}
 	}
@@ -111,9 +109,9 @@ func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
 	return strings.TrimPrefix(strings.TrimPrefix(field, "api_key."), "webhook."), key, isEntry
 }
 
-// plain reports whether a request is well inside all bounds of its proto. One
+// withinBounds reports whether a request is well inside all bounds of its proto. One
 // that is not goes through the rules, which find the words.
-func (v *validator) plain(r *apikeysv1.VerifyApiKeyRequest) bool {
+func (v *validator) withinBounds(r *apikeysv1.VerifyApiKeyRequest) bool {
 	if len(r.GetScopes()) > 100 || len(r.GetIp()) > 128 || v.secrets.In(r.GetIp()) || r.GetCost() < 0 || r.GetCost() > 1_000_000 {
 		return false
 	}

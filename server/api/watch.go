@@ -49,30 +49,35 @@ func (s *events) WatchEvents(req *apikeysv1.WatchEventsRequest, stream grpc.Serv
 
 // follow returns the follower that a request asks for.
 func (s *events) follow(ctx context.Context, req *apikeysv1.WatchEventsRequest, organization string) (*feed.Follower, error) {
-	filter, err := eventFilter(organization, req.GetTypes(), req.GetResourceIds())
-	if err != nil {
+	found := faultsOf(ctx)
+	filter := found.eventFilter(organization, req.GetTypes(), req.GetResourceIds())
+	place := placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
+	var after int64
+	var err error
+	switch place.text {
+	case "": // The newest event, which is read below.
+	case fromStart:
+		after = apikey.OldestKept
+	default:
+		after, err = s.open(place, organization)
+	}
+	if err := found.with(err); err != nil {
 		return nil, err
 	}
-	if req.GetAfter() == fromStart {
-		return s.feed.Follow(ctx, filter, apikey.OldestKept)
+	if place.text == fromStart {
+		return s.feed.Follow(ctx, filter, after)
 	}
 	// From the log, not from the feed, which may be a moment behind it.
-	floor, after, err := s.store.EventBounds(ctx)
-	if err != nil {
+	floor, newest, err := s.store.EventBounds(ctx)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if req.GetAfter() != "" {
-		place := placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
-		position, err := s.open(place, organization)
-		switch {
-		case err != nil:
-			return nil, err
-		case position > after:
-			return nil, aheadError(place)
-		case position < floor:
-			return nil, s.readError(&apikey.TooOldError{Floor: floor}, organization)
-		}
-		after = position
+	case place.text == "":
+		after = newest
+	case after > newest:
+		return nil, aheadError(place)
+	case after < floor:
+		return nil, s.readError(&apikey.TooOldError{Floor: floor}, organization)
 	}
 	return s.feed.Follow(ctx, filter, after)
 }

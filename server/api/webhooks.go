@@ -27,8 +27,8 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 	organization := callerOf(ctx).Organization
 	asked := wire.RequestedWebhook(req, organization)
 	if faulty(ctx) {
-		_, err := s.rules.Create(asked, hooks.Secret{}, s.store.Now(), faultsOf(ctx)...)
-		return nil, withUnreadable(ctx, err)
+		_, err := s.rules.Create(asked, hooks.Secret{}, s.store.Now(), ruleFaultsOf(ctx)...)
+		return nil, withRefused(ctx, err)
 	}
 	secret, err := hooks.NewSecret(s.random)
 	if err != nil {
@@ -64,8 +64,9 @@ func (s *webhooks) shown(ctx context.Context, w *webhook.Webhook) (*apikeysv1.We
 
 // ListWebhooks lists webhooks.
 func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooksRequest) (*apikeysv1.ListWebhooksResponse, error) {
-	after, err := decodePageToken(webhook.IDPrefix, req.GetPageToken())
-	if err != nil {
+	found := faultsOf(ctx)
+	after := found.pageToken(webhook.IDPrefix, req.GetPageToken())
+	if err := found.err(); err != nil {
 		return nil, err
 	}
 	list, next, err := s.store.Webhooks(ctx, store.WebhookFilter{
@@ -111,9 +112,9 @@ func (s *webhooks) find(ctx context.Context, id string) (webhook.Webhook, error)
 
 // UpdateWebhook changes the fields that the mask names.
 func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebhookRequest) (*apikeysv1.UpdateWebhookResponse, error) {
-	found := faultsOf(ctx)
+	found := ruleFaultsOf(ctx)
 	if err := found.target(req, req.GetWebhook()); err != nil {
-		return nil, err
+		return nil, withRefused(ctx, err)
 	}
 	update := func(w *webhook.Webhook, _ time.Time) error {
 		etag := w.ETag()
@@ -127,7 +128,7 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 		if err == nil {
 			err = update(&w, s.store.Now())
 		}
-		if err := withUnreadable(ctx, err); err != nil {
+		if err := withRefused(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -220,19 +221,19 @@ const (
 
 // ReplayEvents queues events again that happened in a span of time.
 func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEventsRequest) (*apikeysv1.ReplayEventsResponse, error) {
-	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
-		return nil, webhook.ErrNotFound
-	}
-	var found faults
+	found := faultsOf(ctx)
 	since, until := found.span(req)
-	if err := found.err(); err != nil {
-		return nil, err
-	}
 	if until.IsZero() {
 		until = s.store.Now()
 	}
 	if !since.Before(until) {
-		return nil, apikey.InvalidField("until", "must be later than since")
+		found.add("until", "must be later than since")
+	}
+	if err := found.err(); err != nil {
+		return nil, err
+	}
+	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
+		return nil, webhook.ErrNotFound
 	}
 	choose := func(*webhook.Delivery) bool { return true }
 	if req.GetOnlyFailed() {
