@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/outage"
 )
 
 // job is work that the server does again and again in the background. It runs at
@@ -86,7 +87,7 @@ func (s *Server) deleteUsage(of apikey.Granularity) removal {
 // at its next time. The log gets one line when it begins to fail and one when that
 // is over, however often it is tried in between.
 func (j job) loop(ctx context.Context, log *slog.Logger) {
-	var failing time.Time
+	outage := outage.New(log.With("job", j.name), "A periodic job fails; it is tried again until it works.", "A periodic job works again.")
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -96,18 +97,10 @@ func (j job) loop(ctx context.Context, log *slog.Logger) {
 		case <-next.C:
 		}
 		more, err := j.run(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil && failing.IsZero():
-			failing = time.Now()
-			log.Error("A periodic job fails; it is tried again until it works.", "job", j.name, "error", err)
-		case err != nil:
-			log.Debug("A periodic job still fails.", "job", j.name, "error", err)
-		case !failing.IsZero():
-			log.Info("A periodic job works again.", "job", j.name, "failed_for", time.Since(failing).Round(time.Second).String())
-			failing = time.Time{}
 		}
+		outage.Note(err)
 		if err == nil && more {
 			next.Reset(j.pause)
 		} else {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/apikeys-dev/apikeys/server/outage"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -69,6 +70,9 @@ type Worker struct {
 	wake      chan struct{}
 	scheduler scheduler
 
+	// The outages of the queue, by what is asked of it.
+	scanning, claiming, releasing, settling *outage.Outage
+
 	results  chan webhook.Result
 	told     map[string]time.Time // when the log was told of a webhook last; the settling goroutine's
 	underWay sync.WaitGroup
@@ -91,6 +95,10 @@ func NewWorker(c WorkerConfig) *Worker {
 		scheduler:    scheduler{byID: make(map[string]*endpoint), perWebhook: c.PerWebhook, maxInFlight: c.InFlight},
 		results:      make(chan webhook.Result, c.InFlight),
 		told:         make(map[string]time.Time),
+		scanning:     outage.New(c.Logger, "The queue could not be looked through; it is tried again.", "The queue is looked through again."),
+		claiming:     outage.New(c.Logger, "Deliveries could not be claimed; it is tried again.", "Deliveries are claimed again."),
+		releasing:    outage.New(c.Logger, "Deliveries could not be given back; they are due again when their leases end.", "Deliveries are given back again."),
+		settling:     outage.New(c.Logger, "Attempts could not be settled; their deliveries will be sent again.", "Attempts are settled again."),
 	}
 }
 
@@ -155,9 +163,10 @@ func (w *Worker) claimAll(ctx, attempts context.Context) {
 func (w *Worker) scan(ctx context.Context) time.Duration {
 	due, err := w.Queue.Due(ctx)
 	if err != nil {
-		w.problem(ctx, "The queue could not be looked through.", err)
+		note(ctx, w.scanning, err)
 		return retryQueue
 	}
+	w.scanning.Note(nil)
 	w.scheduler.scanned(due)
 	return rescan
 }
@@ -176,9 +185,10 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), picks, lease, now.Add(leaseLength))
 		if err != nil {
 			w.scheduler.refused(picks, now)
-			w.problem(ctx, "Deliveries could not be claimed.", err)
+			note(ctx, w.claiming, err)
 			return retryQueue
 		}
+		w.claiming.Note(nil)
 		w.scheduler.claimed(claims, next)
 		for i := range claims {
 			w.underWay.Go(func() { w.attempt(attempts, &claims[i]) })
@@ -214,9 +224,7 @@ func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
 func (w *Worker) release(ctx context.Context, c *webhook.Claim) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	if err := w.Queue.Release(ctx, c.Lease, []string{c.Delivery.ID}); err != nil {
-		w.problem(ctx, "A delivery could not be given back; it is due again when its lease ends.", err)
-	}
+	note(ctx, w.releasing, w.Queue.Release(ctx, c.Lease, []string{c.Delivery.ID}))
 }
 
 // send makes the attempt of a claim. An error means that it was cut off.
@@ -233,7 +241,7 @@ func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome,
 	}
 	body, err := Body(nil, &c.Delivery, &c.Event)
 	if err != nil {
-		w.problem(ctx, "The body of a delivery could not be made.", err)
+		w.Logger.Error("The body of a delivery could not be made.", "delivery_id", c.Delivery.ID, "error", err)
 		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The body could not be made, which is our fault."}}, nil
 	}
 	outcome, err := w.Client.Send(ctx, c.Webhook.URL, c.Webhook.Header(&c.Delivery, body, w.Now()), body)
@@ -271,7 +279,7 @@ func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
 		}
 		if try == settleTries || ctx.Err() != nil {
 			// At least once, not exactly.
-			w.problem(context.WithoutCancel(ctx), "Attempts could not be settled; their deliveries will be sent again.", err)
+			w.settling.Note(err, "deliveries", len(batch))
 			return
 		}
 		select {
@@ -279,6 +287,7 @@ func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
 		case <-time.After(retryQueue):
 		}
 	}
+	w.settling.Note(nil)
 	for i := range settled.Deliveries {
 		if at := settled.Deliveries[i].NextAttemptAt; !at.IsZero() {
 			w.scheduler.dueAt(at, settled.Deliveries[i].WebhookID)
@@ -319,9 +328,10 @@ func (w *Worker) tell(c *webhook.HealthChange) {
 	}
 }
 
-// problem logs what went wrong, unless it is only that ctx has ended.
-func (w *Worker) problem(ctx context.Context, what string, err error) {
+// note takes what was asked of the queue once came to, unless it is only that ctx has
+// ended.
+func note(ctx context.Context, o *outage.Outage, err error) {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-		w.Logger.Error(what, "error", err)
+		o.Note(err)
 	}
 }

@@ -81,6 +81,15 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 		if time.Sleep(2 * time.Second); r.count("w", webhook.StateDelivered) != 20 {
 			t.Errorf("%d of 20 delivered", r.count("w", webhook.StateDelivered))
 		}
+		text := r.log.String()
+		for begin, end := range map[string]string{"Deliveries could not be claimed": "Deliveries are claimed again", "The queue could not be looked through": "The queue is looked through again"} {
+			if strings.Count(text, begin) > 1 || strings.Count(text, end) != strings.Count(text, begin) {
+				t.Errorf("an outage is told more than once: %s", text)
+			}
+		}
+		if !strings.Contains(text, "Deliveries could not be claimed") {
+			t.Errorf("nothing is told: %s", text)
+		}
 	})
 	inBubble(t, "away while sending", func(t *testing.T) {
 		r := startHarness(t)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/outage"
 )
 
 // Log is where events are kept.
@@ -47,8 +48,8 @@ type Feed struct {
 	most   int
 	bytes  int
 	poll   time.Duration
-	logger *slog.Logger
-	slots  chan struct{} // of those who read the log behind the tail
+	outage *outage.Outage // of reading the log
+	slots  chan struct{}  // of those who read the log behind the tail
 
 	notified chan struct{} // wakes Run; holds one message
 	promised atomic.Int64  // the newest position that Notify told of
@@ -65,7 +66,7 @@ type Feed struct {
 // reads the log.
 func New(ctx context.Context, c Config) (*Feed, error) {
 	f := &Feed{
-		log: c.Log, most: c.Tail, bytes: c.Bytes, poll: c.Poll, logger: c.Logger,
+		log: c.Log, most: c.Tail, bytes: c.Bytes, poll: c.Poll,
 		notified:      make(chan struct{}, 1),
 		organizations: make(map[string]*notifier),
 		resources:     make(map[string]*notifier),
@@ -83,9 +84,10 @@ func New(ctx context.Context, c Config) (*Feed, error) {
 		c.Reads = 2
 	}
 	f.slots = make(chan struct{}, c.Reads)
-	if f.logger == nil {
-		f.logger = slog.Default()
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
+	f.outage = outage.New(c.Logger, "The event log could not be read; it is tried again.", "The event log is read again.")
 	var err error
 	if _, f.newest, err = c.Log.EventBounds(ctx); err != nil {
 		return nil, fmt.Errorf("start the feed: %w", err)
@@ -124,9 +126,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			f.logger.Error("The event log could not be read; it is tried again.", "error", err)
-		}
+		f.outage.Note(err)
 		if !more && !f.wait(ctx, tick.C) {
 			return nil
 		}

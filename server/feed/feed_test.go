@@ -1,10 +1,12 @@
 package feed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -89,7 +91,10 @@ func (l *memoryLog) EventBounds(context.Context) (floor, newest int64, err error
 // start runs a feed over l until the bubble's test ends.
 func start(t *testing.T, l *memoryLog, c feed.Config) *feed.Feed {
 	t.Helper()
-	c.Log, c.Logger = l, slog.New(slog.DiscardHandler)
+	c.Log = l
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
 	f, err := feed.New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -283,23 +288,29 @@ func TestFeedBehindRetention(t *testing.T) {
 	})
 }
 
+// A log that cannot be read for a while is read on after it, and the server's own log
+// has a line of its beginning and one of its end, however often it was tried.
 func TestLogFailsForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
-		f := start(t, l, feed.Config{})
+		var told bytes.Buffer
+		f := start(t, l, feed.Config{Logger: slog.New(slog.NewTextHandler(&told, nil))})
 		w := follow(t, f, apikey.EventFilter{}, 0)
 		_, wait := read(t, w)
 		l.mu.Lock()
 		l.err = errors.New("disk")
 		l.mu.Unlock()
 		f.Notify(l.add("a", "key"))
-		time.Sleep(time.Second)
+		time.Sleep(time.Minute)
 		l.mu.Lock()
 		l.err = nil
 		l.mu.Unlock()
 		<-wait
 		if got, _ := read(t, w); len(got) != 1 {
 			t.Error(got)
+		}
+		if got := told.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "could not be read") || !strings.Contains(got, "failed_for=1m0s") {
+			t.Errorf("the log: %s", got)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/outage"
 )
 
 // UsageStore is where the counters of keys are stored.
@@ -46,24 +47,26 @@ type Config struct {
 type Meter struct {
 	usage        UsageStore
 	now          func() time.Time
-	start        time.Time // rate limits count from here, see micros
-	log          *slog.Logger
+	start        time.Time      // rate limits count from here, see micros
+	storing      *outage.Outage // of counters
 	registry     registry
 	reservations reservations
 }
 
 // New returns a Meter. It starts nothing: Run stores the counters.
 func New(c Config) *Meter {
-	m := &Meter{usage: c.Usage, now: c.Now, log: c.Logger}
+	m := &Meter{usage: c.Usage, now: c.Now}
 	if m.now == nil {
 		m.now = time.Now
 	}
-	if m.log == nil {
-		m.log = slog.Default()
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
+	m.storing = outage.New(c.Logger, "The usage counters could not be stored; they are kept and tried again.", "The usage counters are stored again.")
 	m.start = m.now()
 	m.registry.byID = make(map[string]*Counters)
-	m.reservations.store, m.reservations.now, m.reservations.log = c.Quotas, m.now, m.log
+	m.reservations.store, m.reservations.now = c.Quotas, m.now
+	m.reservations.returning = outage.New(c.Logger, "What was reserved of quotas and not spent could not be given back; it is lost.", "What is reserved of quotas is given back again.")
 	return m
 }
 
@@ -89,9 +92,7 @@ func (m *Meter) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-flush.C:
-			if err := m.flushWhole(ctx); err != nil {
-				m.log.Error("The usage counters could not be stored; they are kept and tried again.", "error", err)
-			}
+			m.storing.Note(m.flushWhole(ctx))
 		case <-sweep.C:
 			m.Sweep(ctx)
 		case <-ctx.Done():
@@ -141,9 +142,8 @@ func (m *Meter) drain(ctx context.Context, ids []string) {
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	resume, err := m.reservations.drain(whole, &m.registry, ids)
-	if err != nil {
-		m.log.Error("What was reserved of quotas could not be given back; it is lost.", "keys", len(ids), "error", err)
-		return
+	m.reservations.returning.Note(err, "keys", len(ids))
+	if err == nil {
+		resume()
 	}
-	resume()
 }

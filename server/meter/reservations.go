@@ -3,11 +3,11 @@ package meter
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/outage"
 )
 
 // asksTogether bounds how many asks one transaction answers.
@@ -53,7 +53,8 @@ func (t Ticket) KeyID() string { return t.counters.id }
 type reservations struct {
 	store QuotaStore
 	now   func() time.Time
-	log   *slog.Logger
+	// returning is the outage of giving units back.
+	returning *outage.Outage
 
 	mu       sync.Mutex
 	waiting  []*reservation
@@ -236,9 +237,7 @@ func (q *reservations) storeReturns(returns []apikey.QuotaReturn) {
 	// The units are in nobody's hands, so no caller can break it off.
 	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
 	defer cancel()
-	if err := q.store.ReturnQuota(ctx, returns); err != nil {
-		q.log.Error("What was reserved of quotas and not spent could not be given back; it is lost.", "keys", len(returns), "error", err)
-	}
+	q.returning.Note(q.store.ReturnQuota(ctx, returns), "keys", len(returns))
 }
 
 // pause lets no ask for keys begin until resume is called, and waits for those
