@@ -112,7 +112,7 @@ func (w *harness) rest(t *testing.T, s step) answer {
 	if s.match != "" {
 		req.Header.Set("If-Match", `"`+s.match+`"`)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

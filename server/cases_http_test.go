@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apikeys-dev/apikeys/server/servertest"
 )
@@ -25,14 +23,11 @@ type raw struct {
 // answer to it.
 func (w *harness) send(t *testing.T, request string) (status int, header http.Header, text []byte) {
 	t.Helper()
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.REST, "http://"))
-	if err != nil {
-		t.Fatal(err)
+	if w.http2 {
+		return w.sendHTTP2(t, request)
 	}
+	conn := w.dial(t)
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
 	head, body, _ := strings.Cut(request, "\n\n")
 	head = strings.ReplaceAll(strings.ReplaceAll(head, "<auth>", "Authorization: Bearer "+servertest.RootToken), "\n", "\r\n")
 	if body != "" && !strings.Contains(head, "Content-Length") {

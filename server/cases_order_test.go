@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bufio"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,8 +28,9 @@ import (
 // TestOrderOfChecks takes a request in which everything is wrong and mends one thing
 // after the other: what is answered is the order of the checks. The body is only
 // announced until the credential and the headers are good, and nobody waits for it.
-func TestOrderOfChecks(t *testing.T) {
-	w := newHarness(t)
+func TestOrderOfChecks(t *testing.T) { eachRESTProtocol(t, testOrderOfChecks) }
+
+func testOrderOfChecks(t *testing.T, w *harness) {
 	for _, s := range []step{
 		{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.read"]}`, save: "reader"},
 		{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.create"], "rate_limit": {"requests": 1, "window_seconds": 86400}}`, save: "limited"},
@@ -76,7 +75,7 @@ func TestOrderOfChecks(t *testing.T) {
 			if a.status != c.want.status || a.reason != c.want.reason {
 				t.Errorf("got %d %s, want %d %s: %s", a.status, a.reason, c.want.status, c.want.reason, text)
 			}
-			if closes := header.Get("Connection") == "close"; closes != (c.body == "" || c.want.reason == "MALFORMED_QUERY") {
+			if closes := header.Get("Connection") == "close"; closes != (!w.http2 && (c.body == "" || c.want.reason == "MALFORMED_QUERY")) {
 				t.Errorf("Connection: %q", header.Get("Connection"))
 			}
 			if want := map[string]bool{"x": true, "y": true, "label": true, "If-Match": true}; c.name == "fields" {
@@ -101,8 +100,9 @@ func TestOrderOfChecks(t *testing.T) {
 }
 
 // TestOrderOfWatch is TestOrderOfChecks for the stream of events.
-func TestOrderOfWatch(t *testing.T) {
-	w := newHarness(t)
+func TestOrderOfWatch(t *testing.T) { eachRESTProtocol(t, testOrderOfWatch) }
+
+func testOrderOfWatch(t *testing.T, w *harness) {
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.read"]}`, save: "reader"})
 	for head, want := range map[string]raw{
 		"?x=1\nAccept: text/html":                                        {status: 401, reason: "UNAUTHENTICATED"},
@@ -128,25 +128,15 @@ func TestOrderOfWatch(t *testing.T) {
 // TestRefusedBeforeBody has a body announced and not sent: a refusal comes without
 // 100 Continue, and a request that is taken with it.
 func TestRefusedBeforeBody(t *testing.T) {
-	w := newHarness(t)
-	for credential, want := range map[string]string{
-		"Authorization: Bearer junk":                    "HTTP/1.1 401 Unauthorized",
-		"Authorization: Bearer " + servertest.RootToken: "HTTP/1.1 100 Continue",
-	} {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(w.REST, "http://"))
-		if err != nil {
-			t.Fatal(err)
+	eachRESTProtocol(t, func(t *testing.T, w *harness) {
+		for credential, want := range map[string]int{"junk": http.StatusUnauthorized, servertest.RootToken: http.StatusContinue} {
+			got := w.firstStatus(t, "POST /developers/api_keys HTTP/1.1\nAuthorization: Bearer "+credential+
+				"\nContent-Type: application/json\nContent-Length: 1000\nExpect: 100-continue")
+			if got != want {
+				t.Errorf("%s: %d, want %d", credential, got, want)
+			}
 		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(conn, "POST /developers/api_keys HTTP/1.1\r\nHost: h\r\n%s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n", credential)
-		line, err := bufio.NewReader(conn).ReadString('\n')
-		if err != nil || strings.TrimSpace(line) != want {
-			t.Errorf("%s: %q, %v; want %s", credential, line, err, want)
-		}
-	}
+	})
 }
 
 // TestMethodsOfPaths asks every path, the words that stand in an id's place too, for

@@ -1,10 +1,12 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -107,6 +109,11 @@ type harness struct {
 	clock *clock.Clock
 	db    *sql.DB // a reader of the server's database
 	saved map[string]string
+
+	// client, trust and http2 are how REST is spoken: see eachRESTProtocol.
+	client *http.Client
+	trust  *tls.Config // nil without TLS
+	http2  bool
 }
 
 // start is when every harness begins: the day of the vendor's samples.
@@ -114,7 +121,7 @@ var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
 
 func newHarness(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
-	w := &harness{clock: clock.At(start), saved: map[string]string{}}
+	w := &harness{clock: clock.At(start), saved: map[string]string{}, client: http.DefaultClient}
 	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
 	var err error
 	if w.db, err = sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db")+"?mode=ro"); err != nil {
