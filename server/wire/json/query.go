@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -77,8 +78,7 @@ func (f *fieldInfo) parseText(s string) (v protoreflect.Value, text string) {
 	case f.kind == protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(s == "true"), problemIf(s != "true" && s != "false", f.want())
 	}
-	lit := scanner{data: []byte(s)}
-	if _, err := lit.number(); err != nil || lit.pos != len(s) {
+	if lit := jsontext.Value(s); lit.Kind() != jsontext.KindNumber || !lit.IsValid() || strings.TrimSpace(s) != s {
 		return v, f.want()
 	}
 	return f.parseNumber(s)

@@ -3,10 +3,12 @@ package json
 import (
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // Read fills m, which is empty, from what Append wrote. It is as
@@ -66,242 +68,302 @@ func ReadRequest(data []byte, m proto.Message, body Body) error {
 	return read(data, m, &body)
 }
 
-// A reader turns one JSON object into a message.
+// reader turns one JSON object into a message.
 type reader struct {
-	scanner
+	*decoder
 	problems
-	body *Body    // nil for Read
-	mask []string // of a patch
+	body  *Body    // nil for Read
+	given []string // names of the top level, where some are required
+	mask  []string // of a patch
+}
+
+// problems collects the faulty fields of a request, in the order in which they
+// stand there, by the names that the caller wrote, with dots and indexes below
+// the first level: rate_limit.requests, scopes[2]. Of an overlong name
+// an excerpt is told, so that a secret in the place of a name is not repeated.
+type problems struct{ list []apikey.FieldProblem }
+
+func (p *problems) add(field, text string) {
+	if len(p.list) <= apikey.MaxFields { // a body of a megabyte can hold a hundred thousand
+		p.list = append(p.list, apikey.FieldProblem{Field: apikey.Excerpt(field), Problem: text})
+	}
+}
+
+func (p *problems) err() error {
+	if len(p.list) == 0 {
+		return nil
+	}
+	return apikey.InvalidFields(p.list)
+}
+
+// scope is the object that is being read.
+type scope struct {
+	prefix string // of the names within, with the dot: "" at the top
+	patch  bool   // the paths of what is there go into the mask
+}
+
+func (s scope) isTop() bool { return s.prefix == "" }
+
+// element names an element of the list f.
+func (s scope) element(f *fieldInfo, index int) string {
+	return s.prefix + f.name + "[" + strconv.Itoa(index) + "]"
 }
 
 func read(data []byte, m proto.Message, body *Body) error {
-	r := &reader{scanner: scanner{data: data}, body: body}
-	if !utf8.Valid(data) {
-		r.pos = invalidAt(data)
-		return r.fail("a byte that is not UTF-8")
-	}
-	msg := m.ProtoReflect()
-	info := infoOf(msg.Descriptor())
-	if r.next() != '{' {
-		return r.fail("expected an object")
-	}
-	var err error
-	if body != nil && info.mask != nil && info.resource != nil {
-		err = r.patch(info, msg)
-	} else {
-		err = r.object(info, msg, "", false)
-	}
+	r := &reader{decoder: newDecoder(data), body: body}
+	err := r.read(m.ProtoReflect())
+	r.release(err)
 	if err != nil {
 		return err
-	}
-	if r.next(); r.pos < len(data) {
-		return r.fail("something after the object")
 	}
 	return r.err()
 }
 
-// invalidAt is the place of the first byte that is not UTF-8.
-func invalidAt(data []byte) int {
-	for i := 0; ; {
-		r, size := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && size <= 1 {
-			return i
-		}
-		i += size
-	}
-}
-
-// object takes the object where the reader stands into m. at is what its
-// names stand under, with the dot, "" at the top. In a patch the paths of what
-// is there go into the mask.
-func (r *reader) object(info *messageInfo, m protoreflect.Message, at string, patch bool) error {
-	if err := r.open(); err != nil {
+// read takes the body into m.
+func (r *reader) read(m protoreflect.Message) error {
+	if err := r.start(); err != nil {
 		return err
 	}
-	var few [32]bool
-	seen := few[:]
-	if len(info.fields) > len(few) {
-		seen = make([]bool, len(info.fields))
+	info := infoOf(m.Descriptor())
+	var err error
+	if r.body != nil && info.mask != nil && info.resource != nil {
+		err = r.patch(info, m)
+	} else {
+		err = r.object(info, m, scope{})
 	}
-	var unknown names
-	for first := true; ; first = false {
-		more, err := r.more('}', first)
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	if err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// object takes the object where the reader stands into m.
+func (r *reader) object(info *messageInfo, m protoreflect.Message, s scope) error {
+	if err := r.token(); err != nil {
+		return err
+	}
+	for r.next() != jsontext.KindEndObject {
 		name, err := r.name()
 		if err != nil {
 			return err
 		}
 		f := info.byName[string(name)]
-		if f == nil || seen[f.index] {
-			if f != nil || !unknown.add(name) {
-				return r.fail("a name that was there before")
-			}
-			r.add(at+string(name), "is not a known field")
-			if err := r.skip(); err != nil {
-				return err
-			}
-			continue
+		switch {
+		case f == nil:
+			r.foreign = true
+			r.add(s.prefix+string(name), "is not a known field")
+			err = r.skip()
+		case r.passes(f, s):
+			err = r.skip()
+		default:
+			err = r.field(f, m, s)
 		}
-		seen[f.index] = true
-		if r.passes(f, at, patch) {
-			if err := r.skip(); err != nil {
-				return err
-			}
-			continue
-		}
-		if text := r.refusal(f, at, patch); text != "" {
-			r.add(at+f.name, text)
-			if err := r.skip(); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := r.field(f, m, at, patch); err != nil {
+		if err != nil {
 			return err
 		}
+		if f != nil && r.requires(f, s) {
+			r.given = append(r.given, f.name)
+		}
 	}
-	if at == "" && r.body != nil {
-		for _, name := range r.body.Required {
-			if f := info.byName[name]; f != nil && !seen[f.index] {
-				r.add(name, "is required")
-			}
+	if err := r.token(); err != nil || !s.isTop() || r.body == nil {
+		return err
+	}
+	for _, name := range r.body.Required {
+		if info.byName[name] != nil && !slices.Contains(r.given, name) {
+			r.add(name, "is required")
 		}
 	}
 	return nil
 }
 
 // passes reports whether f is passed over.
-func (r *reader) passes(f *fieldInfo, at string, patch bool) bool {
-	return patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(at == "" && f.name == "id")
+func (r *reader) passes(f *fieldInfo, s scope) bool {
+	return s.patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(s.isTop() && f.name == "id")
+}
+
+// requires reports whether the body must have f, with a value.
+func (r *reader) requires(f *fieldInfo, s scope) bool {
+	return s.isTop() && r.body != nil && slices.Contains(r.body.Required, f.name)
 }
 
 // refusal says why a caller cannot name f, or "".
-func (r *reader) refusal(f *fieldInfo, at string, patch bool) string {
+func (r *reader) refusal(f *fieldInfo, s scope) string {
 	switch {
-	case r.body == nil, patch && at == "" && f.name == "id":
+	case r.body == nil, s.patch && s.isTop() && f.name == "id":
 		return ""
 	case f.readOnly:
 		return "is read-only"
-	case f.isPresenceFlag, at == "" && !patch && slices.Contains(r.body.Bound, f.name):
+	case f.isPresenceFlag, s.isTop() && !s.patch && slices.Contains(r.body.Bound, f.name):
 		return "is not a known field"
 	}
 	return ""
 }
 
 // field takes the value of f.
-func (r *reader) field(f *fieldInfo, m protoreflect.Message, at string, patch bool) error {
-	c := r.next()
-	if c == 'n' {
-		if patch && at == "" && identifies(f.name) {
-			r.add(f.name, "must not be null: leave it out, or send the one of the resource")
-			return r.word("null")
-		}
-		if f.presenceFlag != nil && r.body != nil {
-			m.Set(f.presenceFlag, protoreflect.ValueOfBool(true)) // null is an empty list
-		}
-		if patch && f.kind == protoreflect.BoolKind && !f.hasPresence && !f.isList {
-			r.add(at+f.name, "must be true or false") // neither is what null would clear
-		} else if patch {
-			r.path(at, f.name)
-		}
-		if at == "" && r.body != nil && slices.Contains(r.body.Required, f.name) {
-			r.add(f.name, "is required")
-		}
-		return r.word("null")
+func (r *reader) field(f *fieldInfo, m protoreflect.Message, s scope) error {
+	if text := r.refusal(f, s); text != "" {
+		r.add(s.prefix+f.name, text)
+		return r.skip()
 	}
-	if f.isMap {
-		return r.readMap(f, m, at, patch)
+	switch {
+	case r.next() == jsontext.KindNull:
+		r.null(f, m, s)
+		return r.token()
+	case f.isMap:
+		return r.readMap(f, m, s)
+	case f.isMessage():
+		return r.message(f, m, s)
 	}
-	if f.isMessage() {
-		sub, named := m.NewField(f.desc), len(r.mask)
-		text, err := r.nested(f, sub.Message(), at+f.name, patch)
-		if text != "" {
-			r.add(at+f.name, text)
-		} else if !patch || !empty(sub.Message()) {
-			m.Set(f.desc, sub)
-		}
-		if patch && text == "" && len(r.mask) == named {
-			r.path(at, f.name+".*")
-		}
-		return err
-	}
-	if patch {
-		r.path(at, f.name)
+	if s.patch {
+		r.path(s, f.name)
 	}
 	if f.isList {
-		return r.readList(f, m, at)
+		return r.readList(f, m, s)
 	}
 	v, text, err := r.value(f)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if patch && at == "" && identifies(f.name) && text == "" && v.String() == "" {
+	case text == "" && s.patch && s.isTop() && identifies(f.name) && v.String() == "":
 		text = "must not be empty"
 	}
 	if text != "" {
-		r.add(at+f.name, text)
+		r.add(s.prefix+f.name, text)
 		return nil
 	}
 	m.Set(f.desc, v)
 	return nil
 }
 
-// nested takes an object into m, a value of f that is called name.
-func (r *reader) nested(f *fieldInfo, m protoreflect.Message, name string, patch bool) (text string, err error) {
-	if r.next() != '{' {
-		return "must be an object", r.skip()
+// null notes that f is null: absent, or cleared by a patch.
+func (r *reader) null(f *fieldInfo, m protoreflect.Message, s scope) {
+	if s.patch && s.isTop() && identifies(f.name) {
+		r.add(f.name, "must not be null: leave it out, or send the one of the resource")
+		return
 	}
-	return "", r.object(infoOf(f.desc.Message()), m, name+".", patch)
+	if f.presenceFlag != nil && r.body != nil {
+		m.Set(f.presenceFlag, protoreflect.ValueOfBool(true)) // null is an empty list
+	}
+	if s.patch && f.kind == protoreflect.BoolKind && !f.hasPresence && !f.isList {
+		r.add(s.prefix+f.name, "must be true or false") // neither is what null would clear
+	} else if s.patch {
+		r.path(s, f.name)
+	}
+	if r.requires(f, s) {
+		r.add(f.name, "is required")
+	}
 }
 
-// empty reports whether no field of m is set.
-func empty(m protoreflect.Message) bool {
+// message takes the object of a nested message.
+func (r *reader) message(f *fieldInfo, m protoreflect.Message, s scope) error {
+	v, named := m.NewField(f.desc), len(r.mask)
+	text, err := r.nested(f, v.Message(), scope{prefix: s.prefix + f.name + ".", patch: s.patch})
+	switch {
+	case err != nil:
+		return err
+	case text != "":
+		r.add(s.prefix+f.name, text)
+	case !s.patch || !isEmpty(v.Message()):
+		m.Set(f.desc, v)
+	}
+	if s.patch && text == "" && len(r.mask) == named {
+		r.path(s, f.name+".*")
+	}
+	return nil
+}
+
+// nested takes an object into m, a value of f. text is the problem if it is none.
+func (r *reader) nested(f *fieldInfo, m protoreflect.Message, s scope) (text string, err error) {
+	if r.next() != jsontext.KindBeginObject {
+		return "must be an object", r.skip()
+	}
+	return "", r.object(infoOf(f.desc.Message()), m, s)
+}
+
+func isEmpty(m protoreflect.Message) bool {
 	for range m.Range {
 		return false
 	}
 	return true
 }
 
-func (r *reader) readList(f *fieldInfo, m protoreflect.Message, at string) error {
-	if r.next() != '[' {
-		r.add(at+f.name, "must be a list")
+func (r *reader) readList(f *fieldInfo, m protoreflect.Message, s scope) error {
+	if r.next() != jsontext.KindBeginArray {
+		r.add(s.prefix+f.name, "must be a list")
 		return r.skip()
 	}
-	if err := r.open(); err != nil {
+	if err := r.token(); err != nil {
 		return err
 	}
 	list := m.Mutable(f.desc).List()
-	for i := 0; ; i++ {
-		more, err := r.more(']', i == 0)
-		if err != nil {
-			return err
-		}
-		if !more {
-			if i == 0 && f.presenceFlag != nil && r.body != nil {
-				m.Set(f.presenceFlag, protoreflect.ValueOfBool(true))
-			}
-			return nil
-		}
+	for r.next() != jsontext.KindEndArray {
 		var v protoreflect.Value
 		var text string
-		if !f.holdsObjects() {
-			v, text, err = r.value(f)
-		} else {
+		var err error
+		if f.holdsObjects() {
 			v = list.NewElement()
-			text, err = r.nested(f, v.Message(), at+f.name+"["+strconv.Itoa(i)+"]", false)
+			text, err = r.nested(f, v.Message(), scope{prefix: s.element(f, list.Len()) + "."})
+		} else {
+			v, text, err = r.value(f)
 		}
 		if err != nil {
 			return err
 		}
 		if text != "" {
-			r.add(at+f.name+"["+strconv.Itoa(i)+"]", text)
+			r.add(s.element(f, list.Len()), text)
 			v = list.NewElement() // the others keep their places
 		}
 		list.Append(v)
 	}
+	if list.Len() == 0 && f.presenceFlag != nil && r.body != nil {
+		m.Set(f.presenceFlag, protoreflect.ValueOfBool(true))
+	}
+	return r.token()
+}
+
+// readMap takes an object into a map. Its keys are strings: no message of ours
+// has others.
+func (r *reader) readMap(f *fieldInfo, m protoreflect.Message, s scope) error {
+	if r.next() != jsontext.KindBeginObject {
+		r.add(s.prefix+f.name, "must be an object")
+		return r.skip()
+	}
+	if err := r.token(); err != nil {
+		return err
+	}
+	for r.next() != jsontext.KindEndObject {
+		r.foreign = true
+		name, err := r.name()
+		if err != nil {
+			return err
+		}
+		key := string(name)
+		if s.patch {
+			r.path(scope{prefix: s.prefix + f.name + "."}, quotePath(key))
+		}
+		if r.next() == jsontext.KindNull {
+			if err := r.token(); err != nil {
+				return err
+			}
+			continue
+		}
+		entries := m.Mutable(f.desc).Map()
+		var v protoreflect.Value
+		var text string
+		if f.value.holdsObjects() {
+			v = entries.NewValue()
+			text, err = r.nested(f.value, v.Message(), scope{prefix: s.prefix + f.name + "." + key + "."})
+		} else {
+			v, text, err = r.value(f.value)
+		}
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			r.add(s.prefix+f.name+"."+key, text)
+			continue
+		}
+		entries.Set(protoreflect.ValueOfString(key).MapKey(), v)
+	}
+	return r.token()
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -15,28 +16,26 @@ import (
 // value takes one value that is neither list nor object. When it does not fit
 // the field, text is the problem and the value has been taken all the same.
 func (r *reader) value(f *fieldInfo) (v protoreflect.Value, text string, err error) {
-	c := r.next()
+	kind := r.next()
 	switch {
-	case f.kind == protoreflect.BoolKind && c == 't':
-		return protoreflect.ValueOfBool(true), "", r.word("true")
-	case f.kind == protoreflect.BoolKind && c == 'f':
-		return protoreflect.ValueOfBool(false), "", r.word("false")
-	case c == '"' && f.isText():
-		s, err := r.str()
-		if err != nil {
-			return v, "", err
-		}
-		v, text = f.parse(string(s))
-		return v, text, nil
-	case (c == '-' || '0' <= c && c <= '9') && f.isNumber():
-		lit, err := r.scanner.number()
-		if err != nil {
-			return v, "", err
-		}
-		v, text = f.parseNumber(string(lit))
-		return v, text, nil
+	case kind == jsontext.KindString && f.isText(), kind == jsontext.KindNumber && f.isNumber(),
+		(kind == jsontext.KindTrue || kind == jsontext.KindFalse) && f.kind == protoreflect.BoolKind:
+	default:
+		return v, f.want(), r.skip()
 	}
-	return v, f.want(), r.skip()
+	literal, err := r.literal()
+	if err != nil {
+		return v, "", err
+	}
+	switch kind {
+	case jsontext.KindString:
+		v, text = f.parse(string(r.unquote(literal)))
+	case jsontext.KindNumber:
+		v, text = f.parseNumber(string(literal))
+	default:
+		v = protoreflect.ValueOfBool(kind == jsontext.KindTrue)
+	}
+	return v, text, nil
 }
 
 // isText reports whether the field's values are strings in JSON.
