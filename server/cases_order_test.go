@@ -23,6 +23,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 )
 
 // TestOrderOfChecks takes a request in which everything is wrong and mends one thing
@@ -396,8 +397,8 @@ func (w *harness) postVerify(t *testing.T, client *http.Client, method, body str
 // TestFloodOfRefusals calls without a good credential as fast as it can, over both
 // protocols: the log has a line a second for each reason, with address and count.
 func TestFloodOfRefusals(t *testing.T) {
-	log := new(servertest.Buffer)
-	w := newHarness(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	logger, log := logtest.New(slog.LevelInfo)
+	w := newHarness(t, func(c *server.Config) { c.Logger = logger })
 	began := time.Now()
 	for range 100 {
 		w.send(t, "GET /developers/api_keys HTTP/1.1\nAuthorization: Bearer junk")

@@ -34,7 +34,8 @@ var edges = map[string][]string{
 	"server/rest":                      {"server/apikey", "server/authn", "server/connection", "server/wire/json", "gen/apikeys/v1"},
 	"server":                           {"server/apikey", "server/keyring", "server/masked", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/deliver", "server/wire", "server/api", "server/rest", "gen/apikeys/v1", "server/outage"},
 	"server/servertest/clock":          {}, // tests of every package use it
-	"server/servertest":                {"server/masked", "server", "gen/apikeys/v1"},
+	"server/servertest/logtest":        {}, // likewise
+	"server/servertest":                {"server/servertest/logtest", "server/masked", "server", "gen/apikeys/v1"},
 	// wire/json too: what it prints as JSON is what REST sends, to the byte.
 	"cmd/apikeys":       {"server/masked", "server", "server/apikey", "client/hooks", "server/webhook", "server/deliver", "server/wire/json", "gen/apikeys/v1"},
 	"docs/receivers/go": {"client/hooks"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -341,14 +342,14 @@ type harness struct {
 	*fakeQueue
 	*endpoints
 	worker *Worker
-	log    *lockedLog
+	log    *logtest.Buffer
 	stop   func()
 }
 
 // startHarness runs a worker until the bubble's test ends.
 func startHarness(t *testing.T, change ...func(*WorkerConfig)) *harness {
 	t.Helper()
-	r := &harness{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(lockedLog)}
+	r := &harness{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(logtest.Buffer)}
 	client := NewClient(ClientConfig{})
 	client.transport.RegisterProtocol("https", r.endpoints)
 	c := WorkerConfig{
@@ -421,22 +422,4 @@ func (s *scheduler) checkLocked(t interface {
 			t.Errorf("endpoint %s is due before its parent", k.id)
 		}
 	}
-}
-
-// lockedLog is a log that can be read while it is written.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -1,12 +1,10 @@
 package feed_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -293,8 +292,8 @@ func TestFeedBehindRetention(t *testing.T) {
 func TestLogFailsForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
-		var told bytes.Buffer
-		f := start(t, l, feed.Config{Logger: slog.New(slog.NewTextHandler(&told, nil))})
+		logger, log := logtest.New(slog.LevelInfo)
+		f := start(t, l, feed.Config{Logger: logger})
 		w := follow(t, f, apikey.EventFilter{}, 0)
 		_, wait := read(t, w)
 		l.mu.Lock()
@@ -309,8 +308,9 @@ func TestLogFailsForAWhile(t *testing.T) {
 		if got, _ := read(t, w); len(got) != 1 {
 			t.Error(got)
 		}
-		if got := told.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "could not be read") || !strings.Contains(got, "failed_for=1m0s") {
-			t.Errorf("the log: %s", got)
+		synctest.Wait()
+		if len(log.Lines("")) != 2 || len(log.Lines("could not be read")) != 1 || len(log.Lines("failed_for=1m0s")) != 1 {
+			t.Errorf("the log: %s", log)
 		}
 	})
 }

@@ -3,7 +3,6 @@
 package servertest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 )
 
 // RootToken is the operator's token of every server that this package starts.
@@ -39,7 +39,7 @@ type Server struct {
 	// Dir is the data directory.
 	Dir string
 	// Log is all that the server has logged so far, at debug level.
-	Log *Buffer
+	Log *logtest.Buffer
 
 	close func() error
 }
@@ -65,12 +65,12 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 // one of
 // change sets the data directory, and the caller closes the server.
 func New(ctx context.Context, change ...func(*server.Config)) (*Server, error) {
-	log := new(Buffer)
+	logger, log := logtest.New(slog.LevelDebug)
 	c := server.Config{
 		RESTAddr:  "127.0.0.1:0",
 		GRPCAddr:  "127.0.0.1:0",
 		RootToken: masked.New(RootToken),
-		Logger:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:    logger,
 	}
 	for _, f := range change {
 		f(&c)
@@ -202,23 +202,3 @@ func (a Answer) Into(t testing.TB, v any) {
 
 // String returns the answer for a test's message.
 func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
-
-// Buffer is a log that can be read while it is written.
-type Buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write appends to the log.
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String returns the log so far.
-func (b *Buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
