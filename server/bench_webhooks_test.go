@@ -93,7 +93,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 			w := makeWebhook(b, s, receiver+"/hangs")
 			makeKeys(b, s, 10_000)
 			// Its share of what is measured would be a second webhook's, not one's that hangs.
-			_, err := s.ChangeWebhook(b.Context(), apikey.Origin{}, "org_default", w.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
+			_, err := s.ChangeWebhook(b.Context(), apikey.System(), "org_default", w.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
 				w.Events = []apikey.EventType{webhook.WebhookFailing}
 				return nil
 			})
@@ -174,7 +174,7 @@ func makeWebhook(tb testing.TB, s *store.Store, url string) webhook.Webhook {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w, err := s.CreateWebhook(tb.Context(), apikey.Origin{}, "org_default", func(_ int, now time.Time) (webhook.Webhook, error) {
+	w, err := s.CreateWebhook(tb.Context(), apikey.System(), "org_default", func(_ int, now time.Time) (webhook.Webhook, error) {
 		return webhook.Rules{Guard: loopback}.Create(webhook.Webhook{
 			OrganizationID: "org_default", Label: "x", URL: url, Enabled: true,
 			Events: []apikey.EventType{webhook.AllEvents}, Format: webhook.FormatClassic,
@@ -197,7 +197,7 @@ func makeKeys(tb testing.TB, s *store.Store, n int) {
 			for left.Add(-1) >= 0 {
 				secret, err := apikey.NewSecret(apikey.ModeLive, nil)
 				if err == nil {
-					_, err = s.CreateKey(tb.Context(), apikey.Origin{}, func(now time.Time) (apikey.Key, error) {
+					_, err = s.CreateKey(tb.Context(), apikey.System(), func(now time.Time) (apikey.Key, error) {
 						return apikey.Rules{Catalogue: apikey.DefaultScopes()}.Create(apikey.Key{
 							OrganizationID: "org_default", Label: "A key of middling length", Enabled: true, Scopes: apikey.Scopes{"products.read"},
 							Secret: keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper")).Stored(secret),

@@ -85,14 +85,6 @@ func TestWithin(t *testing.T) {
 			{rpc: "RotateApiKey", body: endNow, as: in, id: "$c.id", save: "c"},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"scopes": ["api_keys.update", "api_keys.read"]}`, want: exceeds},
 		},
-		// The rights of a previous secret end with its overlap.
-		"a previous secret": {
-			caller("c", ""), {rpc: "RotateApiKey", id: "$c.id", body: `{"overlap_seconds": 3600}`, save: "new"},
-			create(``, exceeds), create(`, "expires_at": "$in(2h)"`, exceeds), create(`, "expires_at": "$in(59m)"`, ""),
-			made(`, "expires_at": "$in(59m)"`), update(`"expires_at": null`, exceeds), update(`"expires_at": "$in(2h)"`, exceeds), update(`"label": "y"`, ""),
-			{rpc: "RotateApiKey", as: in, id: "$c.id", body: `{"overlap_seconds": 0, "end_previous": true}`, want: exceeds},
-			{rpc: "CreateApiKey", as: "$new.secret", body: `{"label": "x", "scopes": ["api_keys.read"]}`},
-		},
 		"ending needs no right but its scope": {
 			caller("c", ips+sooner), made(`, "scopes": ["*"]`),
 			{rpc: "RevokeApiKey", as: in, id: "$k.id"}, {rpc: "DeleteApiKey", as: in, id: "$k.id"},

@@ -54,6 +54,7 @@ var places = map[string]struct{ verb, path string }{
 	"RotateWebhookSecret":   {http.MethodPost, hooksPath + "/{id}/rotate_secret"},
 	"TestWebhook":           {http.MethodPost, hooksPath + "/{id}/test"},
 	"ReplayEvents":          {http.MethodPost, hooksPath + "/{id}/replay"},
+	"RetryDeliveries":       {http.MethodPost, hooksPath + "/{id}/retry"},
 	"ListWebhookEventTypes": {http.MethodGet, hooksPath + "/events"},
 	"ListDeliveries":        {http.MethodGet, queuePath},
 	"GetDelivery":           {http.MethodGet, queuePath + "/{id}"},
@@ -273,7 +274,7 @@ func (w *harness) grpc(t *testing.T, s step) answer {
 	if fd := fields.ByName("next_page_token"); fd != nil {
 		a.next = out.Get(fd).String()
 	}
-	whole := []string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents"}
+	whole := []string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents", "RetryDeliveries"}
 	if fd := fields.Get(0); !slices.Contains(whole, s.rpc) {
 		data = wirejson.AppendField(nil, out, fd)
 	}

@@ -63,6 +63,7 @@ var reasons = map[string]struct {
 	"INSUFFICIENT_SCOPE": {403, "PermissionDenied"},
 	"EXCEEDS_CALLER":     {403, "PermissionDenied"},
 	"OWN_LIMITS":         {403, "PermissionDenied"},
+	"PREVIOUS_SECRET":    {403, "PermissionDenied"},
 	"API_KEY_NOT_FOUND":  {404, "NotFound"},
 
 	"WEBHOOK_NOT_FOUND":    {404, "NotFound"},

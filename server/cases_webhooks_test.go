@@ -376,7 +376,7 @@ func TestWebhookScopes(t *testing.T) {
 		others := strings.ReplaceAll(`"`+strings.Join(all, `","`)+`"`, `"`+scope+`"`, `"products.read"`)
 		play := scenario{
 			newHook(""), {rpc: "TestWebhook", id: "$w.id", save: "d"},
-			{rpc: "CreateApiKey", body: `{"label": "x", "scopes": [` + others + `]}`, save: "others"}, {rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["` + scope + `"]}`, save: "own"},
+			{rpc: "CreateApiKey", body: `{"label": "x", "scopes": [` + others + `, "events.read"]}`, save: "others"}, {rpc: "CreateApiKey", body: `{"label": "x", "scopes": ["` + scope + `", "events.read"]}`, save: "own"},
 			{rpc: "ListWebhookEventTypes", as: "$own.secret"}, {rpc: "ListWebhookEventTypes", as: "-", want: "UNAUTHENTICATED"},
 		}
 		for _, s := range calls {

@@ -31,10 +31,9 @@ type apiKeys struct {
 
 // CreateApiKey makes a key.
 func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyRequest) (*apikeysv1.CreateApiKeyResponse, error) {
-	caller := callerOf(ctx)
 	found := ruleFaultsOf(ctx)
 	asked := apikey.Key{
-		OrganizationID: caller.Organization,
+		OrganizationID: callerOf(ctx).Organization,
 		Label:          req.GetLabel(),
 		Description:    req.GetDescription(),
 		Scopes:         req.GetScopes(),
@@ -63,12 +62,8 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		return nil, fmt.Errorf("make a secret: %w", err)
 	}
 	asked.Secret = s.peppers.Stored(secret)
-	key, err := s.store.AddKey(ctx, originOf(ctx), s.rules.MaxKeys, s.rules.TooManyKeys(), func(now time.Time) (apikey.Key, error) {
-		key, err := s.rules.Create(asked, now)
-		if err != nil {
-			return key, err
-		}
-		return key, caller.Rights.CheckGrant(&key)
+	key, err := s.store.AddKey(ctx, authorOf(ctx), s.rules.MaxKeys, s.rules.TooManyKeys(), func(now time.Time) (apikey.Key, error) {
+		return s.rules.Create(asked, now)
 	})
 	if err != nil {
 		return nil, err
@@ -140,6 +135,10 @@ func (s *apiKeys) find(ctx context.Context, id string) (apikey.Key, error) {
 
 // UpdateApiKey changes the fields that the mask names.
 func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyRequest) (*apikeysv1.UpdateApiKeyResponse, error) {
+	caller := callerOf(ctx)
+	if err := caller.Rights.CheckSecret(apikey.KeyUpdated, caller.Actor, req.GetId()); err != nil {
+		return nil, err // before what is wrong with the fields
+	}
 	found := ruleFaultsOf(ctx)
 	patch, err := patchOf(req, &found)
 	if err != nil {
@@ -168,12 +167,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		}
 		defer resume()
 	}
-	caller := callerOf(ctx)
-	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated,
-		update,
-		func(k *apikey.Key, changes []string) error {
-			return caller.Rights.CheckUpdate(k, caller.Actor, changes)
-		})
+	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated, update)
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +218,6 @@ func patchOf(req *apikeysv1.UpdateApiKeyRequest, found *faults) (apikey.Patch, e
 
 // RotateApiKey gives a key a new secret.
 func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyRequest) (*apikeysv1.RotateApiKeyResponse, error) {
-	caller := callerOf(ctx)
 	overlap := time.Duration(req.GetOverlapSeconds()) * time.Second
 	var secret apikey.Secret
 	key, err := s.change(ctx, req.GetId(), apikey.KeyRotated,
@@ -236,9 +229,6 @@ func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyR
 				k.EndPrevious()
 			}
 			return s.rules.Rotate(k, s.peppers.Stored(secret), overlap, now)
-		},
-		func(k *apikey.Key, _ []string) error {
-			return caller.Rights.CheckGrant(k)
 		})
 	if err != nil {
 		return nil, err
@@ -252,7 +242,7 @@ func (s *apiKeys) RevokeApiKey(ctx context.Context, req *apikeysv1.RevokeApiKeyR
 		func(k *apikey.Key, now time.Time) error {
 			s.rules.Revoke(k, wire.RevokeReason(req.GetReason()), now)
 			return nil
-		}, nil)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -261,12 +251,12 @@ func (s *apiKeys) RevokeApiKey(ctx context.Context, req *apikeysv1.RevokeApiKeyR
 
 // change applies a rule to a key of the caller's organization.
 func (s *apiKeys) change(ctx context.Context, id string, event apikey.EventType,
-	rule func(*apikey.Key, time.Time) error, judge func(*apikey.Key, []string) error,
+	rule func(*apikey.Key, time.Time) error,
 ) (apikey.Key, error) {
 	if !apikey.IsID(apikey.IDPrefix, id) {
 		return apikey.Key{}, apikey.ErrNotFound
 	}
-	return s.store.ChangeKey(ctx, originOf(ctx), callerOf(ctx).Organization, id, event, rule, judge)
+	return s.store.ChangeKey(ctx, authorOf(ctx), callerOf(ctx).Organization, id, event, rule)
 }
 
 // DeleteApiKey ends a key and takes it out of every list and read.
@@ -274,7 +264,7 @@ func (s *apiKeys) DeleteApiKey(ctx context.Context, req *apikeysv1.DeleteApiKeyR
 	if !apikey.IsID(apikey.IDPrefix, req.GetId()) {
 		return nil, apikey.ErrNotFound
 	}
-	if err := s.store.DeleteKey(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
+	if err := s.store.DeleteKey(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
 		return nil, err
 	}
 	return &apikeysv1.DeleteApiKeyResponse{Id: req.GetId()}, nil

@@ -8,20 +8,19 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
 // call is what the chain knows of one call.
 type call struct {
-	caller authn.Caller
+	caller apikey.Caller
 	// admitted is set once the caller has proved itself and may call.
 	admitted bool
 	// refused are the faults of the request that nothing takes away: fields that cannot
 	// be read, and texts that hold a secret. faults are those that the proto refuses.
 	refused, faults faults
 	// recheck checks the credential of a stream that is under way.
-	recheck func(context.Context) (authn.Caller, error)
+	recheck func(context.Context) (apikey.Caller, error)
 
 	once sync.Once
 	uuid string
@@ -67,7 +66,7 @@ func (c *call) finish(resp any, err error) (any, error) {
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
 // callerOf returns who makes the call.
-func callerOf(ctx context.Context) *authn.Caller { return &callOf(ctx).caller }
+func callerOf(ctx context.Context) *apikey.Caller { return &callOf(ctx).caller }
 
 // id returns the UUID that request id and support id share. It is made when it is
 // first asked for, since most calls neither fail nor change anything.
@@ -82,8 +81,9 @@ func (c *call) requestID() string { return "request_" + c.id() }
 // supportID names a failure, for whoever reads the log.
 func (c *call) supportID() string { return "support_" + c.id() }
 
-// originOf returns where the changes of a call come from.
-func originOf(ctx context.Context) apikey.Origin {
+// authorOf returns who makes the changes of a call, as events tell it.
+func authorOf(ctx context.Context) *apikey.Caller {
 	c := callOf(ctx)
-	return apikey.Origin{Actor: c.caller.Actor, RequestID: c.requestID()}
+	c.caller.RequestID = c.requestID()
+	return &c.caller
 }

@@ -68,7 +68,7 @@ func fullMethod(desc *grpc.ServiceDesc, method string) string {
 // unary returns a method's handler behind the chain. What is between here and the
 // handler in the code that protoc generates is nothing but the call of decode, so
 // that is where the message is read.
-func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) grpc.MethodHandler {
+func (c *chain) unary(method string, need apikey.Requirement, serve grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // The signature is grpc's.
 		ctx, call := withCall(ctx)
 		defer func() { resp, err = call.finish(resp, err) }()
@@ -87,7 +87,7 @@ func (c *chain) unary(method string, need authn.Need, serve grpc.MethodHandler) 
 }
 
 // stream is unary for streams.
-func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler) grpc.StreamHandler {
+func (c *chain) stream(method string, need apikey.Requirement, serve grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, call := withCall(stream.Context())
 		defer call.wire.End()
@@ -98,7 +98,7 @@ func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler)
 		if err := c.authenticate(ctx, call, need); err != nil {
 			return err
 		}
-		call.recheck = func(ctx context.Context) (authn.Caller, error) { return c.authn.Recheck(ctx, need) }
+		call.recheck = func(ctx context.Context) (apikey.Caller, error) { return c.authn.Recheck(ctx, need) }
 		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, wire: call.wire, receive: func(m any) error {
 			if err := arrived(call, receive(ctx, call, m, stream.RecvMsg)); err != nil {
 				return err
@@ -109,7 +109,7 @@ func (c *chain) stream(method string, need authn.Need, serve grpc.StreamHandler)
 }
 
 // authenticate finds out who calls and whether the method's rule lets them.
-func (c *chain) authenticate(ctx context.Context, call *call, need authn.Need) error {
+func (c *chain) authenticate(ctx context.Context, call *call, need apikey.Requirement) error {
 	caller, err := c.authn.Authenticate(ctx, need)
 	tell(call.wire.Conn(), err)
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *chain) authenticate(ctx context.Context, call *call, need authn.Need) e
 
 // accountOf returns whom the answers of a caller are charged to: an operator, or the
 // organization of a key.
-func accountOf(caller *authn.Caller) connection.Account {
+func accountOf(caller *apikey.Caller) connection.Account {
 	if caller.Actor.Kind == apikey.ActorKey {
 		return connection.Account{Kind: string(apikey.ActorKey), ID: caller.Organization}
 	}

@@ -98,7 +98,7 @@ func (s *webhooks) changeDelivery(ctx context.Context, id string, rule func(*web
 	if !apikey.IsID(webhook.DeliveryIDPrefix, id) {
 		return nil, webhook.ErrDeliveryNotFound
 	}
-	if err := s.store.ChangeDelivery(ctx, callerOf(ctx).Organization, id, rule); err != nil {
+	if err := s.store.ChangeDelivery(ctx, authorOf(ctx), callerOf(ctx).Organization, id, rule); err != nil {
 		return nil, err
 	}
 	return s.delivery(ctx, id)
@@ -119,7 +119,7 @@ func (s *webhooks) RetryDeliveries(ctx context.Context, req *apikeysv1.RetryDeli
 	}
 	resp := &apikeysv1.RetryDeliveriesResponse{}
 	for after, more := int64(0), true; more; more = after > 0 {
-		queued, next, err := s.store.RetryDeliveries(ctx, callerOf(ctx).Organization, req.GetId(), states, after, retryBatch)
+		queued, next, err := s.store.RetryDeliveries(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId(), states, after, retryBatch)
 		if err != nil {
 			return nil, err
 		}

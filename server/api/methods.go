@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -10,7 +11,6 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/authn"
 )
 
 // anyScope is what a method's rule says that every caller may call who proved
@@ -18,7 +18,7 @@ import (
 const anyScope = "any"
 
 // methods holds what each method asks of its caller, by full method name.
-type methods map[string]authn.Need
+type methods map[string]apikey.Requirement
 
 // methodsOf reads the rule of every method of services. A method without one, or
 // with a scope that no catalogue could hold, is an error, so that a new method
@@ -38,12 +38,13 @@ func methodsOf(services []*grpc.ServiceDesc) (methods, error) {
 		for i := range all.Len() {
 			method := all.Get(i)
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
-			if !known[rule.GetScope()] {
-				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with one of apikey.ServerScopes", method.FullName())
+			scopes := append([]string{rule.GetScope()}, rule.GetFurtherScopes()...)
+			if slices.ContainsFunc(scopes, func(s string) bool { return !known[s] }) {
+				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with scopes of apikey.ServerScopes", method.FullName())
 			}
-			need := authn.Need{AnyOrganization: rule.GetAnyOrganization()}
+			need := apikey.Requirement{AnyOrganization: rule.GetAnyOrganization(), CurrentSecret: rule.GetCurrentSecret()}
 			if rule.GetScope() != anyScope {
-				need.Scopes = []string{rule.GetScope()}
+				need.Scopes = scopes
 			}
 			table["/"+desc.ServiceName+"/"+string(method.Name())] = need
 		}

@@ -36,9 +36,11 @@ func scopesOf(catalogue []string, services []*grpc.ServiceDesc) []*apikeysv1.Sco
 		for i := range service.Methods().Len() {
 			method := service.Methods().Get(i)
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
-			if scope := byName[rule.GetScope()]; scope != nil {
-				scope.Methods = append(scope.Methods, string(service.Name())+"."+string(method.Name()))
-				scope.Routes = append(scope.Routes, routesOf(method)...)
+			for _, name := range append([]string{rule.GetScope()}, rule.GetFurtherScopes()...) {
+				if scope := byName[name]; scope != nil {
+					scope.Methods = append(scope.Methods, string(service.Name())+"."+string(method.Name()))
+					scope.Routes = append(scope.Routes, routesOf(method)...)
+				}
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.store.CreateWebhook(ctx, originOf(ctx), organization, func(count int, now time.Time) (webhook.Webhook, error) {
+	w, err := s.store.CreateWebhook(ctx, authorOf(ctx), organization, func(count int, now time.Time) (webhook.Webhook, error) {
 		if err := s.rules.Admit(count); err != nil {
 			return webhook.Webhook{}, err
 		}
@@ -168,7 +168,7 @@ func (s *webhooks) change(ctx context.Context, id string, event apikey.EventType
 	if !apikey.IsID(webhook.IDPrefix, id) {
 		return webhook.Webhook{}, webhook.ErrNotFound
 	}
-	return s.store.ChangeWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, id, event, rule)
+	return s.store.ChangeWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, id, event, rule)
 }
 
 // cancelBatch is how many deliveries of a deleted webhook one transaction
@@ -180,7 +180,7 @@ func (s *webhooks) DeleteWebhook(ctx context.Context, req *apikeysv1.DeleteWebho
 	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
 		return nil, webhook.ErrNotFound
 	}
-	if err := s.store.DeleteWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
+	if err := s.store.DeleteWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
 		return nil, err
 	}
 	// The webhook is gone, whatever becomes of the rest: what is not cancelled here
@@ -196,7 +196,7 @@ func (s *webhooks) TestWebhook(ctx context.Context, req *apikeysv1.TestWebhookRe
 	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
 		return nil, webhook.ErrNotFound
 	}
-	d, err := s.store.TestWebhook(ctx, originOf(ctx), callerOf(ctx).Organization, req.GetId())
+	d, err := s.store.TestWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,7 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 			resp.Until = wire.Timestamp(next)
 			break
 		}
-		piece, err := s.store.ReplayEvents(ctx, organization, req.GetId(), after, last, replayBatch, choose)
+		piece, err := s.store.ReplayEvents(ctx, authorOf(ctx), organization, req.GetId(), after, last, replayBatch, choose)
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,35 @@ var rights = []right{
 	{"mode", func(r *Rights, k *Key) bool { return r.holdsMode(k.Mode) }},
 }
 
+// CheckChange checks the change of a key that event tells of: k is the key as it
+// would stand afterwards, and changes are the names of the fields that differ. Whoever
+// ends a key grants nothing. An event that the rule does not know is refused.
+func (r *Rights) CheckChange(event EventType, by Actor, k *Key, changes []string) error {
+	switch event {
+	case KeyCreated, KeyRotated:
+		return r.CheckGrant(k)
+	case KeyUpdated:
+		return r.CheckUpdate(k, by, changes)
+	case KeyRevoked, KeyDeleted:
+		return nil
+	case KeyExpiring, KeyExpired:
+		if by.Kind == ActorSystem {
+			return nil
+		}
+	}
+	return Errorf(KindPermissionDenied, ReasonPermissionDenied, "The caller may not make an event %s.", event)
+}
+
+// CheckSecret is an error where a caller with the previous secret of a key would
+// update or rotate that key, which has the given id: the holder of the current secret
+// decides about both.
+func (r *Rights) CheckSecret(event EventType, by Actor, id string) error {
+	if r.Previous && by == (Actor{ActorKey, id}) && (event == KeyUpdated || event == KeyRotated) {
+		return errPreviousSecret()
+	}
+	return nil
+}
+
 // CheckGrant is an error unless k grants nothing beyond the rights of the caller
 // that makes it: its scopes a subset, its address ranges inside, its expiry no
 // later, its mode test if the caller's is. The error is EXCEEDS_CALLER and names

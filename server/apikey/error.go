@@ -43,6 +43,7 @@ const (
 	ReasonQuotaExceeded     Reason = "QUOTA_EXCEEDED"
 	ReasonExceedsCaller     Reason = "EXCEEDS_CALLER"
 	ReasonOwnLimits         Reason = "OWN_LIMITS"
+	ReasonPreviousSecret    Reason = "PREVIOUS_SECRET"
 	ReasonNotFound          Reason = "API_KEY_NOT_FOUND"
 	ReasonRevoked           Reason = "API_KEY_REVOKED"
 	ReasonExpired           Reason = "API_KEY_EXPIRED"

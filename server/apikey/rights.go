@@ -24,6 +24,9 @@ type Rights struct {
 	Mode Mode
 	// Until is when the rights end, or Endless.
 	Until time.Time
+	// Previous says that they are those of a previous secret, which may not change the
+	// key that it is of.
+	Previous bool
 }
 
 // AllRights returns the rights of an operator.
@@ -44,7 +47,7 @@ func (v *Verification) Rights() Rights {
 	r := Rights{
 		Organization: k.OrganizationID, Scopes: k.Scopes,
 		AnyAddress: len(k.IPAllowList) == 0, Addresses: k.IPAllowList,
-		Mode: k.Mode, Until: k.ExpiresAt,
+		Mode: k.Mode, Until: k.ExpiresAt, Previous: v.Previous,
 	}
 	if r.Until.IsZero() {
 		r.Until = Endless

@@ -24,26 +24,6 @@ const DefaultOrganization = "org_default"
 // allOrganizations is how an operator asks for all organizations at once.
 const allOrganizations = "*"
 
-// Caller is whoever made a call, and proved it.
-type Caller struct {
-	Actor apikey.Actor
-	// Organization is the one that the call acts in; empty means all, which only
-	// an operator can ask for, and only of methods that allow it.
-	Organization string
-	// Rights are what the caller may do and grant, as it was when the call began.
-	// Nothing else tells that: the zero Caller may do nothing.
-	Rights apikey.Rights
-}
-
-// Resource returns the id of the resource whose events tell of every change of the
-// caller's rights: its key. Empty where no event does.
-func (c *Caller) Resource() string {
-	if c.Actor.Kind == apikey.ActorKey {
-		return c.Actor.ID
-	}
-	return ""
-}
-
 // Config says what an Authenticator works with.
 type Config struct {
 	// Verifier judges the credentials that are keys. Required.
@@ -71,24 +51,16 @@ func New(c Config) *Authenticator {
 	return &Authenticator{verifier: c.Verifier, operators: c.Operators, secrets: c.Secrets, trusted: c.TrustedProxies}
 }
 
-// Need is what a method asks of its caller.
-type Need struct {
-	// Scopes must all be held; none for a method that every caller may call.
-	Scopes []string
-	// AnyOrganization allows an operator to act in all organizations at once.
-	AnyOrganization bool
-}
-
 // Authenticate returns the caller of a gRPC call, from the metadata and the peer
 // of ctx. Its errors are of the kinds Unauthenticated, PermissionDenied,
 // Exhausted and, for an organization that cannot be, Invalid.
-func (a *Authenticator) Authenticate(ctx context.Context, need Need) (Caller, error) {
+func (a *Authenticator) Authenticate(ctx context.Context, need apikey.Requirement) (apikey.Caller, error) {
 	return a.caller(ctx, need, a.verifier.Authenticate)
 }
 
 // Recheck is [Authenticator.Authenticate] for a call that is still under way:
 // whether its credential is good for it now. That spends and counts nothing.
-func (a *Authenticator) Recheck(ctx context.Context, need Need) (Caller, error) {
+func (a *Authenticator) Recheck(ctx context.Context, need apikey.Requirement) (apikey.Caller, error) {
 	return a.caller(ctx, need, a.verifier.Recheck)
 }
 
@@ -97,21 +69,21 @@ type keyCheck func(context.Context, verify.Credential) (apikey.Verification, err
 
 // caller returns the caller of a call, whose credential check decides about where
 // it is a key.
-func (a *Authenticator) caller(ctx context.Context, need Need, check keyCheck) (Caller, error) {
+func (a *Authenticator) caller(ctx context.Context, need apikey.Requirement, check keyCheck) (apikey.Caller, error) {
 	credential, err := credentialOf(
 		metadata.ValueFromIncomingContext(ctx, headerAuthorization),
 		metadata.ValueFromIncomingContext(ctx, headerAPIKey))
 	if err != nil {
-		return Caller{}, err
+		return apikey.Caller{}, err
 	}
 	organization, ok := single(metadata.ValueFromIncomingContext(ctx, headerOrganization))
 	if !ok {
-		return Caller{}, apikey.InvalidField(headerOrganization, "was sent twice with different values")
+		return apikey.Caller{}, apikey.InvalidField(headerOrganization, "was sent twice with different values")
 	}
 	if looksLikeKey(credential) {
 		return key(ctx, check, verify.Credential{
 			Secret: credential, Organization: organization, Scopes: need.Scopes, Addr: clientOf(ctx).address(a.trusted),
-		})
+		}, need)
 	}
 	return a.operator(ctx, credential, organization, need)
 }
@@ -149,16 +121,9 @@ func credentialOf(authorization, apiKey []string) (string, error) {
 		return "", apikey.Errorf(apikey.KindUnauthenticated, apikey.ReasonUnauthenticated,
 			"The request carries no credential; send an access token or an API key as Authorization: Bearer.")
 	case len(found) > apikey.MaxSecretLength:
-		return "", errBadCredential()
+		return "", apikey.ErrBadCredential()
 	}
 	return found, nil
-}
-
-// errBadCredential is the one answer for a credential that proves nothing,
-// whatever the cause is.
-func errBadCredential() *apikey.Error {
-	return apikey.Errorf(apikey.KindUnauthenticated, apikey.ReasonUnauthenticated,
-		"The credential is not valid.")
 }
 
 // single returns the value of a header that may have one, and whether it has no
@@ -175,65 +140,49 @@ func single(values []string) (value string, ok bool) {
 }
 
 // operator authenticates an access token.
-func (a *Authenticator) operator(ctx context.Context, credential, organization string, need Need) (Caller, error) {
+func (a *Authenticator) operator(ctx context.Context, credential, organization string, need apikey.Requirement) (apikey.Caller, error) {
 	id, err := a.operators.find(ctx, credential)
 	if err != nil {
-		return Caller{}, err
+		return apikey.Caller{}, err
 	}
 	switch organization {
 	case "":
 		organization = DefaultOrganization
 	case allOrganizations:
 		if !need.AnyOrganization {
-			return Caller{}, apikey.InvalidField(headerOrganization, "must name one organization for this call")
+			return apikey.Caller{}, apikey.InvalidField(headerOrganization, "must name one organization for this call")
 		}
 		organization = ""
 	default:
 		if err := apikey.ValidateOrganizationID(organization); err != nil {
-			return Caller{}, apikey.InvalidField(headerOrganization, "%v", err)
+			return apikey.Caller{}, apikey.InvalidField(headerOrganization, "%v", err)
 		}
 		if a.secrets.In(organization) {
-			return Caller{}, apikey.InvalidField(headerOrganization, "%s", apikey.Pasted)
+			return apikey.Caller{}, apikey.InvalidField(headerOrganization, "%s", apikey.Pasted)
 		}
 	}
-	return Caller{
-		Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}, Organization: organization, Rights: apikey.AllRights(),
+	return apikey.Caller{
+		Origin:       apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}},
+		Organization: organization, Rights: apikey.AllRights(), Requirement: need,
 	}, nil
 }
 
 // key authenticates an API key, which acts in its own organization only.
-func key(ctx context.Context, check keyCheck, c verify.Credential) (Caller, error) {
+func key(ctx context.Context, check keyCheck, c verify.Credential, need apikey.Requirement) (apikey.Caller, error) {
 	v, err := check(ctx, c)
 	if err != nil {
-		return Caller{}, err
+		return apikey.Caller{}, err
 	}
-	switch v.Code {
-	case apikey.CodeValid:
-		return Caller{
-			Actor:        apikey.Actor{Kind: apikey.ActorKey, ID: v.Key.ID},
-			Organization: v.Key.OrganizationID,
-			Rights:       v.Rights(),
-		}, nil
-	case apikey.CodeWrongOrganization:
-		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonWrongOrganization,
-			"An API key acts in its own organization only; leave X-Organization-Id out.")
-	case apikey.CodeIPNotAllowed:
-		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonIPNotAllowed,
-			"The API key may not be used from this address.")
-	case apikey.CodeInsufficientScope:
-		return Caller{}, apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonInsufficientScope,
-			"The API key lacks the scope %s.", strings.Join(c.Scopes, ", "))
-	case apikey.CodeRateLimited:
-		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonRateLimited,
-			"The API key is over its rate limit of %d requests; wait before trying again.", v.Limit.Limit)
-		err.RetryAfter = v.RetryAfter
-		return Caller{}, err
-	case apikey.CodeQuotaExceeded:
-		err := apikey.Errorf(apikey.KindExhausted, apikey.ReasonQuotaExceeded,
-			"The API key has used up its quota of %d.", v.Quota.Limit)
-		err.RetryAfter = v.RetryAfter // zero where it does not refill
-		return Caller{}, err
-	default:
-		return Caller{}, errBadCredential()
+	rights, err := v.Admit(&need)
+	if err != nil {
+		return apikey.Caller{}, err
 	}
+	caller := apikey.Caller{
+		Origin:       apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorKey, ID: v.Key.ID}},
+		Organization: v.Key.OrganizationID, Rights: rights, Requirement: need, Addr: c.Addr, Generation: v.Key.Rotations,
+	}
+	if v.Previous {
+		caller.Generation--
+	}
+	return caller, nil
 }

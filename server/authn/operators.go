@@ -56,7 +56,7 @@ func (o *Operators) SetRoot(token masked.Text) {
 func (o *Operators) find(ctx context.Context, credential string) (string, error) {
 	if root := o.root.Load(); root != nil {
 		if got := o.Peppers.Hash(0, credential); subtle.ConstantTimeCompare(root[:], got[:]) != 1 {
-			return "", errBadCredential()
+			return "", apikey.ErrBadCredential()
 		}
 		return RootID, nil
 	}
@@ -74,7 +74,7 @@ func (o *Operators) find(ctx context.Context, credential string) (string, error)
 		}
 	}
 	if id == "" {
-		return "", errBadCredential()
+		return "", apikey.ErrBadCredential()
 	}
 	return id, nil
 }

@@ -295,7 +295,7 @@ func (s *stand) revokeOne(b *testing.B) {
 	_, err = s.ChangeKey(b.Context(), operator, org, k.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error {
 		rules.Revoke(k, apikey.RevokeUnspecified, now)
 		return nil
-	}, nil)
+	})
 	if err != nil {
 		b.Error(err)
 	}

@@ -169,10 +169,10 @@ func findDelivery(ctx context.Context, from *ent.DeliveryClient, organization, i
 
 // ChangeDelivery applies rule to a delivery of organization. The webhook that
 // rule is given is nil where it was deleted.
-func (s *Store) ChangeDelivery(ctx context.Context, organization, id string,
+func (s *Store) ChangeDelivery(ctx context.Context, by *apikey.Caller, organization, id string,
 	rule func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error,
 ) error {
-	return unexpected("change delivery", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	return unexpected("change delivery", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		row, err := findDelivery(ctx, t.Delivery, organization, id)
 		if err != nil {
 			return err
@@ -213,9 +213,9 @@ func (t *tx) requeue(ctx context.Context, row *ent.Delivery, d *webhook.Delivery
 
 // TestWebhook appends a webhook.test event about a webhook of organization and
 // queues its delivery to that webhook, which must be enabled.
-func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization, id string) (DeliveryOf, error) {
+func (s *Store) TestWebhook(ctx context.Context, by *apikey.Caller, organization, id string) (DeliveryOf, error) {
 	var made DeliveryOf
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -224,7 +224,7 @@ func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization,
 			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
 				"The webhook is disabled; enable it before testing it.")
 		}
-		e, err := t.webhookEvent(ctx, webhook.WebhookTest, by, &w, nil)
+		e, err := t.webhookEvent(ctx, webhook.WebhookTest, &w, nil)
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (s *Store) TestWebhook(ctx context.Context, by apikey.Origin, organization,
 // RetryDeliveries opens up to limit deliveries of a webhook of organization again that
 // are in one of states, after the position of an event in their order. It returns how
 // many, and the position after which the rest follows; 0 where there is none.
-func (s *Store) RetryDeliveries(ctx context.Context, organization, webhookID string, states []webhook.DeliveryState, after int64, limit int) (queued int, next int64, err error) {
+func (s *Store) RetryDeliveries(ctx context.Context, by *apikey.Caller, organization, webhookID string, states []webhook.DeliveryState, after int64, limit int) (queued int, next int64, err error) {
 	const doing = "retry deliveries"
 	words := make([]string, len(states))
 	for i, state := range states {
@@ -251,7 +251,7 @@ func (s *Store) RetryDeliveries(ctx context.Context, organization, webhookID str
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", doing, err)
 	}
-	err = s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err = s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		queued = 0
 		w, err := s.findWebhook(ctx, t.Webhook, organization, webhookID)
 		if err != nil {

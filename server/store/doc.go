@@ -16,6 +16,23 @@
 //     wait at the same time are committed together, each in a savepoint of its own.
 //   - transact, for what does neither: counters, leases, retention, settings.
 //
+// # Rights
+//
+// commitChange takes the caller of the change, and lets nobody write of whom it does
+// not know in the transaction that it may: a caller that is a key is checked by its
+// own row there, once for each caller of a group and again after a sibling has changed
+// that row. What the caller holds is then in tx.rights, by which appendKey and
+// webhookEvent check what the change grants, and append in which organization it is.
+// So after the event that ends or narrows a key, the log holds nothing that the key
+// may no longer do, and a new resource inherits the rule. The zero caller may change
+// nothing; apikey.System makes the changes that time brings.
+//
+// # Turns
+//
+// A group takes its members in turn by the organization in which their callers act, so
+// that one that makes many changes waits for itself. The changes of one organization
+// keep their order.
+//
 // # Layers
 //
 // The payload of an event is the message of its resource, which package wire
@@ -53,6 +70,8 @@
 //   - A member's refusal is answered after the commit too: it may rest on a change
 //     of a sibling, which only the commit makes true.
 //   - transact changes no key: it evicts nothing from caches.
+//   - A caller is admitted inside the transaction. Checked before, a key would go on
+//     for as long as its changes wait, behind the event that ended it.
 //   - OnCommit comes before the answer. After it, a caller could still be served
 //     from a cache what it has just revoked.
 package store

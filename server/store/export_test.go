@@ -36,7 +36,7 @@ func (s *Store) Reader() *sql.DB { return s.readerDB }
 
 // Write makes one change of apply, which may run statements of its own.
 func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
-	return s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	return s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
 		return apply(func(statement string) error {
 			_, err := t.ExecContext(ctx, statement)
 			return err
@@ -48,7 +48,7 @@ func (s *Store) Write(ctx context.Context, apply func(exec func(statement string
 func (s *Store) Waiting() int {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
-	return len(s.group.waiting)
+	return s.group.waiting.len()
 }
 
 // Summing is full while the most used keys are read.
@@ -90,6 +90,9 @@ var LoadSizes = loadSizes[:]
 
 // LoadText returns the query of a load of n secrets.
 func LoadText(dialect string, n int) string { return loadText(dialect, n) }
+
+// CallerText returns the query of a caller's row.
+func (s *Store) CallerText() string { return s.callerText }
 
 // LoadedColumns returns the columns of a key's own table that a load reads, and
 // those that there are.

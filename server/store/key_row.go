@@ -127,13 +127,18 @@ func readKeys(ctx context.Context, q querier, dialect string, conditions ...pred
 // scanKeys calls each for every row of a query of [selectKeys], and closes rows.
 // The row is good during the call. also is where one more column goes, or nil.
 func scanKeys(rows entsql.ColumnScanner, also any, each func(*keyRow) error) error {
+	return scanRows(rows, (*keyRow).columns, also, each)
+}
+
+// scanRows is scanKeys for a query of some columns of a row.
+func scanRows(rows entsql.ColumnScanner, columns func(*keyRow) []column, also any, each func(*keyRow) error) error {
 	defer rows.Close()
 	var row *keyRow
 	var places []any
 	for rows.Next() {
 		if row == nil {
 			row = new(keyRow)
-			for _, c := range row.columns() {
+			for _, c := range columns(row) {
 				places = append(places, c.into)
 			}
 			if also != nil {

@@ -16,17 +16,17 @@ import (
 
 // CreateKey stores the key that rule makes of its time, with a new id, and
 // returns it. An error of rule is returned as it is and nothing is stored.
-func (s *Store) CreateKey(ctx context.Context, by apikey.Origin, rule func(now time.Time) (apikey.Key, error)) (apikey.Key, error) {
+func (s *Store) CreateKey(ctx context.Context, by *apikey.Caller, rule func(now time.Time) (apikey.Key, error)) (apikey.Key, error) {
 	return s.AddKey(ctx, by, 0, nil, rule)
 }
 
 // AddKey is CreateKey for an organization that may have most keys: where it has as
 // many already, nothing is stored, and the error is full. Zero means any number.
 func (s *Store) AddKey(
-	ctx context.Context, by apikey.Origin, most int, full error, rule func(now time.Time) (apikey.Key, error),
+	ctx context.Context, by *apikey.Caller, most int, full error, rule func(now time.Time) (apikey.Key, error),
 ) (apikey.Key, error) {
 	var created apikey.Key
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		k, err := rule(t.now)
 		if err != nil {
 			return err
@@ -54,25 +54,27 @@ func (s *Store) AddKey(
 			}
 		}
 		created = k
-		return t.appendKey(ctx, apikey.KeyCreated, by, &k, nil)
+		return t.appendKey(ctx, apikey.KeyCreated, &k, nil)
 	})
 	return created, unexpected("create key", err)
 }
 
 // ChangeKey applies rule to a key of organization and returns the key as it is
 // afterwards. A rule that leaves the key as it was writes nothing, whatever else
-// it does; an error of rule is returned as it is and nothing is stored. judge,
-// where it is not nil, sees the changed key and the names of the changed fields
-// and can refuse them still. A key that is not there is apikey.ErrNotFound.
+// it does; an error of rule is returned as it is and nothing is stored. What by may
+// not do to this key, or may not grant, is refused. A key that is not there is
+// apikey.ErrNotFound.
 func (s *Store) ChangeKey(
-	ctx context.Context, by apikey.Origin, organization, id string, event apikey.EventType,
+	ctx context.Context, by *apikey.Caller, organization, id string, event apikey.EventType,
 	rule func(k *apikey.Key, now time.Time) error,
-	judge func(k *apikey.Key, changes []string) error,
 ) (apikey.Key, error) {
 	var changed apikey.Key
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		before, err := t.key(ctx, organization, id)
 		if err != nil {
+			return err
+		}
+		if err := t.rights.CheckSecret(event, by.Actor, id); err != nil {
 			return err
 		}
 		after := before
@@ -81,11 +83,6 @@ func (s *Store) ChangeKey(
 		}
 		truncateTimes(&after)
 		changes := apikey.Changes(&before, &after, t.now)
-		if judge != nil {
-			if err := judge(&after, changes); err != nil {
-				return err
-			}
-		}
 		if changed = after; len(changes) == 0 {
 			return nil
 		}
@@ -100,17 +97,17 @@ func (s *Store) ChangeKey(
 				return err
 			}
 		}
-		t.group.changed = append(t.group.changed, id)
+		t.changed(id)
 		changed = after
-		return t.appendKey(ctx, event, by, &after, changes)
+		return t.appendKey(ctx, event, &after, changes)
 	})
 	return changed, unexpected("change key", err)
 }
 
 // DeleteKey takes a key of organization out of the store; its events stay. A key
 // that is not there is apikey.ErrNotFound.
-func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, id string) error {
-	return unexpected("delete key", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+func (s *Store) DeleteKey(ctx context.Context, by *apikey.Caller, organization, id string) error {
+	return unexpected("delete key", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		k, err := t.key(ctx, organization, id)
 		if err != nil {
 			return err
@@ -127,8 +124,8 @@ func (s *Store) DeleteKey(ctx context.Context, by apikey.Origin, organization, i
 		if err := t.deleteBuckets(ctx, &k); err != nil {
 			return err
 		}
-		t.group.changed = append(t.group.changed, id)
-		return t.appendKey(ctx, apikey.KeyDeleted, by, &k, nil)
+		t.changed(id)
+		return t.appendKey(ctx, apikey.KeyDeleted, &k, nil)
 	}))
 }
 
@@ -142,8 +139,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 	if next, err = nextNotice(ctx, s.reader.ApiKey); err != nil || next.IsZero() || next.After(s.timestamp()) {
 		return 0, next, unexpected("look for notices", err)
 	}
-	system := systemOrigin()
-	err = s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err = s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
 		published = 0
 		rows, err := readKeys(ctx, t, s.dialect, entkey.NoticeAtLTE(t.now.UnixMicro()), func(q *entsql.Selector) {
 			q.OrderBy(q.C(entkey.FieldNoticeAt), q.C(entkey.FieldID)).Limit(limit)
@@ -169,7 +165,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 			if err := update.Exec(ctx); err != nil {
 				return fmt.Errorf("schedule the next notice: %w", err)
 			}
-			if err := t.appendKey(ctx, event, system, &k, changes); err != nil {
+			if err := t.appendKey(ctx, event, &k, changes); err != nil {
 				return err
 			}
 			published++
@@ -211,14 +207,18 @@ func (t *tx) updateKey(ctx context.Context, k *apikey.Key) error {
 	return nil
 }
 
-// appendKey adds the event about k to the transaction.
-func (t *tx) appendKey(ctx context.Context, event apikey.EventType, by apikey.Origin, k *apikey.Key, changes []string) error {
+// appendKey adds the event about k to the transaction, unless the caller may not make
+// such a change.
+func (t *tx) appendKey(ctx context.Context, event apikey.EventType, k *apikey.Key, changes []string) error {
+	if err := t.rights.CheckChange(event, t.by.Actor, k, changes); err != nil {
+		return err
+	}
 	payload, err := wire.KeyPayload(k, t.now)
 	if err != nil {
 		return err
 	}
 	_, err = t.append(ctx, apikey.Event{
-		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Origin: by, Payload: payload,
+		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Payload: payload,
 	})
 	return err
 }

@@ -11,9 +11,13 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// append numbers e, adds it to the transaction with a delivery for each webhook
-// that is enabled and subscribed at this moment, and returns it complete.
+// append numbers e, adds it to the transaction as the caller's with a delivery for each
+// webhook that is enabled and subscribed at this moment, and returns it complete.
 func (t *tx) append(ctx context.Context, e apikey.Event) (apikey.Event, error) {
+	if !t.rights.In(e.OrganizationID) {
+		return e, fmt.Errorf("a change in %s by a caller of %s", e.OrganizationID, t.rights.Organization)
+	}
+	e.Origin = t.by.Origin
 	t.group.position++
 	e.Position, e.ID, e.CreatedAt = t.group.position, t.store.newID(apikey.EventIDPrefix), t.now
 	t.group.events = append(t.group.events, t.Event.Create().

@@ -14,6 +14,7 @@ import (
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
 	entattempt "github.com/apikeys-dev/apikeys/ent/deliveryattempt"
 	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -186,7 +187,7 @@ type settledAttempt struct {
 // for the health of the endpoints, in one transaction.
 func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
 	var settlement webhook.Settlement
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) (err error) {
+	err := s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) (err error) {
 		settlement, err = t.settle(ctx, results, rules, b)
 		return err
 	})

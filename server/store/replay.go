@@ -61,11 +61,11 @@ func (s *Store) TimeAt(ctx context.Context, position int64) (time.Time, error) {
 // subscribed to: a delivery that is there is opened again, unless it is pending,
 // one that is not is added. choose says which deliveries are meant, by the one
 // that is there, or nil. The webhook must be enabled.
-func (s *Store) ReplayEvents(ctx context.Context, organization, id string, after, last int64, limit int,
+func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organization, id string, after, last int64, limit int,
 	choose func(d *webhook.Delivery) bool,
 ) (Replay, error) {
 	var piece Replay
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		piece = Replay{Last: last}
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {

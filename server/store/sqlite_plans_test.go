@@ -32,6 +32,7 @@ func TestQueryPlans(t *testing.T) {
 		last = f.create(t, func(k *apikey.Key) { k.ExpiresAt = c.stored().Add(time.Hour) })
 	}
 	c.Advance(time.Hour)
+	maker := f.create(t, func(k *apikey.Key) { k.Scopes, k.ExpiresAt = apikey.Scopes{"*"}, c.stored().Add(time.Hour) })
 	trace := s.Trace()
 	list := func(filter store.KeyFilter) func() error {
 		return func() error {
@@ -78,6 +79,14 @@ func TestQueryPlans(t *testing.T) {
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
 		"update": {func() error {
 			_, err := f.update(t.Context(), last.ID, func(k *apikey.Key) { k.Label += "x" })
+			return err
+		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
+		"a key that creates": {func() error {
+			_, err := s.CreateKey(t.Context(), calling(&maker), func(now time.Time) (apikey.Key, error) {
+				k, err := benchmarkKey(now)
+				k.ExpiresAt = maker.ExpiresAt
+				return k, err
+			})
 			return err
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
 		"delete": {func() error {

@@ -77,10 +77,10 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{delivery + "=?)", "deliveryattempt_delivery_id_number (delivery_id=? AND number<?)", event + "=?)"}, nil},
 		"retry": {func() error {
-			return s.ChangeDelivery(t.Context(), org, claims[0].Delivery.ID, func(*webhook.Delivery, *webhook.Webhook, time.Time) error { return nil })
+			return s.ChangeDelivery(t.Context(), operator, org, claims[0].Delivery.ID, func(*webhook.Delivery, *webhook.Webhook, time.Time) error { return nil })
 		}, []string{delivery + "=?)"}, nil},
 		"replay": {func() error {
-			_, err := s.ReplayEvents(t.Context(), org, w.ID, 1, 5, 10, everything)
+			_, err := s.ReplayEvents(t.Context(), operator, org, w.ID, 1, 5, 10, everything)
 			return err
 		}, []string{"event_organization_id_id (organization_id=? AND id>? AND id<?)", "delivery_webhook_id_event_position (webhook_id=? AND event_position>? AND event_position<?)"}, nil},
 		"position": {func() error {
@@ -92,7 +92,7 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{"delivery_ended_at (ended_at<?)"}, nil},
 		"retry all": {func() error {
-			_, _, err := s.RetryDeliveries(t.Context(), org, w.ID, []webhook.DeliveryState{webhook.StateFailed}, 0, 10)
+			_, _, err := s.RetryDeliveries(t.Context(), operator, org, w.ID, []webhook.DeliveryState{webhook.StateFailed}, 0, 10)
 			return err
 		}, []string{"delivery_webhook_id_event_position (webhook_id=? AND event_position>?)"}, nil},
 		"pending": {func() error {

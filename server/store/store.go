@@ -49,6 +49,8 @@ type Store struct {
 	writer *ent.Client
 	reader *ent.Client
 	loads  *loads
+	// callerText is the query of a caller's row.
+	callerText string
 
 	group     group
 	summing   chan struct{} // full while the usage of many keys is summed up
@@ -98,6 +100,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.backend = backend
 	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.writerDB)))
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.readerDB)))
+	s.callerText = callerText(s.dialect)
 	s.loads = newLoads(entsql.OpenDB(s.dialect, s.loadsDB))
 	return s, nil
 }
@@ -168,6 +171,9 @@ type tx struct {
 	store *Store
 	now   time.Time
 	group *groupTx
+	// by is whoever makes the change, and rights what it holds in this transaction.
+	by     *apikey.Caller
+	rights apikey.Rights
 }
 
 // groupTx is what the members of one transaction leave for its commit.
@@ -176,7 +182,10 @@ type groupTx struct {
 	events     []*ent.EventCreate
 	deliveries []*ent.DeliveryCreate
 	changed    []string // ids of keys
-	due        []string
+	// callers are the rows of the keys that made changes, nil for one that is gone, as
+	// they are after the changes so far.
+	callers map[string]*apikey.Key
+	due     []string
 	// receivers are the enabled webhooks of the organizations that were looked at.
 	receivers map[string][]webhook.Webhook
 }

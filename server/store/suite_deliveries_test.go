@@ -221,10 +221,10 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 		_, err := d.Cancel(now)
 		return err
 	}
-	if err := f.ChangeDelivery(t.Context(), "org_other", d.ID, cancel); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+	if err := f.ChangeDelivery(t.Context(), operator, "org_other", d.ID, cancel); !errors.Is(err, webhook.ErrDeliveryNotFound) {
 		t.Errorf("of another organization: %v", err)
 	}
-	if err := f.ChangeDelivery(t.Context(), org, d.ID, cancel); err != nil {
+	if err := f.ChangeDelivery(t.Context(), operator, org, d.ID, cancel); err != nil {
 		t.Fatal(err)
 	}
 	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StateCancelled, "", time.Time{}, f.clock.stored(), f.clock.stored()
@@ -234,7 +234,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 		return d.Retry(w, webhook.TriggerRetry, now)
 	}
 	f.clock.Advance(time.Minute)
-	if err := f.ChangeDelivery(t.Context(), org, d.ID, retry); err != nil {
+	if err := f.ChangeDelivery(t.Context(), operator, org, d.ID, retry); err != nil {
 		t.Fatal(err)
 	}
 	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StatePending, webhook.TriggerRetry, f.clock.stored(), f.clock.stored(), time.Time{}
@@ -243,7 +243,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	if err := f.DeleteWebhook(t.Context(), operator, org, w.ID); err != nil {
 		t.Fatal(err)
 	}
-	err = f.ChangeDelivery(t.Context(), org, d.ID, func(_ *webhook.Delivery, w *webhook.Webhook, _ time.Time) error {
+	err = f.ChangeDelivery(t.Context(), operator, org, d.ID, func(_ *webhook.Delivery, w *webhook.Webhook, _ time.Time) error {
 		if w != nil {
 			t.Errorf("the webhook is %+v", w)
 		}
@@ -363,7 +363,7 @@ func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 	f.settleOne(t, w.ID, failed)
 	ids := f.deliveryIDs(t)
 	before := f.clock.stored()
-	err := f.ChangeDelivery(t.Context(), org, ids[1], func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+	err := f.ChangeDelivery(t.Context(), operator, org, ids[1], func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
 		return d.Retry(w, webhook.TriggerRetry, now)
 	})
 	if err != nil {

@@ -71,7 +71,7 @@ func testCreateKey(t *testing.T, f *fixture) {
 		e.ID, e.Payload = "", nil
 		wantSame(t, "event", apikey.Event{
 			Position: int64(i) + 1, Type: apikey.KeyCreated, OrganizationID: org, ResourceID: created.ID,
-			Origin: operator, CreatedAt: f.clock.stored(),
+			Origin: operator.Origin, CreatedAt: f.clock.stored(),
 		}, e)
 	}
 }

@@ -328,7 +328,7 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		started := f.clock.stored()
 		f.clock.Advance(time.Second)
 		for _, change := range c.changes {
-			if err := f.ChangeDelivery(t.Context(), org, claims[0].Delivery.ID, change); err != nil {
+			if err := f.ChangeDelivery(t.Context(), operator, org, claims[0].Delivery.ID, change); err != nil {
 				t.Fatal(name, err)
 			}
 		}
@@ -380,7 +380,7 @@ func testRelease(t *testing.T, f *fixture) {
 	wantSame(t, "as it was", before, f.one(t))
 	f.wantDue(t, map[string]time.Time{w.ID: before.NextAttemptAt})
 	claims, _ = f.claim(t, "d", 1, w.ID)
-	if err := f.ChangeDelivery(t.Context(), org, id, func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
+	if err := f.ChangeDelivery(t.Context(), operator, org, id, func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
 		_, err := d.Cancel(now)
 		return err
 	}); err != nil {

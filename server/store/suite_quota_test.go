@@ -224,7 +224,7 @@ func testReserveWrongClock(t *testing.T, f *fixture) {
 		var err error
 		k, err = f.ChangeKey(t.Context(), operator, org, k.ID, apikey.KeyUpdated, func(k *apikey.Key, now time.Time) error {
 			return rules.Update(k, apikey.Patch{Paths: []string{"quota.remaining"}, Values: apikey.Key{Quota: values}}, now)
-		}, nil)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func onlyFailed(d *webhook.Delivery) bool { return d != nil && d.State == webhoo
 
 func (f *fixture) replay(t *testing.T, id string, after, last int64, limit int, choose func(*webhook.Delivery) bool) store.Replay {
 	t.Helper()
-	piece, err := f.ReplayEvents(t.Context(), org, id, after, last, limit, choose)
+	piece, err := f.ReplayEvents(t.Context(), operator, org, id, after, last, limit, choose)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func testReplayTogether(t *testing.T, f *fixture) {
 	f.create(t, label(1))
 	w := f.hook(t, nil)
 	replaying := func() error {
-		_, err := f.ReplayEvents(t.Context(), org, w.ID, 0, 100, 10, everything)
+		_, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, 100, 10, everything)
 		return err
 	}
 	for i, err := range f.together(t, replaying, f.creating(t, label(2)), replaying, f.refused, replaying) {
@@ -148,7 +148,7 @@ func testReplayIsRefused(t *testing.T, f *fixture) {
 	f.create(t, nil)
 	w := f.hook(t, nil)
 	f.changeHook(t, w.ID, func(w *webhook.Webhook) { w.Enabled = false })
-	_, err := f.ReplayEvents(t.Context(), org, w.ID, 0, 1, 10, everything)
+	_, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, 1, 10, everything)
 	if e := apikey.AsError(err); e == nil || e.Reason != webhook.ReasonWebhookDisabled {
 		t.Errorf("of a disabled one: %v", err)
 	}

@@ -32,7 +32,7 @@ type opener func(tb testing.TB, c store.Config) *store.Store
 func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
 		keyTests, loadTests, changeTests, listTests, eventTests, noticeTests, usageTests, bucketTests, quotaTests, settingTests, groupTests,
-		writerTests,
+		writerTests, callerTests,
 		webhookTests, deliveryTests, queueTests, replayTests,
 	} {
 		for name, test := range group {
@@ -83,9 +83,12 @@ func (c storeClock) stored() time.Time { return c.Now().UTC().Truncate(time.Micr
 const org = "org_default"
 
 var (
-	operator = apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: "operator_1"}, RequestID: "request_1"}
-	peppers  = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
-	rules    = apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
+	operator = &apikey.Caller{
+		Origin:       apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: "operator_1"}, RequestID: "request_1"},
+		Organization: org, Rights: apikey.AllRights(),
+	}
+	peppers = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
+	rules   = apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
 )
 
 // newSecret returns a secret and what is kept of it.
@@ -124,7 +127,7 @@ func (f *fixture) update(ctx context.Context, id string, rule func(k *apikey.Key
 	return f.ChangeKey(ctx, operator, org, id, apikey.KeyUpdated, func(k *apikey.Key, _ time.Time) error {
 		rule(k)
 		return nil
-	}, nil)
+	})
 }
 
 // events returns the log from position on, which must be without gaps and as

@@ -143,7 +143,7 @@ func testWebhooksOfOthers(t *testing.T, f *fixture) {
 		_, read := f.Webhook(t.Context(), of, id)
 		_, change := f.ChangeWebhook(t.Context(), operator, of, id, webhook.WebhookUpdated, nil)
 		_, test := f.TestWebhook(t.Context(), operator, of, id)
-		_, replay := f.ReplayEvents(t.Context(), of, id, 0, 1, 10, nil)
+		_, replay := f.ReplayEvents(t.Context(), operator, of, id, 0, 1, 10, nil)
 		for i, err := range []error{read, change, test, replay, f.DeleteWebhook(t.Context(), operator, of, id)} {
 			if !errors.Is(err, webhook.ErrNotFound) {
 				t.Errorf("call %d of %q: %v", i, id, err)
@@ -210,7 +210,7 @@ func testListWebhooks(t *testing.T, f *fixture) {
 		ids = append(ids, f.hook(t, func(w *webhook.Webhook) { w.Label = fmt.Sprint(i) }).ID)
 	}
 	other := f.hook(t, func(w *webhook.Webhook) { w.OrganizationID = "org_other" }).ID
-	by := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorKey, ID: "api_key_1"}}
+	by := &apikey.Caller{Origin: apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: "operator_2"}}, Rights: apikey.AllRights()}
 	made, err := f.CreateWebhook(t.Context(), by, org, func(int, time.Time) (webhook.Webhook, error) {
 		w, err := f.Webhook(t.Context(), org, ids[0])
 		return w, err
@@ -238,8 +238,8 @@ func testListWebhooks(t *testing.T, f *fixture) {
 	pages := func(organization string) [][]string { return pagesOf(store.WebhookFilter{Organization: organization}) }
 	wantSame(t, "pages", [][]string{ids[0:2], ids[2:4], {ids[4], made.ID}}, pages(org))
 	wantSame(t, "pages of all", [][]string{ids[0:2], ids[2:4], {ids[4], other}, {made.ID}}, pages(""))
-	wantSame(t, "pages of an actor", [][]string{{made.ID}}, pagesOf(store.WebhookFilter{Organization: org, CreatedBy: "api_key_1"}))
-	wantSame(t, "pages of an actor elsewhere", [][]string{nil}, pagesOf(store.WebhookFilter{Organization: "org_other", CreatedBy: "api_key_1"}))
+	wantSame(t, "pages of an actor", [][]string{{made.ID}}, pagesOf(store.WebhookFilter{Organization: org, CreatedBy: "operator_2"}))
+	wantSame(t, "pages of an actor elsewhere", [][]string{nil}, pagesOf(store.WebhookFilter{Organization: "org_other", CreatedBy: "operator_2"}))
 	wantSame(t, "pages of none", [][]string{nil}, pages("org_none"))
 }
 

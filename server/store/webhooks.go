@@ -19,11 +19,11 @@ import (
 
 // CreateWebhook stores the webhook that rule makes of its time and of how many
 // its organization has, with a new id, and returns it.
-func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organization string,
+func (s *Store) CreateWebhook(ctx context.Context, by *apikey.Caller, organization string,
 	rule func(count int, now time.Time) (webhook.Webhook, error),
 ) (webhook.Webhook, error) {
 	var created webhook.Webhook
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		count, err := t.Webhook.Query().Where(entwebhook.OrganizationID(organization)).Count(ctx)
 		if err != nil {
 			return fmt.Errorf("count webhooks: %w", err)
@@ -43,7 +43,7 @@ func (s *Store) CreateWebhook(ctx context.Context, by apikey.Origin, organizatio
 		}
 		delete(t.group.receivers, w.OrganizationID)
 		created = w
-		return t.appendWebhook(ctx, webhook.WebhookCreated, by, &w, nil)
+		return t.appendWebhook(ctx, webhook.WebhookCreated, &w, nil)
 	})
 	return created, unexpected("create webhook", err)
 }
@@ -119,11 +119,11 @@ func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, lim
 
 // ChangeWebhook applies rule to a webhook of organization and returns it as it is
 // afterwards. A rule that changes nothing writes nothing.
-func (s *Store) ChangeWebhook(ctx context.Context, by apikey.Origin, organization, id string, event apikey.EventType,
+func (s *Store) ChangeWebhook(ctx context.Context, by *apikey.Caller, organization, id string, event apikey.EventType,
 	rule func(w *webhook.Webhook, now time.Time) error,
 ) (webhook.Webhook, error) {
 	var changed webhook.Webhook
-	err := s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		before, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -142,7 +142,7 @@ func (s *Store) ChangeWebhook(ctx context.Context, by apikey.Origin, organizatio
 			return err
 		}
 		changed = after
-		return t.appendWebhook(ctx, event, by, &after, changes)
+		return t.appendWebhook(ctx, event, &after, changes)
 	})
 	return changed, unexpected("change webhook", err)
 }
@@ -210,22 +210,17 @@ func (t *tx) publishHealth(ctx context.Context, row *ent.Webhook, after *webhook
 		return err
 	}
 	for _, event := range events {
-		if err := t.appendWebhook(ctx, event, systemOrigin(), &whole, changes); err != nil {
+		if err := t.appendWebhook(ctx, event, &whole, changes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// systemOrigin is where changes come from that nobody asked for.
-func systemOrigin() apikey.Origin {
-	return apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: string(apikey.ActorSystem)}}
-}
-
 // DeleteWebhook takes a webhook of organization out of the store. Its deliveries
 // are cancelled by CancelDeliveries.
-func (s *Store) DeleteWebhook(ctx context.Context, by apikey.Origin, organization, id string) error {
-	return unexpected("delete webhook", s.commitChange(ctx, func(ctx context.Context, t *tx) error {
+func (s *Store) DeleteWebhook(ctx context.Context, by *apikey.Caller, organization, id string) error {
+	return unexpected("delete webhook", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -234,7 +229,7 @@ func (s *Store) DeleteWebhook(ctx context.Context, by apikey.Origin, organizatio
 			return fmt.Errorf("delete webhook: %w", err)
 		}
 		delete(t.group.receivers, w.OrganizationID)
-		return t.appendWebhook(ctx, webhook.WebhookDeleted, by, &w, nil)
+		return t.appendWebhook(ctx, webhook.WebhookDeleted, &w, nil)
 	}))
 }
 
@@ -294,19 +289,23 @@ func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
 	return nil
 }
 
-// appendWebhook adds the event about w to the transaction.
-func (t *tx) appendWebhook(ctx context.Context, event apikey.EventType, by apikey.Origin, w *webhook.Webhook, changes []string) error {
-	_, err := t.webhookEvent(ctx, event, by, w, changes)
+// appendWebhook adds the event about w to the transaction, unless the caller may not
+// make such a change.
+func (t *tx) appendWebhook(ctx context.Context, event apikey.EventType, w *webhook.Webhook, changes []string) error {
+	_, err := t.webhookEvent(ctx, event, w, changes)
 	return err
 }
 
-func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, by apikey.Origin, w *webhook.Webhook, changes []string) (apikey.Event, error) {
+func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, w *webhook.Webhook, changes []string) (apikey.Event, error) {
+	if err := webhook.CheckChange(&t.rights, event, w, changes); err != nil {
+		return apikey.Event{}, err
+	}
 	payload, err := wire.WebhookPayload(w)
 	if err != nil {
 		return apikey.Event{}, err
 	}
 	return t.append(ctx, apikey.Event{
-		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Origin: by, Payload: payload,
+		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Payload: payload,
 	})
 }
 

@@ -20,25 +20,27 @@ const maxGroup = 128
 // values a statement has.
 const eventChunk = 128
 
-// group is the queue of changes that wait to be committed. There is no goroutine
-// of its own: the first who waits leads, commits everybody who has come by then,
-// and hands the lead to the first who came since.
+// group holds the changes that wait to be committed. There is no goroutine of its
+// own: the first who waits leads, commits those whose turn it is, and hands the lead
+// to the first of those who wait then.
 type group struct {
 	mu      sync.Mutex
 	leading bool
-	waiting []*change
+	waiting turns
 }
 
 // change is one caller's part of a group.
 type change struct {
 	ctx    context.Context
+	by     *apikey.Caller
 	apply  func(context.Context, *tx) error
 	err    error
 	wakeup chan bool // true: lead; false: err is the answer
 }
 
 // commitChange runs apply in a transaction and returns when it has been committed, or
-// refused. Changes that wait at the same time share one transaction, each in a
+// refused. That by may make the change is checked inside the transaction, by the row
+// of the key that by is; what by may grant is then in tx.rights. Changes that wait at the same time share one transaction, each in a
 // savepoint of its own, and are answered after its commit, refusals too, since
 // these may rest on a change of a sibling.
 //
@@ -46,11 +48,11 @@ type change struct {
 // it is given: a statement cancelled inside a savepoint would make the driver
 // roll the whole transaction back and commit what follows on its own. The
 // caller's context counts until its savepoint begins, not after.
-func (s *Store) commitChange(ctx context.Context, apply func(context.Context, *tx) error) error {
-	c := &change{ctx: ctx, apply: apply, wakeup: make(chan bool, 1)}
+func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
+	c := &change{ctx: ctx, by: by, apply: apply, wakeup: make(chan bool, 1)}
 	g := &s.group
 	g.mu.Lock()
-	g.waiting = append(g.waiting, c)
+	g.waiting.add(c)
 	lead := !g.leading
 	g.leading = true
 	g.mu.Unlock()
@@ -59,18 +61,16 @@ func (s *Store) commitChange(ctx context.Context, apply func(context.Context, *t
 	}
 
 	g.mu.Lock()
-	n := min(len(g.waiting), maxGroup)
-	members := g.waiting[:n:n]
-	g.waiting = g.waiting[n:]
+	members := g.waiting.take(maxGroup)
 	g.mu.Unlock()
 
 	s.commit(members) //nolint:contextcheck // A group outlives each of its callers.
 
 	g.mu.Lock()
-	if len(g.waiting) > 0 {
-		g.waiting[0].wakeup <- true
+	if next := g.waiting.first(); next != nil {
+		next.wakeup <- true
 	} else {
-		g.leading, g.waiting = false, nil
+		g.leading = false
 	}
 	g.mu.Unlock()
 	for _, m := range members {
@@ -161,14 +161,14 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 // change that is alone needs no savepoint: the transaction is its own.
 func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
 	if !savepoint {
-		m.err = t.protect(ctx, m.apply)
+		m.err = t.protect(ctx, m)
 		return nil
 	}
 	kept := *t.group
 	if _, err := t.ExecContext(ctx, "SAVEPOINT member"); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
-	if m.err = t.protect(ctx, m.apply); m.err != nil {
+	if m.err = t.protect(ctx, m); m.err != nil {
 		*t.group = kept
 		t.group.receivers = nil // They may be of what is rolled back.
 		if _, err := t.ExecContext(ctx, "ROLLBACK TO SAVEPOINT member"); err != nil {
@@ -181,15 +181,18 @@ func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
 	return nil
 }
 
-// protect turns a panic of one change into its error, so that it cannot take its
-// siblings along.
-func (t *tx) protect(ctx context.Context, apply func(context.Context, *tx) error) (err error) {
+// protect runs one change, whose caller must be admitted, and turns a panic of it into
+// its error, so that it cannot take its siblings along.
+func (t *tx) protect(ctx context.Context, m *change) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic in a change: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return apply(ctx, t)
+	if err := t.admit(ctx, m.by); err != nil {
+		return err
+	}
+	return m.apply(ctx, t)
 }
 
 // revisionRow is the id of the one row of revisions.

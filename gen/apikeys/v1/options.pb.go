@@ -29,6 +29,10 @@ type MethodRule struct {
 	// The scope that a caller must hold, a name of the catalogue, or "any" for
 	// every caller that proved itself.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Further scopes that a caller must hold.
+	FurtherScopes []string `protobuf:"bytes,5,rep,name=further_scopes,json=furtherScopes,proto3" json:"further_scopes,omitempty"`
+	// Whether a key's previous secret is refused, because what the call makes lasts.
+	CurrentSecret bool `protobuf:"varint,6,opt,name=current_secret,json=currentSecret,proto3" json:"current_secret,omitempty"`
 	// Whether an operator may call it for all organizations at once
 	// (x-organization-id: *).
 	AnyOrganization bool `protobuf:"varint,2,opt,name=any_organization,json=anyOrganization,proto3" json:"any_organization,omitempty"`
@@ -75,6 +79,20 @@ func (x *MethodRule) GetScope() string {
 		return x.Scope
 	}
 	return ""
+}
+
+func (x *MethodRule) GetFurtherScopes() []string {
+	if x != nil {
+		return x.FurtherScopes
+	}
+	return nil
+}
+
+func (x *MethodRule) GetCurrentSecret() bool {
+	if x != nil {
+		return x.CurrentSecret
+	}
+	return false
 }
 
 func (x *MethodRule) GetAnyOrganization() bool {
@@ -137,10 +155,12 @@ var File_apikeys_v1_options_proto protoreflect.FileDescriptor
 const file_apikeys_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"\x18apikeys/v1/options.proto\x12\n" +
-	"apikeys.v1\x1a google/protobuf/descriptor.proto\"\x7f\n" +
+	"apikeys.v1\x1a google/protobuf/descriptor.proto\"\xcd\x01\n" +
 	"\n" +
 	"MethodRule\x12\x14\n" +
-	"\x05scope\x18\x01 \x01(\tR\x05scope\x12)\n" +
+	"\x05scope\x18\x01 \x01(\tR\x05scope\x12%\n" +
+	"\x0efurther_scopes\x18\x05 \x03(\tR\rfurtherScopes\x12%\n" +
+	"\x0ecurrent_secret\x18\x06 \x01(\bR\rcurrentSecret\x12)\n" +
 	"\x10any_organization\x18\x02 \x01(\bR\x0fanyOrganization\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06secret\x18\x04 \x01(\bR\x06secret:L\n" +

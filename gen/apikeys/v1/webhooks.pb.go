@@ -2806,25 +2806,25 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	" WEBHOOK_HEALTH_STATE_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cWEBHOOK_HEALTH_STATE_UNKNOWN\x10\x01\x12 \n" +
 	"\x1cWEBHOOK_HEALTH_STATE_HEALTHY\x10\x02\x12 \n" +
-	"\x1cWEBHOOK_HEALTH_STATE_FAILING\x10\x032\xaf\x16\n" +
-	"\x0fWebhooksService\x12\xf0\x01\n" +
-	"\rCreateWebhook\x12 .apikeys.v1.CreateWebhookRequest\x1a!.apikeys.v1.CreateWebhookResponse\"\x99\x01\xaa\xd4\x182\n" +
-	"\x0fwebhooks.create\x1a\x1dResource created successfully \x01\x82\xd3\xe4\x93\x02]:\x01*Z9:\x01*b\awebhook\"+/api/v1/webhooks/{collection=subscriptions}b\awebhook\"\x14/developers/webhooks\x12\xcb\x01\n" +
+	"\x1cWEBHOOK_HEALTH_STATE_FAILING\x10\x032\xde\x16\n" +
+	"\x0fWebhooksService\x12\xff\x01\n" +
+	"\rCreateWebhook\x12 .apikeys.v1.CreateWebhookRequest\x1a!.apikeys.v1.CreateWebhookResponse\"\xa8\x01\xaa\xd4\x18A\n" +
+	"\x0fwebhooks.create\x1a\x1dResource created successfully \x01*\vevents.read0\x01\x82\xd3\xe4\x93\x02]:\x01*Z9:\x01*b\awebhook\"+/api/v1/webhooks/{collection=subscriptions}b\awebhook\"\x14/developers/webhooks\x12\xcb\x01\n" +
 	"\fListWebhooks\x12\x1f.apikeys.v1.ListWebhooksRequest\x1a .apikeys.v1.ListWebhooksResponse\"x\xaa\xd4\x18\"\n" +
 	"\rwebhooks.read\x10\x01\x1a\x0fWebhooks listed\x82\xd3\xe4\x93\x02LZ*b\bwebhooks\x12\x1e/api/v1/webhooks/subscriptionsb\bwebhooks\x12\x14/developers/webhooks\x12\xc9\x01\n" +
 	"\n" +
 	"GetWebhook\x12\x1d.apikeys.v1.GetWebhookRequest\x1a\x1e.apikeys.v1.GetWebhookResponse\"|\xaa\xd4\x18\x1e\n" +
-	"\rwebhooks.read\x1a\rWebhook found\x82\xd3\xe4\x93\x02TZ.b\awebhook\x12#/api/v1/webhooks/subscriptions/{id}b\awebhook\x12\x19/developers/webhooks/{id}\x12\xba\x02\n" +
-	"\rUpdateWebhook\x12 .apikeys.v1.UpdateWebhookRequest\x1a!.apikeys.v1.UpdateWebhookResponse\"\xe3\x01\xaa\xd4\x18\"\n" +
-	"\x0fwebhooks.update\x1a\x0fWebhook updated\x82\xd3\xe4\x93\x02\xb6\x01:\x01*Z':\x01*b\awebhook\x1a\x19/developers/webhooks/{id}Z1:\x01*b\awebhook2#/api/v1/webhooks/subscriptions/{id}Z1:\x01*b\awebhook\x1a#/api/v1/webhooks/subscriptions/{id}b\awebhook2\x19/developers/webhooks/{id}\x12\xc4\x01\n" +
+	"\rwebhooks.read\x1a\rWebhook found\x82\xd3\xe4\x93\x02TZ.b\awebhook\x12#/api/v1/webhooks/subscriptions/{id}b\awebhook\x12\x19/developers/webhooks/{id}\x12\xbc\x02\n" +
+	"\rUpdateWebhook\x12 .apikeys.v1.UpdateWebhookRequest\x1a!.apikeys.v1.UpdateWebhookResponse\"\xe5\x01\xaa\xd4\x18$\n" +
+	"\x0fwebhooks.update\x1a\x0fWebhook updated0\x01\x82\xd3\xe4\x93\x02\xb6\x01:\x01*Z':\x01*b\awebhook\x1a\x19/developers/webhooks/{id}Z1:\x01*b\awebhook2#/api/v1/webhooks/subscriptions/{id}Z1:\x01*b\awebhook\x1a#/api/v1/webhooks/subscriptions/{id}b\awebhook2\x19/developers/webhooks/{id}\x12\xc4\x01\n" +
 	"\rDeleteWebhook\x12 .apikeys.v1.DeleteWebhookRequest\x1a!.apikeys.v1.DeleteWebhookResponse\"n\xaa\xd4\x18\"\n" +
-	"\x0fwebhooks.delete\x1a\x0fWebhook deleted\x82\xd3\xe4\x93\x02BZ%*#/api/v1/webhooks/subscriptions/{id}*\x19/developers/webhooks/{id}\x12\xd2\x01\n" +
-	"\x13RotateWebhookSecret\x12&.apikeys.v1.RotateWebhookSecretRequest\x1a'.apikeys.v1.RotateWebhookSecretResponse\"j\xaa\xd4\x18+\n" +
-	"\x0fwebhooks.update\x1a\x16Webhook secret rotated \x01\x82\xd3\xe4\x93\x025:\x01*b\awebhook\"'/developers/webhooks/{id}/rotate_secret\x12\xa9\x01\n" +
+	"\x0fwebhooks.delete\x1a\x0fWebhook deleted\x82\xd3\xe4\x93\x02BZ%*#/api/v1/webhooks/subscriptions/{id}*\x19/developers/webhooks/{id}\x12\xe1\x01\n" +
+	"\x13RotateWebhookSecret\x12&.apikeys.v1.RotateWebhookSecretRequest\x1a'.apikeys.v1.RotateWebhookSecretResponse\"y\xaa\xd4\x18:\n" +
+	"\x0fwebhooks.update\x1a\x16Webhook secret rotated \x01*\vevents.read0\x01\x82\xd3\xe4\x93\x025:\x01*b\awebhook\"'/developers/webhooks/{id}/rotate_secret\x12\xa9\x01\n" +
 	"\vTestWebhook\x12\x1e.apikeys.v1.TestWebhookRequest\x1a\x1f.apikeys.v1.TestWebhookResponse\"Y\xaa\xd4\x18\"\n" +
-	"\x0fwebhooks.update\x1a\x0fTest event sent\x82\xd3\xe4\x93\x02-:\x01*b\bdelivery\"\x1e/developers/webhooks/{id}/test\x12\xa8\x01\n" +
-	"\fReplayEvents\x12\x1f.apikeys.v1.ReplayEventsRequest\x1a .apikeys.v1.ReplayEventsResponse\"U\xaa\xd4\x18&\n" +
-	"\x15webhooks_queue.update\x1a\rEvents queued\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xb4\x01\n" +
+	"\x0fwebhooks.update\x1a\x0fTest event sent\x82\xd3\xe4\x93\x02-:\x01*b\bdelivery\"\x1e/developers/webhooks/{id}/test\x12\xb7\x01\n" +
+	"\fReplayEvents\x12\x1f.apikeys.v1.ReplayEventsRequest\x1a .apikeys.v1.ReplayEventsResponse\"d\xaa\xd4\x185\n" +
+	"\x15webhooks_queue.update\x1a\rEvents queued*\vevents.read0\x01\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xb4\x01\n" +
 	"\x0fRetryDeliveries\x12\".apikeys.v1.RetryDeliveriesRequest\x1a#.apikeys.v1.RetryDeliveriesResponse\"X\xaa\xd4\x18*\n" +
 	"\x15webhooks_queue.update\x1a\x11Deliveries queued\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/developers/webhooks/{id}/retry\x12\xbd\x01\n" +
 	"\x15ListWebhookEventTypes\x12(.apikeys.v1.ListWebhookEventTypesRequest\x1a).apikeys.v1.ListWebhookEventTypesResponse\"O\xaa\xd4\x18\x1b\n" +

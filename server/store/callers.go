@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	entsql "entgo.io/ent/dialect/sql"
+
+	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/server/apikey"
+)
+
+// admit lets by make a change in this transaction, or is the error of a caller that
+// may not: one that is a key is checked by its row as the siblings before have left
+// it.
+func (t *tx) admit(ctx context.Context, by *apikey.Caller) error {
+	var row *apikey.Key
+	if id := by.Resource(); id != "" {
+		var err error
+		if row, err = t.caller(ctx, id); err != nil {
+			return fmt.Errorf("read the caller: %w", err)
+		}
+	}
+	rights, err := by.Admit(row, t.now)
+	t.by, t.rights = by, rights
+	return err
+}
+
+// changed notes that a key changed: caches drop it after the commit, and siblings that
+// follow are checked by its new row.
+func (t *tx) changed(id string) {
+	t.group.changed = append(t.group.changed, id)
+	delete(t.group.callers, id)
+}
+
+// caller returns the key of a caller, nil where it is gone. It is read once for all
+// members of a group between two changes of it. A member that is rolled back leaves
+// nothing here that is not so: what it has read, it read before its own changes.
+func (t *tx) caller(ctx context.Context, id string) (*apikey.Key, error) {
+	if k, ok := t.group.callers[id]; ok {
+		return k, nil
+	}
+	rows, err := t.QueryContext(ctx, t.store.callerText, id)
+	if err != nil {
+		return nil, err
+	}
+	var found *apikey.Key
+	err = scanRows(rows, (*keyRow).callerColumns, nil, func(row *keyRow) error {
+		k, err := row.decode()
+		found = &k
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if t.group.callers == nil {
+		t.group.callers = make(map[string]*apikey.Key)
+	}
+	t.group.callers[id] = found
+	return found, nil
+}
+
+// callerColumns are those of a key's own table, without what others hold about it.
+func (r *keyRow) callerColumns() []column {
+	var own []column
+	for _, c := range r.columns() {
+		if c.table == entkey.Table {
+			own = append(own, c)
+		}
+	}
+	return own
+}
+
+// callerText returns the query of the key with an id, made once so that the driver
+// finds it prepared.
+func callerText(dialect string) string {
+	build := entsql.Dialect(dialect)
+	key := build.Table(entkey.Table)
+	query := build.Select()
+	for _, c := range new(keyRow).callerColumns() {
+		query.AppendSelect(key.C(c.name))
+	}
+	text, _ := query.From(key).Where(entsql.EQ(key.C(entkey.FieldID), "")).Query()
+	return text
+}
