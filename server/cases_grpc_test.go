@@ -98,6 +98,9 @@ func TestOddCalls(t *testing.T) {
 		if status.Code(err) != c.want {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
 		}
+		if c.want == codes.Unimplemented && c.option == nil && w.failure(t, err).reason != "ROUTE_NOT_FOUND" {
+			t.Errorf("%s: %v without its reason", name, err)
+		}
 	}
 
 	for name, err := range map[string]error{

@@ -300,6 +300,7 @@ func TestBrokenMessages(t *testing.T) {
 		"a stream too large":    {watch, framed(0, 1<<30, ""), nil, codes.ResourceExhausted, "REQUEST_TOO_LARGE"},
 		"unknown method":        {"/apikeys.v1.ApiKeysService/Grant", message(""), nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
 		"unknown service":       {"/apikeys.v2.ApiKeysService/CreateApiKey", "junk", nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
+		"no method":             {"/apikeys.v1.ApiKeysService", message(""), nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
 		"unknown health method": {"/grpc.health.v1.Health/Ask", "", nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,20 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/tap"
 
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -239,7 +235,7 @@ func (g guarded) RegisterService(desc *grpc.ServiceDesc, impl any) {
 func (s *Server) grpcOptions() []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.UnknownServiceHandler(s.services.Unknown),
-		grpc.InTapHandle(refuseNoMethod),
+		grpc.InTapHandle(s.services.RefuseNoMethod),
 		grpc.ForceServerCodecV2(api.NewCodec()),
 		grpc.MaxRecvMsgSize(api.MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -264,15 +260,6 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		transport = credentials.NewTLS(s.listeners.grpcTLS)
 	}
 	return append(options, grpc.Creds(connection.Credentials(transport)))
-}
-
-// refuseNoMethod refuses a path that is not /service/method, which the library would
-// repeat whole in its answer.
-func refuseNoMethod(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if name := info.FullMethodName; !strings.HasPrefix(name, "/") || strings.LastIndexByte(name, '/') < 1 {
-		return nil, status.Error(codes.Unimplemented, "the path is not /service/method")
-	}
-	return ctx, nil
 }
 
 // RESTAddr returns the address that REST listens on.

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/tap"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
@@ -191,6 +193,16 @@ func (c *chain) unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	ctx, _ := withCall(stream.Context())
 	return c.failure(ctx, c.validator.secrets.Excerpt(method), errUnknownMethod)
+}
+
+// RefuseNoMethod refuses a path that is not /service/method, which the library would
+// refuse in its own words and repeat whole. It is for grpc.InTapHandle.
+func (a *API) RefuseNoMethod(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if name := info.FullMethodName; !strings.HasPrefix(name, "/") || strings.LastIndexByte(name, '/') < 1 {
+		ctx = context.WithValue(ctx, callKey{}, new(call))
+		return nil, a.chain.failure(ctx, a.chain.validator.secrets.Excerpt(name), errUnknownMethod)
+	}
+	return ctx, nil
 }
 
 // recovered returns the handler of a service that is not ours.

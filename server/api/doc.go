@@ -15,5 +15,5 @@
 // and reason (authn.Refusals). That holds for what cannot be decoded too: messages
 // are read here and not by the library, which would answer in its own words. What
 // the library refuses before it calls a handler is left to it: headers that are no
-// gRPC request, a grpc-encoding that nobody knows, a method name without a slash.
+// gRPC request, and a grpc-encoding that nobody knows.
 package api
