@@ -87,6 +87,7 @@ func drawKey(t *rapid.T, name string) Key {
 
 // Nobody creates or rotates a key that can do what they cannot.
 func TestWithinGrantsNothing(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		caller, k := drawKey(t, "caller"), drawKey(t, "key")
 		err := rightsOf(&caller).CheckGrant(&k)
@@ -101,6 +102,7 @@ func TestWithinGrantsNothing(t *testing.T) {
 
 // What is within is not refused: a part of the caller's own rights always is.
 func TestWithinAllowsParts(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		caller := drawKey(t, "caller")
 		k := caller
@@ -128,6 +130,7 @@ func TestWithinAllowsParts(t *testing.T) {
 // An update never lets its caller add a use that the caller does not have, and
 // never hands out again the whole of a key that is wider.
 func TestUpdateWithinAddsNothing(t *testing.T) {
+	t.Parallel()
 	rules := Rules{Catalogue: someScopes}
 	rapid.Check(t, func(t *rapid.T) {
 		caller, before, values := drawKey(t, "caller"), drawKey(t, "key"), drawKey(t, "values")
@@ -165,6 +168,7 @@ func TestUpdateWithinAddsNothing(t *testing.T) {
 }
 
 func TestUpdateWithin(t *testing.T) {
+	t.Parallel()
 	narrow := Key{ID: "caller", Scopes: Scopes{"events.read"}, Mode: ModeTest, IPAllowList: allowList(t, "10.0.0.0/8"), ExpiresAt: noon.Add(week)}
 	for _, c := range []struct {
 		name    string

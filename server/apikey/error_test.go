@@ -8,6 +8,7 @@ import (
 )
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	wrapped := fmt.Errorf("read: %w", ErrNotFound)
 	if !errors.Is(wrapped, ErrNotFound) || AsError(wrapped) != ErrNotFound {
 		t.Error("ErrNotFound is lost in wrapping")

@@ -24,6 +24,7 @@ func allowList(t testing.TB, texts ...string) AllowList {
 }
 
 func TestParseAllowed(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{ // "" where text is refused
 		"10.0.0.1":              "10.0.0.1",
 		"10.0.0.1/32":           "10.0.0.1",
@@ -103,6 +104,7 @@ func FuzzParseAllowed(f *testing.F) {
 }
 
 func TestAllows(t *testing.T) {
+	t.Parallel()
 	list := allowList(t, "10.0.0.0/8", "2001:db8::/32", "192.0.2.1")
 	for text, want := range map[string]bool{
 		"10.1.2.3":           true,
@@ -138,6 +140,7 @@ func TestAllows(t *testing.T) {
 }
 
 func TestAllowListWithin(t *testing.T) {
+	t.Parallel()
 	list := func(texts string) AllowList { return allowList(t, strings.Fields(texts)...) }
 	for _, c := range []struct {
 		inner, outer string
@@ -172,6 +175,7 @@ func TestAllowListWithin(t *testing.T) {
 // The hardest list to cover: each range is held by the pieces around a hole that
 // is itself cut up. It must not take time exponential in the lengths.
 func TestAllowListWithinIsBounded(t *testing.T) {
+	t.Parallel()
 	var outer AllowList
 	p := netip.MustParsePrefix("::/0")
 	for range 100 {
@@ -212,6 +216,7 @@ func smallSpace() []netip.Addr {
 }
 
 func TestAllowListWithinCounted(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		inner := AllowList(rapid.SliceOfN(smallPrefix(), 1, 4).Draw(t, "inner"))
 		outer := AllowList(rapid.SliceOfN(smallPrefix(), 1, 12).Draw(t, "outer"))
@@ -228,6 +233,7 @@ func TestAllowListWithinCounted(t *testing.T) {
 }
 
 func TestUniquePrefixes(t *testing.T) {
+	t.Parallel()
 	list := allowList(t, "10.0.0.1", "192.0.2.0/24", "::ffff:10.0.0.1", "10.0.0.1/32")
 	got := fmt.Sprint(Unique(list))
 	if diff := cmp.Diff("[10.0.0.1/32 192.0.2.0/24]", got); diff != "" {

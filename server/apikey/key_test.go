@@ -7,6 +7,7 @@ import (
 )
 
 func TestState(t *testing.T) {
+	t.Parallel()
 	past, now, future := noon.Add(-1), noon, noon.Add(1)
 	for _, c := range []struct {
 		revoked, expires time.Time
@@ -32,6 +33,7 @@ func TestState(t *testing.T) {
 // Every field of the resource that a change can move is named by Changes, in the
 // resource's order, and nothing else is.
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	base := testKey()
 	for _, c := range []struct {
 		want   string
@@ -63,6 +65,7 @@ func TestChanges(t *testing.T) {
 }
 
 func TestScopes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		held, asked string
 		want        bool
@@ -90,6 +93,7 @@ func TestScopes(t *testing.T) {
 }
 
 func TestIDs(t *testing.T) {
+	t.Parallel()
 	last := ""
 	for range 10_000 {
 		id := NewID(IDPrefix)
@@ -110,6 +114,7 @@ func TestIDs(t *testing.T) {
 }
 
 func TestValidateOrganizationID(t *testing.T) {
+	t.Parallel()
 	for _, good := range []string{"a", "org_default", "A.b:c-d_9", strings.Repeat("x", 128)} {
 		if err := ValidateOrganizationID(good); err != nil {
 			t.Errorf("%q: %v", good, err)

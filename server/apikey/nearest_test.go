@@ -8,6 +8,7 @@ import (
 )
 
 func TestEdits(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		a, b string
 		want int
@@ -43,6 +44,7 @@ func TestEdits(t *testing.T) {
 }
 
 func TestNearestIsBounded(t *testing.T) {
+	t.Parallel()
 	if got := nearest(strings.Repeat("x", longestName+1), DefaultScopes()); got != nil {
 		t.Errorf("got %v", got)
 	}

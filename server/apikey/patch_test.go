@@ -12,6 +12,7 @@ import (
 )
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		paths   []string
@@ -64,6 +65,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestUpdateRefuses(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		paths  []string
@@ -112,6 +114,7 @@ func TestUpdateRefuses(t *testing.T) {
 
 // What a patch does not name is not judged, and neither is an expiry that stays.
 func TestUpdateJudgesWhatChanges(t *testing.T) {
+	t.Parallel()
 	k := testKey()
 	k.Scopes, k.ExpiresAt = Scopes{"gone.from.catalogue"}, noon.Add(-time.Hour)
 	if err := testRules().Update(&k, Patch{[]string{"label", "expires_at"}, Key{Label: "x", ExpiresAt: k.ExpiresAt}}, noon); err != nil {
@@ -143,6 +146,7 @@ func TestUpdateJudgesWhatChanges(t *testing.T) {
 
 // A time finer than what is stored is cut, so that giving it again changes nothing.
 func TestUpdateExpiryTwice(t *testing.T) {
+	t.Parallel()
 	k := testKey()
 	p := Patch{[]string{"expires_at"}, Key{ExpiresAt: noon.Add(week + 1999)}}
 	for i, want := range [][]string{{"expires_at"}, nil} {
@@ -158,6 +162,7 @@ func TestUpdateExpiryTwice(t *testing.T) {
 }
 
 func TestUnquote(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"a": "a", "a-b": "a-b", "`a`": "a", "`a.b`": "a.b", "````": "`", "`a``b`": "a`b", "``": "", "`a```": "a`",
 	} {
@@ -214,6 +219,7 @@ func FuzzUpdatePath(f *testing.F) {
 // Any sequence of patches: what is named is set, what is not stays, a second
 // time changes nothing.
 func TestUpdateProperties(t *testing.T) {
+	t.Parallel()
 	fields := []string{"label", "description", "scopes", "ip_allow_list", "expires_at", "enabled", "owner_id", "metadata", "rate_limit"}
 	rapid.Check(t, func(t *rapid.T) {
 		k := testKey()

@@ -11,6 +11,7 @@ import (
 // without a refill; one that was less than a period ahead could be a right one
 // that was set back since, and is not.
 func TestClockWasAhead(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		refill Refill
@@ -59,6 +60,7 @@ func clockQuota(t *rapid.T) (q Quota, now time.Time, shortest time.Duration) {
 // However a clock walks, no period is granted twice while it is less than a period
 // behind the latest time that it has shown.
 func TestClockWalks(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		q, latest, shortest := clockQuota(t)
 		granted := map[time.Time]bool{q.RefilledAt: true}
@@ -81,6 +83,7 @@ func TestClockWalks(t *testing.T) {
 // the next refill on, or from the one after that where it was so little ahead that
 // it granted the next period already.
 func TestClockIsRightAgain(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		q, now, _ := clockQuota(t)
 		for range rapid.IntRange(0, 5).Draw(t, "wrong readings") {

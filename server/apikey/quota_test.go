@@ -18,6 +18,7 @@ func day(text string) time.Time {
 }
 
 func TestRefillTimes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		refill           Refill
 		day              int
@@ -56,6 +57,7 @@ func TestRefillTimes(t *testing.T) {
 // At every moment the period holds now, the next one begins where it ends, on the
 // wanted day or the last of a shorter month; and one moment is refilled once.
 func TestRefillsMeet(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		q := Quota{Limit: 10, Refill: RefillMonthly, RefillDay: rapid.IntRange(1, 31).Draw(t, "day")}
 		if rapid.Bool().Draw(t, "daily") {
@@ -90,6 +92,7 @@ func TestRefillsMeet(t *testing.T) {
 // However the wants come, blocks never give more than there is, always give what
 // is wanted if it is there, and let the last unit be spent.
 func TestBlock(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		left := rapid.OneOf(rapid.Int64Range(0, 100), rapid.Int64Range(0, maxQuota)).Draw(t, "left")
 		for range 50 {
@@ -107,6 +110,7 @@ func TestBlock(t *testing.T) {
 }
 
 func TestQuotaOfNewKeys(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		asked    Quota
@@ -146,6 +150,7 @@ func fieldsOf(err error) (fields []string) {
 }
 
 func TestQuotaUpdates(t *testing.T) {
+	t.Parallel()
 	month := noon.AddDate(0, 0, 1-noon.Day()).Truncate(24 * time.Hour)
 	today := noon.Truncate(24 * time.Hour)
 	monthly := Quota{Limit: 100, Remaining: 40, Refill: RefillMonthly, RefillDay: 1, RefilledAt: month}
@@ -206,6 +211,7 @@ func TestQuotaUpdates(t *testing.T) {
 // Time that passes is no change, and one by a wrong clock is not put right by an
 // update of something else.
 func TestRefillIsNoChange(t *testing.T) {
+	t.Parallel()
 	for _, days := range []int{-2, 1, 4000} {
 		k := testKey()
 		k.Quota = Quota{Limit: 10, Refill: RefillDaily, RefilledAt: noon.AddDate(0, 0, days).Truncate(24 * time.Hour)}

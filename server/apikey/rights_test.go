@@ -8,6 +8,7 @@ import (
 // Rights that nobody has set allow nothing, whatever is looked at, and so do those
 // of a verification that is not valid.
 func TestZeroRights(t *testing.T) {
+	t.Parallel()
 	live := Key{OrganizationID: "org_a", Scopes: Scopes{"*"}, Mode: ModeLive}
 	for name, r := range map[string]Rights{
 		"zero":    {},
@@ -27,6 +28,7 @@ func TestZeroRights(t *testing.T) {
 
 // An operator may grant everything, in every organization.
 func TestAllRights(t *testing.T) {
+	t.Parallel()
 	r := AllRights()
 	for _, k := range []Key{
 		{Scopes: Scopes{"*"}, Mode: ModeLive}, {Mode: ModeTest, ExpiresAt: time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)},
@@ -43,6 +45,7 @@ func TestAllRights(t *testing.T) {
 // The rights of a previous secret end with its overlap, or with the key where that
 // is sooner; a key acts in its own organization alone.
 func TestRightsOfPreviousSecret(t *testing.T) {
+	t.Parallel()
 	overlap := noon.Add(time.Hour)
 	for _, c := range []struct {
 		name      string

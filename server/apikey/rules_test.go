@@ -51,6 +51,7 @@ func wantReason(t *testing.T, err error, kind Kind, reason Reason) {
 }
 
 func TestCreateCompletes(t *testing.T) {
+	t.Parallel()
 	berlin := time.FixedZone("", 3600)
 	asked := Key{
 		Label: "CI", Enabled: true, Scopes: Scopes{"events.read", "*", "events.read"},
@@ -72,6 +73,7 @@ func TestCreateCompletes(t *testing.T) {
 }
 
 func TestCreateRefuses(t *testing.T) {
+	t.Parallel()
 	many := make(map[string]string)
 	for i := range 51 {
 		many[fmt.Sprint(i)] = ""
@@ -119,6 +121,7 @@ func TestCreateRefuses(t *testing.T) {
 }
 
 func TestRotate(t *testing.T) {
+	t.Parallel()
 	r, k := testRules(), testKey()
 	second, third := StoredSecret{Hash: Hash{2}, Mask: "two"}, StoredSecret{Hash: Hash{3}, Mask: "three"}
 	if err := r.Rotate(&k, second, time.Hour, noon); err != nil {
@@ -154,6 +157,7 @@ func TestRotate(t *testing.T) {
 }
 
 func TestRotateNeverPastExpiry(t *testing.T) {
+	t.Parallel()
 	r, k := testRules(), testKey()
 	k.ExpiresAt = noon.Add(time.Hour)
 	if err := r.Rotate(&k, StoredSecret{Hash: Hash{2}, Mask: "two"}, MaxOverlap, noon); err != nil {
@@ -177,6 +181,7 @@ func TestRotateNeverPastExpiry(t *testing.T) {
 }
 
 func TestRotateRefuses(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		change  func(k *Key)
@@ -213,6 +218,7 @@ func TestRotateRefuses(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	r, k := testRules(), testKey()
 	r.Revoke(&k, RevokeKeyCompromise, noon)
 	if k.State(noon) != StateRevoked || k.RevokeReason != RevokeKeyCompromise || !k.NoticeAt.IsZero() {
@@ -233,6 +239,7 @@ func TestRevoke(t *testing.T) {
 
 // The notices of a key's expiry, as time and changes go on.
 func TestNotices(t *testing.T) {
+	t.Parallel()
 	at := func(d time.Duration) time.Time { return noon.Add(d) }
 	for _, c := range []struct {
 		name   string

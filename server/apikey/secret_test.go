@@ -25,6 +25,7 @@ var vectors = []string{
 }
 
 func TestParseSecretVectors(t *testing.T) {
+	t.Parallel()
 	for _, text := range vectors {
 		s, ok := ParseSecret(text)
 		if !ok || s.Reveal() != text {
@@ -34,6 +35,7 @@ func TestParseSecretVectors(t *testing.T) {
 }
 
 func TestParseSecretRefuses(t *testing.T) {
+	t.Parallel()
 	good := vectors[2]
 	for name, text := range map[string]string{
 		"empty":             "",
@@ -56,6 +58,7 @@ func TestParseSecretRefuses(t *testing.T) {
 }
 
 func TestNewSecretForm(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		mode := rapid.SampledFrom([]Mode{ModeLive, ModeTest}).Draw(t, "mode")
 		// A random source of at least 4 characters, since one that yields nothing but
@@ -104,6 +107,7 @@ func (c *cycle) Read(p []byte) (int, error) {
 // Characters are equally likely: with 62 of them, 430,000 draws and a fair
 // source, chi-squared stays below 130 in all but a few of a million runs.
 func TestNewSecretIsUnbiased(t *testing.T) {
+	t.Parallel()
 	counts := make(map[byte]float64)
 	const secrets = 10_000
 	for range secrets {
@@ -125,6 +129,7 @@ func TestNewSecretIsUnbiased(t *testing.T) {
 }
 
 func TestNewSecretWithoutRandomness(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	if s, err := NewSecret(ModeLive, iotest.ErrReader(broken)); !errors.Is(err, broken) || s.Reveal() != "" {
 		t.Errorf("NewSecret = %q, %v", s.Reveal(), err)
@@ -150,6 +155,7 @@ func FuzzParseSecret(f *testing.F) {
 }
 
 func TestZeroSecret(t *testing.T) {
+	t.Parallel()
 	var s Secret
 	if s.Reveal() != "" || s.Mask() != "" || fmt.Sprintf("<%v>", s) != "<>" {
 		t.Errorf("the zero Secret is %q, shown as %v", s.Reveal(), s)

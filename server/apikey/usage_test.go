@@ -10,6 +10,7 @@ import (
 )
 
 func TestNewPeriod(t *testing.T) {
+	t.Parallel()
 	now := day("2026-03-01T12:34:56Z")
 	for _, c := range []struct {
 		g            Granularity
@@ -63,6 +64,7 @@ func TestNewPeriod(t *testing.T) {
 // The parts of a period are all of it, in order, and hours only where a day is not
 // whole.
 func TestPeriodParts(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.SampledFrom([]Granularity{Hourly, Daily}).Draw(t, "granularity")
 		n := rapid.Int64Range(1, MaxBuckets).Draw(t, "buckets")
@@ -84,6 +86,7 @@ func TestPeriodParts(t *testing.T) {
 }
 
 func TestFillAndTotal(t *testing.T) {
+	t.Parallel()
 	p := Period{Hourly, day("2026-03-01T11:00:00Z"), day("2026-03-01T14:00:00Z")}
 	found := []Bucket{
 		{p.Since, map[Code]int64{CodeValid: 2, CodeExpired: 1}},

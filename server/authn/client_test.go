@@ -11,6 +11,7 @@ import (
 var trusted = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:1::/48")}
 
 func TestClientAddress(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		peer      string
 		forwarded []string
@@ -100,6 +101,7 @@ func FuzzClientAddress(f *testing.F) {
 }
 
 func TestCredentialOf(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		authorization, apiKey []string
 		want                  string

@@ -53,6 +53,7 @@ func begin(t *testing.T, c *Conn, name string) *Call {
 }
 
 func TestConnectionsOfAnAddress(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		addresses []string
 		counted   bool
@@ -79,6 +80,7 @@ func TestConnectionsOfAnAddress(t *testing.T) {
 
 // A stranger makes room for a newcomer, the oldest first; a caller does not.
 func TestStrangersMakeRoom(t *testing.T) {
+	t.Parallel()
 	table := New(testConfig())
 	first, caller := open(t, table, "192.0.2.1"), open(t, table, "192.0.2.1")
 	caller.Prove()
@@ -105,6 +107,7 @@ func TestStrangersMakeRoom(t *testing.T) {
 
 // The bytes of an answer are its caller's until the transport has released it.
 func TestAnswerBytes(t *testing.T) {
+	t.Parallel()
 	config := testConfig()
 	config.MaxCallerAnswerBytes, config.MaxAnswerBytes = 100<<10, 150<<10
 	table := New(config)
@@ -151,6 +154,7 @@ func TestAnswerBytes(t *testing.T) {
 // An answer that nobody takes ends its connection, a call without an answer does
 // not.
 func TestUnreadAnswer(t *testing.T) {
+	t.Parallel()
 	table := New(testConfig())
 	c := open(t, table, "192.0.2.1")
 	c.Prove()
@@ -177,6 +181,7 @@ func TestUnreadAnswer(t *testing.T) {
 // An account that nobody uses is forgotten, and a connection that remembers it
 // finds the new one.
 func TestAccountsAreForgotten(t *testing.T) {
+	t.Parallel()
 	table := New(testConfig())
 	c := open(t, table, "192.0.2.1")
 	call := begin(t, c, "a")
@@ -199,6 +204,7 @@ func TestAccountsAreForgotten(t *testing.T) {
 // A client that does not take what is written to it is not read from, until it
 // does.
 func TestBlockedWritePausesReading(t *testing.T) {
+	t.Parallel()
 	table := New(testConfig())
 	here, there := net.Pipe()
 	defer there.Close()
@@ -237,6 +243,7 @@ func TestBlockedWritePausesReading(t *testing.T) {
 
 // Failures are paid off by time, at the rate that is configured.
 func TestFailuresArePaidOff(t *testing.T) {
+	t.Parallel()
 	table := New(testConfig())
 	c, caller := open(t, table, "192.0.2.1"), open(t, table, "192.0.2.1")
 	caller.Prove()

@@ -25,6 +25,7 @@ func newCursors(tb testing.TB, database string, keys ...keyring.Key) *feed.Curso
 }
 
 func TestCursors(t *testing.T) {
+	t.Parallel()
 	c := newCursors(t, "db", newKey, oldKey)
 	seal := func(c *feed.Cursors, p feed.Purpose, organization string) string {
 		return c.Seal(p, 1234567, organization)

@@ -146,6 +146,7 @@ func woken(wait <-chan struct{}) bool {
 }
 
 func TestFollowersOfOthersSleep(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{Tail: 8, Poll: time.Hour})
@@ -185,6 +186,7 @@ func TestFollowersOfOthersSleep(t *testing.T) {
 }
 
 func TestRingsBeforeThePoll(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{})
@@ -210,6 +212,7 @@ func TestRingsBeforeThePoll(t *testing.T) {
 }
 
 func TestSubscription(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{})
@@ -230,6 +233,7 @@ func TestSubscription(t *testing.T) {
 }
 
 func TestRetentionPassesAFollower(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{Tail: 10, Poll: time.Hour})
@@ -265,6 +269,7 @@ func TestRetentionPassesAFollower(t *testing.T) {
 
 // Where the feed itself has missed something, followers are sent to the log.
 func TestFeedBehindRetention(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		f := start(t, l, feed.Config{Poll: time.Hour})
@@ -290,6 +295,7 @@ func TestFeedBehindRetention(t *testing.T) {
 // A log that cannot be read for a while is read on after it, and the server's own log
 // has a line of its beginning and one of its end, however often it was tried.
 func TestLogFailsForAWhile(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &memoryLog{}
 		logger, log := logtest.New(slog.LevelInfo)
@@ -316,6 +322,7 @@ func TestLogFailsForAWhile(t *testing.T) {
 }
 
 func TestFormIsMadeOnce(t *testing.T) {
+	t.Parallel()
 	e := &feed.Entry{}
 	made := 0
 	encode := func(*apikey.Event) any { made++; return made }
@@ -328,7 +335,10 @@ func TestFormIsMadeOnce(t *testing.T) {
 
 // Whatever happens in whatever order, a follower gets what its filter wants, each
 // event once and in order, and its position is true.
-func TestFollowModel(t *testing.T) { rapid.Check(t, followModel) }
+func TestFollowModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, followModel)
+}
 
 func followModel(rt *rapid.T) {
 	type reader struct {

@@ -19,6 +19,7 @@ import (
 var quiet = slog.New(slog.DiscardHandler)
 
 func TestSecretsSurviveTheFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "new", "secrets")
 	made, err := Create(path)
 	if err != nil {
@@ -47,6 +48,7 @@ func TestSecretsSurviveTheFile(t *testing.T) {
 }
 
 func TestSecretsFileIsNeverReplaced(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "secrets")
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,6 +62,7 @@ func TestSecretsFileIsNeverReplaced(t *testing.T) {
 }
 
 func TestLooseModeIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "secrets")
 	if _, err := Create(path); err != nil {
 		t.Fatal(err)
@@ -94,6 +97,7 @@ func secretsText(peppers string) []byte {
 }
 
 func TestSecretsKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	text := secretsText(fmt.Sprintf("[{id: p_new, key: %s}, {id: p_old, key: %s}]", keyText(9), keyText(1)))
 	s, err := decode(text)
 	if err != nil {
@@ -106,6 +110,7 @@ func TestSecretsKeepTheirOrder(t *testing.T) {
 
 // A faulty secrets file is one line, and none of its keys is in it.
 func TestFaultySecretsFiles(t *testing.T) {
+	t.Parallel()
 	key := keyText('K')
 	good := "{id: p_1, key: " + key + "}"
 	cases := []struct {
@@ -157,6 +162,7 @@ func TestFaultySecretsFiles(t *testing.T) {
 }
 
 func TestSecretsAgainstADatabase(t *testing.T) {
+	t.Parallel()
 	s, err := New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +192,7 @@ func TestSecretsAgainstADatabase(t *testing.T) {
 
 // The database keeps check values for good, so how they are made never changes.
 func TestCheckValueStaysAsItWas(t *testing.T) {
+	t.Parallel()
 	s, err := decode(secretsText("[{id: p_1, key: " + keyText(1) + "}]"))
 	if err != nil {
 		t.Fatal(err)

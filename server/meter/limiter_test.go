@@ -32,6 +32,7 @@ func drawLimit() *rapid.Generator[apikey.RateLimit] {
 // The limiter does exactly what the algorithm does in rational numbers, and says
 // exactly when a refused call can be made.
 func TestRateLimiterIsExact(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		limit := drawLimit().Draw(t, "limit")
 		var l rateLimiter
@@ -81,6 +82,7 @@ func TestRateLimiterIsExact(t *testing.T) {
 // In any stretch of time at most the burst and the refill of that stretch pass,
 // however the readings of the clock come out of order.
 func TestRateLimiterNeverOverspends(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		limit := apikey.RateLimit{Requests: rapid.IntRange(1, 20).Draw(t, "requests"), WindowSeconds: rapid.IntRange(1, 5).Draw(t, "window")}
 		var l rateLimiter
@@ -102,6 +104,7 @@ func TestRateLimiterNeverOverspends(t *testing.T) {
 }
 
 func TestRateLimiterSteadyTraffic(t *testing.T) {
+	t.Parallel()
 	// Ten a minute against a call every second: the burst, then one in six.
 	limit := apikey.RateLimit{Requests: 10, WindowSeconds: 60}
 	var l rateLimiter
@@ -117,6 +120,7 @@ func TestRateLimiterSteadyTraffic(t *testing.T) {
 }
 
 func TestRateLimiterClockStepsBack(t *testing.T) {
+	t.Parallel()
 	limit := apikey.RateLimit{Requests: 60, WindowSeconds: 60}
 	const second = 1_000_000
 	var l rateLimiter
@@ -141,6 +145,7 @@ func TestRateLimiterClockStepsBack(t *testing.T) {
 }
 
 func TestRateLimiterChangesLimit(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		from, to  apikey.RateLimit
@@ -171,6 +176,7 @@ func TestRateLimiterChangesLimit(t *testing.T) {
 
 // Changing a limit never gives back what was spent.
 func TestRateLimiterChangesProperty(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		from, to := drawLimit().Draw(t, "from"), drawLimit().Draw(t, "to")
 		spent := rapid.IntRange(0, from.Requests).Draw(t, "spent")
@@ -184,6 +190,7 @@ func TestRateLimiterChangesProperty(t *testing.T) {
 }
 
 func TestRateLimiterAtMaxima(t *testing.T) {
+	t.Parallel()
 	limit := apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}
 	l := rateLimiter{}
 	const far = int64(1) << 62

@@ -13,6 +13,7 @@ import (
 )
 
 func TestNoCopy(t *testing.T) {
+	t.Parallel()
 	sent := &apikeysv1.VerifyApiKeyResponse{
 		Valid: true, RetryAfterSeconds: proto.Int32(0), PreviousSecret: true,
 		ApiKey: &apikeysv1.ApiKey{

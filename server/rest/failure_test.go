@@ -33,6 +33,7 @@ func failure(status int, text, reason, validator string) string {
 
 // Failures of the layer of HTTP: none of these reaches the gRPC face.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	const (
 		noRoute  = "There is nothing at this path. Check its spelling; a path has no slash at its end."
 		notJSON  = "Send the body as JSON in UTF-8, with the header Content-Type: application/json."
@@ -113,6 +114,7 @@ func statusOf(t *testing.T, code codes.Code, text string, details ...protoadapt.
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	info := func(reason string) *errdetails.ErrorInfo {
 		return &errdetails.ErrorInfo{Reason: reason, Domain: "apikeys", Metadata: map[string]string{"oldest": "c", "reason": "x"}}
 	}
@@ -186,6 +188,7 @@ func (c conn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallO
 }
 
 func TestPanic(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	w := do(newHandler(t, conn(func() error { panic("boom") }), &log), request("GET "+keyPath, ""))
 	checkEnvelope(t, w)
@@ -202,6 +205,7 @@ func TestPanic(t *testing.T) {
 }
 
 func TestNotReady(t *testing.T) {
+	t.Parallel()
 	h, err := rest.New(rest.Config{Conn: conn(nil), Logger: slog.New(slog.DiscardHandler), Ready: func(context.Context) error { return errors.New("db1 is down") }})
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +222,7 @@ func TestNotReady(t *testing.T) {
 
 // No line of the log has a query, or a secret that stands in a path.
 func TestLog(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	h := newHandler(t, (&face{}).conn(), &log)
 	secret := "sk_live_" + strings.Repeat("Z", 49)
@@ -230,6 +235,7 @@ func TestLog(t *testing.T) {
 
 // Bodies whose length the header does not tell, or tells wrong.
 func TestBodyLength(t *testing.T) {
+	t.Parallel()
 	f := &face{answer: &apikeysv1.CreateApiKeyResponse{}}
 	server := httptest.NewServer(newHandler(t, f.conn(), io.Discard))
 	defer server.Close()

@@ -14,6 +14,7 @@ import (
 )
 
 func TestAcceptsJSON(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]bool{
 		"": true, " , ": true, "*/*": true, "*": true, "application/json": true, "Application/JSON; charset=utf-8": true, "application/*": true,
 		"text/html": false, "text/html, */*;q=0.1": true, "application/json;q=0": false, "application/json; q=0.0, */*": false,
@@ -62,6 +63,7 @@ func TestBodyHeaders(t *testing.T) {
 }
 
 func TestFormatOf(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]*format{
 		"": ndjson, "*/*": ndjson, "application/json": ndjson, "application/*": ndjson, "application/x-ndjson": ndjson,
 		"text/event-stream": sse, "text/*": sse, "Text/Event-Stream; charset=utf-8": sse, "text/event-stream, */*": sse,
@@ -79,6 +81,7 @@ func TestFormatOf(t *testing.T) {
 }
 
 func TestParseIfMatch(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]string{
 		"*": "", ` "a-1" `: "a-1", `W/"a"`: `W/"a"`, `""`: `""`, `W/""`: `W/""`, `"a,b"`: "a,b", `"*"`: "*",
 	} {
@@ -144,6 +147,7 @@ func FuzzNextLink(f *testing.F) {
 }
 
 func TestClientOf(t *testing.T) {
+	t.Parallel()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	r.Header = map[string][]string{"X-Forwarded-For": {"198.51.100.1", "203.0.113.9, 10.0.0.1"}}
 	for remote, want := range map[string]netip.Addr{
@@ -159,6 +163,7 @@ func TestClientOf(t *testing.T) {
 }
 
 func TestLoggedPath(t *testing.T) {
+	t.Parallel()
 	const id = "api_key_0197c0ec-a197-719f-84a9-99270a79b42a"
 	for path, want := range map[string]string{
 		"/developers/api_keys/" + id + "/rotate": "/developers/api_keys/" + id + "/rotate",

@@ -38,6 +38,7 @@ func serveWatch(t *testing.T, protocol string, log io.Writer, watch func(*apikey
 
 // Each message is there before the next is sent, and the end is told.
 func TestWatchIsLive(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/1.0"} {
 		t.Run(protocol, func(t *testing.T) {
 			next, end := make(chan *apikeysv1.WatchEventsResponse), gone(t)
@@ -80,6 +81,7 @@ func TestWatchIsLive(t *testing.T) {
 
 // A client that goes away ends the stream of the service.
 func TestWatchClientGone(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error)
 	var log bytes.Buffer
 	server, conn := serveWatch(t, "HTTP/1.1", &log, func(_ *apikeysv1.WatchEventsRequest, stream watchStream) error {
@@ -142,6 +144,7 @@ func (s *stuck) SetWriteDeadline(at time.Time) error {
 // A client that stops reading is waited for as long as AnswerTimeout says, and no
 // longer than the service has anything to say.
 func TestWatchStuck(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		soon   time.Duration
 		ends   bool // the service ends by itself
@@ -190,6 +193,7 @@ func TestWatchStuck(t *testing.T) {
 // Messages that are ready at the same time are flushed together, all of them and
 // in their order.
 func TestWatchOrder(t *testing.T) {
+	t.Parallel()
 	const n = 10_000
 	var want strings.Builder
 	messages := make([]*apikeysv1.WatchEventsResponse, n)
@@ -206,6 +210,7 @@ func TestWatchOrder(t *testing.T) {
 // The stream is there over HTTP/2 too, where flow control and deadlines are the
 // stream's own.
 func TestWatchHTTP2(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewUnstartedServer(newHandler(t, feed{watch: send(gone(t), heartbeat("a"))}.conn(), io.Discard))
 	server.EnableHTTP2 = true
 	server.StartTLS()
@@ -224,6 +229,7 @@ func TestWatchHTTP2(t *testing.T) {
 
 // A panic in a stream cuts it off: nobody may take its end for the last line.
 func TestWatchPanic(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	h := newHandler(t, feed{watch: send(gone(t), heartbeat("a"))}.conn(), &log)
 	defer func() {

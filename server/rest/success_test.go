@@ -26,6 +26,7 @@ import (
 )
 
 func TestSuccess(t *testing.T) {
+	t.Parallel()
 	get := &apikeysv1.GetApiKeyResponse{ApiKey: seedKey()}
 	update := &apikeysv1.UpdateApiKeyResponse{ApiKey: seedKey()}
 	patch := func(etag string, key *apikeysv1.ApiKey, paths ...string) *apikeysv1.UpdateApiKeyRequest {
@@ -155,6 +156,7 @@ func TestSuccess(t *testing.T) {
 
 // Exactly three headers become metadata, as they are.
 func TestMetadata(t *testing.T) {
+	t.Parallel()
 	f := &face{answer: &apikeysv1.GetApiKeyResponse{}}
 	r := request("GET "+keyPath, "", "Authorization: Basic x", "X-API-Key: k\xe9y", "X-Organization-Id: *",
 		"Grpc-Metadata-X-Api-Key: smuggled", "Grpc-Metadata-Extra: smuggled", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 203.0.113.9, 10.0.0.1",
@@ -184,6 +186,7 @@ func (unreadable) Close() error { return nil }
 // What the gRPC face refuses before it receives the message is refused unread, and
 // a client over HTTP/1.1 is not waited for.
 func TestUnread(t *testing.T) {
+	t.Parallel()
 	desc := apikeysv1.ApiKeysService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
 	for i := range desc.Methods {
@@ -215,6 +218,7 @@ func TestUnread(t *testing.T) {
 }
 
 func TestPlainRoutes(t *testing.T) {
+	t.Parallel()
 	h := newHandler(t, (&face{}).conn(), io.Discard)
 	for line, want := range map[string]string{
 		"GET /healthz":                   success(`{"status":"ok"}`, "The server is alive"),
@@ -233,6 +237,7 @@ func TestPlainRoutes(t *testing.T) {
 }
 
 func TestHead(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(newHandler(t, (&face{answer: &apikeysv1.GetApiKeyResponse{ApiKey: seedKey()}}).conn(), io.Discard))
 	defer server.Close()
 	for path, status := range map[string]int{keyPath: 200, "/healthz": 200, "/nowhere": 404, keyPath + "/rotate": 405} {
@@ -258,6 +263,7 @@ func TestHead(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
+	t.Parallel()
 	if _, err := rest.New(rest.Config{}); err == nil {
 		t.Error("made a handler without a connection")
 	}

@@ -16,6 +16,7 @@ import (
 // A browser's own clients understand the stream. Above all, the id of a
 // heartbeat is the one that an EventSource names when it connects again.
 func TestWatchFromJavaScript(t *testing.T) {
+	t.Parallel()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is not installed")

@@ -78,6 +78,7 @@ const (
 )
 
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	lines := `{"cursor":"a"}` + "\n" + `{"cursor":"b","event":` + createdJSON("b") + "}\n" + goneEnvelope + "\n"
 	events := ": heartbeat\nid: a\n\n" + "id: b\nevent: api_key.created\ndata: " + createdJSON("b") + "\n\n" + "event: error\ndata: " + goneEnvelope + "\n\n"
 	tests := map[string]struct {
@@ -134,6 +135,7 @@ func TestWatch(t *testing.T) {
 
 // What fails before the first message is an answer like any other.
 func TestWatchRefused(t *testing.T) {
+	t.Parallel()
 	expired := statusOf(t, codes.OutOfRange, "The cursor is too old.",
 		&errdetails.ErrorInfo{Reason: "CURSOR_EXPIRED", Domain: "apikeys", Metadata: map[string]string{"oldest": "c"}},
 		&errdetails.RequestInfo{RequestId: "request_a", ServingData: "support_b"})
@@ -170,6 +172,7 @@ func TestWatchRefused(t *testing.T) {
 
 // Who has no credential is the service's to refuse, before it reads anything.
 func TestWatchAnonymous(t *testing.T) {
+	t.Parallel()
 	var md metadata.MD
 	ch := feed{watch: send(nil)}.conn().WithServerStreamInterceptor(func(_ any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, _ grpc.StreamHandler) error {
 		md, _ = metadata.FromIncomingContext(stream.Context())
@@ -186,6 +189,7 @@ func TestWatchAnonymous(t *testing.T) {
 }
 
 func TestListEvents(t *testing.T) {
+	t.Parallel()
 	f := &face{answer: &apikeysv1.ListEventsResponse{Events: []*apikeysv1.Event{created("b").GetEvent()}, NextPageToken: "n"}}
 	ch := f.conn()
 	apikeysv1.RegisterEventsServiceServer(ch, feed{})

@@ -10,6 +10,7 @@ import (
 
 // The checker finds what it is there to find.
 func TestHistoryCheck(t *testing.T) {
+	t.Parallel()
 	type seen = servertest.Seen
 	log := []servertest.Logged{
 		{1, "e1", "a", "api_key.created", "k1"},

@@ -15,6 +15,7 @@ import (
 // A batch is judged in its order, also where one key comes in it often, and what
 // it needs is read and reserved together.
 func TestBatch(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, scarce := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	_, limited := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{Requests: 2, WindowSeconds: 60})
@@ -51,6 +52,7 @@ func TestBatch(t *testing.T) {
 
 // A fault of a request refuses the batch before anything is spent.
 func TestBatchIsCheckedBefore(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	_, err := r.VerifyBatch(t.Context(), []Request{{Secret: secret, Cost: 1}, {Secret: secret, Cost: -1}, {Secret: "junk", Cost: -2}})
@@ -99,6 +101,7 @@ func valid(results []apikey.Verification) (n int) {
 // A cost that can never be met is refused by the limit that it is above, with no
 // time to wait, and the others of the batch are what they are.
 func TestBatchCostOutOfReach(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, metered := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{})
 	_, both := r.create(t, 5, apikey.RefillDaily, apikey.RateLimit{Requests: 10, WindowSeconds: 60})
@@ -120,6 +123,7 @@ func TestBatchCostOutOfReach(t *testing.T) {
 // What the keys of a batch take in an answer is bounded before anything is spent;
 // what the caller is not told of does not count.
 func TestBatchAnswerIsBounded(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	k.Metadata = map[string]string{"a": strings.Repeat("x", 8<<10)}
@@ -141,6 +145,7 @@ func TestBatchAnswerIsBounded(t *testing.T) {
 
 // A batch whose storage fails spends nothing.
 func TestBatchStorageFails(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
 	r.keys.onRead = func(context.Context) error { return errBroken }

@@ -12,6 +12,7 @@ import (
 // A change that is answered while a batch waits for units, or for another key, is
 // seen by all of it.
 func TestBatchSeesChanges(t *testing.T) {
+	t.Parallel()
 	for name, wait := range map[string]func(r *quotaHarness, other string, change func()){
 		"units": func(r *quotaHarness, _ string, change func()) { r.quotas.onAsk = sync.OnceFunc(change) },
 		"a key": func(r *quotaHarness, _ string, change func()) {
@@ -53,6 +54,7 @@ func TestBatchSeesChanges(t *testing.T) {
 // Where others' keys change all the time, a batch reads nothing more once it has
 // begun to spend: not even secrets that nobody has.
 func TestBatchOnABusyServer(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 	other, _ := r.keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
@@ -73,6 +75,7 @@ func TestBatchOnABusyServer(t *testing.T) {
 
 // A limit that is lowered while the batch waits fails nothing of it.
 func TestBatchLimitIsLowered(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	other, metered := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 	_, first := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{})
@@ -97,6 +100,7 @@ func TestBatchLimitIsLowered(t *testing.T) {
 
 // What the limits refuse is not kept in reserve.
 func TestBatchKeepsNoMoreThanABlock(t *testing.T) {
+	t.Parallel()
 	slow := apikey.RateLimit{Requests: 1000, WindowSeconds: 86_400}
 	t.Run("rate limit", func(t *testing.T) {
 		r := newQuotaHarness(t)

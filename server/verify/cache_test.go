@@ -44,6 +44,7 @@ func (f *fakeKeys) unhold() {
 // A read that is late puts nothing back: it read the key before the change, and
 // returns after the change was answered.
 func TestLateReadPutsNothingBack(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -70,6 +71,7 @@ func TestLateReadPutsNothingBack(t *testing.T) {
 
 // The same where nothing has been read again in between.
 func TestLateReadIsNotKept(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -93,6 +95,7 @@ func TestLateReadIsNotKept(t *testing.T) {
 // Drops against loads, at random: what starts after a change was answered
 // sees it.
 func TestDropAgainstLoads(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -125,6 +128,7 @@ func TestDropAgainstLoads(t *testing.T) {
 }
 
 func TestManyWaitersShareOneLoad(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, nil)
@@ -145,6 +149,7 @@ func TestManyWaitersShareOneLoad(t *testing.T) {
 // One of two waiters gives up: it is let go at once, and the other is served by
 // the same read, although the first had begun it.
 func TestWaiterGivesUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, nil)
@@ -174,6 +179,7 @@ func TestWaiterGivesUp(t *testing.T) {
 // A flood of secrets that nobody has: few reads run at a time, hot keys do not
 // notice, those who give up leave nothing waiting, and nothing stays behind.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, nil)
@@ -220,6 +226,7 @@ func TestFlood(t *testing.T) {
 
 // A key that was looked for in vain is found as soon as it is there.
 func TestNoNegativeEntries(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	secret := newSecret(t)
@@ -230,6 +237,7 @@ func TestNoNegativeEntries(t *testing.T) {
 
 // The cache is bounded, and the states of what it dropped go with it.
 func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newHarness(t, keys, Config{Now: clock.Now, CacheSize: 10})
 	for range 200 {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestCounting(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{Scopes: apikey.Scopes{"events.read"}}, 0)
@@ -51,6 +52,7 @@ func TestCounting(t *testing.T) {
 // Uses of a previous secret are counted for it too, until a rotation ends it; then
 // none of them is mixed with those of the next.
 func TestCountingPreviousSecret(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -110,6 +112,7 @@ func TestCountingPreviousSecret(t *testing.T) {
 // What a flush could not store is kept, what it stored is not stored again, and
 // what is counted meanwhile is lost to neither.
 func TestFlushPartialFailure(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	secrets := make([]string, 10)
@@ -164,6 +167,7 @@ func (f *fakeKeys) sum() (total int64) {
 // fails, they are needed, and a second state of the key would be in the batch
 // beside it.
 func TestSweepDuringFlush(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -186,6 +190,7 @@ func TestSweepDuringFlush(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 2, WindowSeconds: 60}}, 0)
@@ -225,6 +230,7 @@ func TestSweep(t *testing.T) {
 // A call that found its entry before the sweep goes on with the state that took
 // the place of its own, from the count where that one was.
 func TestGoneState(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -252,6 +258,7 @@ func TestGoneState(t *testing.T) {
 // Calls, evictions, flushes that fail and sweeps, all at once: every valid call
 // is counted once, and never is there more than one budget.
 func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	const budget = 1500

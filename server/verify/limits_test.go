@@ -10,6 +10,7 @@ import (
 
 // N callers at once on a budget of M: min(N, M) pass, whatever they cost.
 func TestConcurrentBudget(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ callers, budget, cost, want int }{
 		{64, 10, 1, 10}, {10, 64, 1, 10}, {64, 64, 1, 64}, {64, 100, 7, 14}, {64, 3, 0, 64},
 	} {

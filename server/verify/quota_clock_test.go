@@ -16,6 +16,7 @@ const years = 10 * 365 * 24 * time.Hour
 // A clock that was years ahead costs no period but the one that it was noticed in,
 // with a crash in between and without.
 func TestClockWasYearsAhead(t *testing.T) {
+	t.Parallel()
 	for name, crash := range map[string]func(r *quotaHarness){
 		"and runs on": func(*quotaHarness) {}, "and the server crashes": func(r *quotaHarness) { r.restart(t) },
 	} {
@@ -55,6 +56,7 @@ func TestClockWasYearsAhead(t *testing.T) {
 // An update that says what is left puts everything right at once, also where the
 // clock was so little ahead that it granted the next period.
 func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
+	t.Parallel()
 	for _, ahead := range []time.Duration{years, 20 * time.Hour} {
 		r := newQuotaHarness(t)
 		k, secret := r.create(t, 1000, apikey.RefillDaily, apikey.RateLimit{})
@@ -84,6 +86,7 @@ func TestClockWasAheadAndQuotaIsSet(t *testing.T) {
 // A clock that was ahead by less than a period: what it granted is not granted
 // again, and where it granted nothing the period of now goes on.
 func TestClockWasHoursAhead(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, secret := r.create(t, 10, apikey.RefillDaily, apikey.RateLimit{})
 	r.spend(t, secret, 4, 1)
@@ -122,6 +125,7 @@ func TestClockWasHoursAhead(t *testing.T) {
 // more than the limit while the clock is less than a period behind the latest time
 // that it has shown. The period of a call is told by the refill that ends it.
 func TestQuotaOfWalkingClock(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newQuotaHarness(t)
 		limit := rapid.Int64Range(1, 200).Draw(rt, "limit")

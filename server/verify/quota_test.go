@@ -14,6 +14,7 @@ import (
 )
 
 func TestQuotaToTheLastUnit(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	for i := range int64(1000) {
@@ -40,6 +41,7 @@ func TestQuotaToTheLastUnit(t *testing.T) {
 // N calls at once on a quota of M: exactly min(N, M) are valid, and so again when
 // the server has crashed in between, less what it held.
 func TestConcurrentQuota(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ callers, limit, cost, want int }{
 		{2000, 200, 1, 200}, {200, 2000, 1, 200}, {500, 500, 1, 500}, {500, 1000, 7, 142}, {64, 1, 1, 1}, {64, 3, 0, 64},
 	} {
@@ -73,6 +75,7 @@ func TestConcurrentQuota(t *testing.T) {
 // However calls, crashes, stops, refills, evictions and updates follow each other:
 // no period grants more than was set, and without a crash not less.
 func TestQuotaNeverOverspends(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newQuotaHarness(t)
 		k, secret := r.create(t, rapid.Int64Range(1, 300).Draw(rt, "limit"), apikey.RefillDaily, apikey.RateLimit{})
@@ -131,6 +134,7 @@ func TestQuotaNeverOverspends(t *testing.T) {
 
 // The limit that refuses leaves the other whole.
 func TestRefusalsSpendNothing(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 5, apikey.RefillNone, apikey.RateLimit{Requests: 3, WindowSeconds: 60})
 	if r.spend(t, secret, 3, 1) != 3 {
@@ -167,6 +171,7 @@ func TestRefusalsSpendNothing(t *testing.T) {
 
 // The answer says when to come back, and then it is so.
 func TestRefill(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	_, secret := r.create(t, 10, apikey.RefillDaily, apikey.RateLimit{})
 	if r.spend(t, secret, 30, 1) != 10 {
@@ -197,6 +202,7 @@ func TestRefill(t *testing.T) {
 
 // Both secrets of a rotation spend one budget, and rotation changes nothing of it.
 func TestQuotaOutlivesRotation(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, first := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
 	if r.spend(t, first, 4, 1) != 4 {
@@ -218,6 +224,7 @@ func TestQuotaOutlivesRotation(t *testing.T) {
 // An update takes back what is held, so that storage has all of it, and what is
 // set holds for every call that comes after.
 func TestQuotaIsSet(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	r.spend(t, secret, 10, 1)
@@ -243,6 +250,7 @@ func TestQuotaIsSet(t *testing.T) {
 // Calls while a quota is set and set again: each setting grants what it says at
 // most, and the last one to its last unit.
 func TestQuotaIsSetUnderLoad(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 50, apikey.RefillNone, apikey.RateLimit{})
 	var valid atomic.Int64
@@ -275,6 +283,7 @@ func TestQuotaIsSetUnderLoad(t *testing.T) {
 // An entry that was read before the quota was set is found out by storage and read
 // anew.
 func TestStaleQuota(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 0}, apikey.CodeValid) // in the cache, nothing reserved
@@ -295,6 +304,7 @@ func TestStaleQuota(t *testing.T) {
 // A storage that fails refuses nobody and lets nobody through: it is an error, and
 // what was reserved before can still be spent.
 func TestQuotaStorageFails(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
@@ -321,6 +331,7 @@ func TestQuotaStorageFails(t *testing.T) {
 
 // A caller that gives up while units are reserved has spent none of them.
 func TestQuotaCallerGivesUp(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 10, apikey.RefillNone, apikey.RateLimit{})
 	gate := make(chan struct{})
@@ -349,6 +360,7 @@ func TestQuotaCallerGivesUp(t *testing.T) {
 // A clean stop gives everything back; what was held through a crash is lost and
 // never granted again.
 func TestQuotaAtTheEnd(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1000, apikey.RefillNone, apikey.RateLimit{})
 	r.spend(t, secret, 10, 1)

@@ -13,6 +13,7 @@ import (
 // Run stores once a second, goes on after a failure, and once more at the end,
 // which does not break off a flush under way.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, time.Now)
@@ -56,6 +57,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunStoresAtTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, broken := range []error{nil, errBroken} {
 		keys := newFakeKeys()
 		v := newVerifier(t, keys, nil)

@@ -13,6 +13,7 @@ import (
 // Every outcome is counted in the hour in which it came, for its key, and secrets
 // of no key for the one who asks; what a flush cannot store comes with the next.
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)

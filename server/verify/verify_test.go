@@ -18,6 +18,7 @@ import (
 // Each check is answered before all that follow it: the key fails everything, and
 // from row to row one thing more is put right.
 func TestOrderOfCodes(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{
@@ -61,6 +62,7 @@ func TestOrderOfCodes(t *testing.T) {
 }
 
 func TestForeignCaller(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{OrganizationID: "org_a"}, 0)
@@ -82,6 +84,7 @@ func wantCaller(t *testing.T, operation func(context.Context, Credential) (apike
 }
 
 func TestMalformed(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	k, secret := keys.create(t, apikey.Key{}, 0)
@@ -98,6 +101,7 @@ func TestMalformed(t *testing.T) {
 }
 
 func TestCost(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 10, WindowSeconds: 10}}, 0)
@@ -143,6 +147,7 @@ func TestCost(t *testing.T) {
 // A credential that is checked again spends and counts nothing, and is refused for
 // its state only.
 func TestRecheck(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 1, WindowSeconds: 60}}, 0)
@@ -162,6 +167,7 @@ func TestRecheck(t *testing.T) {
 
 // Both secrets of a rotation work for the overlap, on one budget and one count.
 func TestRotationOverlap(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, older := keys.create(t, apikey.Key{RateLimit: apikey.RateLimit{Requests: 4, WindowSeconds: 86_400}}, 0)
@@ -204,6 +210,7 @@ func TestRotationOverlap(t *testing.T) {
 }
 
 func TestOlderPepper(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	k, secret := keys.create(t, apikey.Key{}, 1)
@@ -221,6 +228,7 @@ func TestOlderPepper(t *testing.T) {
 
 // Expiry is judged by the clock of the call, not by that of the load.
 func TestExpiryOfCachedKey(t *testing.T) {
+	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()
 	v := newVerifier(t, keys, clock.Now)
 	_, secret := keys.create(t, apikey.Key{ExpiresAt: noon.Add(time.Second)}, 0)
@@ -236,6 +244,7 @@ func TestExpiryOfCachedKey(t *testing.T) {
 }
 
 func TestStorageFails(t *testing.T) {
+	t.Parallel()
 	keys := newFakeKeys()
 	v := newVerifier(t, keys, nil)
 	_, secret := keys.create(t, apikey.Key{}, 0)

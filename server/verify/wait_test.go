@@ -47,6 +47,7 @@ func (r *quotaHarness) wantStored(t *testing.T, id string, left int64) {
 
 // A call that costs more than is left keeps no more than a block of it.
 func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 	wantCode(t, r.harness, Request{Secret: secret}, apikey.CodeValid)
@@ -62,6 +63,7 @@ func TestRefusedCallKeepsNoMoreThanABlock(t *testing.T) {
 // Units on their way back are missed by nobody: a call that comes meanwhile waits
 // until they are stored, rather than being told that there are none.
 func TestUnitsOnTheirWayBack(t *testing.T) {
+	t.Parallel()
 	r := newQuotaHarness(t)
 	k, secret := r.create(t, 100, apikey.RefillNone, apikey.RateLimit{})
 	wantCode(t, r.harness, Request{Secret: secret}, apikey.CodeValid)
@@ -90,6 +92,7 @@ func TestUnitsOnTheirWayBack(t *testing.T) {
 // Calls that give up leave nothing reserved, whether their units were on the way
 // already or not.
 func TestGivingUpReservesNothing(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newQuotaHarness(t)
 		flying, first := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
@@ -122,6 +125,7 @@ func TestGivingUpReservesNothing(t *testing.T) {
 // Calls that give up in the moment in which their units come have either spent them
 // or left them.
 func TestGivingUpWhileUnitsCome(t *testing.T) {
+	t.Parallel()
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			r := newQuotaHarness(t)

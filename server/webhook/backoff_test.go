@@ -8,6 +8,7 @@ import (
 )
 
 func TestSchedule(t *testing.T) {
+	t.Parallel()
 	middle := Backoff{Rand: func() float64 { return 0.5 }}
 	var total time.Duration
 	for n, want := range DefaultDelays() {
@@ -29,6 +30,7 @@ func TestSchedule(t *testing.T) {
 }
 
 func TestDelaysStayInBounds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		failures := rapid.IntRange(-1, 14).Draw(t, "failures")
 		asked := time.Duration(rapid.Int64().Draw(t, "asked"))
@@ -50,6 +52,7 @@ func TestDelaysStayInBounds(t *testing.T) {
 }
 
 func TestParseRetryAfter(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"":                                 0,

@@ -34,6 +34,7 @@ func testDelivery() Delivery {
 
 // A delivery that always fails goes through its schedule and ends.
 func TestScheduleOfADelivery(t *testing.T) {
+	t.Parallel()
 	d, now := testDelivery(), testNow
 	b := Backoff{Rand: func() float64 { return 0.5 }}
 	attempts := 0
@@ -60,6 +61,7 @@ func TestScheduleOfADelivery(t *testing.T) {
 }
 
 func TestAcknowledged(t *testing.T) {
+	t.Parallel()
 	d := testDelivery()
 	settle(&d, failed, TriggerSchedule, testNow, Backoff{}, testNow)
 	a := settle(&d, acknowledged, TriggerSchedule, testNow, Backoff{}, testNow)
@@ -69,6 +71,7 @@ func TestAcknowledged(t *testing.T) {
 }
 
 func TestRetryAfterMovesADelivery(t *testing.T) {
+	t.Parallel()
 	d, busy := testDelivery(), failed
 	busy.RetryAfter = time.Hour
 	settle(&d, busy, TriggerSchedule, testNow, Backoff{}, testNow)
@@ -79,6 +82,7 @@ func TestRetryAfterMovesADelivery(t *testing.T) {
 
 // What happened to a delivery while an attempt was under way stays.
 func TestChangedWhileUnderWay(t *testing.T) {
+	t.Parallel()
 	later := testNow.Add(time.Second)
 	w := testWebhook()
 	d := testDelivery()
@@ -110,6 +114,7 @@ func TestChangedWhileUnderWay(t *testing.T) {
 }
 
 func TestRetryAndCancel(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	for _, state := range []DeliveryState{StatePending, StateDelivered, StateFailed, StateCancelled} {
 		d := testDelivery()
@@ -200,6 +205,7 @@ func TestHealth(t *testing.T) {
 // Whatever happens to a delivery, what only a pending one has goes with it, and
 // counters only grow.
 func TestDeliveryInvariants(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w, d, now := testWebhook(), testDelivery(), testNow
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {

@@ -10,6 +10,7 @@ import (
 
 // Every range of the registries of special addresses, at both ends.
 func TestGuardAddresses(t *testing.T) {
+	t.Parallel()
 	refused := []string{
 		"0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.100.100.200", "100.127.255.255",
 		"127.0.0.1", "127.255.255.255", "169.254.0.0", "169.254.169.254", "169.254.170.2", "172.16.0.0", "172.31.255.255",
@@ -45,6 +46,7 @@ func TestGuardAddresses(t *testing.T) {
 
 // What the standard library already knows not to be public is a subset.
 func TestGuardKnowsWhatNetipKnows(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		raw := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "address")
 		if prefix := rapid.SampledFrom(networks).Draw(t, "network"); rapid.Bool().Draw(t, "inside") && prefix.Addr().Is6() {
@@ -63,6 +65,7 @@ func TestGuardKnowsWhatNetipKnows(t *testing.T) {
 }
 
 func TestGuardAllows(t *testing.T) {
+	t.Parallel()
 	networks := func(list ...string) (g Guard) {
 		for _, text := range list {
 			g.AllowNetworks = append(g.AllowNetworks, netip.MustParsePrefix(text))
@@ -99,6 +102,7 @@ func TestGuardAllows(t *testing.T) {
 }
 
 func TestControl(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		network, address string
 		want             bool
@@ -119,6 +123,7 @@ func TestControl(t *testing.T) {
 }
 
 func TestGuardURL(t *testing.T) {
+	t.Parallel()
 	good := []string{
 		"https://example.com", "https://example.com/", "https://EXAMPLE.com:443/a%20b?c=d&e={}", "HTTPS://example.com/hook",
 		"https://example.com./hook", "https://xn--bcher-kva.example:8443/", "https://a_b.example.com/", "https://8.8.8.8/", "https://[2606:4700::1111]:8443/x",

@@ -16,6 +16,7 @@ import (
 )
 
 func TestHeaderRules(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("v", maxHeaderBytes)
 	cases := []struct {
 		name, value, want string
@@ -89,6 +90,7 @@ func TestHeaderRules(t *testing.T) {
 
 // What the rules take, HTTP takes, and it replaces nothing of ours.
 func TestHeadersThatAreTakenCanBeSent(t *testing.T) {
+	t.Parallel()
 	ours := testWebhook().headerOf(nil)
 	// The transport judges the headers before it connects.
 	errTaken := errors.New("the headers are good")
@@ -128,6 +130,7 @@ func (w Webhook) headerOf(list []Header) http.Header {
 }
 
 func TestOldSecretsStopSigning(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	if err := (Rules{}).RotateSecret(&w, otherSecret, Rotation{Overlap: time.Hour}, testNow); err != nil {
 		t.Fatal(err)

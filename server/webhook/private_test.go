@@ -7,6 +7,7 @@ import (
 )
 
 func TestPrivate(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	Rules{}.RotateSecret(&w, otherSecret, Rotation{Overlap: time.Hour}, testNow)
 	private, err := w.Private()

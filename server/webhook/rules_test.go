@@ -28,6 +28,7 @@ func problems(err error) []string {
 }
 
 func TestCreate(t *testing.T) {
+	t.Parallel()
 	many := make([]apikey.EventType, 0, 51)
 	for i := range 51 {
 		many = append(many, apikey.EventType(fmt.Sprint(i)))
@@ -76,6 +77,7 @@ func TestCreate(t *testing.T) {
 }
 
 func TestDefaultFormat(t *testing.T) {
+	t.Parallel()
 	for collection, want := range map[string]Format{"": FormatClassic, "webhooks": FormatClassic, "subscriptions": FormatResource} {
 		if got := DefaultFormat(collection); got != want {
 			t.Errorf("%q: %s", collection, got)
@@ -84,6 +86,7 @@ func TestDefaultFormat(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
+	t.Parallel()
 	if err := (Rules{}).Admit(99); err != nil {
 		t.Error(err)
 	}
@@ -96,6 +99,7 @@ func TestAdmit(t *testing.T) {
 }
 
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	values := Webhook{
 		Label: "New", URL: "https://new.example/", Events: []apikey.EventType{"api_key.created", "api_key.created"}, Format: FormatStandard,
 		Headers: NewHeaders(map[string]string{"x-new": "n", "x-tenant": HeaderMask}),
@@ -143,6 +147,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestUpdateOfHeaders(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	update := func(values map[string]string, paths ...string) error {
 		return Rules{}.Update(&w, Patch{paths, Webhook{Headers: NewHeaders(values)}})
@@ -171,6 +176,7 @@ func TestUpdateOfHeaders(t *testing.T) {
 
 // A webhook that a later configuration forbids can still be renamed.
 func TestUpdateJudgesWhatItChanges(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	w.URL = "http://127.0.0.1/"
 	if err := (Rules{}).Update(&w, Patch{[]string{"label"}, Webhook{Label: "x"}}); err != nil {
@@ -221,6 +227,7 @@ func TestAnotherOriginNeedsHeadersAnew(t *testing.T) {
 }
 
 func TestRotateSecret(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		w, now := testWebhook(), testNow
 		for range rapid.IntRange(1, 8).Draw(t, "rotations") {
@@ -260,6 +267,7 @@ func TestRotateSecret(t *testing.T) {
 }
 
 func TestReceives(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		events []apikey.EventType

@@ -27,6 +27,7 @@ func TestWhatIsSentVerifies(t *testing.T) {
 }
 
 func TestWebhookDoesNotPrintSecrets(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	other := struct {
 		secret hooks.Secret

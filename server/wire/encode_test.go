@@ -22,6 +22,7 @@ import (
 // and sees every field of the message at least once: a field that is new there
 // has to be drawn here.
 func TestAppendVerification(t *testing.T) {
+	t.Parallel()
 	seen := make(map[protoreflect.FullName]bool)
 	rapid.Check(t, func(t *rapid.T) {
 		v := drawVerification(t)

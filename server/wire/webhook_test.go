@@ -63,6 +63,7 @@ func eventAbout(t *testing.T, kind apikey.EventType, resource any) *apikey.Event
 }
 
 func TestWebhookMessage(t *testing.T) {
+	t.Parallel()
 	w := testWebhook(t)
 	w.Enabled, w.DisabledReason = false, webhook.DisabledGone
 	const want = `{"id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","organization_id":"org_default","label":"Billing","description":"",` +
@@ -74,6 +75,7 @@ func TestWebhookMessage(t *testing.T) {
 }
 
 func TestDeliveryMessage(t *testing.T) {
+	t.Parallel()
 	key := apikey.Key{ID: "api_key_1", Label: "Billing"}
 	e := eventAbout(t, apikey.KeyCreated, key)
 	w := testWebhook(t)
@@ -116,6 +118,7 @@ func TestDeliveryMessage(t *testing.T) {
 }
 
 func TestRequestedWebhook(t *testing.T) {
+	t.Parallel()
 	r := &apikeysv1.CreateWebhookRequest{
 		Label: "Billing", Url: "https://example.com/", Events: []string{"*"}, Headers: map[string]string{"b": "2", "a": "1"},
 	}
@@ -134,6 +137,7 @@ func TestRequestedWebhook(t *testing.T) {
 }
 
 func TestWebhookPatch(t *testing.T) {
+	t.Parallel()
 	p := wire.WebhookPatch(&apikeysv1.UpdateWebhookRequest{
 		Webhook:    &apikeysv1.Webhook{Label: "x", Format: apikeysv1.WebhookFormat_WEBHOOK_FORMAT_CLOUDEVENTS, Headers: map[string]string{"x-a": "1"}},
 		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"label", "format", "headers.`x-a`"}},
@@ -151,6 +155,7 @@ func TestWebhookPatch(t *testing.T) {
 
 // Every word has a number and every number but the first a word.
 func TestWordsAndNumbers(t *testing.T) {
+	t.Parallel()
 	for n := range apikeysv1.WebhookFormat_name {
 		if word := wire.WebhookFormat(apikeysv1.WebhookFormat(n)); (word == "") != (n == 0) {
 			t.Errorf("format %d is %q", n, word)
@@ -185,6 +190,7 @@ func TestWordsAndNumbers(t *testing.T) {
 }
 
 func TestWebhookRotation(t *testing.T) {
+	t.Parallel()
 	for want, seconds := range map[time.Duration]*int32{webhook.DefaultOverlap: nil, 0: proto.Int32(0), time.Hour: proto.Int32(3600)} {
 		got := wire.WebhookRotation(&apikeysv1.RotateWebhookSecretRequest{OverlapSeconds: seconds, EndOldest: true})
 		if got != (webhook.Rotation{Overlap: want, EndOldest: true}) {
@@ -194,6 +200,7 @@ func TestWebhookRotation(t *testing.T) {
 }
 
 func TestWebhookEventTypes(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for _, m := range wire.WebhookEventTypes() {
 		if seen[m.GetType()] || m.GetDescription() == "" || !strings.Contains(m.GetType(), ".") {

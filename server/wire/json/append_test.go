@@ -72,6 +72,7 @@ const fullKeyJSON = `{"id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
 	`"total_requests":9007199254740993,"last_used_at":"2025-06-30 16:03:44"},"etag":"3-1a"}`
 
 func TestAppendJSON(t *testing.T) {
+	t.Parallel()
 	late := time.Date(2026, 5, 30, 22, 23, 16, 999_999_999, time.FixedZone("", 7200))
 	tests := map[string]struct {
 		give proto.Message
@@ -113,6 +114,7 @@ func TestAppendJSON(t *testing.T) {
 }
 
 func TestAppendStable(t *testing.T) {
+	t.Parallel()
 	key := fullKey()
 	for i := range 40 {
 		key.Metadata[strings.Repeat("k", i+1)] = "v"
@@ -126,6 +128,7 @@ func TestAppendStable(t *testing.T) {
 }
 
 func TestAppendField(t *testing.T) {
+	t.Parallel()
 	m := (&apikeysv1.ListApiKeysResponse{NextPageToken: "n"}).ProtoReflect()
 	fds := m.Descriptor().Fields()
 	got := string(wirejson.AppendField(nil, m, fds.ByName("api_keys"))) + string(wirejson.AppendField(nil, m, fds.ByName("next_page_token")))
@@ -189,6 +192,7 @@ func BenchmarkReadRequest(b *testing.B) {
 }
 
 func TestAppendWatchJSON(t *testing.T) {
+	t.Parallel()
 	heartbeat := &apikeysv1.WatchEventsResponse{Cursor: `a"`}
 	if got := string(wirejson.AppendWatch(nil, heartbeat)); got != `{"cursor":"a\""}` {
 		t.Errorf("heartbeat: %s", got)

@@ -9,6 +9,7 @@ import (
 // A decoder that is kept for the next body remembers nothing of the last one: the
 // library holds the names that it saw, and a secret may stand in the place of one.
 func TestDecoderRemembersNothing(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		body string
 		kept bool

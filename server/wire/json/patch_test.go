@@ -14,6 +14,7 @@ import (
 )
 
 func TestReadRequestPatch(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		body string
 		want *apikeysv1.UpdateApiKeyRequest
@@ -57,6 +58,7 @@ func TestReadRequestPatch(t *testing.T) {
 }
 
 func TestReadQuery(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		query string
 		want  proto.Message

@@ -20,6 +20,7 @@ import (
 func blank(m proto.Message) proto.Message { return m.ProtoReflect().New().Interface() }
 
 func TestReadRequest(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		body string
 		want proto.Message
@@ -66,6 +67,7 @@ func TestReadRequest(t *testing.T) {
 }
 
 func TestReadRequestProblems(t *testing.T) {
+	t.Parallel()
 	const (
 		wantTime  = "must be a time such as 2026-05-30 20:23:16 or 2026-05-30T20:23:16Z"
 		wantWhole = "must be a whole number"
@@ -126,6 +128,7 @@ func TestReadRequestProblems(t *testing.T) {
 type problem struct{ Field, Problem string }
 
 func TestReadRequestTimes(t *testing.T) {
+	t.Parallel()
 	for s, ok := range map[string]bool{
 		"2026-05-30 20:23:16": true, "2026-05-30T20:23:16Z": true, "2026-05-30T20:23:16.123456789-11:30": true,
 		"0001-01-01 00:00:00": true, "9999-12-31 23:59:59": true,
@@ -145,6 +148,7 @@ func TestReadRequestTimes(t *testing.T) {
 }
 
 func TestReadRequestRequired(t *testing.T) {
+	t.Parallel()
 	for body, want := range map[string]string{
 		`{}`: "label is required", ``: "label is required", `{"label": null}`: "label is required",
 		`{"label": 1}`: "label must be a string", `{"scopes": 1}`: "scopes must be a list; label is required", `{"label": ""}`: "",
@@ -164,6 +168,7 @@ func errString(err error) string {
 }
 
 func TestReadRequestSyntax(t *testing.T) {
+	t.Parallel()
 	tests := map[string]string{
 		" ":                                    "unexpected end at line 1, column 2",
 		"[]":                                   "expected an object at line 1, column 1",
@@ -232,6 +237,7 @@ func TestReadRequestSyntax(t *testing.T) {
 }
 
 func TestReadJSON(t *testing.T) {
+	t.Parallel()
 	var got apikeysv1.ApiKey
 	if err := wirejson.Read([]byte(fullKeyJSON), &got); err != nil {
 		t.Fatal(err)
