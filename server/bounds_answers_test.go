@@ -21,6 +21,7 @@ func TestAnswerBounds(t *testing.T) {
 		{"time to read a stream", boundStreamTime},
 		{"bytes of answers of a caller", boundCallerAnswers},
 		{"bytes of answers in all", boundAnswers},
+		{"bytes of answers asked for at once", boundAnswersAtOnce},
 		{"bytes of messages of a caller", boundMessages},
 	}
 	for _, test := range tests {
@@ -168,6 +169,34 @@ func testAnswers(t *testing.T, p protocol, proven bool, change func(*Config)) {
 	c.conn.Close()
 	eventually(t, "the end of all answers", func() bool { return s.listeners.conns.AnswerBytes() == 0 })
 	s.dial().prove()
+}
+
+// boundAnswersAtOnce asks for all pages before the first is answered, and reads none.
+func boundAnswersAtOnce(t *testing.T, p protocol, proven bool) {
+	if !proven || !p.http2 {
+		return // as for testAnswers
+	}
+	s := startBounded(t, p, func(c *Config) { c.AnswerBytesPerCaller = 1 << 20 })
+	s.fill()
+	c := s.dialFrom("127.0.0.1", 0)
+	const calls, most = 40, 10
+	for range calls {
+		c.send(page.as(boundsToken))
+	}
+	for refused := 0; refused < calls-most; {
+		c.check(c.readFrame())
+		refused = 0
+		for _, code := range c.ended {
+			if code == "exhausted" {
+				refused++
+			}
+		}
+	}
+	if held := s.listeners.conns.AnswerBytes(); held > most<<20 {
+		t.Errorf("%d bytes are under way", held)
+	}
+	c.conn.Close()
+	eventually(t, "the end of all answers", func() bool { return s.listeners.conns.AnswerBytes() == 0 })
 }
 
 // boundMessages announces large messages and keeps back the end of each.

@@ -79,12 +79,16 @@ func (c *chain) unary(method string, need apikey.Requirement, serve grpc.MethodH
 		if err := c.authenticate(ctx, call, need); err != nil {
 			return nil, err
 		}
-		return serve(srv, ctx, func(m any) error {
+		resp, err = serve(srv, ctx, func(m any) error {
 			if err := arrived(call, receive(ctx, call, m, decode)); err != nil {
 				return err
 			}
 			return c.validate(call, m)
 		}, nil)
+		if err == nil && !call.wire.Fits(encodedSize(resp)) {
+			return nil, errUnread
+		}
+		return resp, err
 	}
 }
 

@@ -44,6 +44,18 @@ func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
 // encodedMessage is an answer that is made as bytes at once.
 type encodedMessage []byte
 
+// encodedSize returns how many bytes an answer has once it is encoded.
+func encodedSize(resp any) int {
+	switch m := resp.(type) {
+	case encodedMessage:
+		return len(m)
+	case proto.Message:
+		return proto.Size(m)
+	default:
+		return 0
+	}
+}
+
 // Codec is the codec of protobuf that sends the bytes of a message that has them
 // already as they are, and tells the call of an answer where its bytes go. A server that listens uses it for everything.
 type Codec struct{ encoding.CodecV2 }

@@ -76,6 +76,28 @@ func (c *Call) Reserve(bytes int64) error {
 	return nil
 }
 
+// Fits counts the bytes of an answer that is there and yet to be encoded, or reports
+// false where too much is under way by now: thousands of calls can be admitted
+// before the first of them has its answer. A small answer always fits, since it may
+// be the only one to tell what a change has made.
+func (c *Call) Fits(bytes int) bool {
+	if c.conn == nil || bytes <= smallShare {
+		return true
+	}
+	a := c.account.Load()
+	if a == nil {
+		return true
+	}
+	t, n := c.conn.table, int64(bytes)
+	c.Charge(bytes)
+	others, all := a.bytes.Load()-n, t.answerBytes.Load()-n
+	if others >= t.config.MaxCallerAnswerBytes || others >= smallShare && all >= t.config.MaxAnswerBytes {
+		c.refund()
+		return false
+	}
+	return true
+}
+
 func (t *Table) accountOf(caller Account) *account {
 	t.mu.Lock()
 	defer t.mu.Unlock()

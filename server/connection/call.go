@@ -129,7 +129,7 @@ func (c *Call) Answer(data mem.BufferSlice) mem.BufferSlice {
 	if c.conn == nil {
 		return data
 	}
-	c.Charge(data.Len())
+	c.Hold(data.Len())
 	return append(data, c.buffer())
 }
 
@@ -148,6 +148,9 @@ func (c *Call) buffer() mem.Buffer {
 	c.buffers.Add(1)
 	return mem.NewBuffer(&nothing, (*release)(c))
 }
+
+// Hold counts the bytes of the answer, in place of what was counted for it before.
+func (c *Call) Hold(bytes int) { c.Charge(bytes - int(c.bytes.Load())) }
 
 // Charge counts the bytes of an answer under way.
 func (c *Call) Charge(bytes int) {

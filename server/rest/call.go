@@ -99,7 +99,7 @@ func (c *call) success(m proto.Message) {
 		c.out = wirejson.AppendField(c.out, msg, fd)
 	}
 	c.out = append(c.out, c.route.tail...)
-	c.onConnection.Charge(len(c.out))
+	c.onConnection.Hold(len(c.out))
 	if fd := c.route.etag; fd != nil {
 		if c.route.data != nil {
 			data = msg.Get(c.route.data).Message()
@@ -123,7 +123,7 @@ func (c *call) write(status int) {
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(c.out)))
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {
-		c.onConnection.Charge(len(c.out))
+		c.onConnection.Hold(len(c.out))
 		_, _ = c.w.Write(c.out) // the client has gone; there is nobody to tell
 	}
 }
