@@ -40,6 +40,11 @@ type DeliveryOf struct {
 // last. A page ends at about 1 MiB too. It looks at 10,000 rows at most, so a page
 // of a filter can be short, even empty, and have a next still.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, after string, limit int) (list []DeliveryOf, next string, err error) {
+	end, err := s.beginPage(ctx)
+	if err != nil {
+		return nil, "", errList("deliveries", err)
+	}
+	defer end()
 	var indexed []predicate.Delivery
 	if f.Organization != "" {
 		indexed = append(indexed, entdelivery.OrganizationID(f.Organization))

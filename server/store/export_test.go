@@ -54,6 +54,9 @@ func (s *Store) Waiting() int {
 // Summing is full while the most used keys are read.
 func (s *Store) Summing() chan struct{} { return s.summing }
 
+// Listing is full while as many pages are read as may be.
+func (s *Store) Listing() chan struct{} { return s.listing }
+
 // Position returns the position that the revision tells.
 func (s *Store) Position(ctx context.Context) (int64, error) {
 	row, err := s.reader.Revision.Query().Where(entrevision.ID(revisionRow)).Only(ctx)

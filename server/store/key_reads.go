@@ -56,6 +56,11 @@ type KeyFilter struct {
 // ends at about 1 MiB too. It looks at 10,000 rows at most, so a page of a filter
 // can be short, even empty, and have a next still.
 func (s *Store) Keys(ctx context.Context, f KeyFilter, after string, limit int) (keys []apikey.Key, next string, err error) {
+	end, err := s.beginPage(ctx)
+	if err != nil {
+		return nil, "", errList("keys", err)
+	}
+	defer end()
 	indexed, filtered := f.predicates(s.timestamp())
 	where := slices.Concat(indexed, filtered)
 	if len(filtered) > 0 {

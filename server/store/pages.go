@@ -23,6 +23,19 @@ const (
 	rowBytes = 512
 )
 
+// beginPage waits until one more page may be read, and returns what ends that. A page
+// can take several statements. Were there no bound, each of thousands of lists would
+// hold the rows of its first statement while it waits for the connection of its
+// second. One connection is left to the feed.
+func (s *Store) beginPage(ctx context.Context) (end func(), err error) {
+	select {
+	case s.listing <- struct{}{}:
+		return func() { <-s.listing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // readPage returns the rows of one page: limit rows or about pageBytes of them,
 // whichever comes first. more reports whether rows follow the last one.
 //

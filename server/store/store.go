@@ -54,6 +54,7 @@ type Store struct {
 
 	group     group
 	summing   chan struct{} // full while the usage of many keys is summed up
+	listing   chan struct{} // full while as many pages are read as may be: see beginPage
 	committed []func(Commit)
 }
 
@@ -101,6 +102,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.writerDB)))
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.readerDB)))
 	s.callerText = callerText(s.dialect)
+	s.listing = make(chan struct{}, s.readerDB.Stats().MaxOpenConnections-1)
 	s.loads = newLoads(entsql.OpenDB(s.dialect, s.loadsDB))
 	return s, nil
 }

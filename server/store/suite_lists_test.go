@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ var listTests = map[string]func(*testing.T, *fixture){
 	"ListPages":        testListPages,
 	"ListBound":        testListBound,
 	"ListBoundOfOwner": testListBoundOfOwner,
+	"ListsAtOnce":      testListsAtOnce,
 }
 
 // list follows the pages of a filter and returns the labels on each.
@@ -221,3 +224,42 @@ func (f *fixture) copies(tb testing.TB, template apikey.Key, n int) {
 
 // copyID is the id of a copied key; all come before those of made keys.
 func copyID(i int) string { return fmt.Sprintf("api_key_%08d", i) }
+
+// testListsAtOnce says that few pages are read at once, of whatever list: the next
+// one waits, as long as its caller does, and watchers go on.
+func testListsAtOnce(t *testing.T, f *fixture) {
+	f.create(t, nil)
+	lists := map[string]func(context.Context) error{
+		"keys": func(ctx context.Context) error { _, _, err := f.Keys(ctx, store.KeyFilter{}, "", 10); return err },
+		"webhooks": func(ctx context.Context) error {
+			_, _, err := f.Webhooks(ctx, store.WebhookFilter{}, "", 10)
+			return err
+		},
+		"deliveries": func(ctx context.Context) error {
+			_, _, err := f.Deliveries(ctx, store.DeliveryFilter{}, "", 10)
+			return err
+		},
+	}
+	listing := f.Listing()
+	for range cap(listing) {
+		listing <- struct{}{} // somebody else's
+	}
+	for name, list := range lists {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := list(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+	if _, err := f.Events(t.Context(), apikey.EventFilter{}, apikey.OldestKept, 10); err != nil {
+		t.Errorf("events: %v", err)
+	}
+	<-listing
+	for range 2 { // and each gives its place back
+		for name, list := range lists {
+			if err := list(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}

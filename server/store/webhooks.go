@@ -79,6 +79,11 @@ type WebhookFilter struct {
 // after, ascending by id, and the id after which the next page goes on; empty when
 // this is the last. A page ends at about 1 MiB too.
 func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, limit int) (list []webhook.Webhook, next string, err error) {
+	end, err := s.beginPage(ctx)
+	if err != nil {
+		return nil, "", errList("webhooks", err)
+	}
+	defer end()
 	var where []predicate.Webhook
 	if f.Organization != "" {
 		where = append(where, entwebhook.OrganizationID(f.Organization))
