@@ -24,7 +24,7 @@ var edges = map[string][]string{
 	"server/verify":                    {"server/apikey", "server/meter", "server/keyring"},
 	"server/webhook":                   {"server/apikey", "server/masked", "client/hooks"},
 	"server/wire/json":                 {"server/apikey", "gen/apikeys/v1"},
-	"server/wire":                      {"server/apikey", "server/webhook", "gen/apikeys/v1"},
+	"server/wire":                      {"server/apikey", "server/webhook", "server/wire/json", "gen/apikeys/v1"},
 	"server/deliver":                   {"server/apikey", "server/webhook", "server/wire", "server/wire/json", "server/feed", "client/hooks", "gen/apikeys/v1", "server/outage"},
 	"server/authn":                     {"server/masked", "server/apikey", "server/keyring", "server/verify"},
 	"server/store":                     {"server/apikey", "server/keyring", "server/webhook", "server/wire", "server/store/migrations", "ent"},

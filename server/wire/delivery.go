@@ -10,28 +10,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// The words of deliveries and the numbers of the protos.
-var (
-	deliveryStateEnum = map[webhook.DeliveryState]apikeysv1.DeliveryState{
-		webhook.StatePending:   apikeysv1.DeliveryState_DELIVERY_STATE_PENDING,
-		webhook.StateDelivered: apikeysv1.DeliveryState_DELIVERY_STATE_DELIVERED,
-		webhook.StateFailed:    apikeysv1.DeliveryState_DELIVERY_STATE_FAILED,
-		webhook.StateCancelled: apikeysv1.DeliveryState_DELIVERY_STATE_CANCELLED,
-	}
-	triggerEnum = map[webhook.Trigger]apikeysv1.DeliveryTrigger{
-		webhook.TriggerSchedule: apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_SCHEDULE,
-		webhook.TriggerRetry:    apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_RETRY,
-		webhook.TriggerReplay:   apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_REPLAY,
-		webhook.TriggerTest:     apikeysv1.DeliveryTrigger_DELIVERY_TRIGGER_TEST,
-	}
-
-	deliveryStateWord = inverse(deliveryStateEnum)
-)
-
-// DeliveryState returns the word of a delivery's state; the unspecified one is
-// empty.
-func DeliveryState(e apikeysv1.DeliveryState) webhook.DeliveryState { return deliveryStateWord[e] }
-
 // Delivery returns the message of d, a delivery of e, and the attempts that are to be shown
 // with it. It has no payload where e is nil: the log no longer keeps it.
 func Delivery(d *webhook.Delivery, e *apikey.Event, attempts []webhook.Attempt) (*apikeysv1.Delivery, error) {
@@ -62,7 +40,7 @@ func Delivery(d *webhook.Delivery, e *apikey.Event, attempts []webhook.Attempt) 
 		FirstSentAt:    Timestamp(d.FirstSentAt),
 		NextAttemptAt:  Timestamp(d.NextAttemptAt),
 		DelayMs:        d.Delay.Milliseconds(),
-		State:          deliveryStateEnum[d.State],
+		State:          deliveryStates.number[d.State],
 		AttemptsTotal:  int32(d.Attempts),
 	}
 	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&d.Last)
@@ -77,7 +55,7 @@ func attempt(a *webhook.Attempt) *apikeysv1.DeliveryAttempt {
 		Number:     int32(a.Number),
 		StartedAt:  Timestamp(a.StartedAt),
 		DurationMs: a.Duration.Milliseconds(),
-		Trigger:    triggerEnum[a.Trigger],
+		Trigger:    triggers.number[a.Trigger],
 		Url:        a.URL,
 	}
 	m.ResponseStatus, m.ResponseBody, m.Error = outcome(&a.Outcome)

@@ -35,7 +35,7 @@ func AppendVerification(b []byte, v *apikey.Verification) []byte {
 	}
 	e := encoder(b)
 	e.bool(1, v.Code == apikey.CodeValid)
-	e.int(2, int64(codeEnum[v.Code]))
+	e.int(2, int64(codes.number[v.Code]))
 	if v.Key != nil {
 		e.key(3, v)
 	}
@@ -73,7 +73,7 @@ func (e *encoder) key(field protowire.Number, v *apikey.Verification) {
 	}
 	at := e.begin()
 	*e = append(*e, static...)
-	e.int(12, int64(stateEnum[k.State(v.At)]))
+	e.int(12, int64(states.number[k.State(v.At)]))
 	if k.PreviousWorks(v.At) {
 		use := k.PreviousUse(&v.Usage)
 		e.time(19, k.PreviousExpiresAt)
@@ -93,7 +93,7 @@ func (e *encoder) key(field protowire.Number, v *apikey.Verification) {
 		quota := e.begin()
 		e.int(1, k.Quota.Limit)
 		e.optional(2, remaining)
-		e.int(3, int64(refillEnum[k.Quota.Refill]))
+		e.int(3, int64(refills.number[k.Quota.Refill]))
 		if k.Quota.RefillDay != 0 {
 			e.int(4, int64(k.Quota.RefillDay))
 		}

@@ -9,60 +9,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// The words of the domain and the numbers of the protos, in both directions.
-var (
-	stateEnum = map[apikey.State]apikeysv1.ApiKeyState{
-		apikey.StateActive:   apikeysv1.ApiKeyState_API_KEY_STATE_ACTIVE,
-		apikey.StateDisabled: apikeysv1.ApiKeyState_API_KEY_STATE_DISABLED,
-		apikey.StateExpired:  apikeysv1.ApiKeyState_API_KEY_STATE_EXPIRED,
-		apikey.StateRevoked:  apikeysv1.ApiKeyState_API_KEY_STATE_REVOKED,
-	}
-	modeEnum = map[apikey.Mode]apikeysv1.ApiKeyMode{
-		apikey.ModeLive: apikeysv1.ApiKeyMode_API_KEY_MODE_LIVE,
-		apikey.ModeTest: apikeysv1.ApiKeyMode_API_KEY_MODE_TEST,
-	}
-	reasonEnum = map[apikey.RevokeReason]apikeysv1.RevokeReason{
-		apikey.RevokeUnspecified:        apikeysv1.RevokeReason_REVOKE_REASON_UNSPECIFIED,
-		apikey.RevokeKeyCompromise:      apikeysv1.RevokeReason_REVOKE_REASON_KEY_COMPROMISE,
-		apikey.RevokeSuperseded:         apikeysv1.RevokeReason_REVOKE_REASON_SUPERSEDED,
-		apikey.RevokeNoLongerNeeded:     apikeysv1.RevokeReason_REVOKE_REASON_NO_LONGER_NEEDED,
-		apikey.RevokePrivilegeWithdrawn: apikeysv1.RevokeReason_REVOKE_REASON_PRIVILEGE_WITHDRAWN,
-	}
-	codeEnum = map[apikey.Code]apikeysv1.VerificationCode{
-		apikey.CodeMalformed:         apikeysv1.VerificationCode_VERIFICATION_CODE_MALFORMED,
-		apikey.CodeNotFound:          apikeysv1.VerificationCode_VERIFICATION_CODE_NOT_FOUND,
-		apikey.CodeRevoked:           apikeysv1.VerificationCode_VERIFICATION_CODE_REVOKED,
-		apikey.CodeDisabled:          apikeysv1.VerificationCode_VERIFICATION_CODE_DISABLED,
-		apikey.CodeExpired:           apikeysv1.VerificationCode_VERIFICATION_CODE_EXPIRED,
-		apikey.CodeIPNotAllowed:      apikeysv1.VerificationCode_VERIFICATION_CODE_IP_NOT_ALLOWED,
-		apikey.CodeInsufficientScope: apikeysv1.VerificationCode_VERIFICATION_CODE_INSUFFICIENT_SCOPE,
-		apikey.CodeRateLimited:       apikeysv1.VerificationCode_VERIFICATION_CODE_RATE_LIMITED,
-		apikey.CodeQuotaExceeded:     apikeysv1.VerificationCode_VERIFICATION_CODE_QUOTA_EXCEEDED,
-		apikey.CodeValid:             apikeysv1.VerificationCode_VERIFICATION_CODE_VALID,
-	}
-
-	stateWord  = inverse(stateEnum)
-	modeWord   = inverse(modeEnum)
-	reasonWord = inverse(reasonEnum)
-)
-
-func inverse[K, V comparable](m map[K]V) map[V]K {
-	inv := make(map[V]K, len(m))
-	for k, v := range m {
-		inv[v] = k
-	}
-	return inv
-}
-
-// State returns the word of a state; the unspecified one has none.
-func State(e apikeysv1.ApiKeyState) apikey.State { return stateWord[e] }
-
-// Mode returns the word of a mode; the unspecified one has none.
-func Mode(e apikeysv1.ApiKeyMode) apikey.Mode { return modeWord[e] }
-
-// RevokeReason returns the word of a reason.
-func RevokeReason(e apikeysv1.RevokeReason) apikey.RevokeReason { return reasonWord[e] }
-
 // Time returns the time of t; an unset one is the zero time.
 func Time(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
@@ -101,7 +47,7 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 		UpdatedAt:      Timestamp(k.UpdatedAt),
 		CreatedBy:      actorMessage(k.CreatedBy),
 		Enabled:        k.Enabled,
-		Mode:           modeEnum[k.Mode],
+		Mode:           modes.number[k.Mode],
 		OwnerId:        k.OwnerID,
 		Metadata:       k.Metadata,
 		RevokedAt:      Timestamp(k.RevokedAt),
@@ -116,7 +62,7 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 		}
 	}
 	if !k.RevokedAt.IsZero() {
-		m.RevokeReason = reasonEnum[k.RevokeReason].Enum()
+		m.RevokeReason = revokeReasons.number[k.RevokeReason].Enum()
 	}
 	return m
 }
@@ -124,7 +70,7 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 // completeKey sets what time and use change of the message of k. The encoder has the
 // same fields once more.
 func completeKey(m *apikeysv1.ApiKey, k *apikey.Key, used *apikey.Usage, now time.Time) {
-	m.State = stateEnum[k.State(now)]
+	m.State = states.number[k.State(now)]
 	usePrevious(m, k, used, now)
 	m.Metrics = &apikeysv1.ApiKeyMetrics{
 		ApiKeyId: k.ID, TotalRequests: used.TotalRequests, LastUsedAt: Timestamp(used.LastUsedAt),
@@ -147,7 +93,7 @@ func usePrevious(m *apikeysv1.ApiKey, k *apikey.Key, usage *apikey.Usage, now ti
 func Verification(v *apikey.Verification) *apikeysv1.VerifyApiKeyResponse {
 	m := &apikeysv1.VerifyApiKeyResponse{
 		Valid:          v.Code == apikey.CodeValid,
-		Code:           codeEnum[v.Code],
+		Code:           codes.number[v.Code],
 		PreviousSecret: v.Previous,
 	}
 	if v.Key != nil {

@@ -5,20 +5,12 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-var refillEnum = map[apikey.Refill]apikeysv1.QuotaRefill{
-	apikey.RefillNone:    apikeysv1.QuotaRefill_QUOTA_REFILL_NONE,
-	apikey.RefillDaily:   apikeysv1.QuotaRefill_QUOTA_REFILL_DAILY,
-	apikey.RefillMonthly: apikeysv1.QuotaRefill_QUOTA_REFILL_MONTHLY,
-}
-
-var refillWord = inverse(refillEnum)
-
 // quotaMessage returns the message of q; a key without a quota has none.
 func quotaMessage(q *apikey.Quota) *apikeysv1.Quota {
 	if q.Limit == 0 {
 		return nil
 	}
-	m := &apikeysv1.Quota{Limit: q.Limit, Remaining: &q.Remaining, Refill: refillEnum[q.Refill]}
+	m := &apikeysv1.Quota{Limit: q.Limit, Remaining: &q.Remaining, Refill: refills.number[q.Refill]}
 	if q.RefillDay != 0 {
 		day := int32(q.RefillDay)
 		m.RefillDay = &day
@@ -34,7 +26,7 @@ func Quota(m *apikeysv1.Quota) apikey.Quota {
 	}
 	q := apikey.Quota{
 		Limit: m.GetLimit(), Remaining: apikey.FullQuota,
-		Refill: refillWord[m.GetRefill()], RefillDay: int(m.GetRefillDay()),
+		Refill: refills.word[m.GetRefill()], RefillDay: int(m.GetRefillDay()),
 	}
 	switch {
 	case m.GetRefill() == apikeysv1.QuotaRefill_QUOTA_REFILL_UNSPECIFIED:

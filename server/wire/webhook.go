@@ -8,31 +8,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// The words of webhooks and the numbers of the protos.
-var (
-	formatEnum = map[webhook.Format]apikeysv1.WebhookFormat{
-		webhook.FormatClassic:     apikeysv1.WebhookFormat_WEBHOOK_FORMAT_CLASSIC,
-		webhook.FormatResource:    apikeysv1.WebhookFormat_WEBHOOK_FORMAT_RESOURCE,
-		webhook.FormatStandard:    apikeysv1.WebhookFormat_WEBHOOK_FORMAT_STANDARD,
-		webhook.FormatCloudEvents: apikeysv1.WebhookFormat_WEBHOOK_FORMAT_CLOUDEVENTS,
-	}
-	disabledEnum = map[webhook.DisabledReason]apikeysv1.WebhookDisabledReason{
-		webhook.DisabledGone:    apikeysv1.WebhookDisabledReason_WEBHOOK_DISABLED_REASON_GONE,
-		webhook.DisabledFailing: apikeysv1.WebhookDisabledReason_WEBHOOK_DISABLED_REASON_FAILING,
-	}
-
-	healthEnum = map[webhook.HealthState]apikeysv1.WebhookHealthState{
-		webhook.HealthUnknown: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_UNKNOWN,
-		webhook.HealthHealthy: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_HEALTHY,
-		webhook.HealthFailing: apikeysv1.WebhookHealthState_WEBHOOK_HEALTH_STATE_FAILING,
-	}
-
-	formatWord = inverse(formatEnum)
-)
-
-// WebhookFormat returns the word of a format; the unspecified one is empty.
-func WebhookFormat(e apikeysv1.WebhookFormat) webhook.Format { return formatWord[e] }
-
 // Webhook returns the message of w as everybody may see it: secret and header values masked.
 func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 	m := &apikeysv1.Webhook{
@@ -41,7 +16,7 @@ func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 		Label:          w.Label,
 		Description:    w.Description,
 		Url:            w.URL,
-		Format:         formatEnum[w.Format],
+		Format:         webhookFormats.number[w.Format],
 		Enabled:        w.Enabled,
 		Secret:         w.SecretMask,
 		CreatedAt:      Timestamp(w.CreatedAt),
@@ -59,7 +34,7 @@ func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 		m.Headers[h.Name] = webhook.HeaderMask
 	}
 	if w.DisabledReason != "" {
-		m.DisabledReason = disabledEnum[w.DisabledReason].Enum()
+		m.DisabledReason = disabled.number[w.DisabledReason].Enum()
 	}
 	return m
 }
@@ -68,7 +43,7 @@ func Webhook(w *webhook.Webhook) *apikeysv1.Webhook {
 // pending deliveries.
 func WebhookHealth(h *webhook.Health, pending int) *apikeysv1.WebhookHealth {
 	return &apikeysv1.WebhookHealth{
-		State:         healthEnum[h.State()],
+		State:         healthStates.number[h.State()],
 		FailingSince:  Timestamp(h.FailingSince),
 		LastSuccessAt: Timestamp(h.LastSuccessAt),
 		LastError:     deliveryError(h.LastError),
