@@ -193,6 +193,19 @@ func TestMasks(t *testing.T) {
 			t.Errorf("%s: %s %v", name, a.reason, a.validator)
 		}
 	}
+	hooks := apikeysv1.NewWebhooksServiceClient(w.Conn)
+	hook, err := hooks.CreateWebhook(w.Context(t.Context()), &apikeysv1.CreateWebhookRequest{Label: "before", Url: "https://example.com", Events: []string{"*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"*", "id", "headers.", "headers.`x-a", "headers.x-a`", "headers.`x-a`.b", "headers.x.a"} {
+		_, err := hooks.UpdateWebhook(w.Context(t.Context()), &apikeysv1.UpdateWebhookRequest{
+			Id: hook.GetWebhook().GetId(), UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{path}},
+		})
+		if a := w.failure(t, err); err == nil || a.reason != "INVALID_ARGUMENT" || a.validator["update_mask"] == "" {
+			t.Errorf("%s of a webhook: %v", path, err)
+		}
+	}
 	// What no mask names is not judged.
 	if got, err := update(&apikeysv1.UpdateApiKeyRequest{Id: key.GetId(), ApiKey: &apikeysv1.ApiKey{Label: "\x01", Scopes: []string{""}}}, "description"); err != nil || got.GetEtag() != now {
 		t.Errorf("update with values that no mask names: %v, %v", got, err)

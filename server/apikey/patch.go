@@ -80,10 +80,9 @@ func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) er
 // set copies what path names from values. problem says what is wrong with the
 // path, "" if nothing is.
 func (k *Key) set(path string, values *Key) (problem string) {
-	if name, ok := strings.CutPrefix(path, "metadata."); ok {
-		entry, ok := unquote(name)
-		if !ok {
-			return "names an entry of metadata in another form than metadata.`key`"
+	if entry, ok, problem := EntryOf("metadata", path); ok {
+		if problem != "" {
+			return problem
 		}
 		k.Metadata = maps.Clone(k.Metadata)
 		if value, ok := values.Metadata[entry]; ok {
@@ -158,6 +157,26 @@ func (p *Patch) Names(field string) bool {
 		return path == field || strings.HasPrefix(path, field+".")
 	})
 }
+
+// EntryPath returns the path of one entry of a map in a field mask: metadata.`key`,
+// where a backtick in the key is doubled (AIP-161).
+func EntryPath(field, key string) string { return field + "." + quote(key) }
+
+// EntryOf returns the key of the entry that path names. ok is false for a path that is
+// not below field. problem says what is wrong with one that is, "" if nothing is.
+func EntryOf(field, path string) (key string, ok bool, problem string) {
+	below, ok := strings.CutPrefix(path, field+".")
+	if !ok {
+		return "", false, ""
+	}
+	key, valid := unquote(below)
+	if !valid {
+		return "", true, "names an entry of " + field + " in another form than " + EntryPath(field, "key")
+	}
+	return key, true, ""
+}
+
+func quote(key string) string { return "`" + strings.ReplaceAll(key, "`", "``") + "`" }
 
 // unquote reads a map key of a field mask: a plain word, or any text between
 // backticks with those inside doubled.

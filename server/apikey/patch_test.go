@@ -177,9 +177,6 @@ func TestUnquote(t *testing.T) {
 	}
 }
 
-// quote is what a client does.
-func quote(key string) string { return "`" + strings.ReplaceAll(key, "`", "``") + "`" }
-
 func FuzzUnquote(f *testing.F) {
 	for _, text := range []string{"", "a", "a.b", "`", "``", "a`b", "`a`", "`a``b`"} {
 		f.Add(text)

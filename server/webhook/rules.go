@@ -138,10 +138,11 @@ func portOf(u *url.URL) string {
 // to given. problem says what is wrong with the
 // path, "" if nothing is.
 func (w *Webhook) set(path string, values *Webhook, given map[string]bool) (problem string) {
-	if name, ok := strings.CutPrefix(path, "headers."); ok {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "`"), "`")
-		w.setHeader(textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "``", "`")), values.Headers, given)
-		return ""
+	if name, ok, problem := apikey.EntryOf("headers", path); ok {
+		if problem == "" {
+			w.setHeader(textproto.CanonicalMIMEHeaderKey(name), values.Headers, given)
+		}
+		return problem
 	}
 	switch path {
 	case "label":

@@ -1,13 +1,11 @@
 package json
 
 import (
-	"strings"
-
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-// patch takes a merge patch of t's resource into m. See ReadRequest.
+// patch takes a merge patch of the resource into m. See ReadRequest.
 func (r *reader) patch(info *messageInfo, m protoreflect.Message) error {
 	resource := m.NewField(info.resource.desc).Message()
 	if err := r.object(infoOf(resource.Descriptor()), resource, scope{patch: true}); err != nil {
@@ -34,7 +32,26 @@ func (r *reader) path(s scope, name string) {
 	r.mask = append(r.mask, s.prefix+name)
 }
 
-// quotePath puts a map's key into the form that a field mask has for it.
-func quotePath(key string) string {
-	return "`" + strings.ReplaceAll(key, "`", "``") + "`"
+// null notes that f is null: absent, or cleared by a patch.
+func (r *reader) null(f *fieldInfo, m protoreflect.Message, s scope) {
+	if s.patch && s.isTop() && identifies(f.name) {
+		r.add(f.name, "must not be null: leave it out, or send the one of the resource")
+		return
+	}
+	if f.presenceFlag != nil && r.body != nil {
+		m.Set(f.presenceFlag, protoreflect.ValueOfBool(true)) // null is an empty list
+	}
+	if s.patch && f.kind == protoreflect.BoolKind && !f.hasPresence && !f.isList {
+		r.add(s.prefix+f.name, "must be true or false") // neither is what null would clear
+	} else if s.patch {
+		r.path(s, f.name)
+	}
+	if r.requires(f, s) {
+		r.add(f.name, "is required")
+	}
+}
+
+// passes reports whether f is passed over.
+func (r *reader) passes(f *fieldInfo, s scope) bool {
+	return s.patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(s.isTop() && f.name == "id")
 }

@@ -176,11 +176,6 @@ func (r *reader) object(info *messageInfo, m protoreflect.Message, s scope) erro
 	return nil
 }
 
-// passes reports whether f is passed over.
-func (r *reader) passes(f *fieldInfo, s scope) bool {
-	return s.patch && f.readOnly && r.body.ReadOnly == PassReadOnly && !(s.isTop() && f.name == "id")
-}
-
 // requires reports whether the body must have f, with a value.
 func (r *reader) requires(f *fieldInfo, s scope) bool {
 	return s.isTop() && r.body != nil && slices.Contains(r.body.Required, f.name)
@@ -233,25 +228,6 @@ func (r *reader) field(f *fieldInfo, m protoreflect.Message, s scope) error {
 	}
 	m.Set(f.desc, v)
 	return nil
-}
-
-// null notes that f is null: absent, or cleared by a patch.
-func (r *reader) null(f *fieldInfo, m protoreflect.Message, s scope) {
-	if s.patch && s.isTop() && identifies(f.name) {
-		r.add(f.name, "must not be null: leave it out, or send the one of the resource")
-		return
-	}
-	if f.presenceFlag != nil && r.body != nil {
-		m.Set(f.presenceFlag, protoreflect.ValueOfBool(true)) // null is an empty list
-	}
-	if s.patch && f.kind == protoreflect.BoolKind && !f.hasPresence && !f.isList {
-		r.add(s.prefix+f.name, "must be true or false") // neither is what null would clear
-	} else if s.patch {
-		r.path(s, f.name)
-	}
-	if r.requires(f, s) {
-		r.add(f.name, "is required")
-	}
 }
 
 // message takes the object of a nested message.
@@ -339,7 +315,7 @@ func (r *reader) readMap(f *fieldInfo, m protoreflect.Message, s scope) error {
 		}
 		key := string(name)
 		if s.patch {
-			r.path(scope{prefix: s.prefix + f.name + "."}, quotePath(key))
+			r.mask = append(r.mask, apikey.EntryPath(s.prefix+f.name, key))
 		}
 		if r.next() == jsontext.KindNull {
 			if err := r.token(); err != nil {
