@@ -43,9 +43,18 @@ type Config struct {
 	// their own. It is made, for its owner alone, where it is missing.
 	// Default: data.
 	DataDir string
-	// Database is "sqlite:" and the path of a file. Default: apikeys.db in
-	// DataDir.
+	// Database is "sqlite:" and the path of a file, or the URL of a PostgreSQL
+	// database, postgres://... Default: apikeys.db in DataDir.
 	Database string
+	// DatabaseDirect is the URL of the same PostgreSQL database without PgBouncer,
+	// where Database leads through it, with pgbouncer=true. Default: none.
+	DatabaseDirect string
+	// DatabasePasswordFile is a file that holds the password of the PostgreSQL
+	// database alone. It is read for each connection. Default: none.
+	DatabasePasswordFile string
+	// DatabaseWait is how long a start waits for a PostgreSQL database that cannot
+	// be reached. Zero means 30 seconds; a negative one does not wait.
+	DatabaseWait time.Duration
 	// SecretsFile is the path of the file with the peppers and encryption keys,
 	// without which the database is worthless. Default: secrets in DataDir.
 	SecretsFile string
@@ -169,6 +178,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.GRPCAddr, "127.0.0.1:9090")
 	setDefault(&c.DataDir, "data")
 	setDefault(&c.Database, sqliteScheme+filepath.Join(c.DataDir, "apikeys.db"))
+	setDefault(&c.DatabaseWait, 30*time.Second)
 	setDefault(&c.SecretsFile, filepath.Join(c.DataDir, "secrets"))
 	setDefault(&c.Env, Development)
 	setDefault(&c.ConnectionsMax, 8192)
@@ -235,9 +245,7 @@ func (c Config) validate() error {
 	if c.RESTAddr == c.GRPCAddr && !strings.HasSuffix(c.RESTAddr, ":0") {
 		fault("grpc_addr", "must not be rest_addr, %s", c.RESTAddr)
 	}
-	if _, err := sqlitePath(c.Database); err != nil {
-		fault("database", "%w", err)
-	}
+	c.checkDatabase(fault)
 	if !c.RootToken.IsZero() && c.RootTokenFile != "" {
 		fault("root_token", "must not be set together with root_token_file")
 	} else if !c.RootToken.IsZero() {
@@ -334,29 +342,4 @@ func checkCatalogue(scopes []string) error {
 func notInScope(r rune) bool {
 	letterOrDigit := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 	return !letterOrDigit && !strings.ContainsRune("_.:-/", r)
-}
-
-const sqliteScheme = "sqlite:"
-
-// sqlitePath returns the file that database names.
-func sqlitePath(database string) (string, error) {
-	scheme, _, _ := strings.Cut(database, ":")
-	if scheme == "postgres" || scheme == "postgresql" {
-		// The URL holds a password and is not repeated.
-		return "", errors.New("this build has no PostgreSQL; use sqlite:<path>")
-	}
-	path, ok := strings.CutPrefix(database, sqliteScheme)
-	switch {
-	case !ok:
-		return "", errors.New("must be sqlite:<path>, such as sqlite:data/apikeys.db")
-	case path == "" || strings.HasPrefix(path, ":"):
-		return "", errors.New("must name a file after sqlite:; a database in memory would lose its keys")
-	case strings.HasPrefix(path, "//"):
-		// Other programs read sqlite:///x as x or as /x. Guessing would open,
-		// and so make, another database.
-		return "", errors.New("must be sqlite:<path> without //, such as sqlite:data/apikeys.db or sqlite:/var/lib/apikeys.db")
-	case strings.ContainsAny(path, "?\x00"):
-		return "", errors.New("must be sqlite:<path> without options")
-	}
-	return path, nil
 }

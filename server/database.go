@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,11 +55,11 @@ type database struct {
 // does not hold the start up. onFault hears of damage and of other faults of the
 // file, now and later.
 func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ *database, err error) {
-	path, err := sqlitePath(c.Database)
+	config, err := c.storeConfig(onFault)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	for _, dir := range []string{c.DataDir, filepath.Dir(path)} {
+	for _, dir := range []string{c.DataDir, filepath.Dir(cmp.Or(config.Path, c.SecretsFile))} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("data_dir: %w", err)
 		}
@@ -72,14 +73,19 @@ func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ 
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if d.lock, err = lockDatabase(path); err != nil {
-		return nil, err
+	if config.Path != "" {
+		if d.lock, err = lockDatabase(config.Path); err != nil {
+			return nil, err
+		}
 	}
-	if d.store, err = store.Open(ctx, store.Config{Path: path, Now: c.Now, Logger: c.Logger, OnFault: onFault}); err != nil {
+	if d.store, err = store.Open(ctx, config); err != nil {
 		if fault, ok := errors.AsType[*store.Fault](err); ok {
 			return nil, fmt.Errorf("database: %w", fault)
 		}
-		return nil, fmt.Errorf("database %s: %w", path, err)
+		if config.Path == "" {
+			return nil, fmt.Errorf("database: %w", err)
+		}
+		return nil, fmt.Errorf("database %s: %w", config.Path, err)
 	}
 	check, cancel := context.WithTimeout(ctx, quickCheckTimeout)
 	defer cancel()

@@ -27,7 +27,7 @@ var edges = map[string][]string{
 	"server/wire":                      {"server/apikey", "server/webhook", "server/wire/json", "gen/apikeys/v1"},
 	"server/deliver":                   {"server/apikey", "server/webhook", "server/wire", "server/wire/json", "server/feed", "client/hooks", "gen/apikeys/v1", "server/outage"},
 	"server/authn":                     {"server/masked", "server/apikey", "server/keyring", "server/verify"},
-	"server/store":                     {"server/apikey", "server/keyring", "server/webhook", "server/wire", "server/store/migrations", "ent"},
+	"server/store":                     {"server/apikey", "server/keyring", "server/masked", "server/webhook", "server/wire", "server/store/migrations", "ent"},
 	"server/store/migrations":          {},
 	"server/store/migrations/generate": {"ent"},
 	"server/api":                       {"server/apikey", "server/keyring", "client/hooks", "server/authn", "server/connection", "server/meter", "server/verify", "server/feed", "server/store", "server/webhook", "server/wire", "server/wire/json", "gen/apikeys/v1"},

@@ -294,6 +294,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	workers, background := errgroup.WithContext(background)
 	workers.Go(func() error { return s.meter.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
+	// Where another server has taken the database over, this one ends.
+	workers.Go(func() error { return s.db.store.Hold(background) })
 	for _, j := range s.jobs() {
 		workers.Go(func() error { j.loop(background, s.config.Logger); return nil })
 	}

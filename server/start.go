@@ -30,13 +30,18 @@ func (s *Server) tellStart(ctx context.Context) error {
 		tls = "off"
 	}
 	c.Logger.Info("starting", "data_dir", dir, "version", c.Version, "tls", tls, "keys", keys, "env", c.Env)
+	s.warnOpenFiles(0o022, dir)
+	s.warnOpenFiles(0o077, c.tokenFile(), c.RootTokenFile, c.TLSKey, c.DatabasePasswordFile)
+	if c.postgres() {
+		return nil
+	}
 	path, err := sqlitePath(c.Database)
 	if err != nil {
 		return err
 	}
 	// SQLite gives the mode of the database to the files beside it.
-	s.warnOpenFiles(0o022, dir, filepath.Dir(path))
-	s.warnOpenFiles(0o077, path, path+"-wal", path+"-shm", c.tokenFile(), c.RootTokenFile, c.TLSKey)
+	s.warnOpenFiles(0o022, filepath.Dir(path))
+	s.warnOpenFiles(0o077, path, path+"-wal", path+"-shm")
 	return nil
 }
 

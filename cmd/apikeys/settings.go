@@ -22,10 +22,13 @@ import (
 // setting's name in the environment and in the file follows from its flag's;
 // what a value means is judged by server.Config.
 type storeSettings struct {
-	Config      string `group:"files" placeholder:"FILE" help:"YAML file of settings, named like the flags with underscores."`
-	DataDir     string `group:"files" default:"${DataDir}" placeholder:"DIR" help:"Where the database, the secrets and the first root token are kept."`
-	Database    string `group:"files" placeholder:"URL" help:"The database, sqlite:<path>. Default: sqlite:<data-dir>/apikeys.db."`
-	SecretsFile string `group:"files" placeholder:"FILE" help:"The file of peppers and encryption keys. Default: <data-dir>/secrets."`
+	Config               string `group:"files" placeholder:"FILE" help:"YAML file of settings, named like the flags with underscores."`
+	DataDir              string `group:"files" default:"${DataDir}" placeholder:"DIR" help:"Where the database, the secrets and the first root token are kept."`
+	Database             string `group:"files" placeholder:"URL" help:"The database, sqlite:<path> or postgres://<user>@<host>:<port>/<database>. Default: sqlite:<data-dir>/apikeys.db."`
+	DatabaseDirect       string `group:"files" placeholder:"URL" help:"The same PostgreSQL database without PgBouncer, where --database leads through it, with pgbouncer=true."`
+	DatabasePasswordFile string `group:"files" placeholder:"FILE" help:"A file that holds the password of the PostgreSQL database alone. It is read for each connection."`
+	DatabaseWait         period `group:"files" default:"${DatabaseWait}" placeholder:"TIME" help:"How long a start waits for a PostgreSQL database that cannot be reached."`
+	SecretsFile          string `group:"files" placeholder:"FILE" help:"The file of peppers and encryption keys. Default: <data-dir>/secrets."`
 
 	LogLevel  slog.Level `group:"log" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat logFormat  `group:"log" default:"text" placeholder:"FORMAT" help:"text or json."`
@@ -104,15 +107,18 @@ var concealed = []string{"root_token", "root_token_file"}
 func (s *storeSettings) config(sources *sources, out streams) server.Config {
 	token, file := sources.rootToken()
 	return server.Config{
-		DataDir:          s.DataDir,
-		Database:         s.Database,
-		SecretsFile:      s.SecretsFile,
-		RootToken:        masked.New(token),
-		RootTokenFile:    file,
-		Version:          version(),
-		Logger:           s.logger(out.stderr, s.LogLevel),
-		Notice:           out.stdout,
-		NoticeIsTerminal: out.terminal,
+		DataDir:              s.DataDir,
+		Database:             s.Database,
+		DatabaseDirect:       s.DatabaseDirect,
+		DatabasePasswordFile: s.DatabasePasswordFile,
+		DatabaseWait:         set(s.DatabaseWait),
+		SecretsFile:          s.SecretsFile,
+		RootToken:            masked.New(token),
+		RootTokenFile:        file,
+		Version:              version(),
+		Logger:               s.logger(out.stderr, s.LogLevel),
+		Notice:               out.stdout,
+		NoticeIsTerminal:     out.terminal,
 	}
 }
 

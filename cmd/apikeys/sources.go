@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -76,6 +77,10 @@ func (s *sources) load(ctx *kong.Context) error {
 		if step.Flag == config {
 			s.path = ctx.FlagValue(config).(string)
 		}
+		if step.Flag != nil && strings.HasPrefix(step.Flag.Name, "database") && holdsPassword(ctx.FlagValue(step.Flag)) {
+			return settingError{fmt.Errorf("--%s must hold no password, which every user of this machine could read; set %s, or --database-password-file",
+				step.Flag.Name, envName(fileName(step.Flag.Name)))}
+		}
 	}
 	if s.path == "" {
 		return nil
@@ -85,6 +90,17 @@ func (s *sources) load(ctx *kong.Context) error {
 		return settingError{fmt.Errorf("%s: %w", s.path, err)}
 	}
 	return nil
+}
+
+// holdsPassword reports whether a value is a URL with a password.
+func holdsPassword(value any) bool {
+	text, _ := value.(string)
+	u, err := url.Parse(text)
+	if err != nil {
+		return strings.Contains(text, "://") // What cannot be read may hold one.
+	}
+	_, ok := u.User.Password()
+	return ok || u.Query().Has("password")
 }
 
 // knownSettings returns the names that the file may hold: the settings of all

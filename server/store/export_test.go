@@ -34,6 +34,18 @@ const (
 func (s *Store) Writer() *sql.DB { return s.writerDB }
 func (s *Store) Reader() *sql.DB { return s.readerDB }
 
+// Dialect is the database's.
+func (s *Store) Dialect() string { return s.dialect }
+
+// EndTransaction is a statement that ends its transaction behind the store's back.
+// On PostgreSQL its session ends too, and so the statement fails.
+func (s *Store) EndTransaction() string {
+	if s.dialect == dialect.Postgres {
+		return "SELECT pg_terminate_backend(pg_backend_pid())"
+	}
+	return "ROLLBACK"
+}
+
 // Write makes one change of apply, which may run statements of its own.
 func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
 	return s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
@@ -87,6 +99,23 @@ func MigrateAndDie(ctx context.Context, db *sql.DB) error {
 		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
 	})
 }
+
+// MigratePostgresAndDie does the same in a PostgreSQL database.
+func MigratePostgresAndDie(ctx context.Context, database string) error {
+	d, err := parsePostgres(database, "")
+	if err != nil {
+		return err
+	}
+	db := d.pool(1)
+	defer db.Close()
+	return withMigrations(ctx, db, postgresSchema, func(executor *migrate.Executor) error {
+		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
+	})
+}
+
+// ReleaseLock gives up what keeps other servers off the database, as a lost
+// connection does.
+func (s *Store) ReleaseLock() { s.lock.release() }
 
 // LoadSizes are the numbers of secrets that loads have statements for.
 var LoadSizes = loadSizes[:]

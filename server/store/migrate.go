@@ -11,6 +11,7 @@ import (
 
 	"ariga.io/atlas/sql/migrate"
 	"ariga.io/atlas/sql/schema"
+	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/server/store/migrations"
@@ -127,6 +128,15 @@ type storedRevision struct {
 }
 
 func (r revisions) create(ctx context.Context) error {
+	if r.dialect == dialect.Postgres {
+		// Asking first: IF NOT EXISTS asks for the right to create tables even where
+		// the table is there.
+		var there bool
+		err := r.db.QueryRowContext(ctx, "SELECT to_regclass('"+revisionTable+"') IS NOT NULL").Scan(&there)
+		if err != nil || there {
+			return err
+		}
+	}
 	_, err := r.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+revisionTable+" (version text PRIMARY KEY, revision text NOT NULL)")
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)

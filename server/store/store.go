@@ -14,14 +14,29 @@ import (
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // Config says where the store keeps its rows and what it takes from outside.
 type Config struct {
 	// Path is the SQLite file; it is made, readable by its owner alone, where it
-	// does not exist. Required.
+	// does not exist. Required, unless Postgres is set.
 	Path string
+	// Postgres is the URL of a PostgreSQL database, postgres://... Defaults to none.
+	Postgres masked.Text
+	// PostgresDirect is the URL of the same database around PgBouncer, where
+	// Postgres leads through it. Defaults to Postgres.
+	PostgresDirect masked.Text
+	// PostgresPasswordFile is a file that holds the password alone, for both URLs.
+	// Defaults to none.
+	PostgresPasswordFile string
+	// Wait is how long Open waits for a PostgreSQL database that cannot be reached.
+	// Defaults to not at all.
+	Wait time.Duration
+	// Exclusive refuses a PostgreSQL database that another exclusive store has open:
+	// servers do not share one yet. An SQLite file has a lock file instead.
+	Exclusive bool
 	// Existing opens a database as it is: one that is missing, or whose schema is
 	// not this version's, is an error. It is for commands beside a running server.
 	Existing bool
@@ -93,8 +108,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	// Config tells which database it is; there is one kind so far.
-	backend, err := openSQLite(ctx, c)
+	open := openSQLite
+	if !c.Postgres.IsZero() {
+		open = openPostgres
+	}
+	c.Logger = s.log
+	backend, err := open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +140,7 @@ type backend struct {
 	// quickCheck looks for damage in the whole database until ctx ends, and has
 	// faults observe what it finds. Its error is of the check itself.
 	quickCheck func(ctx context.Context) error
+	lock       *postgresLock // nil unless the store is exclusive, on PostgreSQL
 }
 
 // locksRows reports whether a transaction has to lock the rows that it reads and
@@ -128,7 +148,20 @@ type backend struct {
 func (b *backend) locksRows() bool { return b.dialect == dialect.Postgres }
 
 func (b *backend) close() error {
-	return errors.Join(b.loadsDB.Close(), b.readerDB.Close(), b.writerDB.Close())
+	err := errors.Join(b.loadsDB.Close(), b.readerDB.Close(), b.writerDB.Close())
+	if b.lock != nil {
+		b.lock.release()
+	}
+	return err
+}
+
+// Hold keeps other servers off the database until ctx ends. It is an error where
+// that has failed: another server has the database then, and this one must stop.
+func (s *Store) Hold(ctx context.Context) error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.hold(ctx)
 }
 
 // Close closes the database. Calls under way fail.

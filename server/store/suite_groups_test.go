@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"entgo.io/ent/dialect"
+
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
@@ -255,7 +257,7 @@ func testGroupDies(t *testing.T, f *fixture) {
 			return err
 		},
 		func() error {
-			return f.Write(context.Background(), func(exec func(string) error) error { return exec("ROLLBACK") })
+			return f.Write(context.Background(), func(exec func(string) error) error { return exec(f.EndTransaction()) })
 		},
 		func() error {
 			return f.Write(context.Background(), func(func(string) error) error {
@@ -285,7 +287,7 @@ func testLoneChangeDies(t *testing.T, f *fixture) {
 			if err := exec("INSERT INTO settings (id, value) VALUES ('lost', '')"); err != nil {
 				t.Error(err)
 			}
-			if err := exec("ROLLBACK"); err != nil {
+			if err := exec(f.EndTransaction()); err != nil && f.Dialect() == dialect.SQLite {
 				t.Error(err)
 			}
 			return noticed

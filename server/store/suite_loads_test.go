@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"entgo.io/ent/dialect"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -186,12 +187,15 @@ func testLoadsAreAsOtherReads(t *testing.T, f *fixture) {
 func testLoadsOfBrokenRows(t *testing.T, f *fixture) {
 	k := f.create(t, fullKey)
 	for column, values := range map[string][2]string{
-		"scopes":        {"CAST('{' AS BLOB)", "NULL"},
-		"ip_allow_list": {`CAST('["192.0.2.1"]' AS BLOB)`, "NULL"},
-		"metadata":      {"CAST('[]' AS BLOB)", "NULL"},
-		"previous_hash": {"CAST('short' AS BLOB)", "NULL"},
+		"scopes":        {"'{}'", "NULL"},
+		"ip_allow_list": {`'["192.0.2.1"]'`, "NULL"},
+		"metadata":      {"'[]'", "NULL"},
+		"previous_hash": {"'short'", "NULL"},
 		"created_at":    {"'yesterday'", "0"},
 	} {
+		if column == "created_at" && f.Dialect() == dialect.Postgres {
+			continue // It keeps text out of its numbers.
+		}
 		set := func(value string) {
 			f.execute(t, "UPDATE api_keys SET "+column+" = "+value+" WHERE id = '"+k.ID+"'")
 		}

@@ -22,7 +22,15 @@ import (
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+
+// closing closes what the tests share before it is looked for what they left.
+type closing struct{ *testing.M }
+
+func (c closing) Run() int {
+	defer func() { tested.close() }() // There is none yet.
+	return c.M.Run()
+}
 
 // opener opens a new, initialized database of one dialect.
 type opener func(tb testing.TB, c store.Config) *store.Store

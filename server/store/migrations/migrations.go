@@ -5,9 +5,9 @@ package migrations
 
 import "embed"
 
-//go:generate go run ./generate
+//go:generate bash ../../../.ci/postgres --optional go run ./generate
 
 // Files holds the folder of each dialect, named as ent names it.
 //
-//go:embed sqlite3/*.sql sqlite3/atlas.sum
+//go:embed sqlite3/*.sql sqlite3/atlas.sum postgres/*.sql postgres/atlas.sum
 var Files embed.FS

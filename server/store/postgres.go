@@ -1,0 +1,338 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"ariga.io/atlas/sql/postgres"
+	"entgo.io/ent/dialect"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// postgresSchema is how migrations are applied to PostgreSQL.
+var postgresSchema = schemaDialect{dialect.Postgres, beginMigration, postgres.Open}
+
+// minPostgres is the oldest version that is served, as PostgreSQL counts them.
+const minPostgres = 14_00_00
+
+// postgresDatabase is a PostgreSQL database as a URL names it.
+type postgresDatabase struct {
+	config *pgx.ConnConfig
+	// pooled says that connections lead to a pooler that gives each transaction
+	// another session, so that no session keeps anything.
+	pooled       bool
+	passwordFile string
+}
+
+// CheckPostgresURL returns what is wrong with the URL of a PostgreSQL database, in
+// words that show no password, and whether it leads through PgBouncer.
+func CheckPostgresURL(text string) (pooled bool, _ error) {
+	d, err := parsePostgres(text, "")
+	if err != nil {
+		return false, err
+	}
+	return d.pooled, nil
+}
+
+// parsePostgres reads the URL of a database. What the URL leaves out comes from
+// the variables of libpq, such as PGPASSFILE.
+func parsePostgres(text, passwordFile string) (*postgresDatabase, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, errors.New("must be postgres://<user>@<host>:<port>/<database>")
+	}
+	d := &postgresDatabase{passwordFile: passwordFile}
+	query := u.Query()
+	switch query.Get("pgbouncer") {
+	case "true":
+		d.pooled = true
+	case "", "false":
+	default:
+		return nil, errors.New("must have pgbouncer=true or no pgbouncer")
+	}
+	query.Del("pgbouncer")
+	for name := range query {
+		if strings.HasPrefix(name, "default_query_exec_mode") || strings.HasSuffix(name, "_cache_capacity") {
+			return nil, fmt.Errorf("may not set %s; pgbouncer=true is for a database behind PgBouncer", name)
+		}
+	}
+	u.RawQuery = query.Encode()
+	if d.config, err = pgx.ParseConfig(u.String()); err != nil {
+		// Its text repeats the URL.
+		known, ok := errors.AsType[*pgconn.ParseConfigError](err)
+		if ok && known.Unwrap() != nil && !strings.Contains(known.Unwrap().Error(), text) {
+			return nil, fmt.Errorf("is no URL of a database: %w", maskedPassword(known.Unwrap(), u))
+		}
+		return nil, errors.New("is no URL of a database: must be postgres://<user>@<host>:<port>/<database>?sslmode=verify-full&sslrootcert=<file>")
+	}
+	if d.pooled {
+		d.config.DefaultQueryExecMode = pgx.QueryExecModeExec
+		d.config.StatementCacheCapacity, d.config.DescriptionCacheCapacity = 0, 0
+	}
+	if d.config.RuntimeParams["application_name"] == "" {
+		d.config.RuntimeParams["application_name"] = "apikeys"
+	}
+	if !query.Has("connect_timeout") {
+		d.config.ConnectTimeout = 5 * time.Second
+	}
+	return d, nil
+}
+
+// maskedPassword returns err unless its text holds the password of u.
+func maskedPassword(err error, u *url.URL) error {
+	if password, ok := u.User.Password(); ok && password != "" && strings.Contains(err.Error(), password) {
+		return errors.New("one of its parts is malformed")
+	}
+	return err
+}
+
+// String names the database without a credential.
+func (d *postgresDatabase) String() string {
+	at := net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port)))
+	if strings.HasPrefix(d.config.Host, "/") {
+		at = d.config.Host
+	}
+	return fmt.Sprintf("PostgreSQL database %s at %s", d.config.Database, at)
+}
+
+// pool returns a pool of connections that are kept open. It opens none yet.
+func (d *postgresDatabase) pool(connections int) *sql.DB {
+	db := stdlib.OpenDB(*d.config, stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
+		return d.readPassword(c)
+	}))
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db
+}
+
+// readPassword sets the password of a connection from its file, where there is
+// one: it is read for each connection, so that it can change.
+func (d *postgresDatabase) readPassword(c *pgx.ConnConfig) error {
+	if d.passwordFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(d.passwordFile)
+	if err != nil {
+		return fmt.Errorf("database_password_file: %w", err)
+	}
+	c.Password = strings.TrimRight(string(text), "\r\n")
+	return nil
+}
+
+// connect opens a connection outside the pools.
+func (d *postgresDatabase) connect(ctx context.Context) (*pgx.Conn, error) {
+	c := d.config.Copy()
+	if err := d.readPassword(c); err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, c)
+}
+
+// openPostgres opens the database of c and brings its schema up to date.
+func openPostgres(ctx context.Context, c Config) (_ *backend, err error) {
+	d, err := parsePostgres(c.Postgres.Reveal(), c.PostgresPasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("the URL of the database %w", err)
+	}
+	direct := d
+	if !c.PostgresDirect.IsZero() {
+		if direct, err = parsePostgres(c.PostgresDirect.Reveal(), c.PostgresPasswordFile); err != nil {
+			return nil, fmt.Errorf("the direct URL of the database %w", err)
+		}
+	}
+	b := &backend{
+		dialect: dialect.Postgres,
+		faults:  &faults{of: func(error) *Fault { return nil }, tell: c.OnFault},
+		// One connection writes, as on SQLite: transactions that wait for each other
+		// in this process never hold locks against each other.
+		writerDB:   d.pool(1),
+		readerDB:   d.pool(max(4, runtime.NumCPU())),
+		loadsDB:    d.pool(LoadsTogether),
+		quickCheck: func(context.Context) error { return nil },
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(d.refuse(err), b.close())
+		}
+	}()
+	if err := d.await(ctx, b.writerDB, c); err != nil {
+		return nil, err
+	}
+	if c.Exclusive {
+		if b.lock, err = lockPostgres(ctx, direct, c); err != nil {
+			return nil, err
+		}
+	}
+	bring := migrateDatabase
+	if c.Existing {
+		bring = checkMigrated
+	}
+	return b, bring(ctx, b.writerDB, postgresSchema)
+}
+
+// await returns once the database answers and can be written to. It asks again
+// for as long as c.Wait says where that may help.
+func (d *postgresDatabase) await(ctx context.Context, db *sql.DB, c Config) error {
+	for began, told := time.Now(), false; ; {
+		err := checkPostgres(ctx, db)
+		if err == nil || ctx.Err() != nil || !temporary(err) || time.Since(began) >= c.Wait {
+			return err
+		}
+		if !told {
+			c.Logger.Warn("The database does not answer; the server waits for it.", "error", d.explain(err), "wait", c.Wait.String())
+			told = true
+		}
+		select {
+		case <-time.After(min(250*time.Millisecond, c.Wait)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// checkPostgres is an error where the database does not answer or is none that
+// can be used. It writes nothing.
+func checkPostgres(ctx context.Context, db *sql.DB) error {
+	var version int
+	var readOnly bool
+	var encoding, schema string
+	err := db.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int,
+		pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
+		current_setting('server_encoding'), coalesce(current_schema(), '')`).Scan(&version, &readOnly, &encoding, &schema)
+	switch {
+	case err != nil:
+		return err
+	case version < minPostgres:
+		return refusal(fmt.Sprintf("is of version %d; apikeys needs PostgreSQL 14 or newer", version/10_000))
+	case readOnly:
+		return errReadOnly
+	case encoding != "UTF8":
+		return refusal(fmt.Sprintf("is in encoding %s; make a database with ENCODING 'UTF8'", encoding))
+	case schema == "":
+		return refusal("has none of the schemas that the search_path of the role names; make one, such as: CREATE SCHEMA apikeys AUTHORIZATION <role>")
+	}
+	return nil
+}
+
+const errReadOnly = refusal("is read-only, as a standby is; name the primary, or add target_session_attrs=read-write to the URL where that names several hosts")
+
+// temporary reports whether a database that answers with err may soon answer
+// otherwise.
+func temporary(err error) bool {
+	if code := postgresCode(err); code != "" {
+		// Starting or stopping, too many connections, lost connection.
+		return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "08")
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting && !errors.Is(err, os.ErrPermission)
+}
+
+// postgresCode returns the SQLSTATE of an answer of PostgreSQL, or "".
+func postgresCode(err error) string {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return answer.Code
+	}
+	return ""
+}
+
+// refusal says why a database cannot be used, after its name.
+type refusal string
+
+// Error returns the reason.
+func (r refusal) Error() string { return string(r) }
+
+// refuse returns an error of the start in one line that names the database and
+// says what to do.
+func (d *postgresDatabase) refuse(err error) error {
+	err = d.explain(err)
+	if _, ok := errors.AsType[refusal](err); ok {
+		return fmt.Errorf("%s %w", d, err)
+	}
+	return fmt.Errorf("%s: %w", d, err)
+}
+
+// explain returns what PostgreSQL or the network answered as a refusal; another
+// error stays as it is.
+func (d *postgresDatabase) explain(err error) error {
+	if known, ok := errors.AsType[refusal](err); ok {
+		return known
+	}
+	role := d.config.User
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	if connecting, failed := errors.AsType[*pgconn.ConnectError](err); !ok && failed {
+		return refusal("cannot be reached: " + oneLine(connecting.Unwrap()))
+	}
+	if !ok {
+		return err
+	}
+	message := oneLine(errors.New(answer.Message))
+	switch answer.Code {
+	case "28P01", "28000":
+		return refusal(fmt.Sprintf("does not let the role %s in; check the password and pg_hba.conf (%s)", role, message))
+	case "3D000":
+		return refusal(fmt.Sprintf("does not exist; make it, such as by: createdb --owner=%s %s", role, d.config.Database))
+	case "42501":
+		return refusal(fmt.Sprintf("does not give the role %s the rights it needs; make the role the owner of the database and its schema (%s)", role, message))
+	case "25006":
+		return errReadOnly
+	case "53300":
+		return refusal(fmt.Sprintf("has no connection left; raise max_connections of PostgreSQL (%s)", message))
+	}
+	return refusal(fmt.Sprintf("answers: %s (SQLSTATE %s)", message, answer.Code))
+}
+
+func oneLine(err error) string {
+	if err == nil {
+		return "no connection"
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+// The classes of advisory locks; their second number is the schema's.
+const (
+	migrationLock = 0x61706b31
+	serverLock    = 0x61706b32
+)
+
+// beginMigration begins the transaction of the migrations, one at a time however
+// many servers start.
+func beginMigration(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
+	dbtx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareMigration(ctx, dbtx); err != nil {
+		return nil, errors.Join(err, dbtx.Rollback())
+	}
+	return dbtx, nil
+}
+
+// prepareMigration takes the lock of migrations and refuses a schema that holds
+// another program's tables.
+func prepareMigration(ctx context.Context, dbtx *sql.Tx) error {
+	if _, err := dbtx.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+strconv.Itoa(migrationLock)+", hashtext(current_schema()))"); err != nil {
+		return err
+	}
+	var ours bool
+	var tables int
+	var schema string
+	err := dbtx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE tablename = '`+revisionTable+`') > 0, count(*), current_schema()
+		FROM pg_tables WHERE schemaname = current_schema()`).Scan(&ours, &tables, &schema)
+	if err != nil {
+		return err
+	}
+	if !ours && tables > 0 {
+		return refusal(fmt.Sprintf("holds tables of another program in schema %s; give apikeys a database, or by search_path a schema, of its own", schema))
+	}
+	return nil
+}

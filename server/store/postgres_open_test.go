@@ -1,0 +1,276 @@
+package store_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/store"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// opened opens a database and returns its error, and closes it.
+func opened(tb testing.TB, c store.Config) error {
+	tb.Helper()
+	if c.Logger == nil {
+		c.Logger = quiet
+	}
+	s, err := store.Open(tb.Context(), c)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// wantRefused says that a database is refused in one line that holds all words and
+// no password.
+func wantRefused(tb testing.TB, err error, words ...string) {
+	tb.Helper()
+	if err == nil {
+		tb.Errorf("opened, want an error with %q", words)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			tb.Errorf("got %s, want %q in it", err, word)
+		}
+	}
+	if strings.ContainsAny(err.Error(), "\n") {
+		tb.Errorf("of several lines: %s", err)
+	}
+	for _, secret := range []string{"hunter2", "%68unter2"} {
+		if strings.Contains(err.Error(), secret) {
+			tb.Errorf("shows a password: %s", err)
+		}
+	}
+}
+
+// TestURLsOfPostgres says what a URL must be, and that no refusal repeats its
+// password, however malformed it is.
+func TestURLsOfPostgres(t *testing.T) {
+	t.Parallel()
+	for text, word := range map[string]string{
+		"postgres://u:hunter2@h:port/d":                           "must be postgres://",
+		"postgres://u:hunter2@h:99999/d":                          "",
+		"postgres://u:hunter2@[::1/d":                             "must be postgres://",
+		"postgres://u:%zzhunter2@h/d":                             "must be postgres://",
+		"postgres://u:hunter2 x@h/d":                              "must be postgres://",
+		"mysql://u:hunter2@h/d":                                   "must be postgres://",
+		"postgres://u:hunter2@h/d?sslmode=hunter2":                "",
+		"postgres://u:hunter2@h/d?sslmode=sometimes":              "",
+		"postgres://h/d?password=hunter2&sslmode=no":              "",
+		"postgres://u:hunter2@h/d?sslrootcert=/none/f":            "",
+		"postgres://u:hunter2@h/d?pgbouncer=maybe":                "pgbouncer=true",
+		"postgres://u:hunter2@h/d?connect_timeout=never":          "",
+		"postgres://u:hunter2@h/d?statement_cache_capacity=1":     "pgbouncer=true",
+		"postgres://u:hunter2@h/d?default_query_exec_mode=simple": "pgbouncer=true",
+	} {
+		_, err := store.CheckPostgresURL(text)
+		wantRefused(t, err, word)
+	}
+	for text, want := range map[string]bool{
+		"postgres://u:hunter2@h/d":                                        false,
+		"postgresql://u@h:5433,h2:5434/d?target_session_attrs=read-write": false,
+		"postgres:///d?host=/run/postgresql":                              false,
+		"postgres://u@h/d?sslmode=require&pgbouncer=true":                 true,
+	} {
+		if pooled, err := store.CheckPostgresURL(text); err != nil || pooled != want {
+			t.Errorf("%s: %t, %v", text, pooled, err)
+		}
+	}
+}
+
+// TestPostgresRefused opens databases that cannot be used: each is one line, and
+// nothing is written.
+func TestPostgresRefused(t *testing.T) {
+	s := postgresServer(t)
+	role := s.template + "_role"
+	s.exec(t, "CREATE ROLE "+role+" LOGIN PASSWORD 'hunter2'")
+	t.Cleanup(func() { s.exec(t, "DROP ROLE "+role) })
+	as := func(database, password string) string {
+		u, err := url.Parse(database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(role, password)
+		return u.String()
+	}
+	migrated, empty := s.copy(t, nil), s.create(t, "", nil)
+	foreign := s.create(t, "", nil)
+	execIn(t, foreign, "CREATE TABLE users (id int)")
+	schemaless := s.create(t, "", nil)
+	execIn(t, schemaless, "DROP SCHEMA public")
+	latin := s.create(t, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'", nil)
+	later, earlier := s.copy(t, nil), s.copy(t, nil)
+	execIn(t, later, "UPDATE schema_revisions SET version = '29990101000000', revision = replace(revision, version, '29990101000000')")
+	execIn(t, earlier, "UPDATE schema_revisions SET version = '20261121081408', revision = replace(revision, version, '20261121081408')")
+	readOnly := s.copy(t, url.Values{"default_transaction_read_only": {"on"}})
+
+	for _, c := range []struct {
+		name, database string
+		existing       bool
+		words          []string
+	}{
+		{"no such database", s.of("none_of_that_name", nil), false, []string{"does not exist", "createdb"}},
+		{"a wrong password", as(migrated, "hunter22"), false, []string{"does not let the role " + role + " in"}},
+		{"no right to create tables", as(empty, "hunter2"), false, []string{"the rights it needs", role}},
+		{"no right to read", as(migrated, "hunter2"), false, []string{"the rights it needs", role}},
+		{"another program's", foreign, false, []string{"tables of another program in schema public"}},
+		{"no schema", schemaless, false, []string{"none of the schemas"}},
+		{"another encoding", latin, false, []string{"encoding LATIN1"}},
+		{"a later version's", later, false, []string{"made by a later version of apikeys (schema 29990101000000)"}},
+		{"an earlier version's", earlier, false, []string{"from before the first release (schema 20261121081408)"}},
+		{"a standby", readOnly, false, []string{"is read-only", "primary"}},
+		{"an empty one that must exist", empty, true, []string{"earlier version"}},
+		{"an unknown parameter", s.of("postgres", url.Values{"no_such": {"1"}}), false, []string{"no_such"}},
+	} {
+		wantRefused(t, opened(t, store.Config{Postgres: masked.New(c.database), Existing: c.existing, Wait: time.Hour}), append(c.words, "PostgreSQL database")...)
+	}
+	for _, database := range []string{empty, foreign} {
+		if n := tablesIn(t, database); n > 1 || database == empty && n > 0 {
+			t.Errorf("%d tables", n)
+		}
+	}
+}
+
+// TestPostgresUnreachable waits for a database as long as it is told to.
+func TestPostgresUnreachable(t *testing.T) {
+	t.Parallel()
+	const nobody = "postgres://u:hunter2@127.0.0.1:1/d"
+	wantRefused(t, opened(t, store.Config{Postgres: masked.New(nobody)}), "PostgreSQL database d at 127.0.0.1:1 cannot be reached", "refused")
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &lineBuffer{line: make(chan string, 10)}
+	done := make(chan error, 1)
+	go func() {
+		_, err := store.Open(ctx, store.Config{Postgres: masked.New(nobody), Wait: time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		done <- err
+	}()
+	line := <-log.line
+	for _, word := range []string{"does not answer", "127.0.0.1:1", "wait=1h0m0s"} {
+		if !strings.Contains(line, word) || strings.Contains(line, "hunter2") {
+			t.Errorf("logged %s, want %q in it", line, word)
+		}
+	}
+	cancel()
+	wantRefused(t, <-done, "d at 127.0.0.1:1")
+}
+
+// TestPostgresPasswordFile takes the password from a file at each connection.
+func TestPostgresPasswordFile(t *testing.T) {
+	s := postgresServer(t)
+	database := s.copy(t, nil)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	u.User = url.User(u.User.Username())
+	file := filepath.Join(t.TempDir(), "password")
+	c := store.Config{Postgres: masked.New(u.String()), PostgresPasswordFile: file}
+	wantRefused(t, opened(t, c), "database_password_file", file)
+	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := opened(t, c); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPostgresOpenTogether opens one new database many times at once: one migrates,
+// the others find it done.
+func TestPostgresOpenTogether(t *testing.T) {
+	database := masked.New(postgresServer(t).create(t, "", nil))
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := opened(t, store.Config{Postgres: database}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestPostgresMigrationIsWhole fails after the last statement of the migrations:
+// nothing of them is left, and the next start makes all of it.
+func TestPostgresMigrationIsWhole(t *testing.T) {
+	database := postgresServer(t).create(t, "", nil)
+	if err := store.MigratePostgresAndDie(t.Context(), database); err == nil || err.Error() != "died" {
+		t.Fatal(err)
+	}
+	if n := tablesIn(t, database); n != 0 {
+		t.Errorf("a migration that died left %d tables", n)
+	}
+	s := openAndInitialize(t, store.Config{Postgres: masked.New(database)})
+	if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPostgresIsOneServers refuses a second server, and takes the lock again whose
+// session is gone.
+func TestPostgresIsOneServers(t *testing.T) {
+	server := postgresServer(t)
+	database := server.copy(t, nil)
+	log := &lineBuffer{line: make(chan string, 10)}
+	c := store.Config{Postgres: masked.New(database), Exclusive: true, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	first, err := store.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, opened(t, c), "is in use by another server")
+	if err := opened(t, store.Config{Postgres: c.Postgres}); err != nil {
+		t.Errorf("one that is no server: %v", err)
+	}
+	if err := opened(t, store.Config{Postgres: masked.New(server.copy(t, nil)), Exclusive: true}); err != nil {
+		t.Errorf("another database: %v", err)
+	}
+
+	held := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { held <- first.Hold(ctx) }()
+	const end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+	execIn(t, database, end)
+	for _, want := range []string{"is lost", "stands again"} {
+		if line := <-log.line; !strings.Contains(line, want) {
+			t.Errorf("logged %s, want %q in it", line, want)
+		}
+	}
+	wantRefused(t, opened(t, c), "is in use by another server")
+
+	// Another server is quicker this time.
+	first.ReleaseLock()
+	second, err := store.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	wantRefused(t, <-held, "is in use by another server", "lost")
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	pooled := store.Config{Postgres: masked.New(server.copy(t, url.Values{"pgbouncer": {"true"}})), Exclusive: true}
+	wantRefused(t, opened(t, pooled), "database_direct")
+	pooled.PostgresDirect = masked.New(strings.ReplaceAll(pooled.Postgres.Reveal(), "pgbouncer=true", ""))
+	if err := opened(t, pooled); err != nil {
+		t.Error(err)
+	}
+}
+
+// lineBuffer is a log whose lines can be waited for.
+type lineBuffer struct{ line chan string }
+
+func (b *lineBuffer) Write(p []byte) (int, error) {
+	b.line <- string(p)
+	return len(p), nil
+}
