@@ -237,13 +237,13 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.UnknownServiceHandler(s.services.Unknown),
 		grpc.InTapHandle(s.services.RefuseNoMethod),
 		grpc.ForceServerCodecV2(api.NewCodec()),
-		grpc.MaxRecvMsgSize(api.MaxRequest),
+		grpc.MaxRecvMsgSize(apikey.MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		// A window that does not grow bounds what lies unread on a stream. A message
 		// that is being read may be larger than it.
 		grpc.StaticStreamWindowSize(receiveWindow),
-		grpc.StaticConnWindowSize(api.MaxRequest),
+		grpc.StaticConnWindowSize(apikey.MaxRequest),
 		grpc.ConnectionTimeout(s.config.HeaderTimeout),
 		// Thousands of connections that do nothing are to keep no buffers.
 		grpc.SharedWriteBuffer(true),

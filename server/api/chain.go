@@ -86,7 +86,7 @@ func (c *chain) unary(method string, need apikey.Requirement, serve grpc.MethodH
 			return c.validate(call, m)
 		}, nil)
 		if err == nil && !call.wire.Fits(encodedSize(resp)) {
-			return nil, errUnread
+			return nil, apikey.ErrAnswersUnread
 		}
 		return resp, err
 	}
@@ -123,7 +123,7 @@ func (c *chain) authenticate(ctx context.Context, call *call, need apikey.Requir
 	}
 	call.caller, call.admitted = caller, true
 	if call.wire.Admit(accountOf(&caller)) != nil {
-		return errUnread
+		return apikey.ErrAnswersUnread
 	}
 	return nil
 }

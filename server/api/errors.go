@@ -15,9 +15,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// ErrorDomain is the domain of every google.rpc.ErrorInfo.
-const ErrorDomain = "apikeys"
-
 // unexpectedMessage is all that a caller is told of an unexpected error.
 const unexpectedMessage = "Something went wrong on our side; the support id names it."
 
@@ -42,7 +39,7 @@ var codeOf = map[apikey.Kind]codes.Code{
 // statusOf returns what the caller of c is told of a failure.
 func statusOf(known *apikey.Error, c *call) *status.Status {
 	st := status.New(codeOf[known.Kind], known.Message)
-	info := &errdetails.ErrorInfo{Reason: string(known.Reason), Domain: ErrorDomain, Metadata: maps.Clone(known.Details)}
+	info := &errdetails.ErrorInfo{Reason: string(known.Reason), Domain: apikey.ErrorDomain, Metadata: maps.Clone(known.Details)}
 	details := []protoadapt.MessageV1{
 		info,
 		&errdetails.RequestInfo{RequestId: c.requestID(), ServingData: c.supportID()},
@@ -93,11 +90,6 @@ var (
 	// errStopping ends the streams of a server that stops.
 	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
 		"The server is stopping; go on after the last cursor, here or elsewhere.")
-	// errUnread refuses the calls of a caller who does not read the answers.
-	errUnread = &apikey.Error{
-		Kind: apikey.KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
-		Message: "Too many requests and answers of this caller are under way; finish them before sending more.",
-	}
 	errUnknownMethod = apikey.Errorf(kindUnimplemented, "ROUTE_NOT_FOUND",
 		"There is no such method. Ask for the methods by reflection.")
 	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")

@@ -19,9 +19,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// MaxRequest bounds a request, in bytes, as REST bounds its bodies.
-const MaxRequest = 1 << 20
-
 // wireStream is the stream of gRPC's transport, as far as a message is read from
 // it. The library would read it for us, but when that fails it answers by itself,
 // in its own words and with a code of its own, before it returns. TestWireStream
@@ -80,11 +77,11 @@ func readMessage(stream wireStream, call *call) (mem.BufferSlice, error) {
 	switch {
 	case flag > 1:
 		return nil, malformed(fmt.Errorf("a message with the flag %d", flag))
-	case length > MaxRequest:
+	case length > apikey.MaxRequest:
 		return nil, errTooLarge
 	}
 	if call.wire.Reserve(length) != nil {
-		return nil, errUnread
+		return nil, apikey.ErrAnswersUnread
 	}
 	data, err := stream.Read(int(length))
 	if err != nil {
@@ -113,12 +110,12 @@ func decompress(data mem.BufferSlice, coding encoding.Compressor) (mem.BufferSli
 	if closer, ok := reader.(io.Closer); ok {
 		defer closer.Close()
 	}
-	out, err := mem.ReadAll(io.LimitReader(reader, MaxRequest+1), mem.DefaultBufferPool())
+	out, err := mem.ReadAll(io.LimitReader(reader, apikey.MaxRequest+1), mem.DefaultBufferPool())
 	if err != nil {
 		out.Free()
 		return nil, malformed(err)
 	}
-	if out.Len() > MaxRequest {
+	if out.Len() > apikey.MaxRequest {
 		out.Free()
 		return nil, errTooLarge
 	}

@@ -147,3 +147,17 @@ func AsError(err error) *Error {
 	}
 	return nil
 }
+
+// What the transports have in common.
+const (
+	// ErrorDomain is the domain of every google.rpc.ErrorInfo.
+	ErrorDomain = "apikeys"
+	// MaxRequest bounds a request in bytes: a message over gRPC, a body over REST.
+	MaxRequest = 1 << 20
+)
+
+// ErrAnswersUnread refuses the requests of a caller who does not read the answers.
+var ErrAnswersUnread = &Error{
+	Kind: KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
+	Message: "Too many requests and answers of this caller are under way; finish them before sending more.",
+}

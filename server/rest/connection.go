@@ -2,10 +2,15 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -86,4 +91,43 @@ func (u *unreadRequest) abandon() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
+}
+
+// fillingConn is the in-process connection as the router's stubs see it. A request
+// message comes with what the path gave, and leaves with the way to read the rest.
+type fillingConn struct {
+	grpc.ClientConnInterface
+}
+
+// Invoke calls the gRPC face. Being the last step of the router it can return
+// errors of any type: they arrive at Handler.failed as they are.
+func (cc fillingConn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	e := exchangeOf(ctx)
+	m, ok := in.(proto.Message)
+	if template, _ := runtime.HTTPPathPattern(ctx); !ok || template != e.route.template {
+		return errors.New("call " + method + ": not the route of the path")
+	}
+	unread := &unreadRequest{message: m, fill: e.fill}
+	defer unread.abandon()
+	ctx = metadata.NewOutgoingContext(ctx, credentials(e.r.Header))
+	err := cc.ClientConnInterface.Invoke(ctx, method, unread, out, opts...)
+	unread.abandon()
+	if err != nil && e.bodyLate {
+		return errIncomplete // net/http takes a late body for a client that has gone
+	}
+	return err
+}
+
+// credentials are the headers that become metadata, all their values as they
+// came.
+func credentials(header http.Header) metadata.MD {
+	md := make(metadata.MD, 2)
+	for _, h := range [...]struct{ name, key string }{
+		{"Authorization", "authorization"}, {"X-Api-Key", "x-api-key"}, {"X-Organization-Id", "x-organization-id"},
+	} {
+		if v := header[h.name]; len(v) > 0 {
+			md[h.key] = v
+		}
+	}
+	return md
 }

@@ -11,12 +11,12 @@ import (
 
 // ifMatch puts the etag of an If-Match header into the request. One that
 // stands in the body as well must be the same.
-func (c *call) ifMatch(m protoreflect.Message) []apikey.FieldProblem {
-	values := c.r.Header["If-Match"]
-	if len(values) == 0 || c.verb == http.MethodGet {
+func (e *exchange) ifMatch(m protoreflect.Message) []apikey.FieldProblem {
+	values := e.r.Header["If-Match"]
+	if len(values) == 0 || e.method == http.MethodGet {
 		return nil
 	}
-	if c.route.match == nil {
+	if e.route.match == nil {
 		// A guard that is not looked at is worse than none.
 		return []apikey.FieldProblem{{Field: "If-Match", Problem: "is taken by PUT and PATCH alone"}}
 	}
@@ -24,14 +24,14 @@ func (c *call) ifMatch(m protoreflect.Message) []apikey.FieldProblem {
 	if problem != "" {
 		return []apikey.FieldProblem{{Field: "If-Match", Problem: problem}}
 	}
-	body := m.Get(c.route.match).String()
+	body := m.Get(e.route.match).String()
 	switch {
 	case etag == "":
 		return nil
 	case body != "" && body != etag:
 		return []apikey.FieldProblem{{Field: "etag", Problem: "is not the one of If-Match"}}
 	}
-	m.Set(c.route.match, protoreflect.ValueOfString(etag))
+	m.Set(e.route.match, protoreflect.ValueOfString(etag))
 	return nil
 }
 
@@ -54,7 +54,7 @@ func parseIfMatch(header string) (etag, problem string) {
 	}
 	etag = opaque[1 : len(opaque)-1]
 	for i := range len(etag) {
-		if c := etag[i]; c <= ' ' || c == '"' || c >= 0x7f {
+		if e := etag[i]; e <= ' ' || e == '"' || e >= 0x7f {
 			return "", want
 		}
 	}

@@ -53,10 +53,6 @@ var (
 		"Events come as application/x-ndjson or text/event-stream; the header Accept excludes both.")
 	errTooLarge = apikey.Errorf(apikey.KindExhausted, apikey.ReasonTooLarge,
 		"The body is larger than 1 MiB.")
-	errUnreadBodies = &apikey.Error{
-		Kind: apikey.KindExhausted, Reason: "ANSWERS_UNREAD", RetryAfter: 10 * time.Second,
-		Message: "Too many requests and answers of this caller are under way; finish them before sending more.",
-	}
 	errNotJSON = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
 		"Send the body as JSON in UTF-8, with the header Content-Type: application/json.")
 	errCompressed = apikey.Errorf(apikey.KindInvalid, reasonUnsupportedType,
@@ -87,10 +83,10 @@ var sentences = map[int]string{
 }
 
 // fail answers with an error.
-func (c *call) fail(err error) {
-	f := c.settle(err)
-	header := c.w.Header()
-	if c.r.ProtoMajor == 1 && c.hasBody() && !c.bodyRead {
+func (e *exchange) fail(err error) {
+	f := e.settle(err)
+	header := e.w.Header()
+	if e.r.ProtoMajor == 1 && e.hasBody() && !e.bodyRead {
 		// Else the server would take the body in before it answers.
 		header.Set("Connection", "close")
 	}
@@ -103,24 +99,24 @@ func (c *call) fail(err error) {
 	if f.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds()))))
 	}
-	c.out = f.append(c.out[:0], c.h.tail)
-	c.write(f.status)
+	e.out = f.append(e.out[:0], e.h.tail)
+	e.write(f.status)
 }
 
 // settle is the failure of an error as the client will see it, its line in the
 // log written.
-func (c *call) settle(err error) *failure {
-	f := *c.failureOf(err)
+func (e *exchange) settle(err error) *failure {
+	f := *e.failureOf(err)
 	if f.text == "" {
 		f.text = sentences[f.status]
 	}
-	f.text, f.fields = c.h.Secrets.Redact(f.text), slices.Clone(f.fields)
+	f.text, f.fields = e.h.Secrets.Redact(f.text), slices.Clone(f.fields)
 	for i, p := range f.fields {
-		f.fields[i] = apikey.FieldProblem{Field: c.h.Secrets.Redact(p.Field), Problem: c.h.Secrets.Redact(p.Problem)}
+		f.fields[i] = apikey.FieldProblem{Field: e.h.Secrets.Redact(p.Field), Problem: e.h.Secrets.Redact(p.Problem)}
 	}
 	if f.supportID == "" {
-		f.requestID, f.supportID = "request_"+c.h.NewID(), "support_"+c.h.NewID()
-		c.log(&f)
+		f.requestID, f.supportID = "request_"+e.h.NewID(), "support_"+e.h.NewID()
+		e.log(&f)
 	}
 	return &f
 }
@@ -158,44 +154,44 @@ func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
 
 // log writes the line that the failure's support id is for. A query is not
 // logged, nor any part of a path that could be a secret.
-func (c *call) log(f *failure) {
+func (e *exchange) log(f *failure) {
 	attrs := []slog.Attr{
 		slog.String("support_id", f.supportID),
 		slog.String("request_id", f.requestID),
 		slog.String("reason", f.reason),
 		slog.Int("status", f.status),
-		slog.String("method", c.h.Secrets.Excerpt(c.r.Method)),
-		slog.String("path", c.loggedPath()),
+		slog.String("method", e.h.Secrets.Excerpt(e.r.Method)),
+		slog.String("path", e.loggedPath()),
 	}
 	if f.cause != nil {
 		attrs = append(attrs, slog.String("error", f.cause.Error()))
 	}
 	const message = "rest: request failed"
-	ctx := c.r.Context()
+	ctx := e.r.Context()
 	switch {
 	case f.reason == reasonNotReady, f.reason == reasonCanceled, ctx.Err() != nil: // the client has gone
-		c.h.Logger.LogAttrs(ctx, slog.LevelDebug, message, attrs...)
+		e.h.Logger.LogAttrs(ctx, slog.LevelDebug, message, attrs...)
 	case f.status >= http.StatusInternalServerError:
-		c.h.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
+		e.h.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
 	default:
-		c.h.Refusals.Log(ctx, clientOf(c.r).Addr, f.reason, message, attrs...)
+		e.h.Refusals.Log(ctx, clientOf(e.r).Addr, f.reason, message, attrs...)
 	}
 }
 
 // loggedPath is the path of the request as a line of the log may repeat it: ids
 // whole, and of every other segment an excerpt, since a secret can end up in a path
 // by mistake.
-func (c *call) loggedPath() string {
-	if c.h.Secrets.In(c.r.URL.Path) {
+func (e *exchange) loggedPath() string {
+	if e.h.Secrets.In(e.r.URL.Path) {
 		return apikey.Redacted
 	}
-	segments := strings.Split(c.r.URL.Path, "/")
+	segments := strings.Split(e.r.URL.Path, "/")
 	if len(segments) > 8 {
 		segments = append(segments[:8], "...")
 	}
 	for i, segment := range segments {
 		if !isID(segment) {
-			segments[i] = c.h.Secrets.Excerpt(segment)
+			segments[i] = e.h.Secrets.Excerpt(segment)
 		}
 	}
 	return strings.Join(segments, "/")

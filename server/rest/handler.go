@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	"github.com/gofrs/uuid/v5"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
@@ -117,11 +120,11 @@ func tooManyHeaders(header http.Header) bool {
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{h: h, w: w, r: r, verb: r.Method, space: spaces.Get().(*space)}
-	defer c.end()
-	defer c.onConnection.Refund()
-	if c.verb == http.MethodHead {
-		c.verb = http.MethodGet // net/http leaves the body out
+	e := &exchange{h: h, w: w, r: r, method: r.Method, buffers: bufferPool.Get().(*buffers)}
+	defer e.end()
+	defer e.onConnection.Refund()
+	if e.method == http.MethodHead {
+		e.method = http.MethodGet // net/http leaves the body out
 	}
 	// A client that asks and does not read must not hold its answer for ever.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.AnswerTimeout)) // a writer without deadlines does not block
@@ -129,19 +132,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	place := h.routes.find(r.URL)
+	path := h.routes.find(r.URL)
 	switch {
 	case tooManyHeaders(r.Header):
-		c.fail(errTooManyHeaders)
-	case place == nil:
-		c.fail(errNoRoute)
+		e.fail(errTooManyHeaders)
+	case path == nil:
+		e.fail(errNoRoute)
 	case r.Method == http.MethodOptions:
-		c.options(place.allow)
-	case place.routes[c.verb] == nil:
-		c.refuseVerb(place.allow)
+		e.options(path.allow)
+	case path.byMethod[e.method] == nil:
+		e.refuseMethod(path.allow)
 	default:
-		c.route = place.routes[c.verb]
-		h.mux.ServeHTTP(unfailing{w}, h.stripped(c))
+		e.route = path.byMethod[e.method]
+		h.mux.ServeHTTP(unfailing{w}, h.stripped(e))
 	}
 }
 
@@ -157,13 +160,48 @@ func (w unfailing) Write(data []byte) (int, error) {
 
 // stripped is the request as the router may see it. Its context is the one that
 // reaches the gRPC face: see authn.WithClient.
-func (h *Handler) stripped(c *call) *http.Request {
-	ctx := context.WithValue(c.context(), callKey{}, c)
-	r := c.r.WithContext(ctx)
-	r.Method = c.verb
+func (h *Handler) stripped(e *exchange) *http.Request {
+	ctx := context.WithValue(e.context(), exchangeKey{}, e)
+	r := e.r.WithContext(ctx)
+	r.Method = e.method
 	r.Header = nil
 	r.Body = http.NoBody
 	r.Host, r.RemoteAddr = "", ""
 	r.Form, r.PostForm = h.none, h.none
 	return r
+}
+
+// passthroughMarshaler is what the router reads and writes messages with. It reads
+// nothing, since the router has nothing to read, and writes envelopes that are there
+// already.
+type passthroughMarshaler struct{}
+
+var _ runtime.Marshaler = passthroughMarshaler{}
+
+func (passthroughMarshaler) Marshal(v any) ([]byte, error) { return v.(*exchange).out, nil }
+func (passthroughMarshaler) Unmarshal([]byte, any) error   { return nil }
+func (passthroughMarshaler) NewDecoder(io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(any) error { return nil })
+}
+func (passthroughMarshaler) NewEncoder(io.Writer) runtime.Encoder {
+	return runtime.EncoderFunc(func(any) error { return nil })
+}
+func (passthroughMarshaler) ContentType(any) string { return "application/json" }
+
+// rewrite turns an answer into its envelope.
+func (h *Handler) rewrite(ctx context.Context, m proto.Message) (any, error) {
+	e := exchangeOf(ctx)
+	e.success(m)
+	return e, nil
+}
+
+// failed answers a call that failed, in the router or behind it.
+func (h *Handler) failed(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, err error) {
+	exchangeOf(r.Context()).fail(err)
+}
+
+// unrouted answers a request that the router finds no route for, which is after
+// the Handler has found one: see routes.
+func (h *Handler) unrouted(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, r *http.Request, status int) {
+	exchangeOf(r.Context()).fail(fmt.Errorf("the router answers %d to a known path", status))
 }

@@ -127,7 +127,7 @@ func FuzzNextLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, raw, token string) {
 		u := &url.URL{Scheme: "http", Host: "h", Path: "/" + path, RawQuery: raw}
 		query, err := url.ParseQuery(raw)
-		if err != nil || !plainPath(u) {
+		if err != nil || !canonicalPath(u) {
 			return
 		}
 		link := nextLink(u, token)
@@ -172,7 +172,7 @@ func TestLoggedPath(t *testing.T) {
 		"/a/b/c/d/e/f/g/h/i":                     "/a/b/c/d/e/f/g/...",
 		"/\xff\n":                                `/\ufffd\u000a`,
 	} {
-		c := &call{h: &Handler{}, r: &http.Request{URL: &url.URL{Path: path}}}
+		c := &exchange{h: &Handler{}, r: &http.Request{URL: &url.URL{Path: path}}}
 		if got := c.loggedPath(); got != want {
 			t.Errorf("%s: %s", path, got)
 		}

@@ -79,7 +79,7 @@ func isIdentity(values []string) bool {
 }
 
 // isJSON reports whether a Content-Type is one that a body may have.
-func isJSON(contentType, verb string) bool {
+func isJSON(contentType, method string) bool {
 	if contentType == "application/json" {
 		return true
 	}
@@ -91,5 +91,5 @@ func isJSON(contentType, verb string) bool {
 	if given && !strings.EqualFold(charset, "utf-8") {
 		return false
 	}
-	return name == "application/json" || name == "application/merge-patch+json" && verb == http.MethodPatch
+	return name == "application/json" || name == "application/merge-patch+json" && method == http.MethodPatch
 }

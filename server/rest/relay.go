@@ -36,28 +36,28 @@ const (
 // for its own reasons: what is under way has drainTimeout to arrive, and the last
 // line says why. Nothing is kept for a slow client beyond a few messages: the
 // service waits, and reads on from the log.
-func (c *call) forward(stream grpc.ClientStream, first *apikeysv1.WatchEventsResponse, form *format, cancel context.CancelFunc) {
-	out := &deadlineWriter{w: c.w, control: http.NewResponseController(c.w), timeout: c.h.AnswerTimeout}
+func (e *exchange) forward(stream grpc.ClientStream, first *apikeysv1.WatchEventsResponse, form *format, cancel context.CancelFunc) {
+	out := &deadlineWriter{w: e.w, control: http.NewResponseController(e.w), timeout: e.h.AnswerTimeout}
 	in := &receiver{stream: stream, messages: make(chan *apikeysv1.WatchEventsResponse, prefetch), end: out.finishBy}
 	var receiving sync.WaitGroup
 	receiving.Go(in.receive)
-	defer receiving.Wait() // it may use c.w, which ends with this call
+	defer receiving.Wait() // it may use e.w, which ends with this call
 	defer cancel()
 
 	buf := form.message(nil, first)
 	for open := true; open; {
 		err := out.write(buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) && !out.finishing() {
-			_ = c.settle(&failure{status: http.StatusTooManyRequests, reason: "SLOW_CONSUMER", cause: err})
+			_ = e.settle(&failure{status: http.StatusTooManyRequests, reason: "SLOW_CONSUMER", cause: err})
 		}
 		if err != nil {
 			return
 		}
 		buf, open = in.gather(buf, form)
 	}
-	if c.r.Context().Err() == nil {
-		f := c.settle(in.err)
-		_ = out.write(form.failure(buf, f.append(nil, c.h.tail))) // the last word
+	if e.r.Context().Err() == nil {
+		f := e.settle(in.err)
+		_ = out.write(form.failure(buf, f.append(nil, e.h.tail))) // the last word
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // the handlers that are written by hand. Of two routes that match a path, the
 // later one wins.
 func (h *Handler) register() error {
-	ctx, cc := context.Background(), grpc.ClientConnInterface(conn{h.Conn})
+	ctx, cc := context.Background(), grpc.ClientConnInterface(fillingConn{h.Conn})
 	services := []struct {
 		file     protoreflect.FileDescriptor
 		name     protoreflect.Name
@@ -35,13 +35,13 @@ func (h *Handler) register() error {
 			return apikeysv1.RegisterWebhooksServiceHandlerClient(ctx, h.mux, apikeysv1.NewWebhooksServiceClient(cc))
 		}},
 	}
-	plain := []struct {
-		verb, path string
-		serve      func(*call)
+	builtin := []struct {
+		method, path string
+		serve        func(*exchange)
 	}{
-		{http.MethodGet, "/healthz", (*call).health},
-		{http.MethodGet, "/readyz", (*call).readiness},
-		{http.MethodGet, watchPath, (*call).watch}, // in place of the router's own
+		{http.MethodGet, "/healthz", (*exchange).health},
+		{http.MethodGet, "/readyz", (*exchange).readiness},
+		{http.MethodGet, watchPath, (*exchange).watch}, // in place of the router's own
 	}
 	for _, s := range services {
 		if err := h.routes.addService(s.file.Services().ByName(s.name), h.tail); err != nil {
@@ -51,12 +51,12 @@ func (h *Handler) register() error {
 			return fmt.Errorf("register %s: %w", s.name, err)
 		}
 	}
-	for _, p := range plain {
+	for _, p := range builtin {
 		if p.path != watchPath { // which has one by its annotations
-			h.routes.add(&route{verb: p.verb, template: p.path})
+			h.routes.add(&route{method: p.method, template: p.path})
 		}
-		err := h.mux.HandlePath(p.verb, p.path, func(_ http.ResponseWriter, r *http.Request, _ map[string]string) {
-			p.serve(callOf(r.Context()))
+		err := h.mux.HandlePath(p.method, p.path, func(_ http.ResponseWriter, r *http.Request, _ map[string]string) {
+			p.serve(exchangeOf(r.Context()))
 		})
 		if err != nil {
 			return fmt.Errorf("register %s: %w", p.path, err)
@@ -67,7 +67,7 @@ func (h *Handler) register() error {
 
 // A route is one way to an RPC, as its annotations describe it.
 type route struct {
-	verb     string   // GET for HEAD too
+	method   string   // GET for HEAD too
 	template string   // the path, with {names} for the segments that vary
 	bound    []string // the fields that the path gives
 	body     bool     // whether all other fields come in a body
@@ -88,13 +88,13 @@ type route struct {
 type routes struct {
 	word  map[string]*routes // what follows a segment that is this word
 	other *routes            // what follows a segment that is none of them, an id
-	place *place             // what is at this path; nil where nothing is
+	path  *pathRoutes        // what is at this path; nil where nothing is
 }
 
-// A place is all that a path takes.
-type place struct {
-	routes map[string]*route // by method
-	allow  string            // the methods, as the header Allow has them
+// pathRoutes are the routes of one path.
+type pathRoutes struct {
+	byMethod map[string]*route
+	allow    string // the methods, as the header Allow has them
 }
 
 func (rs *routes) add(r *route) {
@@ -107,11 +107,11 @@ func (rs *routes) add(r *route) {
 		}
 		at = at.next(segment)
 	}
-	if at.place == nil {
-		at.place = &place{routes: make(map[string]*route)}
+	if at.path == nil {
+		at.path = &pathRoutes{byMethod: make(map[string]*route)}
 	}
-	at.place.routes[r.verb] = r
-	at.place.allow = allowed(at.place.routes)
+	at.path.byMethod[r.method] = r
+	at.path.allow = allowed(at.path.byMethod)
 }
 
 // next returns what follows a segment, "" for one that varies.
@@ -134,11 +134,11 @@ func (rs *routes) next(segment string) *routes {
 // allowed lists the methods that a path takes.
 func allowed(found map[string]*route) string {
 	var methods []string
-	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		if found[verb] == nil {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if found[method] == nil {
 			continue
 		}
-		if methods = append(methods, verb); verb == http.MethodGet {
+		if methods = append(methods, method); method == http.MethodGet {
 			methods = append(methods, http.MethodHead)
 		}
 	}
@@ -148,20 +148,20 @@ func allowed(found map[string]*route) string {
 // find returns what is at a path, nil for nothing. A word counts as itself before
 // it counts as an id: where /keys/verify takes POST, GET /keys/verify does not ask
 // for a key of that name.
-func (rs *routes) find(u *url.URL) *place {
-	if !plainPath(u) {
+func (rs *routes) find(u *url.URL) *pathRoutes {
+	if !canonicalPath(u) {
 		return nil
 	}
 	return rs.at(u.Path[1:])
 }
 
-func (rs *routes) at(path string) *place {
+func (rs *routes) at(path string) *pathRoutes {
 	segment, rest, more := strings.Cut(path, "/")
 	for _, next := range [...]*routes{rs.word[segment], rs.other} {
 		switch {
 		case next == nil:
-		case !more && next.place != nil:
-			return next.place
+		case !more && next.path != nil:
+			return next.path
 		case more:
 			if found := next.at(rest); found != nil {
 				return found
@@ -204,15 +204,15 @@ func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) 
 	r := &route{}
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
-		r.verb, r.template = http.MethodGet, p.Get
+		r.method, r.template = http.MethodGet, p.Get
 	case *annotations.HttpRule_Post:
-		r.verb, r.template = http.MethodPost, p.Post
+		r.method, r.template = http.MethodPost, p.Post
 	case *annotations.HttpRule_Put:
-		r.verb, r.template = http.MethodPut, p.Put
+		r.method, r.template = http.MethodPut, p.Put
 	case *annotations.HttpRule_Patch:
-		r.verb, r.template = http.MethodPatch, p.Patch
+		r.method, r.template = http.MethodPatch, p.Patch
 	case *annotations.HttpRule_Delete:
-		r.verb, r.template = http.MethodDelete, p.Delete
+		r.method, r.template = http.MethodDelete, p.Delete
 	default:
 		return nil, fmt.Errorf("a route of an unknown kind")
 	}
@@ -238,7 +238,7 @@ func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) 
 		r.etag = data.Fields().ByName("etag")
 	}
 	r.next = out.ByName("next_page_token")
-	if r.verb == http.MethodPut || r.verb == http.MethodPatch {
+	if r.method == http.MethodPut || r.method == http.MethodPatch {
 		r.match = in.ByName("etag")
 		for i := range in.Len() {
 			if fd := in.Get(i); fd.Message() != nil && fd.Name() != "update_mask" {

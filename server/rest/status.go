@@ -13,9 +13,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// domain is the one of the ErrorInfo that the gRPC face gives.
-const domain = "apikeys"
-
 // statuses are the HTTP codes of the gRPC codes, with the reason of an error
 // that brings none. Any other code is 500.
 var statuses = map[codes.Code]struct {
@@ -50,7 +47,7 @@ var reasonStatuses = map[apikey.Reason]int{
 }
 
 // failureOf translates an error.
-func (c *call) failureOf(err error) *failure {
+func (e *exchange) failureOf(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
@@ -64,7 +61,7 @@ func (c *call) failureOf(err error) *failure {
 	if !ok {
 		st = status.FromContextError(err)
 	}
-	f := c.failureOfStatus(st)
+	f := e.failureOfStatus(st)
 	if f.supportID == "" {
 		f.cause = err
 	}
@@ -74,7 +71,7 @@ func (c *call) failureOf(err error) *failure {
 // failureOfStatus translates a gRPC status. Only one with an ErrorInfo of ours
 // has words that are meant for the caller; the text of any other may say what
 // is none of its business.
-func (c *call) failureOfStatus(st *status.Status) *failure {
+func (e *exchange) failureOfStatus(st *status.Status) *failure {
 	row, ok := statuses[st.Code()]
 	if !ok {
 		row.status, row.reason = http.StatusInternalServerError, "INTERNAL"
@@ -83,12 +80,12 @@ func (c *call) failureOfStatus(st *status.Status) *failure {
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if d.GetDomain() == domain {
+			if d.GetDomain() == apikey.ErrorDomain {
 				f.reason, f.facts, f.text = d.GetReason(), d.GetMetadata(), st.Message()
 			}
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
-				f.fields = append(f.fields, apikey.FieldProblem{Field: c.fieldName(v.GetField()), Problem: v.GetDescription()})
+				f.fields = append(f.fields, apikey.FieldProblem{Field: e.fieldName(v.GetField()), Problem: v.GetDescription()})
 			}
 		case *errdetails.RetryInfo:
 			f.retryAfter = d.GetRetryDelay().AsDuration()
@@ -105,9 +102,9 @@ func (c *call) failureOfStatus(st *status.Status) *failure {
 
 // fieldName is a field of a request message as REST callers know it: a patch
 // has no level for the resource.
-func (c *call) fieldName(name string) string {
-	if c.route == nil || c.route.match == nil {
+func (e *exchange) fieldName(name string) string {
+	if e.route == nil || e.route.match == nil {
 		return name
 	}
-	return strings.TrimPrefix(name, c.route.resource)
+	return strings.TrimPrefix(name, e.route.resource)
 }

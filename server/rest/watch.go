@@ -58,55 +58,55 @@ func formatOf(accept []string) *format {
 // watch answers GET /developers/events/watch. The service sends a first message
 // at once, and until that is here nothing has been said: whatever fails before
 // is an answer like any other.
-func (c *call) watch() {
-	form := formatOf(c.r.Header["Accept"])
-	ctx := c.context()
-	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, credentials(c.r.Header)))
+func (e *exchange) watch() {
+	form := formatOf(e.r.Header["Accept"])
+	ctx := e.context()
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(ctx, credentials(e.r.Header)))
 	defer cancel()
-	stream, first, err := c.h.openWatch(ctx, &unreadRequest{
+	stream, first, err := e.h.openWatch(ctx, &unreadRequest{
 		message: new(apikeysv1.WatchEventsRequest),
 		fill: func(m proto.Message) error {
 			if form == nil {
 				return errNoStream
 			}
-			return c.readWatch(m.(*apikeysv1.WatchEventsRequest))
+			return e.readWatch(m.(*apikeysv1.WatchEventsRequest))
 		},
 	})
 	switch {
-	case c.r.Context().Err() != nil:
+	case e.r.Context().Err() != nil:
 		return // nobody is there to answer
 	case err != nil:
-		c.fail(err)
+		e.fail(err)
 		return
 	}
 	// The deadlines of the request end with it. Over HTTP/1.1 that of its body would
 	// else end the stream.
-	control := http.NewResponseController(c.w)
+	control := http.NewResponseController(e.w)
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Time{}) // a writer without deadlines does not block
-	header := c.w.Header()
+	header := e.w.Header()
 	header.Set("Content-Type", form.mediaType)
 	header.Set("Cache-Control", "no-store, no-transform") // compressing proxies wait for more
 	header.Set("X-Accel-Buffering", "no")                 // so does nginx
-	c.done = true
-	c.w.WriteHeader(http.StatusOK)
-	if c.r.Method == http.MethodHead {
+	e.done = true
+	e.w.WriteHeader(http.StatusOK)
+	if e.r.Method == http.MethodHead {
 		return
 	}
-	spaces.Put(c.space) // a stream lives long and has memory of its own
-	c.space = new(space)
-	c.forward(stream, first, form, cancel)
+	bufferPool.Put(e.buffers) // a stream lives long and has memory of its own
+	e.buffers = new(buffers)
+	e.forward(stream, first, form, cancel)
 }
 
 // readWatch reads the query and, in place of its cursor, Last-Event-ID, which
 // is where an EventSource really is: its URL stays the one that it began with.
-func (c *call) readWatch(req *apikeysv1.WatchEventsRequest) error {
+func (e *exchange) readWatch(req *apikeysv1.WatchEventsRequest) error {
 	var problems []apikey.FieldProblem
-	if err := collect(&problems, c.readQuery(req)); err != nil {
+	if err := collect(&problems, e.readQuery(req)); err != nil {
 		return err
 	}
 	const name = "Last-Event-ID"
-	switch ids := c.r.Header["Last-Event-Id"]; {
+	switch ids := e.r.Header["Last-Event-Id"]; {
 	case len(ids) > 1:
 		problems = append(problems, apikey.FieldProblem{Field: name, Problem: "must be given once"})
 	case len(ids) == 1 && ids[0] != "":
@@ -135,4 +135,32 @@ func (h *Handler) openWatch(ctx context.Context, unread *unreadRequest) (grpc.Cl
 		return nil, nil, err
 	}
 	return stream, first, nil
+}
+
+// Server-Sent Events, as the HTML standard has them. A block without data is no
+// event for whoever listens, but its id counts all the same: the last event id
+// is set before the data is looked at. So a heartbeat moves what an EventSource
+// sends as Last-Event-ID, and nobody sees it.
+//
+// Neither cursors nor types nor our JSON have line ends, so each is one line.
+
+// appendSSE appends a message of the stream.
+func appendSSE(dst []byte, m *apikeysv1.WatchEventsResponse) []byte {
+	event := m.GetEvent()
+	if event == nil {
+		dst = append(dst, ": heartbeat\n"...)
+	}
+	dst = append(append(dst, "id: "...), m.GetCursor()...)
+	if event != nil {
+		dst = append(append(dst, "\nevent: "...), event.GetType()...)
+		dst = wirejson.Append(append(dst, "\ndata: "...), event)
+	}
+	return append(dst, "\n\n"...)
+}
+
+// appendSSEFailure appends the end of a stream that failed. It has no id, so
+// that the one before stays the place to go on after.
+func appendSSEFailure(dst, envelope []byte) []byte {
+	dst = append(append(dst, "event: error\ndata: "...), envelope...)
+	return append(dst, "\n\n"...)
 }

@@ -10,20 +10,20 @@ import (
 )
 
 // health answers GET /healthz: the process runs and takes requests.
-func (c *call) health() {
-	connection.Of(c.r.Context()).Serve()
-	c.succeed(`{"status":"ok"}`, success+`"The server is alive"`+c.h.tail)
+func (e *exchange) health() {
+	connection.Of(e.r.Context()).Serve()
+	e.succeed(`{"status":"ok"}`, success+`"The server is alive"`+e.h.tail)
 }
 
 // readiness answers GET /readyz: what the server needs is there.
-func (c *call) readiness() {
-	connection.Of(c.r.Context()).Serve()
-	if err := c.h.Ready(c.r.Context()); err != nil {
+func (e *exchange) readiness() {
+	connection.Of(e.r.Context()).Serve()
+	if err := e.h.Ready(e.r.Context()); err != nil {
 		text := "The server is not ready."
 		if known, ok := errors.AsType[*NotReady](err); ok {
 			text = known.Text
 		}
-		c.fail(&failure{
+		e.fail(&failure{
 			status:     http.StatusServiceUnavailable,
 			reason:     reasonNotReady,
 			text:       text,
@@ -32,7 +32,7 @@ func (c *call) readiness() {
 		})
 		return
 	}
-	c.succeed(`{"status":"ok"}`, success+`"The server is ready"`+c.h.tail)
+	e.succeed(`{"status":"ok"}`, success+`"The server is ready"`+e.h.tail)
 }
 
 // reasonNotReady is the reason of a readiness that is none. It is asked for every
@@ -61,13 +61,13 @@ func (e *NotReady) Error() string {
 func (e *NotReady) Unwrap() error { return e.Cause }
 
 // options answers OPTIONS with the methods of a path.
-func (c *call) options(allowed string) {
-	c.w.Header().Set("Allow", allowed)
-	c.succeed("null", success+quote("This path takes "+allowed)+c.h.tail)
+func (e *exchange) options(allowed string) {
+	e.w.Header().Set("Allow", allowed)
+	e.succeed("null", success+quote("This path takes "+allowed)+e.h.tail)
 }
 
-// refuseVerb answers a method that the path does not take.
-func (c *call) refuseVerb(allowed string) {
-	c.w.Header().Set("Allow", allowed)
-	c.fail(&failure{status: http.StatusMethodNotAllowed, reason: "METHOD_NOT_ALLOWED", text: "This path takes " + allowed + "."})
+// refuseMethod answers a method that the path does not take.
+func (e *exchange) refuseMethod(allowed string) {
+	e.w.Header().Set("Allow", allowed)
+	e.fail(&failure{status: http.StatusMethodNotAllowed, reason: "METHOD_NOT_ALLOWED", text: "This path takes " + allowed + "."})
 }

@@ -22,109 +22,109 @@ import (
 	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
-// A call is one request on its way through the Handler. It travels in the
-// context and is never used again, because the gRPC face may still hold the
-// context when the answer is out.
-type call struct {
-	h     *Handler
-	w     http.ResponseWriter
-	r     *http.Request // as it came
-	verb  string        // its method; GET for HEAD
-	route *route        // nil where the path has none for the method
-	done  bool          // an answer was begun
+// An exchange is one request on its way through the Handler, and its answer. The
+// exchange travels in the context and is never used again, because the gRPC face may
+// still hold the context when the answer is out.
+type exchange struct {
+	h      *Handler
+	w      http.ResponseWriter
+	r      *http.Request // as it came
+	method string        // its method; GET for HEAD
+	route  *route        // nil where the path has none for the method
+	done   bool          // an answer was begun
 	// bodyRead is set once the body begins to be read.
 	bodyRead bool
 	// bodyLate is set where the body did not arrive in time.
 	bodyLate bool
-	// onConnection is what the connection knows of the call.
+	// onConnection is what the connection knows of the exchange.
 	onConnection connection.Call
 
-	*space
+	*buffers
 }
 
-type callKey struct{}
+type exchangeKey struct{}
 
-func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// A space is the memory that a call reads into and writes from.
-type space struct {
+// buffers are the memory that an exchange reads into and writes from.
+type buffers struct {
 	in  bytes.Buffer
 	out []byte
 }
 
-// spaces keeps the memory of calls that ended for those that come.
-var spaces = sync.Pool{New: func() any { return new(space) }}
+// bufferPool keeps the buffers of exchanges that ended for those that come.
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 
 // end answers what a panic left unanswered, or cuts off the answer that it
 // broke into, and gives the memory back.
-func (c *call) end() {
+func (e *exchange) end() {
 	const largest = 64 << 10 // one huge body must not stay in memory for good
 	if v := recover(); v != nil {
 		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(v)
 		}
 		f := &failure{status: http.StatusInternalServerError, cause: fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
-		if c.done {
-			_ = c.settle(f)
+		if e.done {
+			_ = e.settle(f)
 			panic(http.ErrAbortHandler)
 		}
-		c.fail(f)
+		e.fail(f)
 		return // what panicked may hold the memory still
 	}
-	if c.r.ProtoMajor == 1 {
+	if e.r.ProtoMajor == 1 {
 		// The next request is given a deadline of its own; what net/http itself answers
 		// must not meet this one's. Over HTTP/2 it ends with the stream.
-		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{})
+		_ = http.NewResponseController(e.w).SetWriteDeadline(time.Time{})
 	}
-	if c.in.Cap() <= largest && cap(c.out) <= largest {
-		spaces.Put(c.space)
+	if e.in.Cap() <= largest && cap(e.out) <= largest {
+		bufferPool.Put(e.buffers)
 	}
 }
 
 // succeed answers 200. data is what the envelope holds, tail its rest.
-func (c *call) succeed(data, tail string) {
-	c.out = append(append(append(c.out[:0], head...), data...), tail...)
-	c.write(http.StatusOK)
+func (e *exchange) succeed(data, tail string) {
+	e.out = append(append(append(e.out[:0], head...), data...), tail...)
+	e.write(http.StatusOK)
 }
 
 // success builds the envelope of an answer and sets the headers that go with
 // it. The router writes it.
-func (c *call) success(m proto.Message) {
+func (e *exchange) success(m proto.Message) {
 	msg := m.ProtoReflect()
-	c.out = append(c.out[:0], head...)
+	e.out = append(e.out[:0], head...)
 	data := msg
-	if fd := c.route.data; fd == nil {
-		c.out = wirejson.Append(c.out, m)
+	if fd := e.route.data; fd == nil {
+		e.out = wirejson.Append(e.out, m)
 	} else {
-		c.out = wirejson.AppendField(c.out, msg, fd)
+		e.out = wirejson.AppendField(e.out, msg, fd)
 	}
-	c.out = append(c.out, c.route.tail...)
-	c.onConnection.Hold(len(c.out))
-	if fd := c.route.etag; fd != nil {
-		if c.route.data != nil {
-			data = msg.Get(c.route.data).Message()
+	e.out = append(e.out, e.route.tail...)
+	e.onConnection.Hold(len(e.out))
+	if fd := e.route.etag; fd != nil {
+		if e.route.data != nil {
+			data = msg.Get(e.route.data).Message()
 		}
 		if etag := data.Get(fd).String(); etag != "" {
-			c.w.Header().Set("ETag", `"`+etag+`"`)
+			e.w.Header().Set("ETag", `"`+etag+`"`)
 		}
 	}
-	if fd := c.route.next; fd != nil {
+	if fd := e.route.next; fd != nil {
 		if token := msg.Get(fd).String(); token != "" {
-			c.w.Header().Set("X-Next-Page-Token", token)
-			c.w.Header().Set("Link", nextLink(c.r.URL, token))
+			e.w.Header().Set("X-Next-Page-Token", token)
+			e.w.Header().Set("Link", nextLink(e.r.URL, token))
 		}
 	}
-	c.done = true
+	e.done = true
 }
 
 // write sends what out holds.
-func (c *call) write(status int) {
-	c.done = true
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(c.out)))
-	c.w.WriteHeader(status)
-	if c.r.Method != http.MethodHead {
-		c.onConnection.Hold(len(c.out))
-		_, _ = c.w.Write(c.out) // the client has gone; there is nobody to tell
+func (e *exchange) write(status int) {
+	e.done = true
+	e.w.Header().Set("Content-Length", strconv.Itoa(len(e.out)))
+	e.w.WriteHeader(status)
+	if e.r.Method != http.MethodHead {
+		e.onConnection.Hold(len(e.out))
+		_, _ = e.w.Write(e.out) // the client has gone; there is nobody to tell
 	}
 }
 
@@ -135,10 +135,10 @@ func nextLink(u *url.URL, token string) string {
 	return "<" + u.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
 }
 
-// plainPath reports whether a path is one that a route can have. An empty
+// canonicalPath reports whether a path is one that a route can have. An empty
 // segment, a dot or an escaped slash would mean another path to some proxy than
 // to us, so they mean none.
-func plainPath(u *url.URL) bool {
+func canonicalPath(u *url.URL) bool {
 	if !strings.HasPrefix(u.Path, "/") || !utf8.ValidString(u.Path) {
 		return false
 	}
@@ -155,8 +155,8 @@ func plainPath(u *url.URL) bool {
 
 // context is the context of the request with what the gRPC face is told of it: its
 // client and its connection.
-func (c *call) context() context.Context {
-	return authn.WithClient(connection.NewCall(c.r.Context(), &c.onConnection), clientOf(c.r))
+func (e *exchange) context() context.Context {
+	return authn.WithClient(connection.NewCall(e.r.Context(), &e.onConnection), clientOf(e.r))
 }
 
 // clientOf is where a request came from: the peer of the connection, and what
