@@ -41,6 +41,8 @@ type ApiKey struct {
 	Enabled bool `json:"enabled,omitempty"`
 	// Mode holds the value of the "mode" field.
 	Mode string `json:"mode,omitempty"`
+	// the name of the format of the secret
+	KeyFormat string `json:"key_format,omitempty"`
 	// OwnerID holds the value of the "owner_id" field.
 	OwnerID string `json:"owner_id,omitempty"`
 	// Metadata holds the value of the "metadata" field.
@@ -97,7 +99,7 @@ func (*ApiKey) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldRotations, apikey.FieldNoticeAt, apikey.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldMode, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
+		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldMode, apikey.FieldKeyFormat, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -197,6 +199,12 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field mode", values[i])
 			} else if value.Valid {
 				_m.Mode = value.String
+			}
+		case apikey.FieldKeyFormat:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field key_format", values[i])
+			} else if value.Valid {
+				_m.KeyFormat = value.String
 			}
 		case apikey.FieldOwnerID:
 			if value, ok := values[i].(*sql.NullString); !ok {
@@ -404,6 +412,9 @@ func (_m *ApiKey) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("mode=")
 	builder.WriteString(_m.Mode)
+	builder.WriteString(", ")
+	builder.WriteString("key_format=")
+	builder.WriteString(_m.KeyFormat)
 	builder.WriteString(", ")
 	builder.WriteString("owner_id=")
 	builder.WriteString(_m.OwnerID)

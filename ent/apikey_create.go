@@ -118,6 +118,12 @@ func (_c *ApiKeyCreate) SetMode(v string) *ApiKeyCreate {
 	return _c
 }
 
+// SetKeyFormat sets the "key_format" field.
+func (_c *ApiKeyCreate) SetKeyFormat(v string) *ApiKeyCreate {
+	_c.mutation.SetKeyFormat(v)
+	return _c
+}
+
 // SetOwnerID sets the "owner_id" field.
 func (_c *ApiKeyCreate) SetOwnerID(v string) *ApiKeyCreate {
 	_c.mutation.SetOwnerID(v)
@@ -461,6 +467,9 @@ func (_c *ApiKeyCreate) check() error {
 	if _, ok := _c.mutation.Mode(); !ok {
 		return &ValidationError{Name: "mode", err: errors.New(`ent: missing required field "ApiKey.mode"`)}
 	}
+	if _, ok := _c.mutation.KeyFormat(); !ok {
+		return &ValidationError{Name: "key_format", err: errors.New(`ent: missing required field "ApiKey.key_format"`)}
+	}
 	if _, ok := _c.mutation.OwnerID(); !ok {
 		return &ValidationError{Name: "owner_id", err: errors.New(`ent: missing required field "ApiKey.owner_id"`)}
 	}
@@ -589,6 +598,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.Mode(); ok {
 		_spec.SetField(apikey.FieldMode, field.TypeString, value)
 		_node.Mode = value
+	}
+	if value, ok := _c.mutation.KeyFormat(); ok {
+		_spec.SetField(apikey.FieldKeyFormat, field.TypeString, value)
+		_node.KeyFormat = value
 	}
 	if value, ok := _c.mutation.OwnerID(); ok {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)
@@ -843,6 +856,18 @@ func (u *ApiKeyUpsert) SetEnabled(v bool) *ApiKeyUpsert {
 // UpdateEnabled sets the "enabled" field to the value that was provided on create.
 func (u *ApiKeyUpsert) UpdateEnabled() *ApiKeyUpsert {
 	u.SetExcluded(apikey.FieldEnabled)
+	return u
+}
+
+// SetKeyFormat sets the "key_format" field.
+func (u *ApiKeyUpsert) SetKeyFormat(v string) *ApiKeyUpsert {
+	u.Set(apikey.FieldKeyFormat, v)
+	return u
+}
+
+// UpdateKeyFormat sets the "key_format" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateKeyFormat() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldKeyFormat)
 	return u
 }
 
@@ -1388,6 +1413,20 @@ func (u *ApiKeyUpsertOne) SetEnabled(v bool) *ApiKeyUpsertOne {
 func (u *ApiKeyUpsertOne) UpdateEnabled() *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateEnabled()
+	})
+}
+
+// SetKeyFormat sets the "key_format" field.
+func (u *ApiKeyUpsertOne) SetKeyFormat(v string) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetKeyFormat(v)
+	})
+}
+
+// UpdateKeyFormat sets the "key_format" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateKeyFormat() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateKeyFormat()
 	})
 }
 
@@ -2157,6 +2196,20 @@ func (u *ApiKeyUpsertBulk) SetEnabled(v bool) *ApiKeyUpsertBulk {
 func (u *ApiKeyUpsertBulk) UpdateEnabled() *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateEnabled()
+	})
+}
+
+// SetKeyFormat sets the "key_format" field.
+func (u *ApiKeyUpsertBulk) SetKeyFormat(v string) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetKeyFormat(v)
+	})
+}
+
+// UpdateKeyFormat sets the "key_format" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateKeyFormat() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateKeyFormat()
 	})
 }
 

@@ -161,6 +161,20 @@ func (_u *ApiKeyUpdate) SetNillableEnabled(v *bool) *ApiKeyUpdate {
 	return _u
 }
 
+// SetKeyFormat sets the "key_format" field.
+func (_u *ApiKeyUpdate) SetKeyFormat(v string) *ApiKeyUpdate {
+	_u.mutation.SetKeyFormat(v)
+	return _u
+}
+
+// SetNillableKeyFormat sets the "key_format" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableKeyFormat(v *string) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetKeyFormat(*v)
+	}
+	return _u
+}
+
 // SetOwnerID sets the "owner_id" field.
 func (_u *ApiKeyUpdate) SetOwnerID(v string) *ApiKeyUpdate {
 	_u.mutation.SetOwnerID(v)
@@ -610,6 +624,9 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.Enabled(); ok {
 		_spec.SetField(apikey.FieldEnabled, field.TypeBool, value)
 	}
+	if value, ok := _u.mutation.KeyFormat(); ok {
+		_spec.SetField(apikey.FieldKeyFormat, field.TypeString, value)
+	}
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)
 	}
@@ -868,6 +885,20 @@ func (_u *ApiKeyUpdateOne) SetEnabled(v bool) *ApiKeyUpdateOne {
 func (_u *ApiKeyUpdateOne) SetNillableEnabled(v *bool) *ApiKeyUpdateOne {
 	if v != nil {
 		_u.SetEnabled(*v)
+	}
+	return _u
+}
+
+// SetKeyFormat sets the "key_format" field.
+func (_u *ApiKeyUpdateOne) SetKeyFormat(v string) *ApiKeyUpdateOne {
+	_u.mutation.SetKeyFormat(v)
+	return _u
+}
+
+// SetNillableKeyFormat sets the "key_format" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableKeyFormat(v *string) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetKeyFormat(*v)
 	}
 	return _u
 }
@@ -1350,6 +1381,9 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	}
 	if value, ok := _u.mutation.Enabled(); ok {
 		_spec.SetField(apikey.FieldEnabled, field.TypeBool, value)
+	}
+	if value, ok := _u.mutation.KeyFormat(); ok {
+		_spec.SetField(apikey.FieldKeyFormat, field.TypeString, value)
 	}
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)

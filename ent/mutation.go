@@ -69,6 +69,7 @@ type ApiKeyMutation struct {
 	created_by_id          *string
 	enabled                *bool
 	mode                   *string
+	key_format             *string
 	owner_id               *string
 	metadata               *map[string]string
 	rate_limit_requests    *int
@@ -785,6 +786,42 @@ func (m *ApiKeyMutation) OldMode(ctx context.Context) (v string, err error) {
 // ResetMode resets all changes to the "mode" field.
 func (m *ApiKeyMutation) ResetMode() {
 	m.mode = nil
+}
+
+// SetKeyFormat sets the "key_format" field.
+func (m *ApiKeyMutation) SetKeyFormat(s string) {
+	m.key_format = &s
+}
+
+// KeyFormat returns the value of the "key_format" field in the mutation.
+func (m *ApiKeyMutation) KeyFormat() (r string, exists bool) {
+	v := m.key_format
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeyFormat returns the old "key_format" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldKeyFormat(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeyFormat is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeyFormat requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeyFormat: %w", err)
+	}
+	return oldValue.KeyFormat, nil
+}
+
+// ResetKeyFormat resets all changes to the "key_format" field.
+func (m *ApiKeyMutation) ResetKeyFormat() {
+	m.key_format = nil
 }
 
 // SetOwnerID sets the "owner_id" field.
@@ -1838,7 +1875,7 @@ func (m *ApiKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyMutation) Fields() []string {
-	fields := make([]string, 0, 33)
+	fields := make([]string, 0, 34)
 	if m.organization_id != nil {
 		fields = append(fields, apikey.FieldOrganizationID)
 	}
@@ -1874,6 +1911,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	}
 	if m.mode != nil {
 		fields = append(fields, apikey.FieldMode)
+	}
+	if m.key_format != nil {
+		fields = append(fields, apikey.FieldKeyFormat)
 	}
 	if m.owner_id != nil {
 		fields = append(fields, apikey.FieldOwnerID)
@@ -1970,6 +2010,8 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.Enabled()
 	case apikey.FieldMode:
 		return m.Mode()
+	case apikey.FieldKeyFormat:
+		return m.KeyFormat()
 	case apikey.FieldOwnerID:
 		return m.OwnerID()
 	case apikey.FieldMetadata:
@@ -2045,6 +2087,8 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldEnabled(ctx)
 	case apikey.FieldMode:
 		return m.OldMode(ctx)
+	case apikey.FieldKeyFormat:
+		return m.OldKeyFormat(ctx)
 	case apikey.FieldOwnerID:
 		return m.OldOwnerID(ctx)
 	case apikey.FieldMetadata:
@@ -2179,6 +2223,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetMode(v)
+		return nil
+	case apikey.FieldKeyFormat:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeyFormat(v)
 		return nil
 	case apikey.FieldOwnerID:
 		v, ok := value.(string)
@@ -2621,6 +2672,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldMode:
 		m.ResetMode()
+		return nil
+	case apikey.FieldKeyFormat:
+		m.ResetKeyFormat()
 		return nil
 	case apikey.FieldOwnerID:
 		m.ResetOwnerID()

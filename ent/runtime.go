@@ -21,43 +21,43 @@ func init() {
 	// apikey.DefaultDescription holds the default value on creation for the description field.
 	apikey.DefaultDescription = apikeyDescDescription.Default.(string)
 	// apikeyDescOwnerID is the schema descriptor for owner_id field.
-	apikeyDescOwnerID := apikeyFields[13].Descriptor()
+	apikeyDescOwnerID := apikeyFields[14].Descriptor()
 	// apikey.DefaultOwnerID holds the default value on creation for the owner_id field.
 	apikey.DefaultOwnerID = apikeyDescOwnerID.Default.(string)
 	// apikeyDescRateLimitRequests is the schema descriptor for rate_limit_requests field.
-	apikeyDescRateLimitRequests := apikeyFields[15].Descriptor()
+	apikeyDescRateLimitRequests := apikeyFields[16].Descriptor()
 	// apikey.DefaultRateLimitRequests holds the default value on creation for the rate_limit_requests field.
 	apikey.DefaultRateLimitRequests = apikeyDescRateLimitRequests.Default.(int)
 	// apikeyDescRateLimitWindow is the schema descriptor for rate_limit_window field.
-	apikeyDescRateLimitWindow := apikeyFields[16].Descriptor()
+	apikeyDescRateLimitWindow := apikeyFields[17].Descriptor()
 	// apikey.DefaultRateLimitWindow holds the default value on creation for the rate_limit_window field.
 	apikey.DefaultRateLimitWindow = apikeyDescRateLimitWindow.Default.(int)
 	// apikeyDescQuotaLimit is the schema descriptor for quota_limit field.
-	apikeyDescQuotaLimit := apikeyFields[17].Descriptor()
+	apikeyDescQuotaLimit := apikeyFields[18].Descriptor()
 	// apikey.DefaultQuotaLimit holds the default value on creation for the quota_limit field.
 	apikey.DefaultQuotaLimit = apikeyDescQuotaLimit.Default.(int64)
 	// apikeyDescQuotaRefill is the schema descriptor for quota_refill field.
-	apikeyDescQuotaRefill := apikeyFields[18].Descriptor()
+	apikeyDescQuotaRefill := apikeyFields[19].Descriptor()
 	// apikey.DefaultQuotaRefill holds the default value on creation for the quota_refill field.
 	apikey.DefaultQuotaRefill = apikeyDescQuotaRefill.Default.(string)
 	// apikeyDescQuotaRefillDay is the schema descriptor for quota_refill_day field.
-	apikeyDescQuotaRefillDay := apikeyFields[19].Descriptor()
+	apikeyDescQuotaRefillDay := apikeyFields[20].Descriptor()
 	// apikey.DefaultQuotaRefillDay holds the default value on creation for the quota_refill_day field.
 	apikey.DefaultQuotaRefillDay = apikeyDescQuotaRefillDay.Default.(int)
 	// apikeyDescRevokeReason is the schema descriptor for revoke_reason field.
-	apikeyDescRevokeReason := apikeyFields[21].Descriptor()
+	apikeyDescRevokeReason := apikeyFields[22].Descriptor()
 	// apikey.DefaultRevokeReason holds the default value on creation for the revoke_reason field.
 	apikey.DefaultRevokeReason = apikeyDescRevokeReason.Default.(string)
 	// apikeyDescPreviousPepperID is the schema descriptor for previous_pepper_id field.
-	apikeyDescPreviousPepperID := apikeyFields[27].Descriptor()
+	apikeyDescPreviousPepperID := apikeyFields[28].Descriptor()
 	// apikey.DefaultPreviousPepperID holds the default value on creation for the previous_pepper_id field.
 	apikey.DefaultPreviousPepperID = apikeyDescPreviousPepperID.Default.(string)
 	// apikeyDescPreviousMask is the schema descriptor for previous_mask field.
-	apikeyDescPreviousMask := apikeyFields[28].Descriptor()
+	apikeyDescPreviousMask := apikeyFields[29].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
 	// apikeyDescRotations is the schema descriptor for rotations field.
-	apikeyDescRotations := apikeyFields[31].Descriptor()
+	apikeyDescRotations := apikeyFields[32].Descriptor()
 	// apikey.DefaultRotations holds the default value on creation for the rotations field.
 	apikey.DefaultRotations = apikeyDescRotations.Default.(int64)
 	apikeyusageFields := schema.ApiKeyUsage{}.Fields()

@@ -68,7 +68,7 @@ func TestCredentials(t *testing.T) {
 // they are one answer, in the same words, whatever the call is.
 func TestRefusedCredentials(t *testing.T) {
 	w := newHarness(t)
-	unknown, err := apikey.NewSecret(apikey.ModeLive, nil)
+	unknown, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,7 @@ var reasons = map[string]struct {
 	"TOO_MANY_WEBHOOKS":    {400, "FailedPrecondition"},
 	"DELIVERY_NOT_PENDING": {400, "FailedPrecondition"},
 
+	"NO_KEY_FORMAT":        {400, "FailedPrecondition"},
 	"TOO_MANY_KEYS":        {400, "FailedPrecondition"},
 	"TOO_MANY_SECRETS":     {409, "AlreadyExists"},
 	"ETAG_MISMATCH":        {409, "Aborted"},

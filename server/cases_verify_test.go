@@ -62,7 +62,7 @@ func TestOrder(t *testing.T) {
 
 // TestVerify plays what a verification takes and answers.
 func TestVerify(t *testing.T) {
-	unknown, err := apikey.NewSecret(apikey.ModeTest, nil)
+	unknown, err := apikey.NewSecret("sk_test_", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,6 +111,9 @@ type Config struct {
 	// Scopes are the application's: what a key can be given besides the scopes that
 	// the server's own methods ask for. Empty means apikey.ApplicationScopes.
 	Scopes []string
+	// KeyFormats are the formats of the secrets of new keys; keys of other formats,
+	// set before, work as they did. Empty means apikey.DefaultKeyFormats.
+	KeyFormats apikey.KeyFormats
 	// AbsentScopes is what a key gets whose creation names no scopes:
 	// AbsentScopesNone or AbsentScopesAll. Default: AbsentScopesNone.
 	AbsentScopes string
@@ -206,6 +209,9 @@ func (c Config) withDefaults() Config {
 	if len(c.Scopes) == 0 {
 		c.Scopes = apikey.ApplicationScopes()
 	}
+	if len(c.KeyFormats) == 0 {
+		c.KeyFormats = apikey.DefaultKeyFormats()
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -249,7 +255,7 @@ func (c Config) validate() error {
 	if !c.RootToken.IsZero() && c.RootTokenFile != "" {
 		fault("root_token", "must not be set together with root_token_file")
 	} else if !c.RootToken.IsZero() {
-		if err := checkToken(c.RootToken); err != nil {
+		if err := c.checkToken(c.RootToken); err != nil {
 			fault("root_token", "%w", err)
 		}
 	}
@@ -267,6 +273,9 @@ func (c Config) validate() error {
 	c.checkBounds(fault)
 	if err := checkCatalogue(c.Scopes); err != nil {
 		fault("scopes", "%w", err)
+	}
+	if err := c.KeyFormats.Check(); err != nil {
+		fault("key_formats", "%w", err)
 	}
 	if most := 366 * 24 * time.Hour; c.ExpiringNotice > most {
 		fault("expiring_notice", "must be at most 366 days")

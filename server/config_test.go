@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
@@ -25,6 +26,8 @@ func TestZeroConfigIsValid(t *testing.T) {
 		t.Errorf("the data directory is not followed: %q, %q", c.Database, c.SecretsFile)
 	}
 }
+
+const likeAKey = "must not have the form of an API key's secret, a prefix and 49 characters"
 
 func TestFaultsOfAConfig(t *testing.T) {
 	cases := []struct {
@@ -63,6 +66,14 @@ func TestFaultsOfAConfig(t *testing.T) {
 		{"an empty scope", Config{Scopes: []string{"a", ""}}, `scopes: must have 1 to 128 characters each; number 2 has 0`},
 		{"a strange scope", Config{Scopes: []string{"a b"}}, `scopes: may hold only letters, digits and _ . : - /, unlike "a b"`},
 		{"a scope twice", Config{Scopes: []string{"a", "b", "a"}}, `scopes: names a twice`},
+		{"a format without a mode", Config{KeyFormats: apikey.KeyFormats{{Name: "a", Prefix: "a_"}}}, `key_formats: number 1 has the mode ""; a mode is live or test`},
+		{"a reserved format", Config{KeyFormats: apikey.KeyFormats{{Name: "a", Prefix: "root_a_", Mode: "live"}}},
+			`key_formats: number 1 has the prefix root_a_; what begins with root_, opt_, whsec_, api_key_, webhook_, event_, delivery_, support_, request_ is reserved for other tokens and ids`},
+		{"a token like a key", Config{RootToken: masked.New("sk_live_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg2LOcWk")}, `root_token: ` + likeAKey},
+		{"a token like a key of any prefix", Config{RootToken: masked.New("acme_" + strings.Repeat("0", 49))}, `root_token: ` + likeAKey},
+		{"a token that begins like a key", Config{RootToken: masked.New("sk_test_" + strings.Repeat("0", 16))}, `root_token: must not begin with sk_test_, as the secrets of API keys do`},
+		{"a token of one's own prefix", Config{RootToken: masked.New("acme_" + strings.Repeat("0", 50)), KeyFormats: apikey.KeyFormats{{Name: "a", Prefix: "acme_", Mode: "live"}}},
+			`root_token: must not begin with acme_, as the secrets of API keys do`},
 		{"years of notice", Config{ExpiringNotice: 1 << 62}, `expiring_notice: must be at most 366 days`},
 		{"days of less than their hours", Config{DailyUsageRetention: 29 * 24 * time.Hour}, `daily_usage_retention: must not be shorter than hourly_usage_retention`},
 		{"two faults", Config{Env: "x", Scopes: []string{"*"}}, "env: must be development or production, not \"x\"\nscopes: must not name *, which stands for all of them"},
@@ -89,6 +100,9 @@ func TestAcceptedConfigs(t *testing.T) {
 		"a small catalogue": {Scopes: []string{"documents:read", "documents/write"}},
 		"no notice":         {ExpiringNotice: -1},
 		"a root token":      {RootToken: masked.New("0123456789abcdefABCDEF+/")},
+		"one like ours":     {RootToken: masked.New("root_" + strings.Repeat("0", 49))},
+		"no key's length":   {RootToken: masked.New("acme_" + strings.Repeat("0", 50))},
+		"one mode alone":    {KeyFormats: apikey.KeyFormats{{Name: "a", Prefix: "a_", Mode: "test"}}},
 	}
 	for name, c := range cases {
 		if err := c.withDefaults().validate(); err != nil {

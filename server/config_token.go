@@ -16,7 +16,7 @@ import (
 const minTokenLength = 24
 
 // checkToken reports why token cannot be a root token, never the token itself.
-func checkToken(token masked.Text) error {
+func (c Config) checkToken(token masked.Text) error {
 	t := token.Reveal()
 	if len(t) < minTokenLength {
 		return fmt.Errorf("must have at least %d characters, not %d", minTokenLength, len(t))
@@ -30,9 +30,15 @@ func checkToken(token masked.Text) error {
 			return errors.New("may hold only visible ASCII characters, no spaces")
 		}
 	}
-	// The prefix is how the two kinds of credentials are told apart.
-	if strings.HasPrefix(t, "sk_") {
-		return errors.New("must not begin with sk_, as the secrets of API keys do")
+	// The form is how the two kinds of credentials are told apart, and the prefix what
+	// people and scanners go by.
+	if apikey.HasSecretForm(t) {
+		return errors.New("must not have the form of an API key's secret, a prefix and 49 characters")
+	}
+	for _, prefix := range c.KeyFormats.Prefixes() {
+		if strings.HasPrefix(t, prefix) {
+			return fmt.Errorf("must not begin with %s, as the secrets of API keys do", prefix)
+		}
 	}
 	return nil
 }
@@ -52,7 +58,7 @@ func (c Config) rootToken() (masked.Text, error) {
 		return masked.Text{}, fmt.Errorf("root_token_file: %w", err)
 	}
 	token := masked.New(strings.TrimSpace(string(text)))
-	if err := checkToken(token); err != nil {
+	if err := c.checkToken(token); err != nil {
 		return masked.Text{}, fmt.Errorf("root_token_file: the token in %s %w", c.RootTokenFile, err)
 	}
 	return token, nil

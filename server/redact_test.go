@@ -11,7 +11,7 @@ import (
 )
 
 func TestRedactor(t *testing.T) {
-	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+	secret, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

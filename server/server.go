@@ -77,12 +77,13 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := apikey.NewSecretFinder(root.Reveal())
+	secrets := apikey.NewSecretFinder(c.KeyFormats, root.Reveal())
 	c.Logger = slog.New(redactor{c.Logger.Handler(), secrets})
 	s := &Server{config: c, secrets: secrets, rules: apikey.Rules{
 		Catalogue:           apikey.Catalogue(c.Scopes),
 		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
 		ExpiringNotice:      c.ExpiringNotice,
+		Formats:             c.KeyFormats,
 		MaxKeys:             c.KeysMax,
 	}}
 	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}

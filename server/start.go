@@ -7,6 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // tellStart writes the first line of the log: what runs where, so that a start in
@@ -30,6 +34,9 @@ func (s *Server) tellStart(ctx context.Context) error {
 		tls = "off"
 	}
 	c.Logger.Info("starting", "data_dir", dir, "version", c.Version, "tls", tls, "keys", keys, "env", c.Env)
+	if c.Env == Production {
+		s.warnPrefixes()
+	}
 	s.warnOpenFiles(0o022, dir)
 	s.warnOpenFiles(0o077, c.tokenFile(), c.RootTokenFile, c.TLSKey, c.DatabasePasswordFile)
 	if c.postgres() {
@@ -43,6 +50,21 @@ func (s *Server) tellStart(ctx context.Context) error {
 	s.warnOpenFiles(0o022, filepath.Dir(path))
 	s.warnOpenFiles(0o077, path, path+"-wal", path+"-shm")
 	return nil
+}
+
+// warnPrefixes says in one line that secret scanners take the keys of this server for
+// another vendor's, where they do.
+func (s *Server) warnPrefixes() {
+	var shared []string
+	for _, format := range apikey.DefaultKeyFormats() {
+		if slices.Contains(s.config.KeyFormats.Prefixes(), format.Prefix) {
+			shared = append(shared, format.Prefix)
+		}
+	}
+	if len(shared) > 0 {
+		s.config.Logger.Warn("Secret scanners take the keys of this server for another vendor's, which uses the same prefixes.",
+			"prefixes", strings.Join(shared, " "), "remedy", "set key_formats to prefixes of your own, and give scanners the rule that apikeys scan-rule prints")
+	}
 }
 
 // warnOpenFiles warns of the files of the server whose modes have any of the bits

@@ -106,7 +106,7 @@ func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error)
 		if _, ok := values[name.Value]; ok {
 			return nil, fmt.Errorf("setting %q stands on line %d a second time", apikey.Excerpt(name.Value), name.Line)
 		}
-		value, set, err := readValue(node)
+		value, set, err := readValue(node, itemKeys[name.Value])
 		if err != nil {
 			return nil, fmt.Errorf("%s %w", name.Value, err)
 		}
@@ -153,8 +153,45 @@ func unknownSetting(name *yaml.Node, known []string) error {
 	return fmt.Errorf("unknown setting %q on line %d%s", apikey.Excerpt(name.Value), name.Line, hint)
 }
 
-// readValue reads one value. A null or empty one leaves its setting unset.
-func readValue(node *yaml.Node) (v fileValue, set bool, err error) {
+// itemKeys are the keys of the items of settings that are lists of mappings, each
+// with what follows its value where the item is written as a text.
+var itemKeys = map[string][]itemKey{
+	"key_formats": {{"name", "="}, {"prefix", ":"}, {"mode", ""}},
+}
+
+type itemKey struct{ name, separator string }
+
+// itemText returns the text of an item of a list that is a mapping of keys.
+func itemText(item *yaml.Node, keys []itemKey) (string, error) {
+	names := make([]string, len(keys))
+	values := make(map[string]string)
+	for i, key := range keys {
+		names[i] = key.name
+	}
+	want := strings.Join(names, ", ")
+	for i := 0; i < len(item.Content); i += 2 {
+		name, value := item.Content[i].Value, item.Content[i+1]
+		if _, twice := values[name]; twice || !slices.Contains(names, name) || value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+			return "", fmt.Errorf("must be a list of mappings of %s, each once and a text; not so on line %d", want, item.Content[i].Line)
+		}
+		if strings.ContainsAny(value.Value, "=:,") {
+			return "", fmt.Errorf("must not hold = : or , in its texts, as on line %d", value.Line)
+		}
+		values[name] = value.Value
+	}
+	if len(values) != len(keys) {
+		return "", fmt.Errorf("must be a list of mappings of %s, all of them; one is missing on line %d", want, item.Line)
+	}
+	var text strings.Builder
+	for _, key := range keys {
+		text.WriteString(values[key.name] + key.separator)
+	}
+	return text.String(), nil
+}
+
+// readValue reads one value, which may be a list of mappings of keys, if there are
+// any. A null or empty one leaves its setting unset.
+func readValue(node *yaml.Node, keys []itemKey) (v fileValue, set bool, err error) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
@@ -168,6 +205,14 @@ func readValue(node *yaml.Node) (v fileValue, set bool, err error) {
 	case yaml.SequenceNode:
 		v.form = formList
 		for _, item := range node.Content {
+			if item.Kind == yaml.MappingNode && keys != nil {
+				text, err := itemText(item, keys)
+				if err != nil {
+					return v, false, err
+				}
+				v.list = append(v.list, text)
+				continue
+			}
 			if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
 				return v, false, errors.New("must be a list of texts")
 			}

@@ -13,6 +13,7 @@ var examples = map[string]string{ //nolint:gosec // It names settings; it holds 
   apikeys help serve                   all settings
   apikeys token reset                  a new root token, if the first is lost
   apikeys events watch                 all changes as they happen
+  apikeys scan-rule --format gitleaks  the rule by which a scanner finds keys
 
 Exit codes: 0 all went well, 1 the command failed, 2 it was not understood.
 `,
@@ -36,6 +37,14 @@ A file:
 	"token reset": `Examples:
   apikeys token reset                  shows the token on a terminal
   apikeys token reset > path           writes it to <data-dir>/root-token and tells that path
+`,
+	"scan-rule": `The formats are those of the settings, as apikeys serve reads them. A key that was mistyped
+is found too: its checksum tells, and no pattern can reckon that.
+
+Examples:
+  apikeys scan-rule --format gitleaks > .gitleaks.toml
+  apikeys scan-rule --format trufflehog --config /etc/apikeys.yaml
+  apikeys scan-rule --format github --key-formats acme=acme_live_:live,test=acme_test_:test
 `,
 	"events list": `Examples:
   apikeys events list --after=start --limit 20

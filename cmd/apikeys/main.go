@@ -58,6 +58,7 @@ type commandLine struct {
 	Token    tokenCommands    `cmd:"" help:"Manage the root token, the operator's credential."`
 	Events   eventsCommands   `cmd:"" help:"Read and follow the log of changes."`
 	Webhooks webhooksCommands `cmd:"" help:"Receive webhooks on your own machine."`
+	ScanRule scanRuleCommand  `cmd:"" help:"Print the rule by which a secret scanner finds keys."`
 	Version  versionCommand   `cmd:"" help:"Show the version of this program."`
 	Help     helpCommand      `cmd:"" help:"Show help about a command."`
 }

@@ -34,8 +34,28 @@ type storeSettings struct {
 	LogFormat logFormat  `group:"log" default:"text" placeholder:"FORMAT" help:"text or json."`
 }
 
+// formatSettings are the formats of keys, which the server makes and scanners are to
+// find.
+type formatSettings struct {
+	KeyFormats []string `group:"keys" default:"${KeyFormats}" placeholder:"NAME=PREFIX:MODE" help:"The formats of the secrets of new keys, separated by commas, each for the keys of the mode live or test. The first of a mode is for keys that name none. Keys of other formats work as before."`
+}
+
+// formats returns the formats that are set.
+func (s *formatSettings) formats() (formats apikey.KeyFormats, err error) {
+	for _, text := range s.KeyFormats {
+		format, err := apikey.ParseKeyFormat(strings.TrimSpace(text))
+		if err != nil {
+			return nil, usageError{fmt.Errorf("key_formats: %q %w", apikey.Excerpt(text), err)}
+		}
+		formats = append(formats, format)
+	}
+	return formats, nil
+}
+
 // serveSettings are what a running server is told.
 type serveSettings struct {
+	formatSettings `embed:""`
+
 	RESTAddr       string   `name:"rest-addr" group:"network" default:"${RESTAddr}" placeholder:"HOST:PORT" help:"Where REST listens. No host means every interface."`
 	GRPCAddr       string   `name:"grpc-addr" group:"network" default:"${GRPCAddr}" placeholder:"HOST:PORT" help:"Where gRPC listens."`
 	TLSCert        string   `name:"tls-cert" group:"network" placeholder:"FILE" help:"PEM file of the certificate chain, for both listeners."`
@@ -92,7 +112,7 @@ func defaults() kong.Vars {
 		switch v := value.Interface().(type) {
 		case time.Duration:
 			vars[field.Name] = period(v).String()
-		case string, int, int64:
+		case string, int, int64, apikey.KeyFormats:
 			vars[field.Name] = fmt.Sprint(v)
 		}
 	}
@@ -129,6 +149,9 @@ func (s *serveSettings) apply(c *server.Config) error {
 		return err
 	}
 	if c.WebhooksAllowNetworks, err = ranges("webhooks_allow_networks", s.WebhooksAllowNetworks); err != nil {
+		return err
+	}
+	if c.KeyFormats, err = s.formats(); err != nil {
 		return err
 	}
 	for _, scope := range s.Scopes {

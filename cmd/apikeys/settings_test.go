@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // parseServe returns what `apikeys serve` would tell the server.
@@ -100,6 +101,16 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			want: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		},
 
+		{name: "key formats", get: formats, want: apikey.DefaultKeyFormats()},
+		{name: "key formats in the file", file: "key_formats: [{name: a, prefix: acme_, mode: live}, {mode: test, prefix: try_, name: b}, c=c_:live]", get: formats,
+			want: apikey.KeyFormats{{Name: "a", Prefix: "acme_", Mode: "live"}, {Name: "b", Prefix: "try_", Mode: "test"}, {Name: "c", Prefix: "c_", Mode: "live"}}},
+		{name: "key formats in a group", file: "key: {formats: [{name: a, prefix: acme_, mode: live}]}", get: formats, want: apikey.KeyFormats{{Name: "a", Prefix: "acme_", Mode: "live"}}},
+		{name: "key formats in the environment", file: "key_formats: [{name: a, prefix: acme_, mode: live}]", env: []string{"APIKEYS_KEY_FORMATS=b=b_:live, c=c_:test"}, get: formats,
+			want: apikey.KeyFormats{{Name: "b", Prefix: "b_", Mode: "live"}, {Name: "c", Prefix: "c_", Mode: "test"}}},
+		{name: "key formats by flags", env: []string{"APIKEYS_KEY_FORMATS=b=b_:live"}, args: []string{"--key-formats=d=d_:live", "--key-formats=e=e_:test,f=f_:live"}, get: formats,
+			want: apikey.KeyFormats{{Name: "d", Prefix: "d_", Mode: "live"}, {Name: "e", Prefix: "e_", Mode: "test"}, {Name: "f", Prefix: "f_", Mode: "live"}}},
+		{name: "no key formats", file: "key_formats:", env: []string{"APIKEYS_KEY_FORMATS="}, get: formats, want: apikey.DefaultKeyFormats()},
+
 		{name: "root token in the file", file: "root_token: " + token, get: rootToken, want: [2]string{token, ""}},
 		{name: "root token in the environment", file: "root_token: other", env: []string{"APIKEYS_ROOT_TOKEN=" + token}, get: rootToken, want: [2]string{token, ""}},
 		{name: "its file in the environment hides the token in the file", file: "root_token: other", env: []string{"APIKEYS_ROOT_TOKEN_FILE=f"}, get: rootToken, want: [2]string{"", "f"}},
@@ -136,6 +147,7 @@ func restAddr(c server.Config) any  { return c.RESTAddr }
 func scopes(c server.Config) any    { return c.Scopes }
 func plaintext(c server.Config) any { return c.Plaintext }
 func retention(c server.Config) any { return c.EventRetention }
+func formats(c server.Config) any   { return c.KeyFormats }
 func notice(c server.Config) any    { return c.ExpiringNotice }
 func rootToken(c server.Config) any { return [2]string{c.RootToken.Reveal(), c.RootTokenFile} }
 
@@ -168,6 +180,16 @@ func TestFaultySettings(t *testing.T) {
 		{name: "a list for a text", file: "env: [a]", want: `FILE: env must be one value, not a list`},
 		{name: "a list for the token", file: "root_token: [a]", want: `FILE: root_token must be one value, not a list`},
 		{name: "a text for a list", file: "scopes: a,b", want: `FILE: scopes must be a list`},
+		{name: "a mapping in a list", file: "scopes: [{name: a}]", want: `FILE: scopes must be a list of texts`},
+		{name: "a key format", args: []string{"--key-formats=acme_live_"}, want: `key_formats: "acme_live_" must be name=prefix:mode, such as acme=acme_live_:live`},
+		{name: "a text for key formats", file: "key_formats: a=a_:live", want: `FILE: key_formats must be a list`},
+		{name: "a mapping for key formats", file: "key_formats: {name: a, prefix: a_, mode: live}", want: `FILE: key_formats must be one value or a list`},
+		{name: "a key format that lacks a key", file: "key_formats:\n- {name: a, prefix: a_}", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, all of them; one is missing on line 2`},
+		{name: "a key format with another", file: "key_formats:\n- {name: a, prefix: a_, mode: live, x: y}", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, each once and a text; not so on line 2`},
+		{name: "a key format with one twice", file: "key_formats:\n- {name: a, prefix: a_, mode: live, mode: test}", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, each once and a text; not so on line 2`},
+		{name: "a key format with a list", file: "key_formats:\n- {name: a, prefix: [a_], mode: live}", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, each once and a text; not so on line 2`},
+		{name: "a key format with two in one", file: "key_formats:\n- {name: a, prefix: 'a_:live,b=b_', mode: live}", want: `FILE: key_formats must not hold = : or , in its texts, as on line 2`},
+		{name: "a key format with nothing", file: "key_formats:\n- {name: a, prefix: a_, mode: }", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, each once and a text; not so on line 2`},
 		{name: "a mapping for a text", file: "env: {a: b}", want: `FILE: env must be one value or a list`},
 		{name: "a text for a switch", file: "plaintext: maybe", want: `FILE: plaintext must be true or false`},
 		{name: "a quoted switch", file: "plaintext: 'true'", want: `FILE: plaintext must be true or false`},

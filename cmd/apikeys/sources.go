@@ -110,7 +110,9 @@ func knownSettings(app *kong.Application) []string {
 	for _, command := range app.Leaves(false) {
 		var names []string
 		for _, flag := range command.Flags {
-			names = append(names, fileName(flag.Name))
+			if !isArgument(flag) {
+				names = append(names, fileName(flag.Name))
+			}
 		}
 		if !slices.Contains(names, "config") {
 			continue

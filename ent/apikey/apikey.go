@@ -35,6 +35,8 @@ const (
 	FieldEnabled = "enabled"
 	// FieldMode holds the string denoting the mode field in the database.
 	FieldMode = "mode"
+	// FieldKeyFormat holds the string denoting the key_format field in the database.
+	FieldKeyFormat = "key_format"
 	// FieldOwnerID holds the string denoting the owner_id field in the database.
 	FieldOwnerID = "owner_id"
 	// FieldMetadata holds the string denoting the metadata field in the database.
@@ -96,6 +98,7 @@ var Columns = []string{
 	FieldCreatedByID,
 	FieldEnabled,
 	FieldMode,
+	FieldKeyFormat,
 	FieldOwnerID,
 	FieldMetadata,
 	FieldRateLimitRequests,
@@ -210,6 +213,11 @@ func ByEnabled(opts ...sql.OrderTermOption) OrderOption {
 // ByMode orders the results by the mode field.
 func ByMode(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldMode, opts...).ToFunc()
+}
+
+// ByKeyFormat orders the results by the key_format field.
+func ByKeyFormat(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldKeyFormat, opts...).ToFunc()
 }
 
 // ByOwnerID orders the results by the owner_id field.

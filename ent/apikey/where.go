@@ -107,6 +107,11 @@ func Mode(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldMode, v))
 }
 
+// KeyFormat applies equality check predicate on the "key_format" field. It's identical to KeyFormatEQ.
+func KeyFormat(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldKeyFormat, v))
+}
+
 // OwnerID applies equality check predicate on the "owner_id" field. It's identical to OwnerIDEQ.
 func OwnerID(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldOwnerID, v))
@@ -765,6 +770,71 @@ func ModeEqualFold(v string) predicate.ApiKey {
 // ModeContainsFold applies the ContainsFold predicate on the "mode" field.
 func ModeContainsFold(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldContainsFold(FieldMode, v))
+}
+
+// KeyFormatEQ applies the EQ predicate on the "key_format" field.
+func KeyFormatEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldKeyFormat, v))
+}
+
+// KeyFormatNEQ applies the NEQ predicate on the "key_format" field.
+func KeyFormatNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldKeyFormat, v))
+}
+
+// KeyFormatIn applies the In predicate on the "key_format" field.
+func KeyFormatIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldKeyFormat, vs...))
+}
+
+// KeyFormatNotIn applies the NotIn predicate on the "key_format" field.
+func KeyFormatNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldKeyFormat, vs...))
+}
+
+// KeyFormatGT applies the GT predicate on the "key_format" field.
+func KeyFormatGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldKeyFormat, v))
+}
+
+// KeyFormatGTE applies the GTE predicate on the "key_format" field.
+func KeyFormatGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldKeyFormat, v))
+}
+
+// KeyFormatLT applies the LT predicate on the "key_format" field.
+func KeyFormatLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldKeyFormat, v))
+}
+
+// KeyFormatLTE applies the LTE predicate on the "key_format" field.
+func KeyFormatLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldKeyFormat, v))
+}
+
+// KeyFormatContains applies the Contains predicate on the "key_format" field.
+func KeyFormatContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldKeyFormat, v))
+}
+
+// KeyFormatHasPrefix applies the HasPrefix predicate on the "key_format" field.
+func KeyFormatHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldKeyFormat, v))
+}
+
+// KeyFormatHasSuffix applies the HasSuffix predicate on the "key_format" field.
+func KeyFormatHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldKeyFormat, v))
+}
+
+// KeyFormatEqualFold applies the EqualFold predicate on the "key_format" field.
+func KeyFormatEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldKeyFormat, v))
+}
+
+// KeyFormatContainsFold applies the ContainsFold predicate on the "key_format" field.
+func KeyFormatContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldKeyFormat, v))
 }
 
 // OwnerIDEQ applies the EQ predicate on the "owner_id" field.

@@ -24,6 +24,7 @@ var (
 		{Name: "created_by_id", Type: field.TypeString},
 		{Name: "enabled", Type: field.TypeBool},
 		{Name: "mode", Type: field.TypeString},
+		{Name: "key_format", Type: field.TypeString},
 		{Name: "owner_id", Type: field.TypeString, Default: ""},
 		{Name: "metadata", Type: field.TypeJSON, Nullable: true},
 		{Name: "rate_limit_requests", Type: field.TypeInt, Default: 0},
@@ -60,7 +61,7 @@ var (
 			{
 				Name:    "apikey_organization_id_owner_id_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[13], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[14], APIKeysColumns[0]},
 			},
 			{
 				Name:    "apikey_organization_id_created_by_id_id",
@@ -70,7 +71,7 @@ var (
 			{
 				Name:    "apikey_previous_hash",
 				Unique:  true,
-				Columns: []*schema.Column{APIKeysColumns[26]},
+				Columns: []*schema.Column{APIKeysColumns[27]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "previous_hash IS NOT NULL",
 				},
@@ -78,7 +79,7 @@ var (
 			{
 				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[32], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[33], APIKeysColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "notice_at IS NOT NULL",
 				},

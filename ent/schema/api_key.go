@@ -27,6 +27,7 @@ func (ApiKey) Fields() []ent.Field {
 		field.String("created_by_id").Immutable(),
 		field.Bool("enabled"),
 		field.String("mode").Immutable(),
+		field.String("key_format").Comment("the name of the format of the secret"),
 		field.String("owner_id").Default(""),
 		field.JSON("metadata", map[string]string{}).Optional(),
 		field.Int("rate_limit_requests").Default(0),

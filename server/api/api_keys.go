@@ -41,6 +41,7 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		ExpiresAt:      found.time("expires_at", req.GetExpiresAt()),
 		Enabled:        req.Enabled == nil || req.GetEnabled(),
 		Mode:           wire.Mode(req.GetMode()),
+		Format:         req.GetKeyFormat(),
 		OwnerID:        req.GetOwnerId(),
 		Metadata:       req.GetMetadata(),
 		RateLimit:      rateLimit(req.GetRateLimit()),
@@ -53,11 +54,12 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 	if s.rules.AbsentScopesMeanAll && len(asked.Scopes) == 0 && !req.GetEmptyScopes() {
 		asked.Scopes = apikey.Scopes{apikey.AllScopes}
 	}
-	if faulty(ctx) || len(found) > 0 {
+	format, problem := s.rules.Formats.Choose(asked.Format, asked.Mode)
+	if faulty(ctx) || len(found) > 0 || problem != nil {
 		_, err := s.rules.Create(asked, s.now(), found...)
 		return nil, withRefused(ctx, err)
 	}
-	secret, err := apikey.NewSecret(asked.Mode, s.random)
+	secret, err := apikey.NewSecret(format.Prefix, s.random)
 	if err != nil {
 		return nil, fmt.Errorf("make a secret: %w", err)
 	}
@@ -222,13 +224,14 @@ func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyR
 	var secret apikey.Secret
 	key, err := s.change(ctx, req.GetId(), apikey.KeyRotated,
 		func(k *apikey.Key, now time.Time) (err error) {
-			if secret, err = apikey.NewSecret(k.Mode, s.random); err != nil {
+			format := s.rules.Formats.Next(k)
+			if secret, err = apikey.NewSecret(format.Prefix, s.random); err != nil {
 				return fmt.Errorf("make a secret: %w", err)
 			}
 			if req.GetEndPrevious() {
 				k.EndPrevious()
 			}
-			return s.rules.Rotate(k, s.peppers.Stored(secret), overlap, now)
+			return s.rules.Rotate(k, format, s.peppers.Stored(secret), overlap, now)
 		})
 	if err != nil {
 		return nil, err

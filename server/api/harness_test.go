@@ -112,7 +112,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 	r.resetToken(rootToken)
 	config := api.Config{
 		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: peppers, Feed: f, Cursors: r.cursors,
-		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes()},
+		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats()},
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
 			Peppers: peppers, Stored: r.storedTokens, Now: time.Now,
 		}}),

@@ -131,7 +131,7 @@ func TestWithinAllowsParts(t *testing.T) {
 // never hands out again the whole of a key that is wider.
 func TestUpdateWithinAddsNothing(t *testing.T) {
 	t.Parallel()
-	rules := Rules{Catalogue: someScopes}
+	rules := Rules{Catalogue: someScopes, Formats: DefaultKeyFormats()}
 	rapid.Check(t, func(t *rapid.T) {
 		caller, before, values := drawKey(t, "caller"), drawKey(t, "key"), drawKey(t, "values")
 		before.Enabled = rapid.Bool().Draw(t, "was enabled")

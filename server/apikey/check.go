@@ -62,7 +62,7 @@ func (c Code) Found() bool { return c != CodeMalformed && c != CodeNotFound }
 
 // checkForm tells a secret that belongs to no key from a text that is none.
 func checkForm(text string) Code {
-	if _, ok := ParseSecret(text); !ok {
+	if !IsSecret(text) {
 		return CodeMalformed
 	}
 	return CodeNotFound

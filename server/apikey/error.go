@@ -47,6 +47,7 @@ const (
 	ReasonNotFound          Reason = "API_KEY_NOT_FOUND"
 	ReasonRevoked           Reason = "API_KEY_REVOKED"
 	ReasonExpired           Reason = "API_KEY_EXPIRED"
+	ReasonNoKeyFormat       Reason = "NO_KEY_FORMAT"
 	ReasonTooManyKeys       Reason = "TOO_MANY_KEYS"
 	ReasonETagMismatch      Reason = "ETAG_MISMATCH"
 	ReasonRotating          Reason = "ROTATION_IN_PROGRESS"

@@ -99,6 +99,7 @@ type Key struct {
 	CreatedBy      Actor
 	Enabled        bool
 	Mode           Mode
+	Format         string // the name of the format of Secret
 	OwnerID        string
 	Metadata       map[string]string
 	RateLimit      RateLimit
@@ -185,7 +186,7 @@ func (k *Key) SharingTexts(text string) Key {
 		return s
 	}
 	c := *k
-	for _, field := range []*string{&c.Label, &c.Description, &c.OwnerID, &c.Secret.Mask} {
+	for _, field := range []*string{&c.Label, &c.Description, &c.OwnerID, &c.Format, &c.Secret.Mask} {
 		*field = part(*field)
 	}
 	c.Scopes = make(Scopes, len(k.Scopes))
@@ -207,7 +208,7 @@ func (k *Key) SharingTexts(text string) Key {
 // sizes take about half of it.
 func (k *Key) MessageSize() int {
 	size := fixedSize + 2*len(k.ID) + len(k.OrganizationID) + len(k.Label) + len(k.Description) +
-		len(k.Secret.Mask) + len(k.OwnerID) + len(k.CreatedBy.Kind) + len(k.CreatedBy.ID) + rangeSize*len(k.IPAllowList)
+		len(k.Secret.Mask) + len(k.Format) + len(k.OwnerID) + len(k.CreatedBy.Kind) + len(k.CreatedBy.ID) + rangeSize*len(k.IPAllowList)
 	for _, s := range k.Scopes {
 		size += len(s) + elementSize
 	}
@@ -235,6 +236,7 @@ func Changes(before, after *Key, now time.Time) []string {
 	differs("expires_at", !before.ExpiresAt.Equal(after.ExpiresAt))
 	differs("enabled", before.Enabled != after.Enabled)
 	differs("state", before.State(now) != after.State(now))
+	differs("key_format", before.Format != after.Format)
 	differs("owner_id", before.OwnerID != after.OwnerID)
 	differs("metadata", !maps.Equal(before.Metadata, after.Metadata))
 	differs("rate_limit", before.RateLimit != after.RateLimit)

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
-	"hash/crc32"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -23,7 +22,6 @@ const Pasted = "must not hold a secret; leave it out, and replace the secret if 
 
 // The bounds of what is looked at.
 const (
-	maxPrefix = 24 // of a key's secret, its last underscore included
 	// shortestToken is the least length of a configured token, and so of anything
 	// that is found.
 	shortestToken = 24
@@ -38,11 +36,15 @@ const (
 // nil *SecretFinder knows the forms alone. Its methods are safe for concurrent use.
 type SecretFinder struct {
 	tokens atomic.Pointer[[]tokenFinder]
+	// beginning matches what begins like a credential; nil stands for
+	// defaultBeginning.
+	beginning *regexp.Regexp
 }
 
-// NewSecretFinder returns a SecretFinder that knows tokens besides the forms.
-func NewSecretFinder(tokens ...string) *SecretFinder {
-	f := new(SecretFinder)
+// NewSecretFinder returns a SecretFinder that knows tokens besides the forms. Of the
+// secrets of keys in formats it masks a part too, which has no form.
+func NewSecretFinder(formats KeyFormats, tokens ...string) *SecretFinder {
+	f := &SecretFinder{beginning: beginningOf(formats)}
 	for _, t := range tokens {
 		f.Add(t)
 	}
@@ -129,12 +131,10 @@ func endsToken(text string, at int) bool {
 			return false
 		}
 	}
-	var digits [checksumLength]byte
 	for start := at - 1; start >= 0 && start > at-maxPrefix; start-- {
 		switch c := text[start]; {
 		case c >= 'a' && c <= 'z':
-			sum := crc32.ChecksumIEEE([]byte(text[start:end]))
-			if string(appendDigits(digits[:0], sum)) == text[end:end+checksumLength] {
+			if hasChecksum(text[start:end], text[end:end+checksumLength]) {
 				return true
 			}
 		case c >= '0' && c <= '9', c == '_':
@@ -242,7 +242,7 @@ func (f *SecretFinder) Excerpt(text string) string {
 		return Redacted
 	}
 	const enough = 8 * MaxExcerpt // bytes, of which no more than MaxExcerpt characters are shown
-	text = RedactSecrets(text[:min(len(text), enough)])
+	text = f.masked(text[:min(len(text), enough)])
 	var out strings.Builder
 	shown, kept := 0, 0
 	for _, c := range text {
@@ -276,20 +276,34 @@ func escaped(c rune) string {
 	return text
 }
 
-// credentialForm matches what begins like a credential that is issued by default,
-// whole or cut off.
-var credentialForm = regexp.MustCompile(`(sk_live_|sk_test_|root_|opt_|whsec_)[0-9A-Za-z+/=]{16,}`)
+// beginningOf returns what matches texts that begin like a credential, whole or cut
+// off: one that is issued by default, or the secret of a key in one of formats.
+func beginningOf(formats KeyFormats) *regexp.Regexp {
+	prefixes := append([]string{"root_", "opt_", webhookSecretPrefix}, DefaultKeyFormats().Prefixes()...)
+	prefixes = append(prefixes, formats.Prefixes()...)
+	return regexp.MustCompile("(" + strings.Join(prefixes, "|") + ")[0-9A-Za-z+/=]{16,}")
+}
+
+var defaultBeginning = beginningOf(nil)
+
+// masked returns text with everything masked in it that begins like a credential, a
+// part of one too.
+func (f *SecretFinder) masked(text string) string {
+	beginning := defaultBeginning
+	if f != nil && f.beginning != nil {
+		beginning = f.beginning
+	}
+	return beginning.ReplaceAllString(text, "${1}"+Redacted)
+}
 
 // RedactSecrets returns text with everything masked in it that begins like a
-// credential, a part of one too.
-func RedactSecrets(text string) string {
-	return credentialForm.ReplaceAllString(text, "${1}"+Redacted)
-}
+// credential that is issued by default, a part of one too.
+func RedactSecrets(text string) string { return (*SecretFinder)(nil).masked(text) }
 
 // Redact returns text as it may be logged: masked where it looks like a
 // credential, and nothing of it where it holds a secret all the same.
 func (f *SecretFinder) Redact(text string) string {
-	text = RedactSecrets(text)
+	text = f.masked(text)
 	if f.In(text) {
 		return Redacted
 	}

@@ -47,7 +47,7 @@ func TestSecretIn(t *testing.T) {
 	for range 50 {
 		layers = url.QueryEscape(strings.Replace(layers, "_", "%5F", 1))
 	}
-	finder := NewSecretFinder(rootToken, "short")
+	finder := NewSecretFinder(nil, rootToken, "short")
 	for name, c := range map[string]struct {
 		text        string
 		form, token bool // whether it holds a secret of a form, and the token without one
@@ -101,7 +101,7 @@ func TestSecretIn(t *testing.T) {
 // however often they were encoded, and no excerpt shows anything of them.
 func TestSecretIsFound(t *testing.T) {
 	t.Parallel()
-	finder := NewSecretFinder(rootToken)
+	finder := NewSecretFinder(nil, rootToken)
 	rapid.Check(t, func(t *rapid.T) {
 		prefix := rapid.StringMatching(`[a-z][a-z0-9]{0,10}(_[a-z0-9]{1,5}){0,2}_`).Draw(t, "prefix")
 		token, err := RandomToken(prefix, rapidReader{t})
@@ -136,7 +136,7 @@ func FuzzExcerpt(f *testing.F) {
 	} {
 		f.Add(text)
 	}
-	finder := NewSecretFinder(rootToken)
+	finder := NewSecretFinder(nil, rootToken)
 	f.Fuzz(func(t *testing.T, text string) {
 		got := finder.Excerpt(text)
 		if n := utf8.RuneCountInString(got); n > MaxExcerpt || !utf8.ValidString(got) {

@@ -249,7 +249,7 @@ func TestUpdateProperties(t *testing.T) {
 }
 
 func ExampleRules_Update() {
-	rules := Rules{Catalogue: DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
+	rules := Rules{Catalogue: DefaultScopes(), Formats: DefaultKeyFormats(), ExpiringNotice: 7 * 24 * time.Hour}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	before := Key{Label: "CI", Enabled: true, Metadata: map[string]string{"cost.center": "17"}}
 	after := before

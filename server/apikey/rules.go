@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +34,9 @@ type Rules struct {
 	// ExpiringNotice is how long before its expiry a key is announced to expire;
 	// where it is not positive, none is announced.
 	ExpiringNotice time.Duration
+	// Formats are those of the secrets of new keys, and of new secrets. Without any
+	// of a mode, no key of that mode is made.
+	Formats KeyFormats
 	// MaxKeys is how many keys an organization may have; zero means any number.
 	MaxKeys int
 }
@@ -49,9 +53,12 @@ func (r Rules) TooManyKeys() error {
 // when the request was read, and those that break a rule. A zero limit stands for
 // none; one that was asked for and is 0 in all its parts is a fault of the request.
 func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error) {
-	if k.Mode == "" {
-		k.Mode = ModeLive
+	k.Mode = cmp.Or(k.Mode, ModeLive)
+	format, problem := r.Formats.Choose(k.Format, k.Mode)
+	if problem != nil {
+		faults = append(slices.Clip(faults), *problem)
 	}
+	k.Format = format.Name
 	k.CreatedAt, k.Version = now, 1
 	k.ExpiresAt = stored(k.ExpiresAt)
 	k.Scopes = Unique(k.Scopes)
@@ -139,11 +146,12 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 	return found
 }
 
-// Rotate replaces the key's secret. The old one works for overlap more, but never
+// Rotate replaces the key's secret by one of format, which is the next of the key's.
+// The old one works for overlap more, but never
 // past the key's own expiry; 0 ends it at once. A key whose last rotation is not
 // over is not rotated, so that a retry does not end the secret that was promised
 // its time: see [Key.EndPrevious].
-func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now time.Time) error {
+func (r Rules) Rotate(k *Key, format KeyFormat, secret StoredSecret, overlap time.Duration, now time.Time) error {
 	switch {
 	case overlap < 0 || overlap > MaxOverlap:
 		return InvalidField("overlap_seconds", "must be 0 to %d", int(MaxOverlap/time.Second))
@@ -155,12 +163,15 @@ func (r Rules) Rotate(k *Key, secret StoredSecret, overlap time.Duration, now ti
 	case k.PreviousWorks(now):
 		return Errorf(KindConflict, ReasonRotating,
 			"The secret before the last rotation works until %s; set end_previous to end it now.", k.PreviousExpiresAt.UTC().Format(time.DateTime))
+	case format == KeyFormat{}:
+		return Errorf(KindFailedPrecondition, ReasonNoKeyFormat,
+			"The server has no key format of the mode %s any more; its setting key_formats needs one.", k.Mode)
 	}
 	k.EndPrevious()
 	if overlap > 0 {
 		k.Previous, k.PreviousExpiresAt = k.Secret, now.Add(overlap)
 	}
-	k.Secret = secret
+	k.Secret, k.Format = secret, format.Name
 	k.Rotations++
 	k.Usage.Previous = PreviousUsage{Rotation: k.Rotations}
 	k.boundPrevious()

@@ -13,7 +13,11 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 const week = 7 * 24 * time.Hour
 
-func testRules() Rules { return Rules{Catalogue: DefaultScopes(), ExpiringNotice: week} }
+var liveFormat = DefaultKeyFormats()[0]
+
+func testRules() Rules {
+	return Rules{Catalogue: DefaultScopes(), Formats: DefaultKeyFormats(), ExpiringNotice: week}
+}
 
 // testKey is a valid key with something in every field.
 func testKey() Key {
@@ -63,7 +67,7 @@ func TestCreateCompletes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Key{
-		Label: "CI", Enabled: true, Scopes: Scopes{"events.read", "*"}, Mode: ModeLive, CreatedAt: noon, Version: 1,
+		Label: "CI", Enabled: true, Scopes: Scopes{"events.read", "*"}, Mode: ModeLive, Format: "sk_live", CreatedAt: noon, Version: 1,
 		IPAllowList: allowList(t, "10.0.0.1"),
 		ExpiresAt:   noon.Add(2*week + time.Microsecond), NoticeAt: noon.Add(week + time.Microsecond),
 	}
@@ -124,7 +128,7 @@ func TestRotate(t *testing.T) {
 	t.Parallel()
 	r, k := testRules(), testKey()
 	second, third := StoredSecret{Hash: Hash{2}, Mask: "two"}, StoredSecret{Hash: Hash{3}, Mask: "three"}
-	if err := r.Rotate(&k, second, time.Hour, noon); err != nil {
+	if err := r.Rotate(&k, liveFormat, second, time.Hour, noon); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Hash{{2}, {1}}, k.Hashes()); diff != "" {
@@ -134,13 +138,13 @@ func TestRotate(t *testing.T) {
 		t.Error("the overlap is not an hour")
 	}
 	// During an overlap the older secret is ended on purpose.
-	wantReason(t, r.Rotate(&k, third, time.Minute, noon.Add(time.Second)), KindConflict, ReasonRotating)
-	wantReason(t, r.Rotate(&k, third, 0, noon.Add(time.Hour-1)), KindConflict, ReasonRotating)
+	wantReason(t, r.Rotate(&k, liveFormat, third, time.Minute, noon.Add(time.Second)), KindConflict, ReasonRotating)
+	wantReason(t, r.Rotate(&k, liveFormat, third, 0, noon.Add(time.Hour-1)), KindConflict, ReasonRotating)
 	if diff := cmp.Diff([]Hash{{2}, {1}}, k.Hashes()); diff != "" {
 		t.Error("refused, but changed:", diff)
 	}
 	k.EndPrevious()
-	if err := r.Rotate(&k, third, time.Minute, noon.Add(time.Second)); err != nil {
+	if err := r.Rotate(&k, liveFormat, third, time.Minute, noon.Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Hash{{3}, {2}}, k.Hashes()); diff != "" {
@@ -148,7 +152,7 @@ func TestRotate(t *testing.T) {
 	}
 	k.EndPrevious()
 	// Without an overlap only the new one is left.
-	if err := r.Rotate(&k, second, 0, noon.Add(2*time.Second)); err != nil {
+	if err := r.Rotate(&k, liveFormat, second, 0, noon.Add(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]Hash{{2}}, k.Hashes()); diff != "" || k.PreviousWorks(noon) || !k.PreviousExpiresAt.IsZero() {
@@ -160,7 +164,7 @@ func TestRotateNeverPastExpiry(t *testing.T) {
 	t.Parallel()
 	r, k := testRules(), testKey()
 	k.ExpiresAt = noon.Add(time.Hour)
-	if err := r.Rotate(&k, StoredSecret{Hash: Hash{2}, Mask: "two"}, MaxOverlap, noon); err != nil {
+	if err := r.Rotate(&k, liveFormat, StoredSecret{Hash: Hash{2}, Mask: "two"}, MaxOverlap, noon); err != nil {
 		t.Fatal(err)
 	}
 	if !k.PreviousExpiresAt.Equal(k.ExpiresAt) {
@@ -200,7 +204,7 @@ func TestRotateRefuses(t *testing.T) {
 		k := testKey()
 		c.change(&k)
 		before := k
-		err := testRules().Rotate(&k, StoredSecret{Hash: Hash{2}, Mask: "two"}, c.overlap, noon)
+		err := testRules().Rotate(&k, liveFormat, StoredSecret{Hash: Hash{2}, Mask: "two"}, c.overlap, noon)
 		var got Reason
 		if e := AsError(err); e != nil {
 			got = e.Reason
@@ -231,7 +235,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("revoking again changed %v", got)
 	}
 	wantReason(t, r.Update(&k, Patch{Paths: []string{"label"}, Values: Key{Label: "x"}}, noon), KindFailedPrecondition, ReasonRevoked)
-	wantReason(t, r.Rotate(&k, StoredSecret{}, 0, noon), KindFailedPrecondition, ReasonRevoked)
+	wantReason(t, r.Rotate(&k, liveFormat, StoredSecret{}, 0, noon), KindFailedPrecondition, ReasonRevoked)
 	if got := Changes(&before, &k, noon); len(got) > 0 {
 		t.Errorf("refused, but changed %v", got)
 	}

@@ -5,21 +5,22 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"unsafe"
 
 	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
-// The form of a secret: a prefix by mode, 43 base62 characters of randomness
-// (62^43 is more than 2^256), and 6 of CRC-32 over all that precedes.
+// The form of a secret: the prefix of a format, 43 base62 characters of randomness
+// (62^43 is more than 2^256), and 6 of CRC-32 over all that precedes. So a secret is
+// recognised from its end, whatever the prefix is.
 const (
-	prefixLive     = "sk_live_"
-	prefixTest     = "sk_test_"
 	randomLength   = 43
 	checksumLength = 6
-	checksumStart  = len(prefixLive) + randomLength
+	// TailLength is the length of what follows the prefix.
+	TailLength = randomLength + checksumLength
 
-	// SecretLength is the length of every secret.
-	SecretLength = checksumStart + checksumLength
+	// The ends of a secret that its mask shows, besides the prefix.
+	shownAfterPrefix, shownAtEnd = 12, 5
 
 	// MaxSecretLength bounds what is looked at as a secret at all.
 	MaxSecretLength = 512
@@ -36,22 +37,20 @@ var inBase62 = func() (in [256]bool) {
 	return in
 }()
 
-// Secret is the whole secret of a key. Every way of printing it shows its first 20
-// characters, "..." and its last 5; only its Reveal tells it. The callers of that
+// Secret is the whole secret of a key. Every way of printing it shows its prefix and
+// 12 characters, "..." and its last 5; only its Reveal tells it. The callers of that
 // are the answers of create and rotate, and the hash.
 type Secret struct{ masked.Text }
 
-func newSecret(text string) Secret { return Secret{masked.NewWithEnds(text, 20, 5)} }
+func newSecret(text string) Secret {
+	return Secret{masked.NewWithEnds(text, len(text)-TailLength+shownAfterPrefix, shownAtEnd)}
+}
 
-// NewSecret makes a secret with 256 bits from random, which is crypto/rand's
-// reader where it is nil.
-func NewSecret(mode Mode, random io.Reader) (Secret, error) {
+// NewSecret makes a secret of a prefix with 256 bits from random, which is
+// crypto/rand's reader where it is nil.
+func NewSecret(prefix string, random io.Reader) (Secret, error) {
 	if random == nil {
 		random = rand.Reader
-	}
-	prefix := prefixLive
-	if mode == ModeTest {
-		prefix = prefixTest
 	}
 	token, err := RandomToken(prefix, random)
 	if err != nil {
@@ -87,6 +86,15 @@ func appendChecksum(text []byte) []byte {
 	return appendDigits(text, crc32.ChecksumIEEE(text))
 }
 
+// hasChecksum reports whether digits are the checksum of text.
+func hasChecksum(text, digits string) bool {
+	// A conversion would copy text to the heap, since nothing tells the compiler that
+	// crc32 keeps no slice.
+	sum := crc32.ChecksumIEEE(unsafe.Slice(unsafe.StringData(text), len(text))) //nolint:gosec // It is only read.
+	var want [checksumLength]byte
+	return string(appendDigits(want[:0], sum)) == digits
+}
+
 // appendDigits appends a checksum to dst.
 func appendDigits(dst []byte, sum uint32) []byte {
 	var digits [checksumLength]byte
@@ -97,31 +105,42 @@ func appendDigits(dst []byte, sum uint32) []byte {
 	return append(dst, digits[:]...)
 }
 
-// ParseSecret returns the secret that text is, or false where text cannot be
-// one: another form, or a checksum that does not fit. It tells a typing error
-// or junk from a key without any look-up.
-//
-// It is small so that it is inlined: a caller that needs the verdict alone then
-// allocates nothing.
+// ParseSecret returns the secret that text is, or false where [IsSecret] says that
+// it is none.
 func ParseSecret(text string) (Secret, bool) {
-	if !wellFormed(text) {
+	if !IsSecret(text) {
 		return Secret{}, false
 	}
 	return newSecret(text), true
 }
 
-func wellFormed(text string) bool {
-	if len(text) != SecretLength {
+// IsSecret reports whether text can be a secret, of whatever prefix: its form and its
+// checksum are right. It tells a typing error or junk from a key without any look-up,
+// and allocates nothing.
+func IsSecret(text string) bool {
+	return HasSecretForm(text) && hasChecksum(text[:len(text)-checksumLength], text[len(text)-checksumLength:])
+}
+
+// HasSecretForm reports whether text has the form of a secret, whatever its checksum
+// is: a prefix that a key can have, and as many base62 characters as follow it. No
+// access token has that form.
+func HasSecretForm(text string) bool {
+	if !MayBeSecret(text) {
 		return false
 	}
-	if p := text[:len(prefixLive)]; p != prefixLive && p != prefixTest {
-		return false
-	}
-	for i := len(prefixLive); i < len(text); i++ {
+	prefix := text[:len(text)-TailLength]
+	for i := len(prefix); i < len(text); i++ {
 		if !inBase62[text[i]] {
 			return false
 		}
 	}
-	var want [SecretLength]byte
-	return string(appendChecksum(append(want[:0], text[:checksumStart]...))) == text
+	return isPrefix(prefix) && !isReserved(prefix)
+}
+
+// MayBeSecret reports whether text has a length that a secret can have, and an
+// underscore where a secret has its last. It is what a look-up asks before it spends
+// a hash on a text.
+func MayBeSecret(text string) bool {
+	n := len(text) - TailLength
+	return n > 1 && n <= maxPrefix && text[n-1] == '_'
 }

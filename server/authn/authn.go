@@ -80,17 +80,13 @@ func (a *Authenticator) caller(ctx context.Context, need apikey.Requirement, che
 	if !ok {
 		return apikey.Caller{}, apikey.InvalidField(headerOrganization, "was sent twice with different values")
 	}
-	if looksLikeKey(credential) {
+	if apikey.HasSecretForm(credential) {
 		return key(ctx, check, verify.Credential{
 			Secret: credential, Organization: organization, Scopes: need.Scopes, Addr: clientOf(ctx).address(a.trusted),
 		}, need)
 	}
 	return a.operator(ctx, credential, organization, need)
 }
-
-// looksLikeKey tells the two kinds of credentials apart by the prefix that all
-// keys have and no access token may have.
-func looksLikeKey(credential string) bool { return strings.HasPrefix(credential, "sk_") }
 
 // credentialOf returns the one credential of a call.
 func credentialOf(authorization, apiKey []string) (string, error) {

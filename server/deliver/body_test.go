@@ -49,7 +49,7 @@ func testEvent(t interface{ Fatal(...any) }, kind apikey.EventType, resource any
 const keyJSON = `{"id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","organization_id":"org_default",` +
 	`"label":"Ünïcode <&> \"key\"","description":"","secret":"sk_live_MDE5N2MwZWMt...GdwdA","scopes":["products.read"],` +
 	`"ip_allow_list":[],"expires_at":null,"created_at":"2025-06-30 15:05:47","updated_at":null,"created_by":null,"enabled":true,` +
-	`"state":"active","mode":"live","owner_id":"","metadata":{"a":"1","b":"2"},"rate_limit":null,"quota":null,"revoked_at":null,` +
+	`"state":"active","mode":"live","key_format":"","owner_id":"","metadata":{"a":"1","b":"2"},"rate_limit":null,"quota":null,"revoked_at":null,` +
 	`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,` +
 	`"metrics":{"api_key_id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","total_requests":0,"last_used_at":null},"etag":"2"}`
 

@@ -174,7 +174,7 @@ func seedKey() *apikeysv1.ApiKey {
 const seedJSON = `{"id":"` + keyID + `","organization_id":"org_default","label":"My API Key",` +
 	`"description":"Key for accessing product APIs","secret":"sk_live_MDE5N2MwZWMt...GdwdA","scopes":["products.create"],` +
 	`"ip_allow_list":["127.0.0.1"],"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:00:22","updated_at":null,"created_by":null,` +
-	`"enabled":true,"state":"active","mode":"live","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
+	`"enabled":true,"state":"active","mode":"live","key_format":"","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
 	`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,"metrics":{"api_key_id":"` + keyID + `",` +
 	`"total_requests":1250,"last_used_at":"2025-07-01 09:15:30"},"etag":"1"}`
 

@@ -71,7 +71,7 @@ func benchmarkCreate(b *testing.B, together int, create func(*testing.B, *store.
 
 // benchmarkKey is a rule that makes a usual key.
 func benchmarkKey(now time.Time) (apikey.Key, error) {
-	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+	secret, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		return apikey.Key{}, err
 	}

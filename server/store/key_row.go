@@ -60,6 +60,7 @@ func (r *keyRow) columns() []column {
 		{entkey.Table, entkey.FieldCreatedByID, &k.CreatedByID},
 		{entkey.Table, entkey.FieldEnabled, &k.Enabled},
 		{entkey.Table, entkey.FieldMode, &k.Mode},
+		{entkey.Table, entkey.FieldKeyFormat, &k.KeyFormat},
 		{entkey.Table, entkey.FieldOwnerID, &k.OwnerID},
 		{entkey.Table, entkey.FieldMetadata, jsonColumn[map[string]string]{&k.Metadata}},
 		{entkey.Table, entkey.FieldRateLimitRequests, &k.RateLimitRequests},
@@ -196,6 +197,7 @@ func (r *keyRow) decode() (apikey.Key, error) {
 		CreatedBy:         apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID},
 		Enabled:           row.Enabled,
 		Mode:              apikey.Mode(row.Mode),
+		Format:            row.KeyFormat,
 		OwnerID:           row.OwnerID,
 		Metadata:          row.Metadata,
 		RateLimit:         apikey.RateLimit{Requests: row.RateLimitRequests, WindowSeconds: row.RateLimitWindow},
@@ -283,6 +285,7 @@ type setter[B any] interface {
 	SetNillableExpiresAt(*int64) B
 	SetNillableUpdatedAt(*int64) B
 	SetEnabled(bool) B
+	SetKeyFormat(string) B
 	SetOwnerID(string) B
 	SetMetadata(map[string]string) B
 	SetRateLimitRequests(int) B
@@ -322,7 +325,7 @@ func setKey[B setter[B]](b B, k *apikey.Key) B {
 	b.SetLabel(k.Label).SetDescription(k.Description).
 		SetScopes(k.Scopes).SetIPAllowList(ranges).
 		SetNillableExpiresAt(micros(k.ExpiresAt)).SetNillableUpdatedAt(micros(k.UpdatedAt)).
-		SetEnabled(k.Enabled).SetOwnerID(k.OwnerID).SetMetadata(k.Metadata).
+		SetEnabled(k.Enabled).SetKeyFormat(k.Format).SetOwnerID(k.OwnerID).SetMetadata(k.Metadata).
 		SetRateLimitRequests(k.RateLimit.Requests).SetRateLimitWindow(k.RateLimit.WindowSeconds).
 		SetQuotaLimit(k.Quota.Limit).SetQuotaRefill(string(k.Quota.Refill)).SetQuotaRefillDay(k.Quota.RefillDay).
 		SetNillableRevokedAt(micros(k.RevokedAt)).SetRevokeReason(string(k.RevokeReason)).

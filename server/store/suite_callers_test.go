@@ -85,7 +85,7 @@ func (f *fixture) changesBy(t *testing.T, caller *apikey.Key, to callersTargets)
 			return changeKey(as("api_keys.update"), apikey.KeyRotated, func(k *apikey.Key, now time.Time) error {
 				_, secret := newSecret(t)
 				k.EndPrevious()
-				return rules.Rotate(k, secret, 0, now)
+				return rules.Rotate(k, rules.Formats.Next(k), secret, 0, now)
 			})
 		},
 		"revoke": func() error {
@@ -166,14 +166,14 @@ func (f *fixture) ends(t *testing.T, id string) map[string]func() error {
 		"expired":  change(apikey.KeyUpdated, func(k *apikey.Key, now time.Time) { k.ExpiresAt = now }),
 		"deleted":  func() error { return f.DeleteKey(context.Background(), operator, org, id) },
 		"rotated": change(apikey.KeyRotated, func(k *apikey.Key, now time.Time) {
-			if err := rules.Rotate(k, secret, 0, now); err != nil {
+			if err := rules.Rotate(k, rules.Formats.Next(k), secret, 0, now); err != nil {
 				t.Error(err)
 			}
 		}),
 		"rotated twice": change(apikey.KeyRotated, func(k *apikey.Key, now time.Time) {
 			for range 2 {
 				k.EndPrevious()
-				if err := rules.Rotate(k, secret, time.Hour, now); err != nil {
+				if err := rules.Rotate(k, rules.Formats.Next(k), secret, time.Hour, now); err != nil {
 					t.Error(err)
 				}
 			}

@@ -23,7 +23,7 @@ var changeTests = map[string]func(*testing.T, *fixture){
 func (f *fixture) rotate(t *testing.T, id string, secret apikey.StoredSecret, overlap time.Duration) (apikey.Key, error) {
 	return f.ChangeKey(t.Context(), operator, org, id, apikey.KeyRotated, func(k *apikey.Key, now time.Time) error {
 		k.EndPrevious()
-		return rules.Rotate(k, secret, overlap, now)
+		return rules.Rotate(k, rules.Formats.Next(k), secret, overlap, now)
 	})
 }
 

@@ -96,13 +96,13 @@ var (
 		Organization: org, Rights: apikey.AllRights(),
 	}
 	peppers = keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper"))
-	rules   = apikey.Rules{Catalogue: apikey.DefaultScopes(), ExpiringNotice: 7 * 24 * time.Hour}
+	rules   = apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats(), ExpiringNotice: 7 * 24 * time.Hour}
 )
 
 // newSecret returns a secret and what is kept of it.
 func newSecret(tb testing.TB) (apikey.Secret, apikey.StoredSecret) {
 	tb.Helper()
-	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+	secret, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func TestCountingPreviousSecret(t *testing.T) {
 		secrets = append(secrets, newSecret(t))
 		stored := apikey.StoredSecret{Hash: keys.peppers.Hash(0, secrets[len(secrets)-1]), Mask: "mask"}
 		k.EndPrevious()
-		if err := (apikey.Rules{}).Rotate(&k, stored, time.Hour, clock.Now()); err != nil {
+		if err := (apikey.Rules{}).Rotate(&k, apikey.DefaultKeyFormats()[0], stored, time.Hour, clock.Now()); err != nil {
 			t.Fatal(err)
 		}
 		keys.change(v, k)

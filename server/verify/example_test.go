@@ -26,7 +26,7 @@ func (s oneKey) KeysBySecret(_ context.Context, hashes []apikey.Hash) ([]apikey.
 
 func ExampleVerifier_Verify() {
 	peppers := keyring.NewPeppers(keyring.NewKey("edge_1", "kept out of it too"), keyring.NewKey("pepper_1", "kept out of the database"))
-	secret, err := apikey.NewSecret(apikey.ModeLive, nil)
+	secret, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -31,7 +31,7 @@ func testPeppers() *keyring.Peppers {
 
 func newSecret(t testing.TB) string {
 	t.Helper()
-	s, err := apikey.NewSecret(apikey.ModeLive, nil)
+	s, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,7 +181,7 @@ func (v *Verifier) lookUp(ctx context.Context, secret string) (*entry, error) {
 // cached returns the entry of a secret from memory; false where it has to be
 // loaded. Junk has no entry, and need not be loaded.
 func (v *Verifier) cached(secret string) (*entry, bool) {
-	if len(secret) != apikey.SecretLength {
+	if !apikey.MayBeSecret(secret) {
 		return nil, true
 	}
 	for i := range v.peppers.Len() {
@@ -191,8 +191,7 @@ func (v *Verifier) cached(secret string) (*entry, bool) {
 	}
 	// Only here, since what is cached was well-formed: a warm call is spared the
 	// checksum, and junk costs a hash but never a read.
-	_, ok := apikey.ParseSecret(secret)
-	return nil, !ok
+	return nil, !apikey.IsSecret(secret)
 }
 
 // check runs the checks that spend nothing on a secret that finds e, or nil, and

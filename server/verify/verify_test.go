@@ -90,7 +90,7 @@ func TestMalformed(t *testing.T) {
 	k, secret := keys.create(t, apikey.Key{}, 0)
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeValid)
 	for _, text := range []string{
-		"", " ", secret + " ", secret[:len(secret)-1], strings.Repeat("x", apikey.SecretLength), strings.Repeat("x", 513),
+		"", " ", secret + " ", secret[:len(secret)-1], strings.Repeat("x", 57), strings.Repeat("x", 513),
 		string(k.Secret.Hash[:]), secret[:50] + "0000000", strings.ToUpper(secret), secret + secret,
 	} {
 		wantCode(t, v, Request{Secret: text}, apikey.CodeMalformed)
@@ -175,7 +175,7 @@ func TestRotationOverlap(t *testing.T) {
 
 	newer := newSecret(t)
 	stored := apikey.StoredSecret{Hash: keys.peppers.Hash(0, newer), Mask: "newer"}
-	if err := (apikey.Rules{}).Rotate(&k, stored, time.Hour, noon); err != nil {
+	if err := (apikey.Rules{}).Rotate(&k, apikey.DefaultKeyFormats()[0], stored, time.Hour, noon); err != nil {
 		t.Fatal(err)
 	}
 	keys.change(v, k)
@@ -201,7 +201,7 @@ func TestRotationOverlap(t *testing.T) {
 	// A second rotation without overlap ends both at once.
 	newest := newSecret(t)
 	stored.Hash = keys.peppers.Hash(0, newest)
-	if err := (apikey.Rules{}).Rotate(&k, stored, 0, clock.Now()); err != nil {
+	if err := (apikey.Rules{}).Rotate(&k, apikey.DefaultKeyFormats()[0], stored, 0, clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	v.Drop([]string{k.ID}, keys.put(k))

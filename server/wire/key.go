@@ -48,6 +48,7 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 		CreatedBy:      actorMessage(k.CreatedBy),
 		Enabled:        k.Enabled,
 		Mode:           modes.number[k.Mode],
+		KeyFormat:      k.Format,
 		OwnerId:        k.OwnerID,
 		Metadata:       k.Metadata,
 		RevokedAt:      Timestamp(k.RevokedAt),

@@ -384,7 +384,7 @@ type ApiKey struct {
 	// bidirectional override.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// The whole secret in the answers of create and rotate; everywhere else its
-	// first 20 characters, `...` and its last 5.
+	// prefix and 12 characters, `...` and its last 5.
 	Secret string `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
 	// What the key may do, names of the catalogue; `*` stands for all. A key
 	// without scopes may do nothing.
@@ -403,6 +403,9 @@ type ApiKey struct {
 	State     ApiKeyState `protobuf:"varint,12,opt,name=state,proto3,enum=apikeys.v1.ApiKeyState" json:"state,omitempty"`
 	// Fixed when the key is created.
 	Mode ApiKeyMode `protobuf:"varint,13,opt,name=mode,proto3,enum=apikeys.v1.ApiKeyMode" json:"mode,omitempty"`
+	// The name of the format that the secret has, one of those that the server was
+	// set to when the secret was made.
+	KeyFormat string `protobuf:"bytes,26,opt,name=key_format,json=keyFormat,proto3" json:"key_format,omitempty"`
 	// The caller's own name for whoever holds the key, up to 255 characters.
 	OwnerId string `protobuf:"bytes,14,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
 	// Up to 50 entries, keys of 1 to 64 characters, 8 KiB in all.
@@ -555,6 +558,13 @@ func (x *ApiKey) GetMode() ApiKeyMode {
 		return x.Mode
 	}
 	return ApiKeyMode_API_KEY_MODE_UNSPECIFIED
+}
+
+func (x *ApiKey) GetKeyFormat() string {
+	if x != nil {
+		return x.KeyFormat
+	}
+	return ""
 }
 
 func (x *ApiKey) GetOwnerId() string {
@@ -905,8 +915,11 @@ type CreateApiKeyRequest struct {
 	// Tells an empty `scopes` from an absent one, which protobuf cannot: the key
 	// has no scopes even where absent_scopes = all. Over REST `"scopes": []` says
 	// it.
-	EmptyScopes   bool   `protobuf:"varint,11,opt,name=empty_scopes,json=emptyScopes,proto3" json:"empty_scopes,omitempty"`
-	Quota         *Quota `protobuf:"bytes,12,opt,name=quota,proto3" json:"quota,omitempty"`
+	EmptyScopes bool   `protobuf:"varint,11,opt,name=empty_scopes,json=emptyScopes,proto3" json:"empty_scopes,omitempty"`
+	Quota       *Quota `protobuf:"bytes,12,opt,name=quota,proto3" json:"quota,omitempty"`
+	// The name of a format of the server's setting key_formats, of the key's mode.
+	// Unset means the first of that mode.
+	KeyFormat     string `protobuf:"bytes,13,opt,name=key_format,json=keyFormat,proto3" json:"key_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1023,6 +1036,13 @@ func (x *CreateApiKeyRequest) GetQuota() *Quota {
 		return x.Quota
 	}
 	return nil
+}
+
+func (x *CreateApiKeyRequest) GetKeyFormat() string {
+	if x != nil {
+		return x.KeyFormat
+	}
+	return ""
 }
 
 type CreateApiKeyResponse struct {
@@ -2767,7 +2787,7 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\r\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x0e\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2788,7 +2808,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"created_by\x18\x17 \x01(\v2\x11.apikeys.v1.ActorB\x03\xe0A\x03R\tcreatedBy\x12\x18\n" +
 	"\aenabled\x18\v \x01(\bR\aenabled\x122\n" +
 	"\x05state\x18\f \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\x03\xe0A\x03R\x05state\x12/\n" +
-	"\x04mode\x18\r \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\x03\xe0A\x03R\x04mode\x12_\n" +
+	"\x04mode\x18\r \x01(\x0e2\x16.apikeys.v1.ApiKeyModeB\x03\xe0A\x03R\x04mode\x12\"\n" +
+	"\n" +
+	"key_format\x18\x1a \x01(\tB\x03\xe0A\x03R\tkeyFormat\x12_\n" +
 	"\bowner_id\x18\x0e \x01(\tBD\xbaHAr?\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\aownerId\x12\xe0\x01\n" +
 	"\bmetadata\x18\x0f \x03(\v2 .apikeys.v1.ApiKey.MetadataEntryB\xa1\x01\xbaH\x9d\x01\x9a\x01\x99\x01\x102\"Br@\x10\x01\x18@2:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$*QrO2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\bmetadata\x124\n" +
 	"\n" +
@@ -2827,7 +2849,7 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"refill_day\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x1f(\x01H\x01R\trefillDay\x88\x01\x01B\f\n" +
 	"\n" +
 	"_remainingB\r\n" +
-	"\v_refill_day\"\xfe\a\n" +
+	"\v_refill_day\"\xa6\b\n" +
 	"\x13CreateApiKeyRequest\x12_\n" +
 	"\x05label\x18\x01 \x01(\tBI\xe0A\x02\xbaHCrA\x10\x01\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
 	"\vdescription\x18\x02 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12)\n" +
@@ -2844,7 +2866,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"rate_limit\x18\n" +
 	" \x01(\v2\x15.apikeys.v1.RateLimitR\trateLimit\x12!\n" +
 	"\fempty_scopes\x18\v \x01(\bR\vemptyScopes\x12'\n" +
-	"\x05quota\x18\f \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x1a;\n" +
+	"\x05quota\x18\f \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x12&\n" +
+	"\n" +
+	"key_format\x18\r \x01(\tB\a\xbaH\x04r\x02\x18 R\tkeyFormat\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +

@@ -41,6 +41,7 @@ func fullKey() *apikeysv1.ApiKey {
 		Enabled:                 true,
 		State:                   apikeysv1.ApiKeyState_API_KEY_STATE_REVOKED,
 		Mode:                    apikeysv1.ApiKeyMode_API_KEY_MODE_LIVE,
+		KeyFormat:               "sk_live",
 		OwnerId:                 "user_17",
 		Metadata:                map[string]string{"team": "billing", "a": "1", "Z": "\"quoted\"\n"},
 		RateLimit:               &apikeysv1.RateLimit{Requests: 100, WindowSeconds: 60},
@@ -63,7 +64,7 @@ const fullKeyJSON = `{"id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
 	`"scopes":["products.create","products.read"],` +
 	`"ip_allow_list":["127.0.0.1","192.168.1.0/24"],` +
 	`"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:05:47","updated_at":"2025-07-01 10:30:45","created_by":null,` +
-	`"enabled":true,"state":"revoked","mode":"live","owner_id":"user_17",` +
+	`"enabled":true,"state":"revoked","mode":"live","key_format":"sk_live","owner_id":"user_17",` +
 	`"metadata":{"Z":"\"quoted\"\n","a":"1","team":"billing"},` +
 	`"rate_limit":{"requests":100,"window_seconds":60},"quota":null,` +
 	`"revoked_at":"2025-07-02 00:00:00","revoke_reason":"key_compromise",` +
@@ -81,7 +82,7 @@ func TestAppendJSON(t *testing.T) {
 		"full": {fullKey(), fullKeyJSON},
 		"empty": {&apikeysv1.ApiKey{}, `{"id":"","organization_id":"","label":"","description":"","secret":"",` +
 			`"scopes":[],"ip_allow_list":[],"expires_at":null,"created_at":null,"updated_at":null,"created_by":null,"enabled":false,` +
-			`"state":"unspecified","mode":"unspecified","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
+			`"state":"unspecified","mode":"unspecified","key_format":"","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
 			`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,"metrics":null,"etag":""}`},
 		"nil": {(*apikeysv1.ApiKey)(nil), `null`},
 		"optional unset": {&apikeysv1.VerifyApiKeyResponse{Code: apikeysv1.VerificationCode_VERIFICATION_CODE_NOT_FOUND},
