@@ -1,7 +1,7 @@
 package api
 
 import (
-	"fmt"
+	"sync"
 
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
@@ -11,33 +11,34 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
-// sharedMessage is an event on its way to many streams: the message, for the
-// connection inside the process, and its bytes, for the wire. Both are read only.
+// sharedMessage is an event on its way to many streams: its bytes, for those that have a
+// wire, and its message, for those within the process. Each is made when the first
+// stream asks for it, and is read only.
 type sharedMessage struct {
-	*apikeysv1.WatchEventsResponse
-	encoded mem.BufferSlice
-	err     error
+	encoded func() (mem.BufferSlice, error)
+	message func() (*apikeysv1.WatchEventsResponse, error)
 }
 
-// sharedMessage returns a function that makes the message of an event for the
+// sharedMessage returns a function that makes the shared message of an event for the
 // streams of organization.
 func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
 	return func(e *apikey.Event) any {
-		cursor := s.cursors.Seal(feed.PurposeCursor, e.Position, organization)
-		m, err := s.message(e, cursor)
-		if err != nil {
-			return &sharedMessage{err: err}
+		cursor := sync.OnceValue(func() string { return s.cursors.Seal(feed.PurposeCursor, e.Position, organization) })
+		return &sharedMessage{
+			encoded: sync.OnceValues(func() (mem.BufferSlice, error) {
+				encoded, err := wire.AppendWatchEvent(nil, e, cursor())
+				// A SliceBuffer is not counted and never given back to a pool, so the
+				// same one can be sent any number of times.
+				return mem.BufferSlice{mem.SliceBuffer(encoded)}, err
+			}),
+			message: sync.OnceValues(func() (*apikeysv1.WatchEventsResponse, error) {
+				m, err := s.message(e, cursor())
+				return &apikeysv1.WatchEventsResponse{Cursor: cursor(), Event: m}, err
+			}),
 		}
-		resp := &apikeysv1.WatchEventsResponse{Cursor: cursor, Event: m}
-		encoded, err := proto.Marshal(resp)
-		if err != nil {
-			return &sharedMessage{err: fmt.Errorf("encode event %s: %w", e.ID, err)}
-		}
-		// A SliceBuffer is not counted and never given back to a pool, so the same
-		// one can be sent any number of times.
-		return &sharedMessage{WatchEventsResponse: resp, encoded: mem.BufferSlice{mem.SliceBuffer(encoded)}}
 	}
 }
 
@@ -67,7 +68,7 @@ func NewCodec() Codec { return Codec{encoding.GetCodecV2(grpcproto.Name)} }
 func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch m := v.(type) {
 	case *sharedMessage:
-		return m.encoded, nil
+		return m.encoded()
 	case encodedMessage:
 		return append(make(mem.BufferSlice, 0, 2), mem.SliceBuffer(m)), nil
 	case *call:

@@ -271,11 +271,18 @@ func (w *watcher) beat() error {
 	return w.send(&apikeysv1.WatchEventsResponse{Cursor: cursor})
 }
 
-// sendEntry sends an event, whose message all streams of the same view share.
+// sendEntry sends an event, whose bytes and message all streams of the same view share.
 func (w *watcher) sendEntry(e *feed.Entry) error {
 	shared := e.Form(w.view, w.events.sharedMessage(w.organization)).(*sharedMessage)
-	if shared.err != nil {
-		return shared.err
+	if !w.call.wire.Wired() {
+		m, err := shared.message()
+		if err != nil {
+			return err
+		}
+		return w.send(m)
+	}
+	if _, err := shared.encoded(); err != nil {
+		return err
 	}
 	return w.send(shared)
 }

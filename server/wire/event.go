@@ -2,9 +2,12 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -19,7 +22,85 @@ import (
 // breaking changes of the protos guards the log too: what was written under an
 // older version of a message still reads as the newer one.
 func Event(e *apikey.Event) (*apikeysv1.Event, error) {
-	m := &apikeysv1.Event{
+	m := eventMessage(e)
+	var resource proto.Message
+	switch resourceField(e.Type) {
+	case apiKeyField:
+		m.ApiKey = &apikeysv1.ApiKey{}
+		resource = m.ApiKey
+	case webhookField:
+		m.Webhook = &apikeysv1.Webhook{}
+		resource = m.Webhook
+	default:
+		return m, nil
+	}
+	if err := proto.Unmarshal(e.Payload, resource); err != nil {
+		return nil, payloadError(e, err)
+	}
+	return m, nil
+}
+
+// AppendWatchEvent appends the encoding of the message in which a stream of events
+// shows e, with the cursor after which its reader goes on. The message is the one of
+// [Event], but nobody decodes the resource to encode it again: the payload is taken as
+// it stands. A payload that is no message at all is an error; what else may be wrong
+// with one is for the reader to find.
+func AppendWatchEvent(b []byte, e *apikey.Event, cursor string) ([]byte, error) {
+	m := eventMessage(e)
+	m.Cursor = cursor
+	field := resourceField(e.Type)
+	size := proto.Size(m)
+	if field != 0 {
+		if err := checkFields(e.Payload); err != nil {
+			return nil, payloadError(e, err)
+		}
+		size += protowire.SizeTag(field) + protowire.SizeBytes(len(e.Payload))
+	}
+	b = slices.Grow(b, size+len(cursor)+2*(protowire.SizeTag(watchEventField)+protowire.SizeVarint(uint64(size))))
+	if cursor != "" {
+		b = protowire.AppendTag(b, watchCursorField, protowire.BytesType)
+		b = protowire.AppendString(b, cursor)
+	}
+	b = protowire.AppendTag(b, watchEventField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, m)
+	if err != nil {
+		return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
+	}
+	if field != 0 {
+		b = protowire.AppendTag(b, field, protowire.BytesType)
+		b = protowire.AppendBytes(b, e.Payload)
+	}
+	return b, nil
+}
+
+// The fields of the messages that [AppendWatchEvent] writes by itself.
+var (
+	apiKeyField      = fieldNumber(&apikeysv1.Event{}, "api_key")
+	webhookField     = fieldNumber(&apikeysv1.Event{}, "webhook")
+	watchCursorField = fieldNumber(&apikeysv1.WatchEventsResponse{}, "cursor")
+	watchEventField  = fieldNumber(&apikeysv1.WatchEventsResponse{}, "event")
+)
+
+func fieldNumber(m proto.Message, name protoreflect.Name) protowire.Number {
+	return m.ProtoReflect().Descriptor().Fields().ByName(name).Number()
+}
+
+// resourceField returns the field of an event's message that holds the resource, zero
+// for an event of a type that is not known.
+func resourceField(kind apikey.EventType) protowire.Number {
+	switch {
+	case webhook.IsAboutKey(kind):
+		return apiKeyField
+	case webhook.IsAboutWebhook(kind):
+		return webhookField
+	}
+	return 0
+}
+
+// eventMessage returns the message of e without its resource.
+func eventMessage(e *apikey.Event) *apikeysv1.Event {
+	return &apikeysv1.Event{
 		Id:             e.ID,
 		Type:           string(e.Type),
 		OrganizationId: e.OrganizationID,
@@ -29,21 +110,22 @@ func Event(e *apikey.Event) (*apikeysv1.Event, error) {
 		RequestId:      e.RequestID,
 		CreatedAt:      Timestamp(e.CreatedAt),
 	}
-	var resource proto.Message
-	switch {
-	case webhook.IsAboutKey(e.Type):
-		m.ApiKey = &apikeysv1.ApiKey{}
-		resource = m.ApiKey
-	case webhook.IsAboutWebhook(e.Type):
-		m.Webhook = &apikeysv1.Webhook{}
-		resource = m.Webhook
-	default:
-		return m, nil
+}
+
+// checkFields reports whether encoded is a sequence of fields.
+func checkFields(encoded []byte) error {
+	for len(encoded) > 0 {
+		_, _, n := protowire.ConsumeField(encoded)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		encoded = encoded[n:]
 	}
-	if err := proto.Unmarshal(e.Payload, resource); err != nil {
-		return nil, fmt.Errorf("decode the resource of event %s: %w", e.ID, err)
-	}
-	return m, nil
+	return nil
+}
+
+func payloadError(e *apikey.Event, err error) error {
+	return fmt.Errorf("decode the resource of event %s: %w", e.ID, err)
 }
 
 // KeyPayload returns the payload of an event about k that is made at now: the

@@ -13,7 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"pgregory.net/rapid"
 
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
@@ -137,11 +140,68 @@ func TestPayload(t *testing.T) {
 		}
 	}
 	for _, kind := range []apikey.EventType{apikey.KeyCreated, webhook.WebhookCreated} {
-		if m, err := wire.Event(&apikey.Event{ID: "event_2", Type: kind, Payload: []byte("junk")}); err == nil || !strings.Contains(err.Error(), "event_2") {
+		junk := &apikey.Event{ID: "event_2", Type: kind, Payload: []byte("junk")}
+		if m, err := wire.Event(junk); err == nil || !strings.Contains(err.Error(), "event_2") {
 			t.Errorf("junk is %v, %v", m, err)
+		}
+		if b, err := wire.AppendWatchEvent(nil, junk, "cursor"); err == nil || !strings.Contains(err.Error(), "event_2") {
+			t.Errorf("junk is %x, %v", b, err)
 		}
 	}
 	if m, err := wire.Event(&apikey.Event{Type: "planet.seen", Payload: []byte("junk")}); err != nil || proto.Size(m) == 0 {
 		t.Errorf("an event of a later kind: %v, %v", m, err)
 	}
+}
+
+// TestAppendWatchEvent holds the bytes of a stream to the message that protobuf would
+// make of the event, whatever is in it.
+func TestAppendWatchEvent(t *testing.T) {
+	t.Parallel()
+	types := []apikey.EventType{webhook.WebhookTest, "planet.seen"}
+	for _, described := range webhook.EventTypes() {
+		types = append(types, described.Type)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := func(name string) string { return rapid.StringN(0, 200, 300).Draw(t, name) }
+		e := &apikey.Event{
+			ID: text("id"), Type: rapid.SampledFrom(types).Draw(t, "type"), OrganizationID: text("organization"), ResourceID: text("resource"),
+			Changes: rapid.SliceOfN(rapid.String(), 0, 5).Draw(t, "changes"), CreatedAt: drawTime(t, "created at"),
+			Origin: apikey.Origin{RequestID: text("request"), Actor: apikey.Actor{
+				Kind: rapid.SampledFrom([]apikey.ActorKind{"", apikey.ActorOperator, apikey.ActorKey}).Draw(t, "actor's kind"), ID: text("actor"),
+			}},
+		}
+		var err error
+		switch {
+		case webhook.IsAboutKey(e.Type):
+			k := drawStoredKey(t)
+			e.Payload, err = wire.KeyPayload(&k, drawTime(t, "at"))
+		case webhook.IsAboutWebhook(e.Type):
+			w := webhook.Webhook{ID: text("id"), Label: text("label"), Headers: webhook.NewHeaders(map[string]string{"x-a": text("header")}), CreatedAt: drawTime(t, "made at")}
+			e.Payload, err = wire.WebhookPayload(&w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cursor := text("cursor")
+		m, err := wire.Event(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Cursor = cursor
+		want := &apikeysv1.WatchEventsResponse{Cursor: cursor, Event: m}
+		encoded, err := wire.AppendWatchEvent([]byte("before"), e, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := new(apikeysv1.WatchEventsResponse)
+		if err := proto.Unmarshal(encoded[len("before"):], got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("the bytes say something else (-message +bytes)\n%s", diff)
+		}
+		if size := proto.Size(want); len(encoded)-len("before") != size {
+			t.Errorf("%d bytes, protobuf takes %d", len(encoded)-len("before"), size)
+		}
+	})
 }
