@@ -20,7 +20,7 @@ import (
 
 // storeSettings are what every command needs that opens the database. A
 // setting's name in the environment and in the file follows from its flag's;
-// what a value means is judged by server.Config.
+// what a value means is checked by server.Config.
 type storeSettings struct {
 	Config               string `group:"files" placeholder:"FILE" help:"YAML file of settings, named like the flags with underscores."`
 	DataDir              string `group:"files" default:"${DataDir}" placeholder:"DIR" help:"Where the database, the secrets and the first root token are kept."`

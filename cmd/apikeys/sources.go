@@ -133,7 +133,7 @@ func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 		return nil, nil
 	}
 	if text, ok := s.env[envName(flag.Name)]; ok {
-		return s.judged(flag, text, envName(flag.Name))
+		return s.checked(flag, text, envName(flag.Name))
 	}
 	value, ok := s.file[fileName(flag.Name)]
 	if !ok {
@@ -144,7 +144,7 @@ func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 	if err != nil {
 		return nil, settingError{fmt.Errorf("%s %w", origin, err)}
 	}
-	return s.judged(flag, raw, origin)
+	return s.checked(flag, raw, origin)
 }
 
 // isArgument reports whether a flag is about this one call, as the tag argument
@@ -163,9 +163,9 @@ func (s *sources) hidden(ctx *kong.Context, flag *kong.Flag) bool {
 	return onCommandLine(ctx, other) || there && !here
 }
 
-// judged returns value if the flag can take it. The parser would find out
+// checked returns value if the flag can take it. The parser would find out
 // itself, but blame the flag, which nobody gave.
-func (s *sources) judged(flag *kong.Flag, value any, origin string) (any, error) {
+func (s *sources) checked(flag *kong.Flag, value any, origin string) (any, error) {
 	scratch := reflect.New(flag.Target.Type()).Elem()
 	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
 	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, scratch); err != nil {
@@ -189,7 +189,7 @@ func excerpted(err error, texts ...string) error {
 	return errors.New(message)
 }
 
-// Validate has nothing left to do: load and Resolve judge what they read.
+// Validate has nothing left to do: load and Resolve check what they read.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
 // rootToken returns the root token and the path of its file. One that the

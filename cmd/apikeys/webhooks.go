@@ -58,7 +58,7 @@ func (c *webhooksListenCommand) Run(ctx context.Context, out streams) error {
 	}
 	req := &apikeysv1.WatchEventsRequest{After: c.After, Types: c.Type}
 	if slices.Contains(c.Type, string(webhook.AllEvents)) {
-		req.Types = nil // The server knows types alone; the local webhook judges.
+		req.Types = nil // The server knows types alone; the local webhook decides.
 	}
 	take := func(m *apikeysv1.WatchEventsResponse) error { return l.message(ctx, m) }
 	return connection.watcher(req, take, out.stderr).run(ctx)

@@ -43,9 +43,9 @@ type Config struct {
 	Random io.Reader
 	// Streams is how many streams a caller may have at a time. Defaults to 100.
 	Streams int
-	// Patience is how long a stream waits for a client that takes nothing.
+	// SlowClientTimeout is how long a stream waits for a client that takes nothing.
 	// Defaults to 60 seconds.
-	Patience time.Duration
+	SlowClientTimeout time.Duration
 }
 
 // API is the services with the chain that guards them.
@@ -71,8 +71,8 @@ func New(c Config) (*API, error) {
 	if c.Streams == 0 {
 		c.Streams = 100
 	}
-	if c.Patience == 0 {
-		c.Patience = time.Minute
+	if c.SlowClientTimeout == 0 {
+		c.SlowClientTimeout = time.Minute
 	}
 	if c.Refusals == nil {
 		c.Refusals = &authn.Refusals{Logger: c.Logger}
@@ -87,7 +87,7 @@ func New(c Config) (*API, error) {
 			scopes: scopesOf(c.Rules.Catalogue, Services()),
 		},
 		events: &events{
-			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, patience: c.Patience,
+			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, slowClientTimeout: c.SlowClientTimeout,
 			streams: streams{most: c.Streams, open: make(map[apikey.Actor]int)},
 		},
 		hooks: &webhooks{store: c.Store, rules: c.Webhooks, random: c.Random},

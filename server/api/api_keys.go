@@ -177,7 +177,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 }
 
 // recallQuota makes what is stored of a key's quota all there is, until resume is
-// called: what is left is judged, and set, in storage.
+// called: what is left is checked, and set, in storage.
 func (s *apiKeys) recallQuota(ctx context.Context, id string) (resume func(), err error) {
 	if _, err := s.find(ctx, id); err != nil {
 		return nil, err

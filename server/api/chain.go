@@ -20,12 +20,12 @@ import (
 
 // chain is what every call passes, over gRPC and over REST:
 //
-//	identify      it gets a place for what is learned of it, its ids too
-//	report        what fails from here on becomes a status and a line of the log
+//	identify      the call gets its ids, and memory for what is learned of it
+//	report        an error of what follows becomes a status and a line of the log
 //	recover       a panic becomes an unexpected error
 //	authenticate  who calls, and may they? Up to here no message has been read
 //	receive       the message is read and decoded
-//	validate      the message is judged by the rules of its proto
+//	validate      the message is checked against the rules of its proto
 //
 // gRPC's own interceptors come too late for it: the library reads the message of a
 // unary call before them. So the handlers of the services are wrapped.
@@ -46,16 +46,16 @@ func (c *chain) guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	guarded.Methods, guarded.Streams = slices.Clone(desc.Methods), slices.Clone(desc.Streams)
 	for i := range guarded.Methods {
 		m := &guarded.Methods[i]
-		if need, ours := c.methods[fullMethod(desc, m.MethodName)]; ours {
-			m.Handler = c.unary(fullMethod(desc, m.MethodName), need, m.Handler)
+		if required, ours := c.methods[fullMethod(desc, m.MethodName)]; ours {
+			m.Handler = c.unary(fullMethod(desc, m.MethodName), required, m.Handler)
 		} else {
 			m.Handler = recovered(m.Handler)
 		}
 	}
 	for i := range guarded.Streams {
 		s := &guarded.Streams[i]
-		if need, ours := c.methods[fullMethod(desc, s.StreamName)]; ours {
-			s.Handler = c.stream(fullMethod(desc, s.StreamName), need, s.Handler)
+		if required, ours := c.methods[fullMethod(desc, s.StreamName)]; ours {
+			s.Handler = c.stream(fullMethod(desc, s.StreamName), required, s.Handler)
 		} else {
 			s.Handler = c.recoveredStream(s.Handler)
 		}
@@ -70,13 +70,13 @@ func fullMethod(desc *grpc.ServiceDesc, method string) string {
 // unary returns a method's handler behind the chain. What is between here and the
 // handler in the code that protoc generates is nothing but the call of decode, so
 // that is where the message is read.
-func (c *chain) unary(method string, need apikey.Requirement, serve grpc.MethodHandler) grpc.MethodHandler {
+func (c *chain) unary(method string, required apikey.Requirement, serve grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // The signature is grpc's.
 		ctx, call := withCall(ctx)
 		defer func() { resp, err = call.finish(resp, err) }()
 		defer func() { err = c.report(ctx, method, err) }()
 		defer func() { catch(recover(), &err) }()
-		if err := c.authenticate(ctx, call, need); err != nil {
+		if err := c.authenticate(ctx, call, required); err != nil {
 			return nil, err
 		}
 		resp, err = serve(srv, ctx, func(m any) error {
@@ -93,7 +93,7 @@ func (c *chain) unary(method string, need apikey.Requirement, serve grpc.MethodH
 }
 
 // stream is unary for streams.
-func (c *chain) stream(method string, need apikey.Requirement, serve grpc.StreamHandler) grpc.StreamHandler {
+func (c *chain) stream(method string, required apikey.Requirement, serve grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, call := withCall(stream.Context())
 		defer call.wire.End()
@@ -101,10 +101,10 @@ func (c *chain) stream(method string, need apikey.Requirement, serve grpc.Stream
 		defer cancel()
 		defer func() { err = c.report(ctx, method, err) }()
 		defer func() { catch(recover(), &err) }()
-		if err := c.authenticate(ctx, call, need); err != nil {
+		if err := c.authenticate(ctx, call, required); err != nil {
 			return err
 		}
-		call.recheck = func(ctx context.Context) (apikey.Caller, error) { return c.authn.Recheck(ctx, need) }
+		call.recheck = func(ctx context.Context) (apikey.Caller, error) { return c.authn.Recheck(ctx, required) }
 		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, wire: call.wire, receive: func(m any) error {
 			if err := arrived(call, receive(ctx, call, m, stream.RecvMsg)); err != nil {
 				return err
@@ -115,8 +115,8 @@ func (c *chain) stream(method string, need apikey.Requirement, serve grpc.Stream
 }
 
 // authenticate finds out who calls and whether the method's rule lets them.
-func (c *chain) authenticate(ctx context.Context, call *call, need apikey.Requirement) error {
-	caller, err := c.authn.Authenticate(ctx, need)
+func (c *chain) authenticate(ctx context.Context, call *call, required apikey.Requirement) error {
+	caller, err := c.authn.Authenticate(ctx, required)
 	tell(call.wire.Conn(), err)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (s *guardedStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(s)
 }
 
-// RecvMsg receives the request and judges it.
+// RecvMsg receives the request and checks it.
 func (s *guardedStream) RecvMsg(m any) error { return s.receive(m) }
 
 // unknown answers a call of a method that there is not.

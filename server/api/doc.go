@@ -6,7 +6,7 @@
 // from the moment when its service is registered ([API.Guard]). It promises one
 // order of checks: who calls, and whether the method's rule lets them, is known
 // before a byte of the message is looked at, over the network and on the connection
-// inside the process that REST comes by. Then the message is received, judged by the
+// inside the process that REST comes by. Then the message is received, checked against the
 // rules of its proto, and handed to the method.
 //
 // Every failure is one of apikey.Error, becomes a status with google.rpc.ErrorInfo

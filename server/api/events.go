@@ -19,12 +19,12 @@ import (
 type events struct {
 	apikeysv1.UnimplementedEventsServiceServer
 
-	store    *store.Store
-	feed     *feed.Feed
-	cursors  *feed.Cursors
-	now      func() time.Time
-	patience time.Duration
-	streams  streams
+	store             *store.Store
+	feed              *feed.Feed
+	cursors           *feed.Cursors
+	now               func() time.Time
+	slowClientTimeout time.Duration
+	streams           streams
 }
 
 // fromStart is how a request asks for all that is kept.

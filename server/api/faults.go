@@ -151,8 +151,8 @@ type resource interface {
 	GetEtag() string
 }
 
-// target judges what an update says of the resource that it means. An error says
-// that there is nothing else to judge.
+// target checks what an update says of the resource that it means. An error says
+// that there is nothing else to check.
 func (f *faults) target(req updateRequest, sent resource) error {
 	if id := sent.GetId(); id != "" && id != req.GetId() {
 		f.add("id", "must be the id of the resource that is updated")

@@ -18,7 +18,7 @@ import (
 const defaultHeartbeat = 15 * time.Second
 
 // operatorInterval is how often the token of an operator with an open stream is
-// judged again: no event tells of its end.
+// checked again: no event tells of its end.
 const operatorInterval = time.Second
 
 // WatchEvents follows the log.
@@ -141,9 +141,9 @@ func (w *watcher) supervise(ctx context.Context) error {
 	changed := w.changes()
 	defer changed.Close()
 
-	ring := changed.Changed()
-	// A change between the authentication and the ring would go unheard.
-	if err := w.judge(ctx); err != nil {
+	wakeup := changed.Changed()
+	// A change between the authentication and the subscription would go unnoticed.
+	if err := w.recheck(ctx); err != nil {
 		w.follower.Close()
 		return err
 	}
@@ -156,44 +156,43 @@ func (w *watcher) supervise(ctx context.Context) error {
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ring:
-			ring = changed.Changed()
+		case <-wakeup:
+			wakeup = changed.Changed()
 		case <-timer.C:
 		}
-		if w.blocked() >= w.events.patience {
+		if w.blocked() >= w.events.slowClientTimeout {
 			return apikey.Errorf(apikey.KindExhausted, "SLOW_CONSUMER",
-				"The client took nothing for %s; go on after the last cursor.", w.events.patience)
+				"The client took nothing for %s; go on after the last cursor.", w.events.slowClientTimeout)
 		}
-		if err := w.judge(ctx); err != nil {
+		if err := w.recheck(ctx); err != nil {
 			return err
 		}
 		timer.Reset(w.nextLook())
 	}
 }
 
-// changes returns a listener to the resource that the rights of the stream come
-// from. Nothing ever happens to the one without a name.
+// changes returns a subscription to the resource that the rights of the stream come
+// from. Where the rights come from no resource, nothing ever wakes the subscription.
 func (w *watcher) changes() *feed.Subscription {
 	return w.events.feed.Subscribe(w.call.caller.Resource())
 }
 
-// judge authenticates the caller again. Where that is impossible the stream ends
-// too: a client can come back, while nobody could take back what is sent to one
-// that may not have it.
-func (w *watcher) judge(ctx context.Context) error {
+// recheck authenticates the caller again. Where that is impossible the stream ends
+// too: a client can come back, while an event that was sent cannot be taken back.
+func (w *watcher) recheck(ctx context.Context) error {
 	caller, err := w.call.recheck(ctx)
 	if err == nil {
 		w.call.caller = caller
 		return nil
 	}
 	if known := apikey.AsError(err); known == nil || known.Kind == apikey.KindUnavailable {
-		return fmt.Errorf("%w: %w", errNotJudged, err)
+		return fmt.Errorf("%w: %w", errNotRechecked, err)
 	}
 	return err
 }
 
-var errNotJudged = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
-	"The credential of the stream could not be judged; go on after the last cursor.")
+var errNotRechecked = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
+	"The credential of the stream could not be checked; go on after the last cursor.")
 
 // blocked returns how long the send under way has waited for the client.
 func (w *watcher) blocked() time.Duration {
@@ -204,10 +203,10 @@ func (w *watcher) blocked() time.Duration {
 	return time.Since(w.start) - began
 }
 
-// nextLook returns how long until the stream can have a reason to end that nobody
-// rings for.
+// nextLook returns how long until the stream can have a reason to end that wakes
+// nobody.
 func (w *watcher) nextLook() time.Duration {
-	wait := w.events.patience - w.blocked()
+	wait := w.events.slowClientTimeout - w.blocked()
 	caller := &w.call.caller
 	if caller.Resource() == "" {
 		wait = min(wait, operatorInterval)

@@ -61,7 +61,7 @@ func TestBlockedNetworkStream(t *testing.T) {
 			r := newHarness(t, func(c *api.Config) {
 				c.Streams = 1
 				if name == "slow" {
-					c.Patience = 200 * time.Millisecond
+					c.SlowClientTimeout = 200 * time.Millisecond
 				}
 			})
 			events := apikeysv1.NewEventsServiceClient(r.listen())

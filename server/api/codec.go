@@ -57,8 +57,9 @@ func encodedSize(resp any) int {
 	}
 }
 
-// Codec is the codec of protobuf that sends the bytes of a message that has them
-// already as they are, and tells the call of an answer where its bytes go. A server that listens uses it for everything.
+// Codec is the codec of protobuf with two additions. A message that is encoded already
+// is sent as its bytes are, and the call of an answer is told where its bytes go. A
+// server that listens uses it for everything.
 type Codec struct{ encoding.CodecV2 }
 
 // NewCodec returns the codec.
