@@ -20,11 +20,13 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
 	"github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 
 	stdsql "database/sql"
 )
@@ -46,6 +48,8 @@ type Client struct {
 	DeliveryAttempt *DeliveryAttemptClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
+	// FanOutPosition is the client for interacting with the FanOutPosition builders.
+	FanOutPosition *FanOutPositionClient
 	// OperatorToken is the client for interacting with the OperatorToken builders.
 	OperatorToken *OperatorTokenClient
 	// Revision is the client for interacting with the Revision builders.
@@ -56,6 +60,8 @@ type Client struct {
 	UsageBucket *UsageBucketClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
+	// WebhookTerm is the client for interacting with the WebhookTerm builders.
+	WebhookTerm *WebhookTermClient
 }
 
 // NewClient creates a new client configured with the given options.
@@ -73,11 +79,13 @@ func (c *Client) init() {
 	c.Delivery = NewDeliveryClient(c.config)
 	c.DeliveryAttempt = NewDeliveryAttemptClient(c.config)
 	c.Event = NewEventClient(c.config)
+	c.FanOutPosition = NewFanOutPositionClient(c.config)
 	c.OperatorToken = NewOperatorTokenClient(c.config)
 	c.Revision = NewRevisionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
 	c.UsageBucket = NewUsageBucketClient(c.config)
 	c.Webhook = NewWebhookClient(c.config)
+	c.WebhookTerm = NewWebhookTermClient(c.config)
 }
 
 type (
@@ -176,11 +184,13 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 		Delivery:        NewDeliveryClient(cfg),
 		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
 		Event:           NewEventClient(cfg),
+		FanOutPosition:  NewFanOutPositionClient(cfg),
 		OperatorToken:   NewOperatorTokenClient(cfg),
 		Revision:        NewRevisionClient(cfg),
 		Setting:         NewSettingClient(cfg),
 		UsageBucket:     NewUsageBucketClient(cfg),
 		Webhook:         NewWebhookClient(cfg),
+		WebhookTerm:     NewWebhookTermClient(cfg),
 	}, nil
 }
 
@@ -206,11 +216,13 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 		Delivery:        NewDeliveryClient(cfg),
 		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
 		Event:           NewEventClient(cfg),
+		FanOutPosition:  NewFanOutPositionClient(cfg),
 		OperatorToken:   NewOperatorTokenClient(cfg),
 		Revision:        NewRevisionClient(cfg),
 		Setting:         NewSettingClient(cfg),
 		UsageBucket:     NewUsageBucketClient(cfg),
 		Webhook:         NewWebhookClient(cfg),
+		WebhookTerm:     NewWebhookTermClient(cfg),
 	}, nil
 }
 
@@ -241,7 +253,8 @@ func (c *Client) Close() error {
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
 		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.Webhook,
+		c.FanOutPosition, c.OperatorToken, c.Revision, c.Setting, c.UsageBucket,
+		c.Webhook, c.WebhookTerm,
 	} {
 		n.Use(hooks...)
 	}
@@ -252,7 +265,8 @@ func (c *Client) Use(hooks ...Hook) {
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
 		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.Webhook,
+		c.FanOutPosition, c.OperatorToken, c.Revision, c.Setting, c.UsageBucket,
+		c.Webhook, c.WebhookTerm,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -273,6 +287,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.DeliveryAttempt.mutate(ctx, m)
 	case *EventMutation:
 		return c.Event.mutate(ctx, m)
+	case *FanOutPositionMutation:
+		return c.FanOutPosition.mutate(ctx, m)
 	case *OperatorTokenMutation:
 		return c.OperatorToken.mutate(ctx, m)
 	case *RevisionMutation:
@@ -283,6 +299,8 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.UsageBucket.mutate(ctx, m)
 	case *WebhookMutation:
 		return c.Webhook.mutate(ctx, m)
+	case *WebhookTermMutation:
+		return c.WebhookTerm.mutate(ctx, m)
 	default:
 		return nil, fmt.Errorf("ent: unknown mutation type %T", m)
 	}
@@ -1086,6 +1104,139 @@ func (c *EventClient) mutate(ctx context.Context, m *EventMutation) (Value, erro
 	}
 }
 
+// FanOutPositionClient is a client for the FanOutPosition schema.
+type FanOutPositionClient struct {
+	config
+}
+
+// NewFanOutPositionClient returns a client for the FanOutPosition from the given config.
+func NewFanOutPositionClient(c config) *FanOutPositionClient {
+	return &FanOutPositionClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `fanoutposition.Hooks(f(g(h())))`.
+func (c *FanOutPositionClient) Use(hooks ...Hook) {
+	c.hooks.FanOutPosition = append(c.hooks.FanOutPosition, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `fanoutposition.Intercept(f(g(h())))`.
+func (c *FanOutPositionClient) Intercept(interceptors ...Interceptor) {
+	c.inters.FanOutPosition = append(c.inters.FanOutPosition, interceptors...)
+}
+
+// Create returns a builder for creating a FanOutPosition entity.
+func (c *FanOutPositionClient) Create() *FanOutPositionCreate {
+	mutation := newFanOutPositionMutation(c.config, OpCreate)
+	return &FanOutPositionCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of FanOutPosition entities.
+func (c *FanOutPositionClient) CreateBulk(builders ...*FanOutPositionCreate) *FanOutPositionCreateBulk {
+	return &FanOutPositionCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *FanOutPositionClient) MapCreateBulk(slice any, setFunc func(*FanOutPositionCreate, int)) *FanOutPositionCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &FanOutPositionCreateBulk{err: fmt.Errorf("calling to FanOutPositionClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*FanOutPositionCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &FanOutPositionCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for FanOutPosition.
+func (c *FanOutPositionClient) Update() *FanOutPositionUpdate {
+	mutation := newFanOutPositionMutation(c.config, OpUpdate)
+	return &FanOutPositionUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *FanOutPositionClient) UpdateOne(_m *FanOutPosition) *FanOutPositionUpdateOne {
+	mutation := newFanOutPositionMutation(c.config, OpUpdateOne, withFanOutPosition(_m))
+	return &FanOutPositionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *FanOutPositionClient) UpdateOneID(id string) *FanOutPositionUpdateOne {
+	mutation := newFanOutPositionMutation(c.config, OpUpdateOne, withFanOutPositionID(id))
+	return &FanOutPositionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for FanOutPosition.
+func (c *FanOutPositionClient) Delete() *FanOutPositionDelete {
+	mutation := newFanOutPositionMutation(c.config, OpDelete)
+	return &FanOutPositionDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *FanOutPositionClient) DeleteOne(_m *FanOutPosition) *FanOutPositionDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *FanOutPositionClient) DeleteOneID(id string) *FanOutPositionDeleteOne {
+	builder := c.Delete().Where(fanoutposition.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &FanOutPositionDeleteOne{builder}
+}
+
+// Query returns a query builder for FanOutPosition.
+func (c *FanOutPositionClient) Query() *FanOutPositionQuery {
+	return &FanOutPositionQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeFanOutPosition},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a FanOutPosition entity by its id.
+func (c *FanOutPositionClient) Get(ctx context.Context, id string) (*FanOutPosition, error) {
+	return c.Query().Where(fanoutposition.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *FanOutPositionClient) GetX(ctx context.Context, id string) *FanOutPosition {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *FanOutPositionClient) Hooks() []Hook {
+	return c.hooks.FanOutPosition
+}
+
+// Interceptors returns the client interceptors.
+func (c *FanOutPositionClient) Interceptors() []Interceptor {
+	return c.inters.FanOutPosition
+}
+
+func (c *FanOutPositionClient) mutate(ctx context.Context, m *FanOutPositionMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&FanOutPositionCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&FanOutPositionUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&FanOutPositionUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&FanOutPositionDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown FanOutPosition mutation op: %q", m.Op())
+	}
+}
+
 // OperatorTokenClient is a client for the OperatorToken schema.
 type OperatorTokenClient struct {
 	config
@@ -1751,15 +1902,150 @@ func (c *WebhookClient) mutate(ctx context.Context, m *WebhookMutation) (Value, 
 	}
 }
 
+// WebhookTermClient is a client for the WebhookTerm schema.
+type WebhookTermClient struct {
+	config
+}
+
+// NewWebhookTermClient returns a client for the WebhookTerm from the given config.
+func NewWebhookTermClient(c config) *WebhookTermClient {
+	return &WebhookTermClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `webhookterm.Hooks(f(g(h())))`.
+func (c *WebhookTermClient) Use(hooks ...Hook) {
+	c.hooks.WebhookTerm = append(c.hooks.WebhookTerm, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `webhookterm.Intercept(f(g(h())))`.
+func (c *WebhookTermClient) Intercept(interceptors ...Interceptor) {
+	c.inters.WebhookTerm = append(c.inters.WebhookTerm, interceptors...)
+}
+
+// Create returns a builder for creating a WebhookTerm entity.
+func (c *WebhookTermClient) Create() *WebhookTermCreate {
+	mutation := newWebhookTermMutation(c.config, OpCreate)
+	return &WebhookTermCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of WebhookTerm entities.
+func (c *WebhookTermClient) CreateBulk(builders ...*WebhookTermCreate) *WebhookTermCreateBulk {
+	return &WebhookTermCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *WebhookTermClient) MapCreateBulk(slice any, setFunc func(*WebhookTermCreate, int)) *WebhookTermCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &WebhookTermCreateBulk{err: fmt.Errorf("calling to WebhookTermClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*WebhookTermCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &WebhookTermCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for WebhookTerm.
+func (c *WebhookTermClient) Update() *WebhookTermUpdate {
+	mutation := newWebhookTermMutation(c.config, OpUpdate)
+	return &WebhookTermUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *WebhookTermClient) UpdateOne(_m *WebhookTerm) *WebhookTermUpdateOne {
+	mutation := newWebhookTermMutation(c.config, OpUpdateOne, withWebhookTerm(_m))
+	return &WebhookTermUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *WebhookTermClient) UpdateOneID(id int64) *WebhookTermUpdateOne {
+	mutation := newWebhookTermMutation(c.config, OpUpdateOne, withWebhookTermID(id))
+	return &WebhookTermUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for WebhookTerm.
+func (c *WebhookTermClient) Delete() *WebhookTermDelete {
+	mutation := newWebhookTermMutation(c.config, OpDelete)
+	return &WebhookTermDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *WebhookTermClient) DeleteOne(_m *WebhookTerm) *WebhookTermDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *WebhookTermClient) DeleteOneID(id int64) *WebhookTermDeleteOne {
+	builder := c.Delete().Where(webhookterm.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &WebhookTermDeleteOne{builder}
+}
+
+// Query returns a query builder for WebhookTerm.
+func (c *WebhookTermClient) Query() *WebhookTermQuery {
+	return &WebhookTermQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeWebhookTerm},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a WebhookTerm entity by its id.
+func (c *WebhookTermClient) Get(ctx context.Context, id int64) (*WebhookTerm, error) {
+	return c.Query().Where(webhookterm.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *WebhookTermClient) GetX(ctx context.Context, id int64) *WebhookTerm {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *WebhookTermClient) Hooks() []Hook {
+	return c.hooks.WebhookTerm
+}
+
+// Interceptors returns the client interceptors.
+func (c *WebhookTermClient) Interceptors() []Interceptor {
+	return c.inters.WebhookTerm
+}
+
+func (c *WebhookTermClient) mutate(ctx context.Context, m *WebhookTermMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&WebhookTermCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&WebhookTermUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&WebhookTermUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&WebhookTermDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown WebhookTerm mutation op: %q", m.Op())
+	}
+}
+
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
 		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
-		OperatorToken, Revision, Setting, UsageBucket, Webhook []ent.Hook
+		FanOutPosition, OperatorToken, Revision, Setting, UsageBucket, Webhook,
+		WebhookTerm []ent.Hook
 	}
 	inters struct {
 		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
-		OperatorToken, Revision, Setting, UsageBucket, Webhook []ent.Interceptor
+		FanOutPosition, OperatorToken, Revision, Setting, UsageBucket, Webhook,
+		WebhookTerm []ent.Interceptor
 	}
 )
 

@@ -18,11 +18,13 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
 	"github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 )
 
 // ent aliases to avoid import conflicts in user's code.
@@ -89,11 +91,13 @@ func checkColumn(t, c string) error {
 			delivery.Table:        delivery.ValidColumn,
 			deliveryattempt.Table: deliveryattempt.ValidColumn,
 			event.Table:           event.ValidColumn,
+			fanoutposition.Table:  fanoutposition.ValidColumn,
 			operatortoken.Table:   operatortoken.ValidColumn,
 			revision.Table:        revision.ValidColumn,
 			setting.Table:         setting.ValidColumn,
 			usagebucket.Table:     usagebucket.ValidColumn,
 			webhook.Table:         webhook.ValidColumn,
+			webhookterm.Table:     webhookterm.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

@@ -16,12 +16,14 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
 	"github.com/apikeys-dev/apikeys/ent/event"
+	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
+	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 )
 
 const (
@@ -39,11 +41,13 @@ const (
 	TypeDelivery        = "Delivery"
 	TypeDeliveryAttempt = "DeliveryAttempt"
 	TypeEvent           = "Event"
+	TypeFanOutPosition  = "FanOutPosition"
 	TypeOperatorToken   = "OperatorToken"
 	TypeRevision        = "Revision"
 	TypeSetting         = "Setting"
 	TypeUsageBucket     = "UsageBucket"
 	TypeWebhook         = "Webhook"
+	TypeWebhookTerm     = "WebhookTerm"
 )
 
 // ApiKeyMutation represents an operation that mutates the ApiKey nodes in the graph.
@@ -8019,6 +8023,428 @@ func (m *EventMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Event edge %s", name)
 }
 
+// FanOutPositionMutation represents an operation that mutates the FanOutPosition nodes in the graph.
+type FanOutPositionMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	position      *int64
+	addposition   *int64
+	webhook_id    *string
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*FanOutPosition, error)
+	predicates    []predicate.FanOutPosition
+}
+
+var _ ent.Mutation = (*FanOutPositionMutation)(nil)
+
+// fanoutpositionOption allows management of the mutation configuration using functional options.
+type fanoutpositionOption func(*FanOutPositionMutation)
+
+// newFanOutPositionMutation creates new mutation for the FanOutPosition entity.
+func newFanOutPositionMutation(c config, op Op, opts ...fanoutpositionOption) *FanOutPositionMutation {
+	m := &FanOutPositionMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeFanOutPosition,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withFanOutPositionID sets the ID field of the mutation.
+func withFanOutPositionID(id string) fanoutpositionOption {
+	return func(m *FanOutPositionMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *FanOutPosition
+		)
+		m.oldValue = func(ctx context.Context) (*FanOutPosition, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().FanOutPosition.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withFanOutPosition sets the old FanOutPosition of the mutation.
+func withFanOutPosition(node *FanOutPosition) fanoutpositionOption {
+	return func(m *FanOutPositionMutation) {
+		m.oldValue = func(context.Context) (*FanOutPosition, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m FanOutPositionMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m FanOutPositionMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of FanOutPosition entities.
+func (m *FanOutPositionMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *FanOutPositionMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *FanOutPositionMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().FanOutPosition.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetPosition sets the "position" field.
+func (m *FanOutPositionMutation) SetPosition(i int64) {
+	m.position = &i
+	m.addposition = nil
+}
+
+// Position returns the value of the "position" field in the mutation.
+func (m *FanOutPositionMutation) Position() (r int64, exists bool) {
+	v := m.position
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPosition returns the old "position" field's value of the FanOutPosition entity.
+// If the FanOutPosition object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *FanOutPositionMutation) OldPosition(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPosition is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPosition requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPosition: %w", err)
+	}
+	return oldValue.Position, nil
+}
+
+// AddPosition adds i to the "position" field.
+func (m *FanOutPositionMutation) AddPosition(i int64) {
+	if m.addposition != nil {
+		*m.addposition += i
+	} else {
+		m.addposition = &i
+	}
+}
+
+// AddedPosition returns the value that was added to the "position" field in this mutation.
+func (m *FanOutPositionMutation) AddedPosition() (r int64, exists bool) {
+	v := m.addposition
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetPosition resets all changes to the "position" field.
+func (m *FanOutPositionMutation) ResetPosition() {
+	m.position = nil
+	m.addposition = nil
+}
+
+// SetWebhookID sets the "webhook_id" field.
+func (m *FanOutPositionMutation) SetWebhookID(s string) {
+	m.webhook_id = &s
+}
+
+// WebhookID returns the value of the "webhook_id" field in the mutation.
+func (m *FanOutPositionMutation) WebhookID() (r string, exists bool) {
+	v := m.webhook_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWebhookID returns the old "webhook_id" field's value of the FanOutPosition entity.
+// If the FanOutPosition object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *FanOutPositionMutation) OldWebhookID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWebhookID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWebhookID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWebhookID: %w", err)
+	}
+	return oldValue.WebhookID, nil
+}
+
+// ResetWebhookID resets all changes to the "webhook_id" field.
+func (m *FanOutPositionMutation) ResetWebhookID() {
+	m.webhook_id = nil
+}
+
+// Where appends a list predicates to the FanOutPositionMutation builder.
+func (m *FanOutPositionMutation) Where(ps ...predicate.FanOutPosition) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the FanOutPositionMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *FanOutPositionMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.FanOutPosition, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *FanOutPositionMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *FanOutPositionMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (FanOutPosition).
+func (m *FanOutPositionMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *FanOutPositionMutation) Fields() []string {
+	fields := make([]string, 0, 2)
+	if m.position != nil {
+		fields = append(fields, fanoutposition.FieldPosition)
+	}
+	if m.webhook_id != nil {
+		fields = append(fields, fanoutposition.FieldWebhookID)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *FanOutPositionMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case fanoutposition.FieldPosition:
+		return m.Position()
+	case fanoutposition.FieldWebhookID:
+		return m.WebhookID()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *FanOutPositionMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case fanoutposition.FieldPosition:
+		return m.OldPosition(ctx)
+	case fanoutposition.FieldWebhookID:
+		return m.OldWebhookID(ctx)
+	}
+	return nil, fmt.Errorf("unknown FanOutPosition field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *FanOutPositionMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case fanoutposition.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPosition(v)
+		return nil
+	case fanoutposition.FieldWebhookID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWebhookID(v)
+		return nil
+	}
+	return fmt.Errorf("unknown FanOutPosition field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *FanOutPositionMutation) AddedFields() []string {
+	var fields []string
+	if m.addposition != nil {
+		fields = append(fields, fanoutposition.FieldPosition)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *FanOutPositionMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case fanoutposition.FieldPosition:
+		return m.AddedPosition()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *FanOutPositionMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case fanoutposition.FieldPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPosition(v)
+		return nil
+	}
+	return fmt.Errorf("unknown FanOutPosition numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *FanOutPositionMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *FanOutPositionMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *FanOutPositionMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown FanOutPosition nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *FanOutPositionMutation) ResetField(name string) error {
+	switch name {
+	case fanoutposition.FieldPosition:
+		m.ResetPosition()
+		return nil
+	case fanoutposition.FieldWebhookID:
+		m.ResetWebhookID()
+		return nil
+	}
+	return fmt.Errorf("unknown FanOutPosition field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *FanOutPositionMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *FanOutPositionMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *FanOutPositionMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *FanOutPositionMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *FanOutPositionMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *FanOutPositionMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *FanOutPositionMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown FanOutPosition unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *FanOutPositionMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown FanOutPosition edge %s", name)
+}
+
 // OperatorTokenMutation represents an operation that mutates the OperatorToken nodes in the graph.
 type OperatorTokenMutation struct {
 	config
@@ -11556,4 +11982,681 @@ func (m *WebhookMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *WebhookMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown Webhook edge %s", name)
+}
+
+// WebhookTermMutation represents an operation that mutates the WebhookTerm nodes in the graph.
+type WebhookTermMutation struct {
+	config
+	op                Op
+	typ               string
+	id                *int64
+	webhook_id        *string
+	organization_id   *string
+	until_position    *int64
+	adduntil_position *int64
+	url               *string
+	events            *[]string
+	appendevents      []string
+	format            *string
+	clearedFields     map[string]struct{}
+	done              bool
+	oldValue          func(context.Context) (*WebhookTerm, error)
+	predicates        []predicate.WebhookTerm
+}
+
+var _ ent.Mutation = (*WebhookTermMutation)(nil)
+
+// webhooktermOption allows management of the mutation configuration using functional options.
+type webhooktermOption func(*WebhookTermMutation)
+
+// newWebhookTermMutation creates new mutation for the WebhookTerm entity.
+func newWebhookTermMutation(c config, op Op, opts ...webhooktermOption) *WebhookTermMutation {
+	m := &WebhookTermMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeWebhookTerm,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withWebhookTermID sets the ID field of the mutation.
+func withWebhookTermID(id int64) webhooktermOption {
+	return func(m *WebhookTermMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *WebhookTerm
+		)
+		m.oldValue = func(ctx context.Context) (*WebhookTerm, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().WebhookTerm.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withWebhookTerm sets the old WebhookTerm of the mutation.
+func withWebhookTerm(node *WebhookTerm) webhooktermOption {
+	return func(m *WebhookTermMutation) {
+		m.oldValue = func(context.Context) (*WebhookTerm, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m WebhookTermMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m WebhookTermMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of WebhookTerm entities.
+func (m *WebhookTermMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *WebhookTermMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *WebhookTermMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().WebhookTerm.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetWebhookID sets the "webhook_id" field.
+func (m *WebhookTermMutation) SetWebhookID(s string) {
+	m.webhook_id = &s
+}
+
+// WebhookID returns the value of the "webhook_id" field in the mutation.
+func (m *WebhookTermMutation) WebhookID() (r string, exists bool) {
+	v := m.webhook_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWebhookID returns the old "webhook_id" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldWebhookID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWebhookID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWebhookID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWebhookID: %w", err)
+	}
+	return oldValue.WebhookID, nil
+}
+
+// ResetWebhookID resets all changes to the "webhook_id" field.
+func (m *WebhookTermMutation) ResetWebhookID() {
+	m.webhook_id = nil
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *WebhookTermMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *WebhookTermMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *WebhookTermMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetUntilPosition sets the "until_position" field.
+func (m *WebhookTermMutation) SetUntilPosition(i int64) {
+	m.until_position = &i
+	m.adduntil_position = nil
+}
+
+// UntilPosition returns the value of the "until_position" field in the mutation.
+func (m *WebhookTermMutation) UntilPosition() (r int64, exists bool) {
+	v := m.until_position
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUntilPosition returns the old "until_position" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldUntilPosition(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUntilPosition is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUntilPosition requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUntilPosition: %w", err)
+	}
+	return oldValue.UntilPosition, nil
+}
+
+// AddUntilPosition adds i to the "until_position" field.
+func (m *WebhookTermMutation) AddUntilPosition(i int64) {
+	if m.adduntil_position != nil {
+		*m.adduntil_position += i
+	} else {
+		m.adduntil_position = &i
+	}
+}
+
+// AddedUntilPosition returns the value that was added to the "until_position" field in this mutation.
+func (m *WebhookTermMutation) AddedUntilPosition() (r int64, exists bool) {
+	v := m.adduntil_position
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearUntilPosition clears the value of the "until_position" field.
+func (m *WebhookTermMutation) ClearUntilPosition() {
+	m.until_position = nil
+	m.adduntil_position = nil
+	m.clearedFields[webhookterm.FieldUntilPosition] = struct{}{}
+}
+
+// UntilPositionCleared returns if the "until_position" field was cleared in this mutation.
+func (m *WebhookTermMutation) UntilPositionCleared() bool {
+	_, ok := m.clearedFields[webhookterm.FieldUntilPosition]
+	return ok
+}
+
+// ResetUntilPosition resets all changes to the "until_position" field.
+func (m *WebhookTermMutation) ResetUntilPosition() {
+	m.until_position = nil
+	m.adduntil_position = nil
+	delete(m.clearedFields, webhookterm.FieldUntilPosition)
+}
+
+// SetURL sets the "url" field.
+func (m *WebhookTermMutation) SetURL(s string) {
+	m.url = &s
+}
+
+// URL returns the value of the "url" field in the mutation.
+func (m *WebhookTermMutation) URL() (r string, exists bool) {
+	v := m.url
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldURL returns the old "url" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldURL(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldURL is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldURL requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldURL: %w", err)
+	}
+	return oldValue.URL, nil
+}
+
+// ResetURL resets all changes to the "url" field.
+func (m *WebhookTermMutation) ResetURL() {
+	m.url = nil
+}
+
+// SetEvents sets the "events" field.
+func (m *WebhookTermMutation) SetEvents(s []string) {
+	m.events = &s
+	m.appendevents = nil
+}
+
+// Events returns the value of the "events" field in the mutation.
+func (m *WebhookTermMutation) Events() (r []string, exists bool) {
+	v := m.events
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEvents returns the old "events" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldEvents(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEvents is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEvents requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEvents: %w", err)
+	}
+	return oldValue.Events, nil
+}
+
+// AppendEvents adds s to the "events" field.
+func (m *WebhookTermMutation) AppendEvents(s []string) {
+	m.appendevents = append(m.appendevents, s...)
+}
+
+// AppendedEvents returns the list of values that were appended to the "events" field in this mutation.
+func (m *WebhookTermMutation) AppendedEvents() ([]string, bool) {
+	if len(m.appendevents) == 0 {
+		return nil, false
+	}
+	return m.appendevents, true
+}
+
+// ResetEvents resets all changes to the "events" field.
+func (m *WebhookTermMutation) ResetEvents() {
+	m.events = nil
+	m.appendevents = nil
+}
+
+// SetFormat sets the "format" field.
+func (m *WebhookTermMutation) SetFormat(s string) {
+	m.format = &s
+}
+
+// Format returns the value of the "format" field in the mutation.
+func (m *WebhookTermMutation) Format() (r string, exists bool) {
+	v := m.format
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFormat returns the old "format" field's value of the WebhookTerm entity.
+// If the WebhookTerm object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookTermMutation) OldFormat(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFormat is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFormat requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFormat: %w", err)
+	}
+	return oldValue.Format, nil
+}
+
+// ResetFormat resets all changes to the "format" field.
+func (m *WebhookTermMutation) ResetFormat() {
+	m.format = nil
+}
+
+// Where appends a list predicates to the WebhookTermMutation builder.
+func (m *WebhookTermMutation) Where(ps ...predicate.WebhookTerm) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the WebhookTermMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *WebhookTermMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.WebhookTerm, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *WebhookTermMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *WebhookTermMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (WebhookTerm).
+func (m *WebhookTermMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *WebhookTermMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.webhook_id != nil {
+		fields = append(fields, webhookterm.FieldWebhookID)
+	}
+	if m.organization_id != nil {
+		fields = append(fields, webhookterm.FieldOrganizationID)
+	}
+	if m.until_position != nil {
+		fields = append(fields, webhookterm.FieldUntilPosition)
+	}
+	if m.url != nil {
+		fields = append(fields, webhookterm.FieldURL)
+	}
+	if m.events != nil {
+		fields = append(fields, webhookterm.FieldEvents)
+	}
+	if m.format != nil {
+		fields = append(fields, webhookterm.FieldFormat)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *WebhookTermMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case webhookterm.FieldWebhookID:
+		return m.WebhookID()
+	case webhookterm.FieldOrganizationID:
+		return m.OrganizationID()
+	case webhookterm.FieldUntilPosition:
+		return m.UntilPosition()
+	case webhookterm.FieldURL:
+		return m.URL()
+	case webhookterm.FieldEvents:
+		return m.Events()
+	case webhookterm.FieldFormat:
+		return m.Format()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *WebhookTermMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case webhookterm.FieldWebhookID:
+		return m.OldWebhookID(ctx)
+	case webhookterm.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case webhookterm.FieldUntilPosition:
+		return m.OldUntilPosition(ctx)
+	case webhookterm.FieldURL:
+		return m.OldURL(ctx)
+	case webhookterm.FieldEvents:
+		return m.OldEvents(ctx)
+	case webhookterm.FieldFormat:
+		return m.OldFormat(ctx)
+	}
+	return nil, fmt.Errorf("unknown WebhookTerm field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *WebhookTermMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case webhookterm.FieldWebhookID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWebhookID(v)
+		return nil
+	case webhookterm.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case webhookterm.FieldUntilPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUntilPosition(v)
+		return nil
+	case webhookterm.FieldURL:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetURL(v)
+		return nil
+	case webhookterm.FieldEvents:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEvents(v)
+		return nil
+	case webhookterm.FieldFormat:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFormat(v)
+		return nil
+	}
+	return fmt.Errorf("unknown WebhookTerm field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *WebhookTermMutation) AddedFields() []string {
+	var fields []string
+	if m.adduntil_position != nil {
+		fields = append(fields, webhookterm.FieldUntilPosition)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *WebhookTermMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case webhookterm.FieldUntilPosition:
+		return m.AddedUntilPosition()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *WebhookTermMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case webhookterm.FieldUntilPosition:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUntilPosition(v)
+		return nil
+	}
+	return fmt.Errorf("unknown WebhookTerm numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *WebhookTermMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(webhookterm.FieldUntilPosition) {
+		fields = append(fields, webhookterm.FieldUntilPosition)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *WebhookTermMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *WebhookTermMutation) ClearField(name string) error {
+	switch name {
+	case webhookterm.FieldUntilPosition:
+		m.ClearUntilPosition()
+		return nil
+	}
+	return fmt.Errorf("unknown WebhookTerm nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *WebhookTermMutation) ResetField(name string) error {
+	switch name {
+	case webhookterm.FieldWebhookID:
+		m.ResetWebhookID()
+		return nil
+	case webhookterm.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case webhookterm.FieldUntilPosition:
+		m.ResetUntilPosition()
+		return nil
+	case webhookterm.FieldURL:
+		m.ResetURL()
+		return nil
+	case webhookterm.FieldEvents:
+		m.ResetEvents()
+		return nil
+	case webhookterm.FieldFormat:
+		m.ResetFormat()
+		return nil
+	}
+	return fmt.Errorf("unknown WebhookTerm field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *WebhookTermMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *WebhookTermMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *WebhookTermMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *WebhookTermMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *WebhookTermMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *WebhookTermMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *WebhookTermMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown WebhookTerm unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *WebhookTermMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown WebhookTerm edge %s", name)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
+	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
 	"github.com/apikeys-dev/apikeys/ent/schema"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
@@ -104,6 +105,12 @@ func init() {
 	deliveryDescLease := deliveryFields[24].Descriptor()
 	// delivery.DefaultLease holds the default value on creation for the lease field.
 	delivery.DefaultLease = deliveryDescLease.Default.(string)
+	fanoutpositionFields := schema.FanOutPosition{}.Fields()
+	_ = fanoutpositionFields
+	// fanoutpositionDescWebhookID is the schema descriptor for webhook_id field.
+	fanoutpositionDescWebhookID := fanoutpositionFields[2].Descriptor()
+	// fanoutposition.DefaultWebhookID holds the default value on creation for the webhook_id field.
+	fanoutposition.DefaultWebhookID = fanoutpositionDescWebhookID.Default.(string)
 	webhookFields := schema.Webhook{}.Fields()
 	_ = webhookFields
 	// webhookDescDescription is the schema descriptor for description field.

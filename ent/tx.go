@@ -26,6 +26,8 @@ type Tx struct {
 	DeliveryAttempt *DeliveryAttemptClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
+	// FanOutPosition is the client for interacting with the FanOutPosition builders.
+	FanOutPosition *FanOutPositionClient
 	// OperatorToken is the client for interacting with the OperatorToken builders.
 	OperatorToken *OperatorTokenClient
 	// Revision is the client for interacting with the Revision builders.
@@ -36,6 +38,8 @@ type Tx struct {
 	UsageBucket *UsageBucketClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
+	// WebhookTerm is the client for interacting with the WebhookTerm builders.
+	WebhookTerm *WebhookTermClient
 
 	// lazily loaded.
 	client     *Client
@@ -173,11 +177,13 @@ func (tx *Tx) init() {
 	tx.Delivery = NewDeliveryClient(tx.config)
 	tx.DeliveryAttempt = NewDeliveryAttemptClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
+	tx.FanOutPosition = NewFanOutPositionClient(tx.config)
 	tx.OperatorToken = NewOperatorTokenClient(tx.config)
 	tx.Revision = NewRevisionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
 	tx.UsageBucket = NewUsageBucketClient(tx.config)
 	tx.Webhook = NewWebhookClient(tx.config)
+	tx.WebhookTerm = NewWebhookTermClient(tx.config)
 }
 
 // txDriver wraps the given dialect.Tx with a nop dialect.Driver implementation.

@@ -48,6 +48,7 @@ func BenchmarkDeliveries(b *testing.B) {
 			makeWebhook(b, s, fmt.Sprint(receiver, "/", i))
 		}
 		makeKeys(b, s, each)
+		fanOutAll(b, s)
 		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient()})
 		received.Store(0)
 		all = make(chan struct{})
@@ -92,6 +93,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 		} else {
 			w := makeWebhook(b, s, receiver+"/hangs")
 			makeKeys(b, s, 10_000)
+			fanOutAll(b, s)
 			// Its share of what is measured would be a second webhook's, not one's that hangs.
 			_, err := s.ChangeWebhook(b.Context(), apikey.System(), "org_default", w.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
 				w.Events = []apikey.EventType{webhook.WebhookFailing}
@@ -103,7 +105,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 		}
 		makeWebhook(b, s, receiver+"/healthy")
 		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
-		s.OnCommit(func(c store.Commit) { worker.Wake(c.Due) })
+		runFanOut(b, s, worker)
 		runWorker(b, worker)
 		return func() time.Duration {
 			began := time.Now()
@@ -212,6 +214,35 @@ func makeKeys(tb testing.TB, s *store.Store, n int) {
 		})
 	}
 	wg.Wait()
+}
+
+// fanOutAll makes the deliveries of all events that there are.
+func fanOutAll(tb testing.TB, s *store.Store) {
+	tb.Helper()
+	for more := true; more; {
+		done, err := s.FanOut(tb.Context(), "org_default", time.Second)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		more = done.More
+	}
+}
+
+// runFanOut has a fan-out follow the log until the end of the test.
+func runFanOut(tb testing.TB, s *store.Store, worker *deliver.Worker) {
+	tb.Helper()
+	fanOut := deliver.NewFanOut(deliver.FanOutConfig{Log: s, Due: worker.Wake})
+	s.OnCommit(func(c store.Commit) {
+		worker.Wake(c.Due)
+		fanOut.Notify(c.Organizations, c.Subscribed)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = fanOut.Run(ctx) // It has no errors.
+	}()
+	tb.Cleanup(func() { cancel(); <-done })
 }
 
 // runWorker runs a worker until the function that it returns is called.

@@ -139,6 +139,10 @@ type Config struct {
 	WebhooksMax int
 	// WebhooksInFlight bounds the attempts under way to one webhook. Zero means 8.
 	WebhooksInFlight int
+	// WebhooksMaxBehind is how old the oldest event of an organization may be that has
+	// not got its deliveries yet, before changes of that organization wait. Zero means
+	// a minute.
+	WebhooksMaxBehind time.Duration
 	// DeliveryRetention is how long deliveries are kept. Zero means 30 days, or as
 	// long as events where that is less; at least a minute.
 	DeliveryRetention time.Duration
@@ -202,6 +206,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)
 	setDefault(&c.WebhooksMax, 100)
 	setDefault(&c.WebhooksInFlight, 8)
+	setDefault(&c.WebhooksMaxBehind, time.Minute)
 	setDefault(&c.ShutdownTimeout, 20*time.Second)
 	setDefault(&c.Version, "unknown")
 	setDefault(&c.Logger, slog.Default())
@@ -321,6 +326,9 @@ func (c Config) validate() error {
 	}
 	if c.WebhooksInFlight < 1 || c.WebhooksInFlight > 256 {
 		fault("webhooks_in_flight", "must be 1 to 256")
+	}
+	if c.WebhooksMaxBehind < time.Second {
+		fault("webhooks_max_behind", "must be at least a second")
 	}
 	if c.ShutdownDelay < 0 || c.ShutdownDelay > 10*time.Minute {
 		fault("shutdown_delay", "must be 0 to 10 minutes")

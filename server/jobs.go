@@ -18,9 +18,24 @@ type job struct {
 	every time.Duration
 	// pause is how long after a run that left something over the next begins.
 	pause time.Duration
+	// wakeup, where there is one, begins a run before its time.
+	wakeup wakeup
 	// run does the work, or as much of it as one transaction may hold, and reports
 	// whether something is left over.
 	run func(context.Context) (more bool, err error)
+}
+
+// wakeup tells a job that there is something to do.
+type wakeup chan struct{}
+
+func newWakeup() wakeup { return make(wakeup, 1) }
+
+// wake never blocks.
+func (w wakeup) wake() {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
 }
 
 // How often jobs look for something to do. Notices of expiry are promised within a
@@ -46,8 +61,8 @@ func (s *Server) jobs() []job {
 	jobs := []job{
 		{name: "tell whether the server is ready", every: readinessInterval, run: s.readiness.check},
 		{name: "publish the notices of keys that expire", every: noticeInterval, run: s.publishNotices},
-		s.retention("cancel the deliveries of webhooks that are gone", 0,
-			func(ctx context.Context, _ time.Time, limit int) (int, error) { return rows.CancelOrphans(ctx, limit) }),
+		s.cancelOrphans(),
+		s.retention("cancel deliveries that have waited long for a webhook that is disabled", c.DeliveryRetention, rows.CancelWaiting),
 		s.retention("delete old events", c.EventRetention, rows.DeleteEventsBefore),
 		s.retention("delete old deliveries", c.DeliveryRetention, rows.DeleteDeliveriesBefore),
 		s.retention("delete old usage by the hour", c.HourlyUsageRetention, s.deleteUsage(apikey.Hourly)),
@@ -77,6 +92,17 @@ func (s *Server) retention(name string, keep time.Duration, remove removal) job 
 	}}
 }
 
+// cancelOrphans returns the job that cancels the deliveries of webhooks once they are
+// deleted. What a crash has kept it from it finds at its next time.
+func (s *Server) cancelOrphans() job {
+	j := s.retention("cancel the deliveries of webhooks that are gone", 0,
+		func(ctx context.Context, _ time.Time, limit int) (int, error) {
+			return s.db.store.CancelOrphans(ctx, limit)
+		})
+	j.wakeup = s.orphans
+	return j
+}
+
 func (s *Server) deleteUsage(of apikey.Granularity) removal {
 	return func(ctx context.Context, before time.Time, limit int) (int, error) {
 		return s.db.store.DeleteUsageBefore(ctx, of, before, limit)
@@ -95,6 +121,7 @@ func (j job) loop(ctx context.Context, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-next.C:
+		case <-j.wakeup:
 		}
 		more, err := j.run(ctx)
 		if ctx.Err() != nil {

@@ -57,9 +57,11 @@ type Server struct {
 	meter     *meter.Meter
 	verifier  *verify.Verifier
 	feed      *feed.Feed
+	fanOut    *deliver.FanOut
 	worker    *deliver.Worker
 	operators *authn.Operators
 	services  *api.API
+	orphans   wakeup
 	readiness *readiness
 	goodbye   *goodbye
 	grpc      *grpc.Server
@@ -88,6 +90,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	}}
 	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}
 	s.goodbye = newGoodbye()
+	s.orphans = newWakeup()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -149,12 +152,19 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		Now:        c.Now,
 		Logger:     c.Logger,
 	})
+	s.fanOut = deliver.NewFanOut(deliver.FanOutConfig{
+		Log: s.db.store, Due: s.worker.Wake, MaxBehind: c.WebhooksMaxBehind, Now: c.Now, Logger: c.Logger,
+	})
 	s.db.store.OnCommit(func(commit store.Commit) {
 		// Whoever hears of a change may ask about its key at once, so the cache
 		// comes first.
 		s.verifier.Drop(commit.ChangedKeys, commit.Position)
 		s.feed.Notify(commit.Position)
 		s.worker.Wake(commit.Due)
+		s.fanOut.Notify(commit.Organizations, commit.Subscribed)
+		if len(commit.Deleted) > 0 {
+			s.orphans.wake()
+		}
 	})
 
 	refusals := &authn.Refusals{Logger: c.Logger}
@@ -304,6 +314,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	// waits for the next start.
 	sending, stopSending := context.WithCancel(background)
 	defer stopSending()
+	workers.Go(func() error { return s.fanOut.Run(sending) })
 	workers.Go(func() error { return s.worker.Run(sending) })
 
 	// Connections are watched for as long as any is open, the last calls too.

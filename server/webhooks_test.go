@@ -358,9 +358,8 @@ func TestDisabledAndDeleted(t *testing.T) {
 	}
 	r.Call(t, http.MethodPost, queuePath+"/"+d.ID+"/cancel", "").Into(t, new(any))
 	r.Call(t, http.MethodDelete, hooksPath+"/"+id, "").Into(t, new(any))
-	if n := len(r.list(url.Values{"state": {"cancelled"}})); n != 3 {
-		t.Errorf("%d of 3 are cancelled", n)
-	}
+	eventually(t, func() bool { return len(r.list(url.Values{"state": {"cancelled"}})) == 3 },
+		func() string { return "the end of what was on its way" })
 	if a := r.Call(t, http.MethodPost, queuePath+"/"+d.ID+"/retry", ""); a.Status != http.StatusBadRequest {
 		t.Errorf("retried of a deleted one: %s", a)
 	}

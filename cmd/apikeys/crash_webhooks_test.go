@@ -103,7 +103,8 @@ func TestKillWhileDelivering(t *testing.T) {
 		}
 		return n
 	}
-	const pending = "SELECT count(*) FROM deliveries WHERE state = 'pending'"
+	const pending = `SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending') +
+		(SELECT count(*) FROM events e JOIN fan_out_positions f ON f.organization_id = e.organization_id WHERE e.id > f.position)`
 	for deadline := time.Now().Add(30 * time.Second); count(pending) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d deliveries wait for ever", count(pending))

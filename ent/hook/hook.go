@@ -81,6 +81,18 @@ func (f EventFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.EventMutation", m)
 }
 
+// The FanOutPositionFunc type is an adapter to allow the use of ordinary
+// function as FanOutPosition mutator.
+type FanOutPositionFunc func(context.Context, *ent.FanOutPositionMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f FanOutPositionFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.FanOutPositionMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.FanOutPositionMutation", m)
+}
+
 // The OperatorTokenFunc type is an adapter to allow the use of ordinary
 // function as OperatorToken mutator.
 type OperatorTokenFunc func(context.Context, *ent.OperatorTokenMutation) (ent.Value, error)
@@ -139,6 +151,18 @@ func (f WebhookFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, err
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.WebhookMutation", m)
+}
+
+// The WebhookTermFunc type is an adapter to allow the use of ordinary
+// function as WebhookTerm mutator.
+type WebhookTermFunc func(context.Context, *ent.WebhookTermMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f WebhookTermFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.WebhookTermMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.WebhookTermMutation", m)
 }
 
 // Condition is a hook condition function.

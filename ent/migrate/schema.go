@@ -174,6 +174,14 @@ var (
 					Where: "ended_at IS NOT NULL",
 				},
 			},
+			{
+				Name:    "delivery_event_position",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveriesColumns[3]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "ended_at IS NULL",
+				},
+			},
 		},
 	}
 	// DeliveryAttemptsColumns holds the columns for the "delivery_attempts" table.
@@ -229,6 +237,18 @@ var (
 				Columns: []*schema.Column{EventsColumns[2], EventsColumns[0]},
 			},
 		},
+	}
+	// FanOutPositionsColumns holds the columns for the "fan_out_positions" table.
+	FanOutPositionsColumns = []*schema.Column{
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "position", Type: field.TypeInt64},
+		{Name: "webhook_id", Type: field.TypeString, Default: ""},
+	}
+	// FanOutPositionsTable holds the schema information for the "fan_out_positions" table.
+	FanOutPositionsTable = &schema.Table{
+		Name:       "fan_out_positions",
+		Columns:    FanOutPositionsColumns,
+		PrimaryKey: []*schema.Column{FanOutPositionsColumns[0]},
 	}
 	// OperatorTokensColumns holds the columns for the "operator_tokens" table.
 	OperatorTokensColumns = []*schema.Column{
@@ -336,6 +356,29 @@ var (
 			},
 		},
 	}
+	// WebhookTermsColumns holds the columns for the "webhook_terms" table.
+	WebhookTermsColumns = []*schema.Column{
+		{Name: "from_position", Type: field.TypeInt64},
+		{Name: "webhook_id", Type: field.TypeString},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "until_position", Type: field.TypeInt64, Nullable: true},
+		{Name: "url", Type: field.TypeString},
+		{Name: "events", Type: field.TypeJSON},
+		{Name: "format", Type: field.TypeString},
+	}
+	// WebhookTermsTable holds the schema information for the "webhook_terms" table.
+	WebhookTermsTable = &schema.Table{
+		Name:       "webhook_terms",
+		Columns:    WebhookTermsColumns,
+		PrimaryKey: []*schema.Column{WebhookTermsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "webhookterm_organization_id_webhook_id",
+				Unique:  false,
+				Columns: []*schema.Column{WebhookTermsColumns[2], WebhookTermsColumns[1]},
+			},
+		},
+	}
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
 		APIKeysTable,
@@ -344,11 +387,13 @@ var (
 		DeliveriesTable,
 		DeliveryAttemptsTable,
 		EventsTable,
+		FanOutPositionsTable,
 		OperatorTokensTable,
 		RevisionsTable,
 		SettingsTable,
 		UsageBucketsTable,
 		WebhooksTable,
+		WebhookTermsTable,
 	}
 )
 

@@ -24,6 +24,9 @@ type DeliveryAttempt func(*sql.Selector)
 // Event is the predicate function for event builders.
 type Event func(*sql.Selector)
 
+// FanOutPosition is the predicate function for fanoutposition builders.
+type FanOutPosition func(*sql.Selector)
+
 // OperatorToken is the predicate function for operatortoken builders.
 type OperatorToken func(*sql.Selector)
 
@@ -38,3 +41,6 @@ type UsageBucket func(*sql.Selector)
 
 // Webhook is the predicate function for webhook builders.
 type Webhook func(*sql.Selector)
+
+// WebhookTerm is the predicate function for webhookterm builders.
+type WebhookTerm func(*sql.Selector)

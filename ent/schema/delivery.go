@@ -50,5 +50,7 @@ func (Delivery) Indexes() []ent.Index {
 		index.Fields("webhook_id", "due_at").Annotations(entsql.IndexWhere("due_at IS NOT NULL")),
 		index.Fields("organization_id", "id"),
 		index.Fields("ended_at").Annotations(entsql.IndexWhere("ended_at IS NOT NULL")),
+		// For the oldest event that a delivery still needs.
+		index.Fields("event_position").Annotations(entsql.IndexWhere("ended_at IS NULL")),
 	}
 }

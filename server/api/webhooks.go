@@ -171,22 +171,14 @@ func (s *webhooks) change(ctx context.Context, id string, event apikey.EventType
 	return s.store.ChangeWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, id, event, rule)
 }
 
-// cancelBatch is how many deliveries of a deleted webhook one transaction
-// cancels.
-const cancelBatch = 200
-
-// DeleteWebhook takes a webhook away and cancels what was on its way to it.
+// DeleteWebhook takes a webhook away. What was on its way to it is cancelled in the
+// background.
 func (s *webhooks) DeleteWebhook(ctx context.Context, req *apikeysv1.DeleteWebhookRequest) (*apikeysv1.DeleteWebhookResponse, error) {
 	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
 		return nil, webhook.ErrNotFound
 	}
 	if err := s.store.DeleteWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId()); err != nil {
 		return nil, err
-	}
-	// The webhook is gone, whatever becomes of the rest: what is not cancelled here
-	// is when orphans are looked for.
-	for looked, err := cancelBatch, error(nil); looked == cancelBatch && err == nil; {
-		looked, err = s.store.CancelDeliveries(ctx, req.GetId(), cancelBatch)
 	}
 	return &apikeysv1.DeleteWebhookResponse{Id: req.GetId()}, nil
 }

@@ -137,7 +137,7 @@ func TestBodyIsStable(t *testing.T) {
 		if !json.Valid(first) {
 			t.Fatalf("no JSON: %s", first)
 		}
-		d.Settle(&webhook.Result{Outcome: failed, Trigger: webhook.TriggerSchedule, StartedAt: testNow, EndedAt: testNow}, webhook.Backoff{})
+		d.Settle(&webhook.Result{Delivery: d, Outcome: failed, StartedAt: testNow, EndedAt: testNow}, webhook.Backoff{})
 		local := *e
 		local.CreatedAt = e.CreatedAt.In(time.FixedZone("", 7200))
 		local.Position++

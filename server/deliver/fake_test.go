@@ -167,7 +167,7 @@ func (q *fakeQueue) Settle(_ context.Context, results []webhook.Result, rules we
 	}
 	var settled webhook.Settlement
 	for _, result := range results {
-		r := q.rows[result.DeliveryID]
+		r := q.rows[result.Delivery.ID]
 		if r.lease == "" || r.lease != result.Lease {
 			continue
 		}
@@ -175,7 +175,7 @@ func (q *fakeQueue) Settle(_ context.Context, results []webhook.Result, rules we
 		r.attempts = append(r.attempts, a)
 		r.lease, r.due = "", r.NextAttemptAt
 		settled.Deliveries = append(settled.Deliveries, r.Delivery)
-		known := q.webhooks[result.WebhookID]
+		known := q.webhooks[result.Delivery.WebhookID]
 		if known == nil {
 			continue
 		}

@@ -16,6 +16,9 @@ type bulk struct {
 	head    string // before the rows
 	columns int    // of a row
 	tail    string // after the rows
+	// types are those of the columns for PostgreSQL, which cannot tell them where the
+	// rows are not those of a table.
+	types []string
 }
 
 // bulkSizes are how many rows one statement has, the most first: few sizes, so
@@ -51,6 +54,9 @@ func (b bulk) text(database string, rows int) string {
 			if database == dialect.Postgres {
 				text.WriteByte('$')
 				text.WriteString(strconv.Itoa(i*b.columns + j + 1))
+				if i == 0 && b.types != nil {
+					text.WriteString("::" + b.types[j])
+				}
 			} else {
 				text.WriteByte('?')
 			}
@@ -75,23 +81,44 @@ func (b bulk) exec(ctx context.Context, q querier, dialect string, args []any) e
 	})
 }
 
+// texts runs the bulk, each statement of which answers with texts, and returns them
+// all.
+func (b bulk) texts(ctx context.Context, q querier, dialect string, args []any) (map[string]bool, error) {
+	texts := make(map[string]bool)
+	err := b.query(ctx, q, dialect, args, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		texts[text] = true
+		return err
+	})
+	return texts, err
+}
+
 // sum runs the bulk, each statement of which answers with one number, and returns
 // their sum.
 func (b bulk) sum(ctx context.Context, q querier, dialect string, args []any) (total int, err error) {
-	err = b.run(dialect, args, func(text string, args []any) error {
+	err = b.query(ctx, q, dialect, args, func(rows *sql.Rows) error {
+		var n int
+		err := rows.Scan(&n)
+		total += n
+		return err
+	})
+	return total, err
+}
+
+// query runs the bulk and calls do for each row that it answers with.
+func (b bulk) query(ctx context.Context, q querier, dialect string, args []any, do func(*sql.Rows) error) error {
+	return b.run(dialect, args, func(text string, args []any) error {
 		rows, err := q.QueryContext(ctx, text, args...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var n int
-			if err := rows.Scan(&n); err != nil {
+			if err := do(rows); err != nil {
 				return err
 			}
-			total += n
 		}
 		return rows.Err()
 	})
-	return total, err
 }

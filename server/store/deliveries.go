@@ -229,12 +229,13 @@ func (s *Store) TestWebhook(ctx context.Context, by *apikey.Caller, organization
 			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
 				"The webhook is disabled; enable it before testing it.")
 		}
-		e, err := t.webhookEvent(ctx, webhook.WebhookTest, &w, nil)
+		e, err := t.appendWebhook(ctx, webhook.WebhookTest, &w, &w, nil)
 		if err != nil {
 			return err
 		}
-		made = DeliveryOf{t.deliver(&w, &e, webhook.TriggerTest), &e}
-		return nil
+		made = DeliveryOf{webhook.NewDelivery(&w, &e, webhook.TriggerTest, t.now), &e}
+		t.due(w.ID)
+		return s.insertDeliveries(ctx, t, []deliveryRow{{&made.Delivery, e.Position}})
 	})
 	return made, unexpected("test webhook", err)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,7 +11,9 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
+	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
 	entevent "github.com/apikeys-dev/apikeys/ent/event"
+	entfanout "github.com/apikeys-dev/apikeys/ent/fanoutposition"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
 	entrevision "github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -149,8 +152,8 @@ func eventBounds(ctx context.Context, from *ent.Client) (floor, newest int64, er
 // DeleteEventsBefore deletes up to limit of the oldest events, as far as they
 // were made before the time given, and returns how many. Positions ascend with
 // time, so nothing is looked for: an event that a clock gone wrong dated later
-// keeps those behind it until its own time has come. The counter of positions
-// stays.
+// keeps those behind it until its own time has come. So does one that the fan-out or a
+// delivery that has not ended still needs. The counter of positions stays.
 func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
 	const doing = "delete old events"
 	rows, err := s.reader.Event.Query().Order(entevent.ByID()).Limit(limit).
@@ -164,8 +167,50 @@ func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit 
 	if deleted == 0 {
 		return 0, nil
 	}
-	return deleted, s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
-		_, err := etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
+	err = s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
+		last := rows[deleted-1].ID
+		needed, err := oldestNeeded(ctx, etx, last)
+		if err != nil {
+			return err
+		}
+		for deleted > 0 && rows[deleted-1].ID >= needed {
+			deleted--
+		}
+		if deleted == 0 {
+			return nil
+		}
+		_, err = etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
 		return err
 	})
+	return deleted, err
 }
+
+// oldestNeeded returns the position of the first event up to last that something still
+// needs, or one after last.
+func oldestNeeded(ctx context.Context, q querier, last int64) (int64, error) {
+	needed := last + 1
+	for _, query := range []string{neededByDelivery, neededByFanOut} {
+		rows, err := q.QueryContext(ctx, query, last)
+		if err != nil {
+			return 0, err
+		}
+		var position sql.NullInt64
+		if err := errors.Join(entsql.ScanOne(rows, &position), rows.Close()); err != nil {
+			return 0, err
+		}
+		if position.Valid {
+			needed = min(needed, position.Int64)
+		}
+	}
+	return needed, nil
+}
+
+// neededByDelivery finds the first event that a delivery which has not ended is of, and
+// neededByFanOut the first that its organization's fan-out has not passed.
+const (
+	neededByDelivery = "SELECT MIN(" + entdelivery.FieldEventPosition + ") FROM " + entdelivery.Table +
+		" WHERE " + entdelivery.FieldEndedAt + " IS NULL AND " + entdelivery.FieldEventPosition + " <= $1"
+	neededByFanOut = "SELECT MIN(e." + entevent.FieldID + ") FROM " + entevent.Table + " e WHERE e." + entevent.FieldID + " <= $1" +
+		" AND EXISTS (SELECT 1 FROM " + entfanout.Table + " f WHERE f." + entfanout.FieldID + " = e." + entevent.FieldOrganizationID +
+		" AND f." + entfanout.FieldPosition + " < e." + entevent.FieldID + ")"
+)

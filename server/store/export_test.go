@@ -268,11 +268,10 @@ func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
 		for first := 0; first < n; first += eventChunk {
 			creates := make([]*ent.DeliveryCreate, min(eventChunk, n-first))
 			for i := range creates {
-				create := etx.Delivery.Create().SetID(s.newID(webhook.DeliveryIDPrefix)).SetWebhookID(d.WebhookID).
+				creates[i] = etx.Delivery.Create().SetID(s.newID(webhook.DeliveryIDPrefix)).SetWebhookID(d.WebhookID).
 					SetOrganizationID(d.OrganizationID).SetEventPosition(-int64(first + i)).SetEventID(d.EventID).
 					SetEvent(string(d.Event)).SetResourceID(d.ResourceID).SetURL(d.URL).SetFormat(string(d.Format)).
-					SetCreatedAt(row.CreatedAt).SetNillableDueAt(row.DueAt)
-				creates[i] = setDelivery(create, &d)
+					SetCreatedAt(row.CreatedAt).SetNillableDueAt(row.DueAt).SetState(row.State).SetNillableNextAttemptAt(row.NextAttemptAt)
 			}
 			if err := etx.Delivery.CreateBulk(creates...).Exec(ctx); err != nil {
 				return err

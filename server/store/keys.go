@@ -209,7 +209,7 @@ func (t *tx) updateKey(ctx context.Context, k *apikey.Key) error {
 
 // appendKey adds the event about k to the transaction, unless the caller may not make
 // such a change.
-func (t *tx) appendKey(ctx context.Context, event apikey.EventType, k *apikey.Key, changes []string) error {
+func (t *tx) appendKey(_ context.Context, event apikey.EventType, k *apikey.Key, changes []string) error {
 	if err := t.rights.CheckChange(event, t.by.Actor, k, changes); err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (t *tx) appendKey(ctx context.Context, event apikey.EventType, k *apikey.Ke
 	if err != nil {
 		return err
 	}
-	_, err = t.append(ctx, apikey.Event{
+	_, err = t.append(apikey.Event{
 		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Payload: payload,
 	})
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	entsql "entgo.io/ent/dialect/sql"
@@ -195,59 +196,98 @@ func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webh
 }
 
 func (t *tx) settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (settled webhook.Settlement, err error) {
-	byID := make(map[string]*webhook.Result, len(results))
-	ids := make([]string, len(results))
+	results = slices.DeleteFunc(slices.Clone(results), func(r webhook.Result) bool { return r.Lease == "" })
+	// In the order of ids, as every writer in the background.
+	slices.SortFunc(results, func(a, b webhook.Result) int { return strings.Compare(a.Delivery.ID, b.Delivery.ID) })
+	done := make([]webhook.Delivery, len(results))
+	attempts := make([]webhook.Attempt, len(results))
+	args := make([]any, 0, len(results)*settleDeliveries.columns)
 	for i := range results {
-		byID[results[i].DeliveryID] = &results[i]
-		ids[i] = results[i].DeliveryID
+		done[i] = results[i].Delivery
+		attempts[i] = done[i].Settle(&results[i], b)
+		args = settleArgs(args, &done[i], &results[i])
 	}
-	query := t.Delivery.Query().Where(entdelivery.IDIn(ids...)).Order(entdelivery.ByID())
-	if t.store.locksRows() {
-		query.ForUpdate()
-	}
-	rows, err := query.All(ctx)
+	held, err := settleDeliveries.texts(ctx, t, t.store.dialect, args)
 	if err != nil {
-		return settled, fmt.Errorf("read deliveries: %w", err)
+		return settled, fmt.Errorf("update deliveries: %w", err)
 	}
-	var rewritten []*ent.DeliveryCreate
-	var attempts []*ent.DeliveryAttemptCreate
+	args = make([]any, 0, len(results)*insertAttempts.columns)
 	byWebhook := make(map[string][]settledAttempt)
 	var telling []string // the webhooks whose health the attempts may change
-	for _, row := range rows {
-		d, result := deliveryOf(row), byID[row.ID]
-		if row.Lease == "" || row.Lease != result.Lease {
-			continue
+	for i := range results {
+		d, result := &done[i], &results[i]
+		if !held[d.ID] {
+			if attempts[i], err = t.settleChanged(ctx, d, result, b); err != nil {
+				return settled, err
+			}
+			if attempts[i].DeliveryID == "" {
+				continue
+			}
 		}
-		attempt := d.Settle(result, b)
-		rewritten = append(rewritten, createDelivery(t.Delivery, &d, row.EventPosition))
-		attempts = append(attempts, createAttempt(t.DeliveryAttempt, &attempt))
-		settled.Deliveries = append(settled.Deliveries, d)
-		byWebhook[d.WebhookID] = append(byWebhook[d.WebhookID], settledAttempt{attempt, d.State})
+		args = attemptArgs(args, &attempts[i])
+		settled.Deliveries = append(settled.Deliveries, *d)
+		byWebhook[d.WebhookID] = append(byWebhook[d.WebhookID], settledAttempt{attempts[i], d.State})
 		if result.Health.NeedsRecord(&result.Outcome, result.EndedAt) {
 			telling = append(telling, d.WebhookID)
 		}
 	}
-	if len(attempts) == 0 {
+	if len(args) == 0 {
 		return settled, nil
 	}
-	if err := rewrite(ctx, t.Tx, rewritten); err != nil {
-		return settled, fmt.Errorf("update deliveries: %w", err)
-	}
-	if err := t.DeliveryAttempt.CreateBulk(attempts...).Exec(ctx); err != nil {
+	if err := insertAttempts.exec(ctx, t, t.store.dialect, args); err != nil {
 		return settled, fmt.Errorf("log attempts: %w", err)
 	}
 	settled.Changed, err = t.recordHealth(ctx, rules, byWebhook, telling)
 	return settled, err
 }
 
+// settleChanged settles an attempt whose delivery a caller has changed since it was
+// claimed, and sets d to what it is now. Where the lease is no longer held, it returns
+// the zero Attempt.
+func (t *tx) settleChanged(ctx context.Context, d *webhook.Delivery, r *webhook.Result, b webhook.Backoff) (webhook.Attempt, error) {
+	query := t.Delivery.Query().Where(entdelivery.ID(d.ID), entdelivery.Lease(r.Lease))
+	if t.store.locksRows() {
+		query.ForUpdate()
+	}
+	row, err := query.Only(ctx)
+	if ent.IsNotFound(err) {
+		return webhook.Attempt{}, nil
+	}
+	if err != nil {
+		return webhook.Attempt{}, fmt.Errorf("read delivery: %w", err)
+	}
+	*d = deliveryOf(row)
+	attempt := d.Settle(r, b)
+	update := updateDelivery(t.Delivery, d).Where(entdelivery.ID(d.ID)).SetLease("")
+	if d.NextAttemptAt.IsZero() {
+		update.ClearDueAt()
+	} else {
+		update.SetDueAt(d.NextAttemptAt.UnixMicro())
+	}
+	if err := update.Exec(ctx); err != nil {
+		return webhook.Attempt{}, fmt.Errorf("update delivery: %w", err)
+	}
+	return attempt, nil
+}
+
 // recordHealth takes attempts into the health of their webhooks: of those of telling,
 // and of those that are failing, which a success ends whatever was claimed.
 func (t *tx) recordHealth(ctx context.Context, rules webhook.Rules, byWebhook map[string][]settledAttempt, telling []string) ([]webhook.HealthChange, error) {
-	ids := slices.Sorted(maps.Keys(byWebhook))
-	slices.Sort(telling)
-	rows, err := t.Webhook.Query().Where(entwebhook.IDIn(ids...),
-		entwebhook.Or(entwebhook.IDIn(slices.Compact(telling)...), entwebhook.FailingSinceNotNil())).
-		Order(entwebhook.ByID()).All(ctx)
+	ids := make([]any, 0, len(byWebhook))
+	for id := range byWebhook {
+		ids = append(ids, id)
+	}
+	failing, err := failingWebhooks.texts(ctx, t, t.store.dialect, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read webhooks: %w", err)
+	}
+	for _, id := range telling {
+		failing[id] = true
+	}
+	if len(failing) == 0 {
+		return nil, nil
+	}
+	rows, err := t.Webhook.Query().Where(entwebhook.IDIn(slices.Sorted(maps.Keys(failing))...)).Order(entwebhook.ByID()).All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read webhooks: %w", err)
 	}
@@ -268,15 +308,12 @@ func (t *tx) recordHealth(ctx context.Context, rules webhook.Rules, byWebhook ma
 	return changed, nil
 }
 
-// rewrite stores deliveries that are there anew, in one statement for all, as
-// nobody's: what an update of each would cost is most of what settling does.
-func rewrite(ctx context.Context, etx *ent.Tx, all []*ent.DeliveryCreate) error {
-	return etx.Delivery.CreateBulk(all...).OnConflictColumns(entdelivery.FieldID).Update(func(u *ent.DeliveryUpsert) {
-		u.UpdateState().UpdateTrigger().UpdateAttempts().UpdateFailures().
-			UpdateResponseStatus().UpdateResponseBody().UpdateErrorClass().UpdateErrorMessage().
-			UpdateNextAttemptAt().UpdateDelay().UpdateUpdatedAt().UpdateFirstSentAt().UpdateEndedAt().
-			UpdateDueAt().UpdateLease()
-	}).Exec(ctx)
+// failingWebhooks answers with those of ids that are of webhooks that are failing.
+var failingWebhooks = bulk{
+	head: "SELECT " + entwebhook.FieldID + " FROM " + entwebhook.Table + " WHERE " +
+		entwebhook.FieldFailingSince + " IS NOT NULL AND " + entwebhook.FieldID + " IN (VALUES ",
+	columns: 1,
+	tail:    ")",
 }
 
 // Release gives deliveries back as they were.

@@ -87,18 +87,17 @@ func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organizatio
 		if err != nil {
 			return err
 		}
-		var added []*ent.DeliveryCreate
+		var added []deliveryRow
 		for _, row := range rows {
-			create, err := t.replay(ctx, &piece, &w, eventOf(row), known[row.ID], choose)
+			d, err := t.replay(ctx, &piece, &w, eventOf(row), known[row.ID], choose)
 			if err != nil {
 				return err
 			}
-			if create != nil {
-				added = append(added, create)
+			if d != nil {
+				added = append(added, deliveryRow{d, row.ID})
 			}
 		}
-		// At once, not with the group's: another replay of the group must find them.
-		return t.insertDeliveries(ctx, added)
+		return s.insertDeliveries(ctx, t, added)
 	})
 	return piece, unexpected("replay events", err)
 }
@@ -123,7 +122,7 @@ func (t *tx) deliveriesOf(ctx context.Context, webhookID string, events []*ent.E
 
 // replay queues one event, where it is meant and not pending already, and counts
 // it in piece. It returns what inserts the delivery, if there was none.
-func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (*ent.DeliveryCreate, error) {
+func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (*webhook.Delivery, error) {
 	if !w.Receives(&e) {
 		return nil, nil
 	}
@@ -141,8 +140,9 @@ func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e ap
 	}
 	piece.Queued++
 	if d == nil {
-		_, create := t.newDelivery(w, &e, webhook.TriggerReplay)
-		return create, nil
+		t.due(w.ID)
+		added := webhook.NewDelivery(w, &e, webhook.TriggerReplay, t.now)
+		return &added, nil
 	}
 	if err := d.Retry(w, webhook.TriggerReplay, t.now); err != nil {
 		return nil, err

@@ -90,7 +90,11 @@ func TestQueryPlans(t *testing.T) {
 			return err
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)"}},
 		"delete": {func() error {
-			return s.DeleteKey(t.Context(), operator, org, f.create(t, nil).ID)
+			k, err := f.tryCreate(t, t.Context(), nil)
+			if err != nil {
+				return err
+			}
+			return s.DeleteKey(t.Context(), operator, org, k.ID)
 		}, []string{"INDEX sqlite_autoindex_api_keys_1 (id=?)", "api_key_usage USING INDEX sqlite_autoindex_api_key_usage_1 (id=?)"}},
 	} {
 		t.Run(name, func(t *testing.T) {

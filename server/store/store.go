@@ -15,7 +15,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/masked"
-	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // Config says where the store keeps its rows and what it takes from outside.
@@ -82,6 +81,12 @@ type Commit struct {
 	ChangedKeys []string
 	// Due are the ids of webhooks that have something to deliver now.
 	Due []string
+	// Organizations are those that the events are of; one may be named twice.
+	Organizations []string
+	// Subscribed are the organizations in which a term of a webhook began.
+	Subscribed []string
+	// Deleted are the ids of webhooks that were deleted.
+	Deleted []string
 }
 
 // OnCommit calls f after each commit that left something to tell, and before
@@ -213,16 +218,15 @@ type tx struct {
 
 // groupTx is what the members of one transaction leave for its commit.
 type groupTx struct {
-	position   int64 // of the newest event, those not yet written included
-	events     []*ent.EventCreate
-	deliveries []*ent.DeliveryCreate
-	changed    []string // ids of keys
+	position int64 // of the newest event, those not yet written included
+	events   []*ent.EventCreate
+	changed  []string // ids of keys
 	// callers are the rows of the keys that made changes, nil for one that is gone, as
 	// they are after the changes so far.
 	callers map[string]*apikey.Key
 	due     []string
-	// receivers are the enabled webhooks of the organizations that were looked at.
-	receivers map[string][]webhook.Webhook
+	// The rest is told as Commit has it.
+	organizations, subscribed, deleted []string
 }
 
 // duration returns the duration of a column, which counts microseconds.

@@ -75,7 +75,8 @@ func testPublishNotices(t *testing.T, f *fixture) {
 	// A notice changes nothing of the key that anybody sees or caches.
 	k.NoticeAt = time.Time{}
 	f.wantKey(t, k)
-	wantSame(t, "commits", []store.Commit{{Position: begin + 1}, {Position: begin + 2}}, commits)
+	of := []string{org}
+	wantSame(t, "commits", []store.Commit{{Position: begin + 1, Organizations: of}, {Position: begin + 2, Organizations: of}}, commits)
 }
 
 // testPublishNoticesInTurns has more due than one call may publish; they come in

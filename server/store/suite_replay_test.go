@@ -25,6 +25,7 @@ func onlyFailed(d *webhook.Delivery) bool { return d != nil && d.State == webhoo
 
 func (f *fixture) replay(t *testing.T, id string, after, last int64, limit int, choose func(*webhook.Delivery) bool) store.Replay {
 	t.Helper()
+	f.fanOut(t)
 	piece, err := f.ReplayEvents(t.Context(), operator, org, id, after, last, limit, choose)
 	if err != nil {
 		t.Fatal(err)
@@ -95,8 +96,8 @@ func testReplay(t *testing.T, f *fixture) {
 
 	wantSame(t, "all", store.Replay{Matched: 4, Queued: 2, Last: position}, f.replay(t, w.ID, 0, position, 100, everything))
 	f.wantDeliveries(t, w.ID, webhook.StatePending, webhook.StatePending, webhook.StatePending, webhook.StatePending)
-	wantSame(t, "those that were there keep their ids", ids, f.deliveryIDs(t)[:3])
-	wantSame(t, "in the order made", []string{"api_key.created key 2", "api_key.created key 3", "api_key.created key 4", "api_key.created key 1"}, f.about(t, w.ID))
+	wantSame(t, "those that were there keep their ids", ids, f.deliveryIDs(t)[1:])
+	wantSame(t, "in the order of the events", []string{"api_key.created key 1", "api_key.created key 2", "api_key.created key 3", "api_key.created key 4"}, f.about(t, w.ID))
 	wantSame(t, "all again", store.Replay{Matched: 4, Last: position}, f.replay(t, w.ID, 0, position, 100, everything))
 	f.wantEvents(t, position) // A replay is no event.
 	if claims, _ := f.claim(t, "a", 8, w.ID); len(claims) != 3 {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gofrs/uuid/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
@@ -46,7 +48,7 @@ func suite(t *testing.T, open opener) {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				f := &fixture{clock: newClock(), log: new(bytes.Buffer)}
-				f.Store = open(t, store.Config{Now: f.clock.Now, Logger: slog.New(slog.NewTextHandler(f.log, nil))})
+				f.Store = open(t, store.Config{Now: f.clock.Now, NewID: ascendingIDs(), Logger: slog.New(slog.NewTextHandler(f.log, nil))})
 				test(t, f)
 			})
 		}
@@ -58,6 +60,15 @@ type fixture struct {
 	*store.Store
 	clock storeClock
 	log   *bytes.Buffer
+}
+
+// ascendingIDs returns ids whose times are a millisecond apart, so that what is made of
+// them ascends too.
+func ascendingIDs() func(prefix string) string {
+	var made atomic.Int64
+	return func(prefix string) string {
+		return prefix + uuid.Must(uuid.NewV7AtTime(time.UnixMilli(1_700_000_000_000+made.Add(1)))).String()
+	}
 }
 
 func openAndInitialize(tb testing.TB, c store.Config) *store.Store {
@@ -116,6 +127,7 @@ func (f *fixture) create(tb testing.TB, with func(k *apikey.Key)) apikey.Key {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	f.fanOut(tb)
 	return k
 }
 
@@ -136,6 +148,24 @@ func (f *fixture) update(ctx context.Context, id string, rule func(k *apikey.Key
 		rule(k)
 		return nil
 	})
+}
+
+// fanOut makes all deliveries of the events that there are.
+func (f *fixture) fanOut(tb testing.TB) {
+	tb.Helper()
+	organizations, err := f.FanOutOrganizations(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, organization := range organizations {
+		for more := true; more; {
+			done, err := f.FanOut(tb.Context(), organization, time.Second)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			more = done.More
+		}
+	}
 }
 
 // events returns the log from position on, which must be without gaps and as

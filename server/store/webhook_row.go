@@ -12,17 +12,13 @@ import (
 // webhookOf returns the webhook of a row without what is sealed in it: secrets
 // and headers.
 func webhookOf(row *ent.Webhook) webhook.Webhook {
-	events := make([]apikey.EventType, len(row.Events))
-	for i, e := range row.Events {
-		events[i] = apikey.EventType(e)
-	}
 	return webhook.Webhook{
 		ID:             row.ID,
 		OrganizationID: row.OrganizationID,
 		Label:          row.Label,
 		Description:    row.Description,
 		URL:            row.URL,
-		Events:         events,
+		Events:         eventTypes(row.Events),
 		Format:         webhook.Format(row.Format),
 		Enabled:        row.Enabled,
 		DisabledReason: webhook.DisabledReason(row.DisabledReason),
@@ -37,6 +33,23 @@ func webhookOf(row *ent.Webhook) webhook.Webhook {
 		},
 		Version: row.Version,
 	}
+}
+
+// eventWords and eventTypes turn types of events into a column and back.
+func eventWords(types []apikey.EventType) []string {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = string(t)
+	}
+	return words
+}
+
+func eventTypes(words []string) []apikey.EventType {
+	types := make([]apikey.EventType, len(words))
+	for i, word := range words {
+		types[i] = apikey.EventType(word)
+	}
+	return types
 }
 
 // openWebhook returns the whole webhook of a row.
@@ -94,12 +107,8 @@ func setWebhook[B webhookSetter[B]](s *Store, b B, w *webhook.Webhook) (B, error
 		return b, err
 	}
 	sealed := s.sealer.Seal(private, w.ID)
-	events := make([]string, len(w.Events))
-	for i, e := range w.Events {
-		events[i] = string(e)
-	}
 	return setHealth(b.SetLabel(w.Label).SetDescription(w.Description).SetURL(w.URL).
-		SetEvents(events).SetFormat(string(w.Format)).
+		SetEvents(eventWords(w.Events)).SetFormat(string(w.Format)).
 		SetEnabled(w.Enabled).SetDisabledReason(string(w.DisabledReason)).
 		SetSealedKeyID(sealed.KeyID).SetSealed(sealed.Data).SetSecretMask(w.SecretMask).
 		SetNillableUpdatedAt(micros(w.UpdatedAt)).
@@ -134,48 +143,16 @@ func deliveryOf(row *ent.Delivery) webhook.Delivery {
 	}
 }
 
-// deliverySetter is what ent's builders of a create and of an update have in
-// common.
-type deliverySetter[B any] interface {
-	SetState(string) B
-	SetTrigger(string) B
-	SetAttempts(int) B
-	SetFailures(int) B
-	SetResponseStatus(int) B
-	SetResponseBody([]byte) B
-	SetErrorClass(string) B
-	SetErrorMessage(string) B
-	SetNillableNextAttemptAt(*int64) B
-	SetDelay(int64) B
-	SetNillableUpdatedAt(*int64) B
-	SetNillableFirstSentAt(*int64) B
-	SetNillableEndedAt(*int64) B
-}
-
-// setDelivery sets every column of the delivery itself that can change; its lease
-// is the queue's.
-func setDelivery[B deliverySetter[B]](b B, d *webhook.Delivery) B {
-	return b.SetState(string(d.State)).SetTrigger(string(d.Trigger)).
+// updateDelivery returns the update that makes a row d, but for its lease, which is the
+// queue's.
+func updateDelivery(from *ent.DeliveryClient, d *webhook.Delivery) *ent.DeliveryUpdate {
+	update := from.Update().SetState(string(d.State)).SetTrigger(string(d.Trigger)).
 		SetAttempts(d.Attempts).SetFailures(d.Failures).
 		SetResponseStatus(d.Last.Status).SetResponseBody(d.Last.Body).
 		SetErrorClass(string(d.Last.Failure.Class)).SetErrorMessage(d.Last.Failure.Message).
 		SetNillableNextAttemptAt(micros(d.NextAttemptAt)).SetDelay(d.Delay.Microseconds()).
 		SetNillableUpdatedAt(micros(d.UpdatedAt)).SetNillableFirstSentAt(micros(d.FirstSentAt)).
 		SetNillableEndedAt(micros(d.EndedAt))
-}
-
-// createDelivery returns what inserts d, which waits for its next attempt, if for
-// anything.
-func createDelivery(from *ent.DeliveryClient, d *webhook.Delivery, position int64) *ent.DeliveryCreate {
-	return setDelivery(from.Create(), d).SetID(d.ID).SetWebhookID(d.WebhookID).SetOrganizationID(d.OrganizationID).
-		SetEventPosition(position).SetEventID(d.EventID).SetEvent(string(d.Event)).SetResourceID(d.ResourceID).
-		SetURL(d.URL).SetFormat(string(d.Format)).SetCreatedAt(d.CreatedAt.UnixMicro()).
-		SetNillableDueAt(micros(d.NextAttemptAt))
-}
-
-// updateDelivery returns the update that makes a row d.
-func updateDelivery(from *ent.DeliveryClient, d *webhook.Delivery) *ent.DeliveryUpdate {
-	update := setDelivery(from.Update(), d)
 	if d.NextAttemptAt.IsZero() {
 		update.ClearNextAttemptAt()
 	}
@@ -198,11 +175,4 @@ func attemptOf(row *ent.DeliveryAttempt) webhook.Attempt {
 			Failure: webhook.Failure{Class: webhook.ErrorClass(row.ErrorClass), Message: row.ErrorMessage},
 		},
 	}
-}
-
-func createAttempt(from *ent.DeliveryAttemptClient, a *webhook.Attempt) *ent.DeliveryAttemptCreate {
-	return from.Create().SetDeliveryID(a.DeliveryID).SetNumber(a.Number).SetTrigger(string(a.Trigger)).SetURL(a.URL).
-		SetStartedAt(a.StartedAt.UnixMicro()).SetDuration(a.Duration.Microseconds()).
-		SetResponseStatus(a.Status).SetResponseBody(a.Body).
-		SetErrorClass(string(a.Failure.Class)).SetErrorMessage(a.Failure.Message)
 }

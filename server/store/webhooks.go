@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,7 +15,6 @@ import (
 	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/webhook"
-	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // CreateWebhook stores the webhook that rule makes of its time and of how many
@@ -41,9 +41,9 @@ func (s *Store) CreateWebhook(ctx context.Context, by *apikey.Caller, organizati
 		if err := create.Exec(ctx); err != nil {
 			return fmt.Errorf("insert webhook: %w", err)
 		}
-		delete(t.group.receivers, w.OrganizationID)
 		created = w
-		return t.appendWebhook(ctx, webhook.WebhookCreated, &w, nil)
+		_, err = t.appendWebhook(ctx, webhook.WebhookCreated, nil, &w, nil)
+		return err
 	})
 	return created, unexpected("create webhook", err)
 }
@@ -147,7 +147,8 @@ func (s *Store) ChangeWebhook(ctx context.Context, by *apikey.Caller, organizati
 			return err
 		}
 		changed = after
-		return t.appendWebhook(ctx, event, &after, changes)
+		_, err = t.appendWebhook(ctx, event, &before, &after, changes)
+		return err
 	})
 	return changed, unexpected("change webhook", err)
 }
@@ -215,15 +216,16 @@ func (t *tx) publishHealth(ctx context.Context, row *ent.Webhook, after *webhook
 		return err
 	}
 	for _, event := range events {
-		if err := t.appendWebhook(ctx, event, &whole, changes); err != nil {
+		if _, err := t.appendWebhook(ctx, event, &before, &whole, changes); err != nil {
 			return err
 		}
+		before = whole
 	}
 	return nil
 }
 
 // DeleteWebhook takes a webhook of organization out of the store. Its deliveries
-// are cancelled by CancelDeliveries.
+// are cancelled by CancelOrphans.
 func (s *Store) DeleteWebhook(ctx context.Context, by *apikey.Caller, organization, id string) error {
 	return unexpected("delete webhook", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
@@ -233,43 +235,64 @@ func (s *Store) DeleteWebhook(ctx context.Context, by *apikey.Caller, organizati
 		if err := t.Webhook.DeleteOneID(id).Exec(ctx); err != nil {
 			return fmt.Errorf("delete webhook: %w", err)
 		}
-		delete(t.group.receivers, w.OrganizationID)
-		return t.appendWebhook(ctx, webhook.WebhookDeleted, &w, nil)
+		t.group.deleted = append(t.group.deleted, w.ID)
+		_, err = t.appendWebhook(ctx, webhook.WebhookDeleted, &w, nil, nil)
+		return err
 	}))
 }
 
-// CancelDeliveries cancels up to limit pending deliveries of a webhook and
-// returns how many it looked at.
-func (s *Store) CancelDeliveries(ctx context.Context, webhookID string, limit int) (looked int, err error) {
-	return s.cancel(ctx, limit, entdelivery.WebhookID(webhookID))
-}
-
-// CancelOrphans cancels up to limit pending deliveries whose webhook is gone, and
-// returns how many it looked at: those that a crash has kept CancelDeliveries
-// from.
+// CancelOrphans cancels up to limit pending deliveries whose webhook was deleted, and
+// returns how many it looked at. What that costs depends on how many webhooks have
+// pending deliveries, not on how many these are.
 func (s *Store) CancelOrphans(ctx context.Context, limit int) (looked int, err error) {
-	return s.cancel(ctx, limit, func(sel *entsql.Selector) {
-		d := entsql.Dialect(sel.Dialect())
-		t := d.Table(entwebhook.Table)
-		sel.Where(entsql.NotExists(d.Select(t.C(entwebhook.FieldID)).From(t).
-			Where(entsql.ColumnsEQ(t.C(entwebhook.FieldID), sel.C(entdelivery.FieldWebhookID)))))
-	})
+	return s.cancel(ctx, limit, pendingOrphans, limit)
 }
 
-func (s *Store) cancel(ctx context.Context, limit int, which predicate.Delivery) (looked int, err error) {
+// pendingOrphans goes from webhook to webhook of those that have pending deliveries, by
+// the index of what is due, and looks only into those whose webhook is gone.
+const pendingOrphans = "WITH RECURSIVE pending(webhook) AS (" +
+	"SELECT MIN(" + entdelivery.FieldWebhookID + ") FROM " + entdelivery.Table + " WHERE " + entdelivery.FieldDueAt + " IS NOT NULL" +
+	" UNION ALL SELECT (SELECT MIN(" + entdelivery.FieldWebhookID + ") FROM " + entdelivery.Table +
+	" WHERE " + entdelivery.FieldDueAt + " IS NOT NULL AND " + entdelivery.FieldWebhookID + " > pending.webhook)" +
+	" FROM pending WHERE pending.webhook IS NOT NULL) " +
+	"SELECT d." + entdelivery.FieldID + " FROM pending JOIN " + entdelivery.Table + " d" +
+	" ON d." + entdelivery.FieldWebhookID + " = pending.webhook AND d." + entdelivery.FieldDueAt + " IS NOT NULL" +
+	" WHERE NOT EXISTS (SELECT 1 FROM " + entwebhook.Table + " w WHERE w." + entwebhook.FieldID + " = pending.webhook) LIMIT $1"
+
+// CancelWaiting cancels up to limit pending deliveries of disabled webhooks that were
+// due before a time, and returns how many it looked at: a delivery waits for its webhook
+// to be enabled, but not for ever, because the log is kept for it.
+func (s *Store) CancelWaiting(ctx context.Context, before time.Time, limit int) (looked int, err error) {
+	return s.cancel(ctx, limit, waitingOfDisabled, before.UnixMicro(), limit)
+}
+
+const waitingOfDisabled = "SELECT d." + entdelivery.FieldID + " FROM " + entwebhook.Table + " w CROSS JOIN " + entdelivery.Table + " d" +
+	" WHERE d." + entdelivery.FieldWebhookID + " = w." + entwebhook.FieldID + " AND d." + entdelivery.FieldDueAt + " < $1" +
+	" AND NOT w." + entwebhook.FieldEnabled + " LIMIT $2"
+
+// cancel cancels the pending deliveries that a query without the writer finds.
+func (s *Store) cancel(ctx context.Context, limit int, which string, args ...any) (looked int, err error) {
 	const doing = "cancel deliveries"
-	ids, err := s.reader.Delivery.Query().Where(entdelivery.DueAtNotNil(), which).Limit(limit).IDs(ctx)
+	ids := make([]string, 0, limit)
+	rows, err := s.reader.QueryContext(ctx, which, args...)
 	if err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := entsql.ScanSlice(rows, &ids); err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, errors.Join(err, rows.Close()))
+	}
+	if err := rows.Close(); err != nil {
 		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
 	if len(ids) == 0 {
 		return 0, nil
 	}
+	now := s.timestamp().UnixMicro()
 	return len(ids), s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		// One that was acknowledged since it was read stays so.
 		return etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.State(string(webhook.StatePending))).
 			SetState(string(webhook.StateCancelled)).SetTrigger("").SetDelay(0).ClearDueAt().ClearNextAttemptAt().
-			SetUpdatedAt(s.timestamp().UnixMicro()).SetEndedAt(s.timestamp().UnixMicro()).Exec(ctx)
+			SetUpdatedAt(now).SetEndedAt(now).Exec(ctx)
 	})
 }
 
@@ -289,29 +312,8 @@ func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
 	if err := update.Exec(ctx); err != nil {
 		return fmt.Errorf("update webhook: %w", err)
 	}
-	delete(t.group.receivers, w.OrganizationID)
 	t.due(w.ID)
 	return nil
-}
-
-// appendWebhook adds the event about w to the transaction, unless the caller may not
-// make such a change.
-func (t *tx) appendWebhook(ctx context.Context, event apikey.EventType, w *webhook.Webhook, changes []string) error {
-	_, err := t.webhookEvent(ctx, event, w, changes)
-	return err
-}
-
-func (t *tx) webhookEvent(ctx context.Context, event apikey.EventType, w *webhook.Webhook, changes []string) (apikey.Event, error) {
-	if err := webhook.CheckChange(&t.rights, event, w, changes); err != nil {
-		return apikey.Event{}, err
-	}
-	payload, err := wire.WebhookPayload(w)
-	if err != nil {
-		return apikey.Event{}, err
-	}
-	return t.append(ctx, apikey.Event{
-		Type: event, OrganizationID: w.OrganizationID, ResourceID: w.ID, Changes: changes, Payload: payload,
-	})
 }
 
 // maxPending bounds how many pending deliveries of a webhook are counted.

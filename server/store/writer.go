@@ -137,9 +137,6 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 				return fmt.Errorf("append events: %w", err)
 			}
 		}
-		if err := t.insertDeliveries(ctx, g.deliveries); err != nil {
-			return err
-		}
 		if err := etx.Revision.Update().SetPosition(g.position).Exec(ctx); err != nil {
 			return fmt.Errorf("advance the revision: %w", err)
 		}
@@ -151,7 +148,10 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 		return nil
 	}
 	for _, f := range s.committed {
-		f(Commit{Position: g.position, ChangedKeys: g.changed, Due: g.due})
+		f(Commit{
+			Position: g.position, ChangedKeys: g.changed, Due: g.due,
+			Organizations: g.organizations, Subscribed: g.subscribed, Deleted: g.deleted,
+		})
 	}
 	return nil
 }
@@ -170,7 +170,6 @@ func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
 	}
 	if m.err = t.protect(ctx, m); m.err != nil {
 		*t.group = kept
-		t.group.receivers = nil // They may be of what is rolled back.
 		if _, err := t.ExecContext(ctx, "ROLLBACK TO SAVEPOINT member"); err != nil {
 			return fmt.Errorf("roll back to savepoint: %w", err)
 		}

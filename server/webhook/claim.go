@@ -23,26 +23,20 @@ type Claim struct {
 
 // Result is what came of the attempt of a claim.
 type Result struct {
-	DeliveryID string
-	WebhookID  string
-	Lease      string
-	Trigger    Trigger
-	URL        string
-	// Claimed is when the delivery had been changed last as it was claimed: another
-	// time says that a caller changed it while the attempt was under way.
-	Claimed            time.Time
+	Lease string
+	// Delivery is the delivery as it was claimed: another UpdatedAt says that a caller
+	// changed it while the attempt was under way.
+	Delivery Delivery
+	// URL is where the attempt went, and Health the webhook's as it was claimed.
+	URL                string
+	Health             Health
 	StartedAt, EndedAt time.Time
 	Outcome            Outcome
-	// Health is the webhook's as the delivery was claimed.
-	Health Health
 }
 
 // Result returns the result of c's attempt, as far as the claim says it.
 func (c *Claim) Result() Result {
-	return Result{
-		DeliveryID: c.Delivery.ID, WebhookID: c.Webhook.ID, Lease: c.Lease, Trigger: c.Delivery.Trigger,
-		URL: c.Webhook.URL, Claimed: c.Delivery.UpdatedAt, Health: c.Webhook.Health,
-	}
+	return Result{Lease: c.Lease, Delivery: c.Delivery, URL: c.Webhook.URL, Health: c.Webhook.Health}
 }
 
 // Settlement is what results have led to: the deliveries as they are now, and the

@@ -76,6 +76,7 @@ type Attempt struct {
 // NewDelivery returns the delivery of e to w, due at once.
 func NewDelivery(w *Webhook, e *apikey.Event, trigger Trigger, now time.Time) Delivery {
 	return Delivery{
+		ID:             DeliveryID(w.ID, e.ID),
 		WebhookID:      w.ID,
 		OrganizationID: w.OrganizationID,
 		EventID:        e.ID,
@@ -97,14 +98,14 @@ func NewDelivery(w *Webhook, e *apikey.Event, trigger Trigger, now time.Time) De
 // was opened again stays pending, so that it is sent once more, whatever came of the
 // attempt. One that was cancelled stays cancelled, unless it was acknowledged.
 func (d *Delivery) Settle(r *Result, b Backoff) Attempt {
-	touched := !d.UpdatedAt.Equal(r.Claimed)
+	touched := !d.UpdatedAt.Equal(r.Delivery.UpdatedAt)
 	d.Attempts++
 	d.Last, d.UpdatedAt = r.Outcome, r.EndedAt
 	if d.FirstSentAt.IsZero() {
 		d.FirstSentAt = r.StartedAt
 	}
 	a := Attempt{
-		DeliveryID: d.ID, Number: d.Attempts, Trigger: r.Trigger, URL: r.URL, StartedAt: r.StartedAt,
+		DeliveryID: d.ID, Number: d.Attempts, Trigger: r.Delivery.Trigger, URL: r.URL, StartedAt: r.StartedAt,
 		Duration: max(r.EndedAt.Sub(r.StartedAt), 0), Outcome: r.Outcome,
 	}
 	if !r.Outcome.Acknowledged() {
@@ -155,6 +156,9 @@ func (d *Delivery) Cancel(now time.Time) (changed bool, err error) {
 			"The delivery is %s; only a pending one can be cancelled.", d.State)
 	}
 }
+
+// Abandon ends a delivery whose webhook was deleted.
+func (d *Delivery) Abandon(now time.Time) { d.end(StateCancelled, now) }
 
 // end leaves d in a state that waits for nothing.
 func (d *Delivery) end(state DeliveryState, now time.Time) {

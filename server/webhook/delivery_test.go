@@ -18,9 +18,10 @@ var (
 
 // settle settles an attempt of d that was claimed before it began.
 func settle(d *Delivery, o Outcome, trigger Trigger, started time.Time, b Backoff, now time.Time) Attempt {
-	r := Result{Outcome: o, Trigger: trigger, Claimed: d.UpdatedAt, StartedAt: started, EndedAt: now}
+	r := Result{Outcome: o, Delivery: *d, StartedAt: started, EndedAt: now}
+	r.Delivery.Trigger = trigger
 	if d.UpdatedAt.After(started) {
-		r.Claimed = time.Time{}
+		r.Delivery.UpdatedAt = time.Time{}
 	}
 	return d.Settle(&r, b)
 }

@@ -20,6 +20,7 @@ const (
 	ReasonTooManySecrets   apikey.Reason = "TOO_MANY_SECRETS"
 	ReasonWebhookDisabled  apikey.Reason = "WEBHOOK_DISABLED"
 	ReasonNotPending       apikey.Reason = "DELIVERY_NOT_PENDING"
+	ReasonFanOutBehind     apikey.Reason = "FAN_OUT_BEHIND"
 )
 
 // The answers for what does not exist, and for what the caller may not know of:

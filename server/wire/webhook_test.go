@@ -86,7 +86,7 @@ func TestDeliveryMessage(t *testing.T) {
 		Failure: webhook.Failure{Class: webhook.ClassHTTPStatus, Message: "The endpoint answered 500 Internal Server Error."},
 	}
 	a := d.Settle(&webhook.Result{
-		Outcome: broken, Trigger: webhook.TriggerRetry, URL: "https://other.example/", StartedAt: webhookNow, EndedAt: webhookNow.Add(40 * time.Millisecond),
+		Outcome: broken, Delivery: webhook.Delivery{Trigger: webhook.TriggerRetry}, URL: "https://other.example/", StartedAt: webhookNow, EndedAt: webhookNow.Add(40 * time.Millisecond),
 	}, webhook.Backoff{Rand: func() float64 { return 0.5 }})
 	m, err := wire.Delivery(&d, e, []webhook.Attempt{a})
 	if err != nil {

@@ -26,6 +26,8 @@ CREATE INDEX `delivery_webhook_id_due_at` ON `deliveries` (`webhook_id`, `due_at
 CREATE INDEX `delivery_organization_id_id` ON `deliveries` (`organization_id`, `id`);
 -- Create index "delivery_ended_at" to table: "deliveries"
 CREATE INDEX `delivery_ended_at` ON `deliveries` (`ended_at`) WHERE ended_at IS NOT NULL;
+-- Create index "delivery_event_position" to table: "deliveries"
+CREATE INDEX `delivery_event_position` ON `deliveries` (`event_position`) WHERE ended_at IS NULL;
 -- Create "delivery_attempts" table
 CREATE TABLE `delivery_attempts` (`id` integer NOT NULL PRIMARY KEY AUTOINCREMENT, `delivery_id` text NOT NULL, `number` integer NOT NULL, `trigger` text NOT NULL, `url` text NOT NULL, `started_at` integer NOT NULL, `duration` integer NOT NULL, `response_status` integer NOT NULL, `response_body` blob NULL, `error_class` text NOT NULL, `error_message` text NOT NULL);
 -- Create index "deliveryattempt_delivery_id_number" to table: "delivery_attempts"
@@ -34,6 +36,8 @@ CREATE UNIQUE INDEX `deliveryattempt_delivery_id_number` ON `delivery_attempts` 
 CREATE TABLE `events` (`id` integer NOT NULL, `event_id` text NOT NULL, `organization_id` text NOT NULL, `type` text NOT NULL, `resource_id` text NOT NULL, `changes` json NULL, `actor_kind` text NOT NULL, `actor_id` text NOT NULL, `request_id` text NOT NULL, `created_at` integer NOT NULL, `payload` blob NOT NULL, PRIMARY KEY (`id`));
 -- Create index "event_organization_id_id" to table: "events"
 CREATE INDEX `event_organization_id_id` ON `events` (`organization_id`, `id`);
+-- Create "fan_out_positions" table
+CREATE TABLE `fan_out_positions` (`organization_id` text NOT NULL, `position` integer NOT NULL, `webhook_id` text NOT NULL DEFAULT (''), PRIMARY KEY (`organization_id`));
 -- Create "operator_tokens" table
 CREATE TABLE `operator_tokens` (`id` text NOT NULL, `hash` blob NOT NULL, `pepper_id` text NOT NULL, `created_at` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create index "operator_tokens_hash_key" to table: "operator_tokens"
@@ -54,3 +58,7 @@ CREATE INDEX `usagebucket_width_start` ON `usage_buckets` (`width`, `start`);
 CREATE TABLE `webhooks` (`id` text NOT NULL, `organization_id` text NOT NULL, `label` text NOT NULL, `description` text NOT NULL DEFAULT (''), `url` text NOT NULL, `events` json NOT NULL, `format` text NOT NULL, `enabled` bool NOT NULL, `disabled_reason` text NOT NULL DEFAULT (''), `sealed_key_id` text NOT NULL, `sealed` blob NOT NULL, `secret_mask` text NOT NULL, `created_at` integer NOT NULL, `created_by_kind` text NOT NULL, `created_by_id` text NOT NULL, `updated_at` integer NULL, `last_success_at` integer NULL, `last_error_class` text NOT NULL DEFAULT (''), `last_error_message` text NOT NULL DEFAULT (''), `failing_since` integer NULL, `failing_warned` bool NOT NULL DEFAULT (false), `version` integer NOT NULL, PRIMARY KEY (`id`));
 -- Create index "webhook_organization_id_id" to table: "webhooks"
 CREATE INDEX `webhook_organization_id_id` ON `webhooks` (`organization_id`, `id`);
+-- Create "webhook_terms" table
+CREATE TABLE `webhook_terms` (`from_position` integer NOT NULL, `webhook_id` text NOT NULL, `organization_id` text NOT NULL, `until_position` integer NULL, `url` text NOT NULL, `events` json NOT NULL, `format` text NOT NULL, PRIMARY KEY (`from_position`));
+-- Create index "webhookterm_organization_id_webhook_id" to table: "webhook_terms"
+CREATE INDEX `webhookterm_organization_id_webhook_id` ON `webhook_terms` (`organization_id`, `webhook_id`);

@@ -20,6 +20,8 @@ CREATE TABLE "api_key_usage" ("id" character varying NOT NULL, "total_requests" 
 CREATE TABLE "deliveries" ("id" character varying NOT NULL, "webhook_id" character varying NOT NULL, "organization_id" character varying NOT NULL, "event_position" bigint NOT NULL, "event_id" character varying NOT NULL, "event" character varying NOT NULL, "resource_id" character varying NOT NULL, "url" character varying NOT NULL, "format" character varying NOT NULL, "state" character varying NOT NULL, "trigger" character varying NOT NULL DEFAULT '', "attempts" bigint NOT NULL DEFAULT 0, "failures" bigint NOT NULL DEFAULT 0, "response_status" bigint NOT NULL DEFAULT 0, "response_body" bytea NULL, "error_class" character varying NOT NULL DEFAULT '', "error_message" character varying NOT NULL DEFAULT '', "next_attempt_at" bigint NULL, "delay" bigint NOT NULL DEFAULT 0, "created_at" bigint NOT NULL, "updated_at" bigint NULL, "first_sent_at" bigint NULL, "ended_at" bigint NULL, "due_at" bigint NULL, "lease" character varying NOT NULL DEFAULT '', PRIMARY KEY ("id"));
 -- Create index "delivery_ended_at" to table: "deliveries"
 CREATE INDEX "delivery_ended_at" ON "deliveries" ("ended_at") WHERE (ended_at IS NOT NULL);
+-- Create index "delivery_event_position" to table: "deliveries"
+CREATE INDEX "delivery_event_position" ON "deliveries" ("event_position") WHERE (ended_at IS NULL);
 -- Create index "delivery_organization_id_id" to table: "deliveries"
 CREATE INDEX "delivery_organization_id_id" ON "deliveries" ("organization_id", "id");
 -- Create index "delivery_webhook_id_due_at" to table: "deliveries"
@@ -34,6 +36,8 @@ CREATE UNIQUE INDEX "deliveryattempt_delivery_id_number" ON "delivery_attempts" 
 CREATE TABLE "events" ("id" bigint NOT NULL, "event_id" character varying NOT NULL, "organization_id" character varying NOT NULL, "type" character varying NOT NULL, "resource_id" character varying NOT NULL, "changes" jsonb NULL, "actor_kind" character varying NOT NULL, "actor_id" character varying NOT NULL, "request_id" character varying NOT NULL, "created_at" bigint NOT NULL, "payload" bytea NOT NULL, PRIMARY KEY ("id"));
 -- Create index "event_organization_id_id" to table: "events"
 CREATE INDEX "event_organization_id_id" ON "events" ("organization_id", "id");
+-- Create "fan_out_positions" table
+CREATE TABLE "fan_out_positions" ("organization_id" character varying NOT NULL, "position" bigint NOT NULL, "webhook_id" character varying NOT NULL DEFAULT '', PRIMARY KEY ("organization_id"));
 -- Create "operator_tokens" table
 CREATE TABLE "operator_tokens" ("id" character varying NOT NULL, "hash" bytea NOT NULL, "pepper_id" character varying NOT NULL, "created_at" bigint NOT NULL, PRIMARY KEY ("id"));
 -- Create index "operator_tokens_hash_key" to table: "operator_tokens"
@@ -54,3 +58,7 @@ CREATE INDEX "usagebucket_width_start" ON "usage_buckets" ("width", "start");
 CREATE TABLE "webhooks" ("id" character varying NOT NULL, "organization_id" character varying NOT NULL, "label" character varying NOT NULL, "description" character varying NOT NULL DEFAULT '', "url" character varying NOT NULL, "events" jsonb NOT NULL, "format" character varying NOT NULL, "enabled" boolean NOT NULL, "disabled_reason" character varying NOT NULL DEFAULT '', "sealed_key_id" character varying NOT NULL, "sealed" bytea NOT NULL, "secret_mask" character varying NOT NULL, "created_at" bigint NOT NULL, "created_by_kind" character varying NOT NULL, "created_by_id" character varying NOT NULL, "updated_at" bigint NULL, "last_success_at" bigint NULL, "last_error_class" character varying NOT NULL DEFAULT '', "last_error_message" character varying NOT NULL DEFAULT '', "failing_since" bigint NULL, "failing_warned" boolean NOT NULL DEFAULT false, "version" bigint NOT NULL, PRIMARY KEY ("id"));
 -- Create index "webhook_organization_id_id" to table: "webhooks"
 CREATE INDEX "webhook_organization_id_id" ON "webhooks" ("organization_id", "id");
+-- Create "webhook_terms" table
+CREATE TABLE "webhook_terms" ("from_position" bigint NOT NULL, "webhook_id" character varying NOT NULL, "organization_id" character varying NOT NULL, "until_position" bigint NULL, "url" character varying NOT NULL, "events" jsonb NOT NULL, "format" character varying NOT NULL, PRIMARY KEY ("from_position"));
+-- Create index "webhookterm_organization_id_webhook_id" to table: "webhook_terms"
+CREATE INDEX "webhookterm_organization_id_webhook_id" ON "webhook_terms" ("organization_id", "webhook_id");
