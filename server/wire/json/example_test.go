@@ -3,6 +3,7 @@ package json_test
 import (
 	"errors"
 	"fmt"
+	"net/url"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
@@ -40,4 +41,30 @@ func ExampleReadRequest_patch() {
 	fmt.Println(update.GetUpdateMask().GetPaths(), err)
 	// Output:
 	// [label expires_at metadata.`team`] <nil>
+}
+
+func ExampleReadQuery() {
+	query, _ := url.ParseQuery("page_size=5&state=active&colour=red&expires_before=2026-05-30+20:23:16")
+	var list apikeysv1.ListApiKeysRequest
+	fmt.Println(wirejson.ReadQuery(query, &list))
+	query.Del("colour")
+	fmt.Println(wirejson.ReadQuery(query, &list), list.GetPageSize(), list.GetState())
+	// Output:
+	// colour is not a known parameter
+	// <nil> 5 API_KEY_STATE_ACTIVE
+}
+
+// A heartbeat is a line without an event.
+func ExampleAppendWatch() {
+	fmt.Printf("%s\n", wirejson.AppendWatch(nil, &apikeysv1.WatchEventsResponse{Cursor: "c"}))
+	// Output:
+	// {"cursor":"c"}
+}
+
+// A syntax error tells the place and never quotes the body.
+func ExampleSyntaxError() {
+	err := wirejson.ReadRequest([]byte("{\"label\": \"x\",\n \"label\": \"y\"}"), &apikeysv1.CreateApiKeyRequest{}, wirejson.Body{})
+	fmt.Println(err)
+	// Output:
+	// the body is not valid JSON: a name that was there before at line 2, column 2
 }
