@@ -219,6 +219,27 @@ func boundMessages(t *testing.T, p protocol, proven bool) {
 	s.dial().prove()
 }
 
+// TestUnknownMethodsLeaveNothing calls methods that there are not over one connection,
+// without a credential.
+func TestUnknownMethodsLeaveNothing(t *testing.T) {
+	s := startBounded(t, protocols[0], func(*Config) {})
+	c := s.dial()
+	call := func(calls int) {
+		for range calls {
+			if got := c.answer(c.send(boundedCall{method: "ApiKeysService/Grant"})); got != "12" { // UNIMPLEMENTED
+				t.Fatalf("answer %s", got)
+			}
+			clear(c.ended)
+		}
+	}
+	call(100)
+	before := liveMemory()
+	call(5000)
+	if grown := int64(liveMemory()) - int64(before); grown > 2<<20 {
+		t.Errorf("%d bytes are kept", grown)
+	}
+}
+
 // TestQuietStream watches where nothing happens: a deadline belongs to one write and
 // ends with it, and the time for a request ends with the request.
 func TestQuietStream(t *testing.T) {

@@ -302,6 +302,9 @@ func TestBrokenMessages(t *testing.T) {
 		"unknown service":       {"/apikeys.v2.ApiKeysService/CreateApiKey", "junk", nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
 		"no method":             {"/apikeys.v1.ApiKeysService", message(""), nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
 		"unknown health method": {"/grpc.health.v1.Health/Ask", "", nil, codes.Unimplemented, "ROUTE_NOT_FOUND"},
+		"health":                {"/grpc.health.v1.Health/Check", message("\x0a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"health, cut off":       {"/grpc.health.v1.Health/Watch", message("\x0a\x05x"), nil, codes.InvalidArgument, "MALFORMED_MESSAGE"},
+		"health of nothing":     {"/grpc.health.v1.Health/Check", message("\x0a\x01x"), nil, codes.NotFound, "NOT_FOUND"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			operator := append([]string{"Authorization", "Bearer " + servertest.RootToken}, c.head...)
@@ -313,7 +316,7 @@ func TestBrokenMessages(t *testing.T) {
 				t.Errorf("validator %v", a.validator)
 			}
 			want := "UNAUTHENTICATED"
-			if c.reason == "ROUTE_NOT_FOUND" {
+			if c.reason == "ROUTE_NOT_FOUND" || strings.HasPrefix(c.method, "/grpc.") {
 				want = c.reason // as over REST: nobody has to prove anything to learn what there is
 			}
 			a = w.failure(t, w.post(t, client, c.method, c.body, append([]string{"Authorization", "Bearer junk"}, c.head...)...))

@@ -44,6 +44,14 @@ func withCall(ctx context.Context) (context.Context, *call) {
 	return context.WithValue(ctx, callKey{}, c), c
 }
 
+// withIDs returns the context of a call of which nothing but its ids is needed: its
+// connection does not know of it.
+func withIDs(ctx context.Context) context.Context {
+	c := new(call)
+	c.wire = &c.own
+	return context.WithValue(ctx, callKey{}, c)
+}
+
 // TimeoutStatus returns what the caller is told whose message does not arrive.
 func (c *call) TimeoutStatus() *status.Status { return statusOf(errMessageTimeout, c) }
 

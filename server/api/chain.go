@@ -49,7 +49,7 @@ func (c *chain) guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		if required, ours := c.methods[fullMethod(desc, m.MethodName)]; ours {
 			m.Handler = c.unary(fullMethod(desc, m.MethodName), required, m.Handler)
 		} else {
-			m.Handler = recovered(m.Handler)
+			m.Handler = c.otherUnary(fullMethod(desc, m.MethodName), m.Handler)
 		}
 	}
 	for i := range guarded.Streams {
@@ -57,7 +57,7 @@ func (c *chain) guard(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 		if required, ours := c.methods[fullMethod(desc, s.StreamName)]; ours {
 			s.Handler = c.stream(fullMethod(desc, s.StreamName), required, s.Handler)
 		} else {
-			s.Handler = c.recoveredStream(s.Handler)
+			s.Handler = c.otherStream(fullMethod(desc, s.StreamName), s)
 		}
 	}
 	return &guarded
@@ -195,35 +195,43 @@ func (s *guardedStream) RecvMsg(m any) error { return s.receive(m) }
 // unknown answers a call of a method that there is not.
 func (c *chain) unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
-	ctx, _ := withCall(stream.Context())
-	return c.failure(ctx, c.validator.secrets.Excerpt(method), errUnknownMethod)
+	return c.failure(withIDs(stream.Context()), c.validator.secrets.Excerpt(method), errUnknownMethod)
 }
 
 // RefuseNoMethod refuses a path that is not /service/method, which the library would
 // refuse in its own words and repeat whole. It is for grpc.InTapHandle.
 func (a *API) RefuseNoMethod(ctx context.Context, info *tap.Info) (context.Context, error) {
 	if name := info.FullMethodName; !strings.HasPrefix(name, "/") || strings.LastIndexByte(name, '/') < 1 {
-		ctx = context.WithValue(ctx, callKey{}, new(call))
-		return nil, a.chain.failure(ctx, a.chain.validator.secrets.Excerpt(name), errUnknownMethod)
+		return nil, a.chain.failure(withIDs(ctx), a.chain.validator.secrets.Excerpt(name), errUnknownMethod)
 	}
 	return ctx, nil
 }
 
-// recovered returns the handler of a service that is not ours.
-func recovered(serve grpc.MethodHandler) grpc.MethodHandler {
+// otherUnary returns the handler of a service that is not ours. Its failures are told
+// as ours are.
+func (c *chain) otherUnary(method string, serve grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (_ any, err error) { //nolint:revive // The signature is grpc's.
+		ctx = withIDs(ctx)
+		defer func() { err = c.report(ctx, method, otherFailure(err)) }()
 		defer func() { catch(recover(), &err) }()
-		return serve(srv, ctx, decode, intercept)
+		return serve(srv, ctx, func(m any) error { return receive(ctx, callOf(ctx), m, decode) }, intercept)
 	}
 }
 
-// recoveredStream is recovered for streams, which end with the server too.
-func (c *chain) recoveredStream(serve grpc.StreamHandler) grpc.StreamHandler {
+// otherStream is otherUnary for streams, which end with the server too. The messages
+// of a stream of requests are left to the library.
+func (c *chain) otherStream(method string, desc *grpc.StreamDesc) grpc.StreamHandler {
+	serve, many := desc.Handler, desc.ClientStreams
 	return func(srv any, stream grpc.ServerStream) (err error) {
-		defer func() { catch(recover(), &err) }()
-		ctx, cancel := c.untilStop(stream.Context())
+		ctx, cancel := c.untilStop(withIDs(stream.Context()))
 		defer cancel()
-		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, receive: stream.RecvMsg})
+		defer func() { err = c.report(ctx, method, otherFailure(err)) }()
+		defer func() { catch(recover(), &err) }()
+		guarded := &guardedStream{ServerStream: stream, ctx: ctx, receive: stream.RecvMsg}
+		if !many {
+			guarded.receive = func(m any) error { return receive(ctx, callOf(ctx), m, stream.RecvMsg) }
+		}
+		return serve(srv, guarded)
 	}
 }
 

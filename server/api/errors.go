@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	rpccode "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -63,6 +64,25 @@ func statusOf(known *apikey.Error, c *call) *status.Status {
 		return detailed
 	}
 	return st
+}
+
+// otherFailure returns the failure of a service that is not ours. It has a status
+// alone, whose code is then its reason.
+func otherFailure(err error) error {
+	st, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	for kind, code := range codeOf {
+		switch {
+		case code != st.Code():
+		case kind == kindCanceled:
+			return canceledError
+		default:
+			return apikey.Errorf(kind, apikey.Reason(rpccode.Code(code).String()), "%s", st.Message())
+		}
+	}
+	return err
 }
 
 // knownError returns the failure that err is, as far as the caller of ctx may know
