@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,11 +124,7 @@ func newHarness(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
 	w := &harness{clock: clock.At(start), saved: map[string]string{}, client: http.DefaultClient}
 	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
-	var err error
-	if w.db, err = sql.Open("sqlite3", "file:"+filepath.Join(w.Dir, "apikeys.db")+"?mode=ro"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.db.Close() })
+	w.db = w.OpenDatabase(t)
 	return w
 }
 

@@ -37,18 +37,17 @@ func (s *Server) tellStart(ctx context.Context) error {
 	if c.Env == Production {
 		s.warnPrefixes()
 	}
-	s.warnOpenFiles(0o022, dir)
-	s.warnOpenFiles(0o077, c.tokenFile(), c.RootTokenFile, c.TLSKey, c.DatabasePasswordFile)
-	if c.postgres() {
-		return nil
+	dirs, files := []string{dir}, []string{c.tokenFile(), c.RootTokenFile, c.TLSKey, c.DatabasePasswordFile}
+	if !c.postgres() {
+		path, err := sqlitePath(c.Database)
+		if err != nil {
+			return err
+		}
+		// SQLite gives the mode of the database to the files beside it.
+		dirs, files = append(dirs, filepath.Dir(path)), append(files, path, path+"-wal", path+"-shm")
 	}
-	path, err := sqlitePath(c.Database)
-	if err != nil {
-		return err
-	}
-	// SQLite gives the mode of the database to the files beside it.
-	s.warnOpenFiles(0o022, filepath.Dir(path))
-	s.warnOpenFiles(0o077, path, path+"-wal", path+"-shm")
+	s.warnOpenFiles(0o022, dirs...)
+	s.warnOpenFiles(0o077, files...)
 	return nil
 }
 

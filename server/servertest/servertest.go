@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,8 @@ type Server struct {
 	// Log is all that the server has logged so far, at debug level.
 	Log *logtest.Buffer
 
-	close func() error
+	database string // as it was configured
+	close    func() error
 }
 
 // Start runs a server on free ports and a new data directory until the test ends.
@@ -49,7 +51,7 @@ type Server struct {
 func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	t.Helper()
 	inDir := func(c *server.Config) { c.DataDir = t.TempDir() }
-	s, err := New(t.Context(), append([]func(*server.Config){inDir}, change...)...)
+	s, err := New(t.Context(), slices.Concat([]func(*server.Config){inDir}, change, []func(*server.Config){onPostgres(t)})...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +95,8 @@ func New(ctx context.Context, change ...func(*server.Config)) (*Server, error) {
 		Keys: apikeysv1.NewApiKeysServiceClient(conn),
 		Dir:  c.DataDir,
 		Log:  log,
+
+		database: c.Database,
 		close: sync.OnceValue(func() error {
 			// A server waits a moment for what clients with open connections may have
 			// sent already.

@@ -82,8 +82,7 @@ func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(
 }
 
 // commit runs members in one transaction and leaves each its answer. Its context
-// never ends: nothing but the disk holds a statement up here, and the driver
-// spends a goroutine on every statement that can be cancelled.
+// is nobody's, and ends only where a network may hold a statement up: see bounded.
 func (s *Store) commit(members []*change) {
 	// Whatever breaks here, those who wait behind must get their turn. Whether the
 	// changes were made nobody knows.
@@ -95,17 +94,23 @@ func (s *Store) commit(members []*change) {
 		}
 	}()
 	if err := s.commitGroup(context.Background(), members); err != nil {
-		s.log.Error("A transaction failed; its changes were not made.", "changes", len(members), "error", err)
+		line, answer := "A transaction failed; its changes were not made.", "The change could not be stored and was not made; try again."
+		if errors.Is(err, errUnknownOutcome) {
+			line, answer = "A transaction failed; whether its changes were made is not known.",
+				"Whether the change was made is not known, since the database was lost meanwhile; read it before you try again."
+		}
+		s.log.Error(line, "changes", len(members), "error", err)
 		for _, m := range members {
-			m.err = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
-				"The change could not be stored and was not made; try again.")
+			m.err = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "%s", answer)
 		}
 	}
 }
 
 // commitGroup returns an error where the transaction itself died, and then
-// nothing of it is in the database.
-func (s *Store) commitGroup(ctx context.Context, members []*change) error {
+// nothing of it is in the database, unless the error is errUnknownOutcome.
+func (s *Store) commitGroup(ctx context.Context, members []*change) (unknown error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	etx, err := s.writer.Tx(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -142,18 +147,22 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) error {
 		}
 	}
 	if err := etx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		if err = s.outcome(g, err); err != nil && !errors.Is(err, errUnknownOutcome) {
+			return err
+		}
+		unknown = err
 	}
 	if g.position == before && len(g.due) == 0 {
-		return nil
+		return unknown
 	}
+	// Told of one that may not have been made, too: what is cached of its keys must go.
 	for _, f := range s.committed {
 		f(Commit{
 			Position: g.position, ChangedKeys: g.changed, Due: g.due,
 			Organizations: g.organizations, Subscribed: g.subscribed, Deleted: g.deleted,
 		})
 	}
-	return nil
+	return unknown
 }
 
 // member runs one change. What it refuses is rolled back to its savepoint and is
