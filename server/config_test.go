@@ -129,6 +129,11 @@ func TestRootTokenOfAFile(t *testing.T) {
 	if want := "root_token_file: the token in " + path + " must have at least 24 characters, not 7"; err == nil || err.Error() != want {
 		t.Errorf("a short one: %v", err)
 	}
+	write("acme_" + strings.Repeat("0", 49))
+	_, err = Config{RootTokenFile: path}.rootToken()
+	if want := "root_token_file: the token in " + path + " " + likeAKey; err == nil || err.Error() != want {
+		t.Errorf("one like a key: %v", err)
+	}
 	if _, err = (Config{RootTokenFile: path + "x"}).rootToken(); err == nil || !strings.HasPrefix(err.Error(), "root_token_file: open ") {
 		t.Errorf("no file: %v", err)
 	}

@@ -164,8 +164,8 @@ func TestGitleaksFindsKeys(t *testing.T) {
 	if _, err := os.Stat(gitleaks); errors.Is(err, fs.ErrNotExist) {
 		t.Skip("there is no .tools/bin/gitleaks; bash .ci/run installs it, or: go -C .tools/gitleaks build -o ../bin/gitleaks github.com/zricethezav/gitleaks/v8")
 	}
-	dir, text, keys := t.TempDir(), "", []string(nil)
-	text, keys = leaks(t)
+	dir := t.TempDir()
+	text, keys := leaks(t)
 	for name, content := range map[string]string{"rule.toml": scanRule(t, "gitleaks", nil, "--key-formats", leakFormats), "leaks/file": text} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
