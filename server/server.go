@@ -49,23 +49,23 @@ const (
 // Server is a server that has its database and its listeners, and serves nobody
 // until Run.
 type Server struct {
-	config    Config
-	rules     apikey.Rules
-	secrets   *apikey.SecretFinder
-	db        *database
-	listeners *listeners
-	meter     *meter.Meter
-	verifier  *verify.Verifier
-	feed      *feed.Feed
-	fanOut    *deliver.FanOut
-	worker    *deliver.Worker
-	operators *authn.Operators
-	services  *api.API
-	orphans   wakeup
-	readiness *readiness
-	goodbye   *goodbye
-	grpc      *grpc.Server
-	http      *http.Server
+	config        Config
+	rules         apikey.Rules
+	secrets       *apikey.SecretFinder
+	db            *database
+	listeners     *listeners
+	meter         *meter.Meter
+	verifier      *verify.Verifier
+	feed          *feed.Feed
+	fanOut        *deliver.FanOut
+	worker        *deliver.Worker
+	operators     *authn.Operators
+	services      *api.API
+	orphans       wakeup
+	readiness     *readiness
+	gracefulClose *gracefulClose
+	grpc          *grpc.Server
+	http          *http.Server
 }
 
 // New opens the database and the listeners of c, or says in one line why that
@@ -89,7 +89,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 		MaxKeys:             c.KeysMax,
 	}}
 	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}
-	s.goodbye = newGoodbye()
+	s.gracefulClose = newGracefulClose()
 	s.orphans = newWakeup()
 	defer func() {
 		if err != nil {
@@ -209,8 +209,8 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		return err
 	}
 	s.http = &http.Server{
-		Handler:           s.goodbye.handler(handler),
-		ConnState:         s.goodbye.count,
+		Handler:           s.gracefulClose.handler(handler),
+		ConnState:         s.gracefulClose.count,
 		ConnContext:       connection.WithConn,
 		ReadHeaderTimeout: c.HeaderTimeout,
 		ReadTimeout:       c.MessageTimeout,

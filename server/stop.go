@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// goodbyeTimeout is how long idle connections of REST may stay open for a request
+// idleTimeoutAtStop is how long idle connections of REST may stay open for a request
 // that their client may have sent already. Such a request is answered, with
 // Connection: close, and so is not cut off.
-const goodbyeTimeout = time.Second
+const idleTimeoutAtStop = time.Second
 
 // announceStop says that the server is not ready, and gives those who ask about
 // that ShutdownDelay to send their calls elsewhere. Until it returns everything is
@@ -65,25 +65,25 @@ func (s *Server) drainREST(limit context.Context) error {
 	if err := s.listeners.rest.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	s.goodbye.begin(limit)
+	s.gracefulClose.begin(limit)
 	if s.http.Shutdown(limit) != nil {
 		return s.http.Close()
 	}
 	return nil
 }
 
-// goodbye tells the clients of REST to close their connections.
-type goodbye struct {
+// gracefulClose tells the clients of REST to close their connections.
+type gracefulClose struct {
 	begun atomic.Bool
 	open  atomic.Int64
 	// closed has an element when a connection has been closed since the last look.
 	closed chan struct{}
 }
 
-func newGoodbye() *goodbye { return &goodbye{closed: make(chan struct{}, 1)} }
+func newGracefulClose() *gracefulClose { return &gracefulClose{closed: make(chan struct{}, 1)} }
 
 // count is the ConnState of an http.Server.
-func (g *goodbye) count(_ net.Conn, state http.ConnState) {
+func (g *gracefulClose) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		g.open.Add(1)
@@ -98,7 +98,7 @@ func (g *goodbye) count(_ net.Conn, state http.ConnState) {
 }
 
 // handler returns next with Connection: close in the answers, once that has begun.
-func (g *goodbye) handler(next http.Handler) http.Handler {
+func (g *gracefulClose) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.begun.Load() {
 			w.Header().Set("Connection", "close")
@@ -109,9 +109,9 @@ func (g *goodbye) handler(next http.Handler) http.Handler {
 
 // begin tells the clients, and returns when all connections are closed or have had
 // their time.
-func (g *goodbye) begin(limit context.Context) {
+func (g *gracefulClose) begin(limit context.Context) {
 	g.begun.Store(true)
-	limit, cancel := context.WithTimeout(limit, goodbyeTimeout)
+	limit, cancel := context.WithTimeout(limit, idleTimeoutAtStop)
 	defer cancel()
 	for g.open.Load() > 0 {
 		select {

@@ -10,7 +10,7 @@ import (
 )
 
 // Mode is what a key is for. It is fixed when the key is made; verification
-// reports it and never judges by it.
+// reports it and never decides by it.
 type Mode string
 
 // The modes.
@@ -22,7 +22,7 @@ const (
 // State is whether a key can be used, and if not, the first reason that holds.
 type State string
 
-// The states, in the order in which they are judged.
+// The states, in the order in which they are checked.
 const (
 	StateRevoked  State = "revoked"
 	StateDisabled State = "disabled"

@@ -15,7 +15,7 @@ type Patch struct {
 	// its parts: a limit that the key has stays as it is.
 	Paths []string
 	// Values holds the new values; one that is zero clears its field. A limit that
-	// is named by a part is there afterwards, and its parts are judged; one that is
+	// is named by a part is there afterwards, and its parts are checked; one that is
 	// named as a whole goes away where its value is zero.
 	Values Key
 }
@@ -28,7 +28,7 @@ var mutable = []string{
 // Update applies p to k, wholly or, with an error that names every faulty field,
 // those of faults included, not at all. faults are what is wrong with the values as
 // they were sent. A revoked key takes no update. Fields that stay as they are are not
-// judged, so that a key whose scope has left the catalogue can still be renamed,
+// checked, so that a key whose scope has left the catalogue can still be renamed,
 // and sent back as it was read.
 func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) error {
 	if !k.RevokedAt.IsZero() {
@@ -52,7 +52,7 @@ func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) er
 		}, now)
 	}
 	changes := Changes(k, &after, now)
-	judged := func(field string) bool {
+	checked := func(field string) bool {
 		switch field {
 		case "rate_limit":
 			if after.RateLimit == (RateLimit{}) {
@@ -65,7 +65,7 @@ func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) er
 		}
 		return slices.Contains(changes, field)
 	}
-	faults = append(Standing(faults, mutable, changes), r.problems(&after, now, judged)...)
+	faults = append(Standing(faults, mutable, changes), r.problems(&after, now, checked)...)
 	if err := InvalidFields(faults); err != nil {
 		return err
 	}
@@ -190,4 +190,23 @@ func unquote(text string) (string, bool) {
 		return "", false
 	}
 	return strings.ReplaceAll(inner, "``", "`"), true
+}
+
+// UnknownPath is what is wrong with an update_mask that names something else than
+// a mutable field.
+const UnknownPath = "names a field that does not exist or cannot be changed"
+
+// Standing returns those of faults, which were found when an update was read,
+// that count: all but those of fields that stay as they are. A field is checked
+// because it changes, not because it is named, so that a resource can be sent back
+// as it was read, whatever the rules have become since. fields are the mutable
+// ones, and changed those whose values differ afterwards.
+func Standing(faults []FieldProblem, fields, changed []string) []FieldProblem {
+	return slices.DeleteFunc(slices.Clone(faults), func(f FieldProblem) bool {
+		field := f.Field
+		if i := strings.IndexAny(field, ".["); i >= 0 {
+			field = field[:i]
+		}
+		return slices.Contains(fields, field) && !slices.Contains(changed, field)
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -65,11 +66,11 @@ func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error)
 	k.IPAllowList = Unique(k.IPAllowList)
 	k.Quota.begin(now)
 	limits := map[string]bool{"rate_limit": k.RateLimit != (RateLimit{}), "quota": k.Quota != (Quota{})}
-	judged := func(field string) bool {
+	checked := func(field string) bool {
 		limited, isLimit := limits[field]
 		return limited || !isLimit
 	}
-	if err := InvalidFields(append(slices.Clip(faults), r.problems(&k, now, judged)...)); err != nil {
+	if err := InvalidFields(append(slices.Clip(faults), r.problems(&k, now, checked)...)); err != nil {
 		return Key{}, err
 	}
 	r.schedule(&k, now)
@@ -81,19 +82,19 @@ func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error)
 // published, and setting it again would look like a change.
 func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// problems judges the fields of k that judged names. A limit that it names is
-// there, whatever its parts are.
-func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) []FieldProblem {
+// problems returns what is wrong with the fields of k that checked names. A limit that
+// it names is there, whatever the parts of the limit are.
+func (r Rules) problems(k *Key, now time.Time, checked func(field string) bool) []FieldProblem {
 	var found []FieldProblem
 	report := func(field, format string, args ...any) {
 		found = append(found, FieldProblem{field, fmt.Sprintf(format, args...)})
 	}
-	if judged("label") {
+	if checked("label") {
 		if problem := LabelProblem(k.Label); problem != "" {
 			report("label", "%s", problem)
 		}
 	}
-	if judged("scopes") {
+	if checked("scopes") {
 		for i, s := range k.Scopes {
 			if len(found) > MaxFields {
 				break
@@ -110,13 +111,13 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 		}
 	}
 	switch {
-	case !judged("expires_at"):
+	case !checked("expires_at"):
 	case k.expired(now):
 		report("expires_at", "must be later than now")
 	case k.ExpiresAt.Year() > maxYear:
 		report("expires_at", "must not be after the year %d", maxYear)
 	}
-	if judged("metadata") {
+	if checked("metadata") {
 		total, badKeys := 0, false
 		for key, value := range k.Metadata {
 			total += len(key) + len(value)
@@ -132,7 +133,7 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 			report("metadata", "must have at most %d bytes in all", maxMetadataBytes)
 		}
 	}
-	if judged("rate_limit") {
+	if checked("rate_limit") {
 		if n := k.RateLimit.Requests; n < 1 || n > maxRequests {
 			report("rate_limit.requests", "must be 1 to %d", maxRequests)
 		}
@@ -140,7 +141,7 @@ func (r Rules) problems(k *Key, now time.Time, judged func(field string) bool) [
 			report("rate_limit.window_seconds", "must be 1 to %d", maxWindowSeconds)
 		}
 	}
-	if judged("quota") {
+	if checked("quota") {
 		k.Quota.problems(report)
 	}
 	return found
@@ -225,4 +226,23 @@ func (r Rules) Notice(k *Key, now time.Time) (EventType, []string) {
 
 func errRevoked() *Error {
 	return Errorf(KindFailedPrecondition, ReasonRevoked, "The key is revoked; a revoked key cannot be changed.")
+}
+
+// LabelProblem returns what is wrong with a label, as the end of a sentence that
+// begins with it, or "". A label is there to be read by people: blanks alone, or
+// characters that show nothing, are none.
+func LabelProblem(label string) string {
+	switch {
+	case label == "":
+		return "is required and must not be empty"
+	case !strings.ContainsFunc(label, visible):
+		return "must have at least one visible character"
+	}
+	return ""
+}
+
+// visible reports whether r is a letter, digit, mark, number, punctuation or
+// symbol.
+func visible(r rune) bool {
+	return unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S)
 }

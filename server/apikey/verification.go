@@ -5,7 +5,7 @@ import "time"
 // Code is the outcome of a verification.
 type Code string
 
-// The outcomes, in the order in which they are judged: the first check that
+// The outcomes, in the order in which they are checked: the first check that
 // fails is the answer.
 const (
 	CodeMalformed         Code = "malformed"
@@ -43,7 +43,7 @@ type Verification struct {
 	// RetryAfter is how long to wait after CodeRateLimited, and after
 	// CodeQuotaExceeded where the quota is refilled.
 	RetryAfter time.Duration
-	// At is when the key was judged; the zero time where none was found.
+	// At is when the key was checked; the zero time where none was found.
 	At time.Time
 }
 

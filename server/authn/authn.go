@@ -26,7 +26,7 @@ const allOrganizations = "*"
 
 // Config says what an Authenticator works with.
 type Config struct {
-	// Verifier judges the credentials that are keys. Required.
+	// Verifier checks the credentials that are keys. Required.
 	Verifier *verify.Verifier
 	// Operators knows the access tokens of operators. Required.
 	Operators *Operators
