@@ -10,6 +10,7 @@ import (
 // TestWithin plays what a caller that is a key may grant, for create, update and
 // rotate.
 func TestWithin(t *testing.T) {
+	t.Parallel()
 	const exceeds, in = "EXCEEDS_CALLER", "$c.secret"
 	create := func(body, want string) step {
 		return step{rpc: "CreateApiKey", as: in, body: `{"label": "x"` + body + `}`, want: want}
@@ -99,6 +100,7 @@ func TestWithin(t *testing.T) {
 
 // TestAbsentScopes plays the setting that makes an absent list of scopes all.
 func TestAbsentScopes(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t, func(c *server.Config) { c.AbsentScopes = server.AbsentScopesAll })
 	w.play(t, map[string]scenario{"all": {
 		{rpc: "CreateApiKey", body: `{"label": "x"}`, data: `{"scopes": ["*"]}`, save: "k"},
@@ -115,6 +117,7 @@ func TestAbsentScopes(t *testing.T) {
 // TestSpending plays calls made with a key: they are verifications of it, and
 // refusals spend nothing.
 func TestSpending(t *testing.T) {
+	t.Parallel()
 	left := func(remaining string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "$c.secret", "cost": 0, "ip": "127.0.0.1"}`, data: `{"valid": true, "rate_limit": {"limit": 4, "remaining": ` + remaining + `}}`}
 	}

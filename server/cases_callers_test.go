@@ -22,6 +22,7 @@ func caller(name, extra string) step {
 
 // TestCredentials plays every way to prove oneself, and to fail in it.
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	const root = servertest.RootToken
 	with := func(head string) step { return step{rpc: "ListApiKeys", as: "-", head: head} }
 	refused := func(head string) step {
@@ -67,6 +68,7 @@ func TestCredentials(t *testing.T) {
 // TestRefusedCredentials plays the five states in which a key proves nothing:
 // they are one answer, in the same words, whatever the call is.
 func TestRefusedCredentials(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	unknown, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
@@ -99,6 +101,7 @@ func TestRefusedCredentials(t *testing.T) {
 
 // TestStoredHashes presents all that the database keeps of secrets as credentials.
 func TestStoredHashes(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	w.take(t, "create", "rest", caller("c", ""))
 	w.take(t, "rotate", "rest", step{rpc: "RotateApiKey", id: "$c.id", body: `{"overlap_seconds": 60}`})
@@ -118,6 +121,7 @@ func TestStoredHashes(t *testing.T) {
 
 // TestOrganizations plays the header that picks one.
 func TestOrganizations(t *testing.T) {
+	t.Parallel()
 	const denied, invalid, field = "WRONG_ORGANIZATION", "INVALID_ARGUMENT", "x-organization-id"
 	in := func(organization string) string { return "X-Organization-Id: " + organization }
 	longest := strings.Repeat("o", 128)
@@ -171,6 +175,7 @@ func TestOrganizations(t *testing.T) {
 // TestScopes plays every RPC with a key that has all scopes but the one it needs,
 // and with one that has that scope alone.
 func TestScopes(t *testing.T) {
+	t.Parallel()
 	scopes := map[string]string{
 		"CreateApiKey": "api_keys.create", "ListApiKeys": "api_keys.read", "GetApiKey": "api_keys.read", "UpdateApiKey": "api_keys.update",
 		"RotateApiKey": "api_keys.update", "RevokeApiKey": "api_keys.delete", "DeleteApiKey": "api_keys.delete", "VerifyApiKey": "api_keys.verify",
@@ -211,6 +216,7 @@ func TestScopes(t *testing.T) {
 
 // TestForwarded plays X-Forwarded-For through proxies that are trusted and not.
 func TestForwarded(t *testing.T) {
+	t.Parallel()
 	const own = `, "ip_allow_list": ["192.0.2.0/24", "2001:db8::1"]`
 	from := func(want string, lines ...string) step {
 		s := step{rpc: "ListApiKeys", as: "$c.secret", want: want}

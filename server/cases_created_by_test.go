@@ -8,6 +8,7 @@ import (
 // TestCreatedBy plays who made a key or a webhook: it stays who it was through
 // every change, stands in the resource, its events and its lists, and filters them.
 func TestCreatedBy(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	maker := step{rpc: "CreateApiKey", save: "maker", data: `{"created_by": {"kind": "operator", "id": "root"}}`,
 		body: `{"label": "maker", "scopes": ["*"]}`}

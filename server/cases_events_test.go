@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 
 // TestEventsOfChanges looks at what the log holds of each change.
 func TestEventsOfChanges(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	do := func(s step) { w.take(t, s.rpc, "rest", s) }
 	do(caller("c", ""))
@@ -59,6 +59,7 @@ func (w *harness) notices(t *testing.T, id string, n int) []string {
 
 // TestNotices lets keys come close to their expiry and pass it.
 func TestNotices(t *testing.T) {
+	t.Parallel()
 	const expiring, expired = "api_key.expiring null system", `api_key.expired ["state"] system`
 	const day = 24 * time.Hour
 	w := newHarness(t)
@@ -109,6 +110,7 @@ func TestNotices(t *testing.T) {
 
 // TestCounters looks at what is kept of use after a clean stop.
 func TestCounters(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	for _, s := range []step{
 		caller("c", ""),
@@ -120,7 +122,6 @@ func TestCounters(t *testing.T) {
 	} {
 		w.take(t, s.rpc, "grpc", s)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	w.Stop()
 	again := newHarnessIn(t, w.Dir)
 	again.clock.Advance(2 * time.Hour)

@@ -158,6 +158,7 @@ var bounds = []struct{ body, data string }{
 // TestFields plays every bad value of every field, and those at the bounds,
 // through creates and updates.
 func TestFields(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	scenarios := make(map[string]scenario)
 	labelled := func(body string) string {
@@ -203,6 +204,7 @@ func TestFields(t *testing.T) {
 
 // TestRequests plays bad values of what single RPCs take.
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	const invalid = "INVALID_ARGUMENT"
 	bad := func(rpc, body, field string) step {
 		return step{rpc: rpc, id: "$k.id", body: body, want: invalid, field: field}

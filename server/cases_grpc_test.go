@@ -24,6 +24,7 @@ import (
 
 // TestOpenServices calls health and reflection, which need no credential.
 func TestOpenServices(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	health, err := healthpb.NewHealthClient(w.Conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
@@ -62,6 +63,7 @@ func TestOpenServices(t *testing.T) {
 
 // TestOddCalls makes calls that no stub would.
 func TestOddCalls(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	w.take(t, "create", "grpc", step{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k"})
 	get := &apikeysv1.GetApiKeyRequest{Id: w.saved["k.id"]}
@@ -116,6 +118,7 @@ func TestOddCalls(t *testing.T) {
 // TestMasks plays what only gRPC can ask of an update: masks, and an etag in the
 // key itself.
 func TestMasks(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	k := func() *apikeysv1.ApiKey {
 		t.Helper()

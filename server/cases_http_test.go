@@ -53,6 +53,7 @@ func (w *harness) send(t *testing.T, request string) (status int, header http.He
 
 // TestRaw sends bytes that no client library would.
 func TestRaw(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k"})
 	const post = "POST /developers/api_keys HTTP/1.1\n<auth>\nContent-Type: application/json\n\n"
@@ -146,6 +147,7 @@ func TestRaw(t *testing.T) {
 
 // TestHead compares HEAD with GET: all of the headers, none of the body.
 func TestHead(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	for _, path := range []string{"/healthz", keysPath, keysPath + "/none", "/nowhere", keysPath + "?page_size=0x1"} {
 		get, _, body := w.send(t, "GET "+path+" HTTP/1.1\n<auth>")

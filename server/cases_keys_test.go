@@ -11,6 +11,7 @@ import (
 
 // TestUpdates plays merge patches, PUT and etags.
 func TestUpdates(t *testing.T) {
+	t.Parallel()
 	full := step{rpc: "CreateApiKey", save: "k", body: `{"label": "before", "description": "d", "scopes": ["products.read"], "ip_allow_list": ["192.0.2.1"],
 		"expires_at": "$in(48h)", "owner_id": "o", "metadata": {"a": "1", "b": "2"}, "rate_limit": {"requests": 5, "window_seconds": 6}}`,
 		data: `{"updated_at": null, "enabled": true, "state": "active", "mode": "live", "revoked_at": null, "revoke_reason": null,
@@ -57,6 +58,7 @@ func TestUpdates(t *testing.T) {
 
 // TestLives plays states, rotation, revocation and deletion.
 func TestLives(t *testing.T) {
+	t.Parallel()
 	const revoked, expired, missing, rotating = "API_KEY_REVOKED", "API_KEY_EXPIRED", "API_KEY_NOT_FOUND", "ROTATION_IN_PROGRESS"
 	made := func(body string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + body + `}`, save: "k"}
@@ -127,6 +129,7 @@ func TestLives(t *testing.T) {
 // TestUnknown plays ids of another organization, of the wrong form and of nothing
 // with every RPC: the answers are the same to the word.
 func TestUnknown(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "x"}`, save: "k", head: "X-Organization-Id: org_foreign"})
 	w.take(t, "create", "rest", caller("c", ""))
@@ -153,6 +156,7 @@ func TestUnknown(t *testing.T) {
 
 // TestLists plays pages and filters.
 func TestLists(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	create := func(organization, body string) string {
 		w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": ` + body + `}`, head: "X-Organization-Id: " + organization, save: "new"})

@@ -29,7 +29,10 @@ import (
 // TestOrderOfChecks takes a request in which everything is wrong and mends one thing
 // after the other: what is answered is the order of the checks. The body is only
 // announced until the credential and the headers are good, and nobody waits for it.
-func TestOrderOfChecks(t *testing.T) { eachRESTProtocol(t, testOrderOfChecks) }
+func TestOrderOfChecks(t *testing.T) {
+	t.Parallel()
+	eachRESTProtocol(t, testOrderOfChecks)
+}
 
 func testOrderOfChecks(t *testing.T, w *harness) {
 	for _, s := range []step{
@@ -101,7 +104,10 @@ func testOrderOfChecks(t *testing.T, w *harness) {
 }
 
 // TestOrderOfWatch is TestOrderOfChecks for the stream of events.
-func TestOrderOfWatch(t *testing.T) { eachRESTProtocol(t, testOrderOfWatch) }
+func TestOrderOfWatch(t *testing.T) {
+	t.Parallel()
+	eachRESTProtocol(t, testOrderOfWatch)
+}
 
 func testOrderOfWatch(t *testing.T, w *harness) {
 	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["api_keys.read"]}`, save: "reader"})
@@ -129,6 +135,7 @@ func testOrderOfWatch(t *testing.T, w *harness) {
 // TestRefusedBeforeBody has a body announced and not sent: a refusal comes without
 // 100 Continue, and a request that is taken with it.
 func TestRefusedBeforeBody(t *testing.T) {
+	t.Parallel()
 	eachRESTProtocol(t, func(t *testing.T, w *harness) {
 		for credential, want := range map[string]int{"junk": http.StatusUnauthorized, servertest.RootToken: http.StatusContinue} {
 			got := w.firstStatus(t, "POST /developers/api_keys HTTP/1.1\nAuthorization: Bearer "+credential+
@@ -143,6 +150,7 @@ func TestRefusedBeforeBody(t *testing.T) {
 // TestMethodsOfPaths asks every path, the words that stand in an id's place too, for
 // what it takes: OPTIONS says it, and every other method is refused with the same.
 func TestMethodsOfPaths(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	const id = "/api_key_0197c0ec-a197-719f-84a9-99270a79b42a"
 	for path, allow := range map[string]string{
@@ -267,6 +275,7 @@ func (w *harness) post(t *testing.T, client *http.Client, method, body string, h
 // TestBrokenMessages sends what no client library would. What is wrong with a message
 // is said to callers alone who have proved themselves, in the form of every failure.
 func TestBrokenMessages(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -330,6 +339,7 @@ func TestBrokenMessages(t *testing.T) {
 // TestBinaryKeys verifies what is no text, or far too much of it: whatever a client
 // of our caller sent, the answer is that it is malformed.
 func TestBinaryKeys(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	good, err := w.Keys.CreateApiKey(w.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "k"})
 	if err != nil {
@@ -401,6 +411,7 @@ func (w *harness) postVerify(t *testing.T, client *http.Client, method, body str
 // TestFloodOfRefusals calls without a good credential as fast as it can, over both
 // protocols: the log has a line a second for each reason, with address and count.
 func TestFloodOfRefusals(t *testing.T) {
+	t.Parallel()
 	logger, log := logtest.New(slog.LevelInfo)
 	w := newHarness(t, func(c *server.Config) { c.Logger = logger })
 	began := time.Now()

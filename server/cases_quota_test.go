@@ -12,6 +12,7 @@ import (
 
 // TestQuotas plays quotas: their making, spending, refills and updates.
 func TestQuotas(t *testing.T) {
+	t.Parallel()
 	made := func(quota string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "k", "quota": ` + quota + `}`, save: "k"}
 	}
@@ -82,6 +83,7 @@ func TestQuotas(t *testing.T) {
 // TestRefills plays the turn of days and months. It has a harness of its own, since
 // the clock goes far.
 func TestRefills(t *testing.T) {
+	t.Parallel()
 	use := func(cost, data string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "$k.secret", "cost": ` + cost + `}`, data: data}
 	}
@@ -120,6 +122,7 @@ func (w *harness) playOne(t *testing.T, name, protocol string, s scenario) {
 // TestOwnQuota plays callers that are keys with a quota: a call costs 1 of it, and
 // none of them changes its own.
 func TestOwnQuota(t *testing.T) {
+	t.Parallel()
 	made := func(quota string) step {
 		return step{rpc: "CreateApiKey", body: `{"label": "c", "scopes": ["*"], "quota": ` + quota + `}`, save: "c"}
 	}
@@ -144,6 +147,7 @@ func TestOwnQuota(t *testing.T) {
 
 // TestBatches plays verifications in a batch.
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	batch := func(keys, data string) step {
 		return step{rpc: "BatchVerifyApiKeys", body: `{"keys": [` + keys + `]}`, data: data}
 	}
@@ -181,6 +185,7 @@ func TestBatches(t *testing.T) {
 // TestBrokenStorage plays verifications that storage fails: the caller is told to
 // try again and nothing of the cause, which is in the log.
 func TestBrokenStorage(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	for _, name := range []string{"plain", "metered"} {
 		w.take(t, name, "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "quota": {"limit": 3}}`, save: name})

@@ -6,6 +6,7 @@ import "testing"
 // key may, but nothing that outlives the secret, and nothing that decides about the
 // key, or lasts like a webhook.
 func TestPreviousSecret(t *testing.T) {
+	t.Parallel()
 	const exceeds, previous, in, current = "EXCEEDS_CALLER", "PREVIOUS_SECRET", "$c.secret", "$new.secret"
 	// rotated is a key with every scope, whose secret as $c is the previous one.
 	rotated := scenario{
@@ -64,6 +65,7 @@ func TestPreviousSecret(t *testing.T) {
 // TestLastingGrant plays which changes of a webhook need events.read: those by which
 // somebody comes to receive events who did not.
 func TestLastingGrant(t *testing.T) {
+	t.Parallel()
 	const lacks = "INSUFFICIENT_SCOPE"
 	steps := map[string]struct {
 		call  step

@@ -13,6 +13,7 @@ import (
 // TestNoSecretIsKept issues secrets, puts them wherever a caller can put a text,
 // and then searches all that the server wrote: its files and its log.
 func TestNoSecretIsKept(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	issued := make(map[string]bool)
 	note := func() { issued[w.saved["k.secret"]] = true }

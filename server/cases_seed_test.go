@@ -82,6 +82,7 @@ func sameForm(t *testing.T, at string, sample, got any) {
 // have all their fields in their form. Our sentences are better than theirs, which
 // tell of a creation in an answer to GET.
 func TestSamples(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	body := func(sample string) any {
 		var v any

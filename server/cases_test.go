@@ -122,8 +122,9 @@ var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
 
 func newHarness(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
-	w := &harness{clock: clock.At(start), saved: map[string]string{}, client: http.DefaultClient}
+	w := &harness{clock: clock.At(start), saved: map[string]string{}}
 	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
+	w.client = w.Server.Client
 	w.db = w.OpenDatabase(t)
 	return w
 }

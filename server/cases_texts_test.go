@@ -296,7 +296,7 @@ func (w *harness) ask(t *testing.T, verb, target, body string, headers ...string
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

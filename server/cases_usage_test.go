@@ -10,6 +10,7 @@ import (
 // TestUsage plays the counts of verifications. A stop stores what was counted, so
 // what one server has counted a second one tells, at a time that the test sets.
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	inDir := func(c *server.Config) { c.DataDir = dir }
 	first := newHarness(t, inDir)

@@ -32,6 +32,7 @@ var faults = []fault{
 // TestOrder plays every pair of faults: the earlier one is the answer. A fault
 // that comes first is never hidden by one that is told of later.
 func TestOrder(t *testing.T) {
+	t.Parallel()
 	scenarios := make(map[string]scenario)
 	for i, first := range faults {
 		for _, second := range faults[i:] {
@@ -62,6 +63,7 @@ func TestOrder(t *testing.T) {
 
 // TestVerify plays what a verification takes and answers.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	unknown, err := apikey.NewSecret("sk_test_", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +143,7 @@ func (s step) later(d time.Duration) step {
 
 // TestInForce changes a key in every way that ends it, and verifies it at once.
 func TestInForce(t *testing.T) {
+	t.Parallel()
 	scenarios := make(map[string]scenario)
 	for code, end := range map[string]step{
 		"revoked": {rpc: "RevokeApiKey"}, "disabled": {rpc: "UpdateApiKey", body: `{"enabled": false}`}, "not_found": {rpc: "DeleteApiKey"},

@@ -42,6 +42,7 @@ func (s step) gives(data string) step {
 }
 
 func TestWebhooks(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	change := func(body string) step { return step{rpc: "UpdateWebhook", id: "$w.id", body: body} }
 	get := func(data string) step { return step{rpc: "GetWebhook", id: "$w.id", data: data} }
@@ -207,6 +208,7 @@ func (s step) replacing(old, with string) step {
 // TestWebhookFaults plays what is refused when it is set, so that nothing is left
 // to fail when it is sent.
 func TestWebhookFaults(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	wrong := func(old, with, field string) step {
 		return newHook("").replacing(old, with).wants("INVALID_ARGUMENT", field)
@@ -264,6 +266,7 @@ func numbered(n int, form string) string {
 // TestWebhookSecrets looks for what is told of secrets, in answers and events, in
 // the log and in the files of the database.
 func TestWebhookSecrets(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	masked := regexp.MustCompile(`^whsec_[0-9A-Za-z+/]{4}\.\.\.[0-9A-Za-z+/]{4}=$`)
 	whole := regexp.MustCompile(`^whsec_[0-9A-Za-z+/]{43}=$`)
@@ -321,6 +324,7 @@ func TestWebhookSecrets(t *testing.T) {
 // TestSubscriptions is the other REST path: the same webhooks, another default
 // format.
 func TestSubscriptions(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
 	const body = `{"label": "x", "url": "https://hooks.invalid", "events": ["*"]`
 	var made struct{ ID, Format string }
@@ -358,6 +362,7 @@ func TestSubscriptions(t *testing.T) {
 // TestWebhookScopes calls each RPC with a key that has all scopes but its own, and
 // with one that has no other.
 func TestWebhookScopes(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t)
 	steps := map[string][]step{
 		"webhooks.create":       {newHook("").saved("")},
@@ -397,6 +402,7 @@ func TestWebhookScopes(t *testing.T) {
 
 // TestTooManyWebhooks fills an organization.
 func TestTooManyWebhooks(t *testing.T) {
+	t.Parallel()
 	w := newHarness(t, func(c *server.Config) { c.WebhooksMax = 2 })
 	full := newHook("").wants("TOO_MANY_WEBHOOKS", "")
 	w.playOne(t, "full", "rest", scenario{

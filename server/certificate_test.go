@@ -137,6 +137,9 @@ func TestReloadOfACertificate(t *testing.T) {
 		}
 		checkServed(name, second, first)
 	}
+	for _, conn := range standing {
+		conn.Close()
+	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

@@ -14,6 +14,7 @@ import (
 )
 
 func TestZeroConfigIsValid(t *testing.T) {
+	t.Parallel()
 	c := Config{}.withDefaults()
 	if err := c.validate(); err != nil {
 		t.Error(err)
@@ -30,6 +31,7 @@ func TestZeroConfigIsValid(t *testing.T) {
 const likeAKey = "must not have the form of an API key's secret, a prefix and 49 characters"
 
 func TestFaultsOfAConfig(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		config Config
@@ -92,6 +94,7 @@ func TestFaultsOfAConfig(t *testing.T) {
 }
 
 func TestAcceptedConfigs(t *testing.T) {
+	t.Parallel()
 	cases := map[string]Config{
 		"free ports":        {RESTAddr: "127.0.0.1:0", GRPCAddr: "127.0.0.1:0"},
 		"IPv6":              {RESTAddr: "[::1]:8080", GRPCAddr: "[::]:9090"},
@@ -112,6 +115,7 @@ func TestAcceptedConfigs(t *testing.T) {
 }
 
 func TestRootTokenOfAFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "token")
 	write := func(text string) {
 		t.Helper()
@@ -143,6 +147,7 @@ func TestRootTokenOfAFile(t *testing.T) {
 }
 
 func TestTokenDoesNotPrint(t *testing.T) {
+	t.Parallel()
 	const text = "a-root-token-of-24-characters"
 	c := Config{RootToken: masked.New(text)}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t", "%b", "%o", "%U", "%e", "%p", "%c", "%w"} {

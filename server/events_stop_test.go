@@ -20,6 +20,7 @@ import (
 // A server that stops ends the streams over both protocols at once, and tells them to
 // go on elsewhere.
 func TestStopEndsWatchers(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
 	// The server's own client closes its connection before it stops.
 	conn, err := grpc.NewClient(s.Conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -46,7 +47,7 @@ func TestStopEndsWatchers(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+servertest.RootToken)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.Client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

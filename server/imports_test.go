@@ -46,6 +46,7 @@ var edges = map[string][]string{
 // TestImports fails on an import that points up or sideways, and on a package that
 // the table lacks.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)

@@ -14,6 +14,7 @@ import (
 // A job runs at once and at its times; what is left over is done after a pause; and
 // the log has two lines of a fault, however long it stands.
 func TestJobLoop(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		began, runs := time.Now(), []time.Duration(nil)

@@ -15,6 +15,7 @@ func freePorts() Config {
 }
 
 func TestListen(t *testing.T) {
+	t.Parallel()
 	l, err := listen(t.Context(), freePorts())
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +35,7 @@ func TestListen(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +57,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestProductionOffLoopbackNeedsTLS(t *testing.T) {
+	t.Parallel()
 	cert, key, _ := certificate(t)
 	cases := []struct {
 		name    string
@@ -91,6 +94,7 @@ func TestProductionOffLoopbackNeedsTLS(t *testing.T) {
 }
 
 func TestOnLoopback(t *testing.T) {
+	t.Parallel()
 	c := freePorts()
 	c.GRPCAddr = ":0"
 	l, err := listen(t.Context(), c)
@@ -104,6 +108,7 @@ func TestOnLoopback(t *testing.T) {
 }
 
 func TestReachable(t *testing.T) {
+	t.Parallel()
 	at := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 5} }
 	cases := []struct{ setting, ip, want string }{
 		{"127.0.0.1:0", "127.0.0.1", "127.0.0.1:5"},
@@ -121,6 +126,7 @@ func TestReachable(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	cert, key, pool := certificate(t)
 	c := freePorts()
 	c.TLSCert, c.TLSKey = cert, key
@@ -161,6 +167,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestUnreadableCertificate(t *testing.T) {
+	t.Parallel()
 	c := freePorts()
 	c.TLSCert, c.TLSKey = "/nowhere/cert.pem", "/nowhere/key.pem"
 	_, err := listen(t.Context(), c)

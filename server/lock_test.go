@@ -11,6 +11,7 @@ import (
 )
 
 func TestSecondLockIsRefused(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "apikeys.db")
 	first, err := lockDatabase(path)
 	if err != nil {
@@ -32,6 +33,7 @@ func TestSecondLockIsRefused(t *testing.T) {
 }
 
 func TestOtherNamesOfADatabaseAreTheSameLock(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "apikeys.db")
 	for link, target := range map[string]string{"file.db": path, "dir": dir} {
@@ -61,6 +63,7 @@ func TestOtherNamesOfADatabaseAreTheSameLock(t *testing.T) {
 
 // A server that is killed leaves its lock file, and the next one starts.
 func TestLockEndsWithItsProcess(t *testing.T) {
+	t.Parallel()
 	if path := os.Getenv("LOCK_AND_WAIT"); path != "" {
 		if _, err := lockDatabase(path); err != nil {
 			t.Fatal(err)
@@ -100,6 +103,7 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 }
 
 func TestLockInAMissingDirectory(t *testing.T) {
+	t.Parallel()
 	_, err := lockDatabase(filepath.Join(t.TempDir(), "none", "apikeys.db"))
 	if err == nil || !strings.HasPrefix(err.Error(), "lock the database: ") {
 		t.Errorf("got %v", err)

@@ -36,6 +36,7 @@ func firstStart(t *testing.T, c Config) string {
 }
 
 func TestFirstStartOnATerminalShowsTheToken(t *testing.T) {
+	t.Parallel()
 	c := freePorts()
 	c.DataDir, c.NoticeIsTerminal = t.TempDir(), true
 	notice := firstStart(t, c)
@@ -48,6 +49,7 @@ func TestFirstStartOnATerminalShowsTheToken(t *testing.T) {
 }
 
 func TestFirstStartElsewhereWritesTheToken(t *testing.T) {
+	t.Parallel()
 	c := freePorts()
 	c.DataDir = filepath.Join(t.TempDir(), "it's data")
 	notice := firstStart(t, c)
@@ -62,6 +64,7 @@ func TestFirstStartElsewhereWritesTheToken(t *testing.T) {
 }
 
 func TestShowTokenTellsThePathAlone(t *testing.T) {
+	t.Parallel()
 	var notice bytes.Buffer
 	c := Config{DataDir: t.TempDir(), Notice: &notice}
 	path := filepath.Join(c.DataDir, "root-token")
@@ -94,6 +97,7 @@ func checkTokenFile(t *testing.T, path string, want masked.Text) {
 }
 
 func TestShellQuote(t *testing.T) {
+	t.Parallel()
 	cases := map[string]string{
 		"/var/lib/root-token": "/var/lib/root-token",
 		"/a b":                "'/a b'",

@@ -32,6 +32,7 @@ const packages = "../.ci/receivers/node_modules"
 // verifies what a server really delivers, and refuses what was tampered with; and
 // what docs/webhooks.md says arrives is what arrives.
 func TestReceivers(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("RECEIVERS") == "" {
 		t.Skip("it needs npm packages: bash .ci/receivers/run")
 	}

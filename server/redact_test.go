@@ -11,6 +11,7 @@ import (
 )
 
 func TestRedactor(t *testing.T) {
+	t.Parallel()
 	secret, err := apikey.NewSecret("sk_live_", nil)
 	if err != nil {
 		t.Fatal(err)

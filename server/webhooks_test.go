@@ -166,6 +166,7 @@ func eventually(t *testing.T, done func() bool, say func() string) {
 
 // TestDeliveries follows deliveries through REST from the change to the end.
 func TestDeliveries(t *testing.T) {
+	t.Parallel()
 	r := newHookRig(t)
 	id, secret := r.hook("/ok", `, "headers": {"X-Tenant": "blue"}`)
 	began := time.Now().UTC().Format(time.DateTime)
@@ -262,6 +263,7 @@ func TestDeliveries(t *testing.T) {
 // its health, the list of those that fail, the url of each attempt, and what it takes to
 // send all that waits.
 func TestFailingWebhookTells(t *testing.T) {
+	t.Parallel()
 	r := newHookRig(t)
 	id, _ := r.hook("/bad", "")
 	r.say("/bad", 500)
@@ -328,6 +330,7 @@ func TestFailingWebhookTells(t *testing.T) {
 // TestDisabledAndDeleted is what becomes of deliveries whose webhook is disabled,
 // moved or deleted under them.
 func TestDisabledAndDeleted(t *testing.T) {
+	t.Parallel()
 	r := newHookRig(t, func(c *server.Config) { c.WebhooksDelays = []time.Duration{time.Hour} })
 	r.say("/no", 503)
 	id, _ := r.hook("/no", "")
@@ -368,6 +371,7 @@ func TestDisabledAndDeleted(t *testing.T) {
 // TestHostileReceivers has endpoints do their worst, all at once; one beside them
 // does well.
 func TestHostileReceivers(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it takes seconds")
 	}
@@ -472,6 +476,7 @@ func TestHostileReceivers(t *testing.T) {
 // TestStopGivesBack stops a server while an endpoint keeps it waiting: the stop
 // takes no longer than it may, and the attempt is not counted.
 func TestStopGivesBack(t *testing.T) {
+	t.Parallel()
 	r := newHookRig(t, func(c *server.Config) { c.ShutdownTimeout = 300 * time.Millisecond })
 	r.do("/never", func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
 	id, _ := r.hook("/never", "")

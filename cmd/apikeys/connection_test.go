@@ -13,6 +13,7 @@ import (
 )
 
 func TestParseServer(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		text    string
 		tls     bool
@@ -92,6 +93,7 @@ func writeProfiles(t *testing.T, text string, mode os.FileMode) []string {
 }
 
 func TestFlagBeatsEnvironmentBeatsProfile(t *testing.T) {
+	t.Parallel()
 	const profiles = `
 default: {server: 10.0.0.1:1, token: of-default, organization: org_a}
 production: {server: "grpcs://keys.example.com", token_file: /run/token, ca_file: /run/ca, tls: true}
@@ -153,6 +155,7 @@ empty:
 }
 
 func TestNoProfiles(t *testing.T) {
+	t.Parallel()
 	for _, env := range [][]string{nil, {"HOME=/nowhere"}, {"XDG_CONFIG_HOME=relative", "HOME=/nowhere"}} {
 		if got, err := parseClient(t, nil, env); err != nil || got.Server != "127.0.0.1:9090" {
 			t.Errorf("%v: %+v, %v", env, got, err)
@@ -161,6 +164,7 @@ func TestNoProfiles(t *testing.T) {
 }
 
 func TestFaultyProfiles(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name, text string
 		mode       os.FileMode
@@ -203,6 +207,7 @@ func TestFaultyProfiles(t *testing.T) {
 
 // Whatever is wrong with a connection is one line, and none holds the token.
 func TestFaultyConnections(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)

@@ -145,6 +145,7 @@ func fault(t *testing.T, code codes.Code, message, reason string, details ...pro
 }
 
 func TestListEvents(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
 	ctx := s.Context(t.Context())
 	for _, organization := range []string{"org_default", "org_default", "org_b"} {
@@ -217,6 +218,7 @@ func TestListEvents(t *testing.T) {
 
 // A reader that has enough closes the pipe, and that is all right.
 func TestClosedPipe(t *testing.T) {
+	t.Parallel()
 	_, address := serveFeed(t, "127.0.0.1:0", feed{watch: func(_ *apikeysv1.WatchEventsRequest, stream grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse]) error {
 		for stream.Send(change("a")) == nil {
 		}
@@ -245,6 +247,7 @@ func (f failing) Write([]byte) (int, error) {
 // The connection is what the settings say: encrypted, to the server that the
 // authorities vouch for, with the token and the organization.
 func TestConnectionWithTLS(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewTLSServer(nil) // for its certificate
 	defer web.Close()
 	_, address := serveFeed(t, "127.0.0.1:0", feed{}, grpc.Creds(credentials.NewServerTLSFromCert(&web.TLS.Certificates[0])))

@@ -44,6 +44,7 @@ func startWatching(t *testing.T, args ...string) *watching {
 // A server that is killed in the middle of its stream comes back, and what
 // follows follows.
 func TestWatchSurvivesAKill(t *testing.T) {
+	t.Parallel()
 	hold := func(req *apikeysv1.WatchEventsRequest, stream grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse], cursors ...string) error {
 		for _, cursor := range cursors {
 			if err := stream.Send(change(cursor)); err != nil {
@@ -82,6 +83,7 @@ func TestWatchSurvivesAKill(t *testing.T) {
 // The real server stops and starts again, and nothing of what happens before,
 // meanwhile and afterwards is missing or comes twice.
 func TestWatchSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	dir, address := t.TempDir(), "127.0.0.1:0"
 	start := func() *servertest.Server {
 		return servertest.Start(t, func(c *server.Config) { c.DataDir, c.GRPCAddr = dir, address })
@@ -140,6 +142,7 @@ func TestWatchSurvivesARestart(t *testing.T) {
 
 // What a server refuses for good ends a watch with one line that says so.
 func TestWatchEnds(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		err    error
@@ -201,6 +204,7 @@ func (s *scripted) Recv() (*apikeysv1.WatchEventsResponse, error) {
 
 // How long a watcher waits, and what it does not wait for.
 func TestWatcherDelays(t *testing.T) {
+	t.Parallel()
 	gone := status.Error(codes.Unavailable, "gone")
 	limited := fault(t, codes.ResourceExhausted, "Slow down.", "RATE_LIMITED", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Minute)})
 	const ms = time.Millisecond

@@ -14,6 +14,7 @@ import (
 )
 
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		args []string
 		want []string
@@ -50,6 +51,7 @@ func TestHelp(t *testing.T) {
 // its default, and nothing else; and the help has it too. So nobody has to read the
 // code for a setting.
 func TestEverySettingIsDocumented(t *testing.T) {
+	t.Parallel()
 	var help bytes.Buffer
 	out := streams{stdout: &help, stderr: &help}
 	if err := run(t.Context(), []string{"help", "serve"}, nil, out); err != nil {
@@ -140,6 +142,7 @@ func settingsTable(t *testing.T, text string) map[string][]documentedSetting {
 }
 
 func TestNoCommandAndWrongOnes(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		args   string
 		report string
@@ -171,6 +174,7 @@ func TestNoCommandAndWrongOnes(t *testing.T) {
 }
 
 func TestReportIsALineForEachFault(t *testing.T) {
+	t.Parallel()
 	var b bytes.Buffer
 	report(&b, errors.Join(errors.New("env: one"), errors.New("scopes: two")))
 	if got, want := b.String(), "apikeys: env: one\napikeys: scopes: two\n"; got != want {
@@ -179,6 +183,7 @@ func TestReportIsALineForEachFault(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	if code := exitCode(nil); code != 0 {
 		t.Errorf("success ends with %d", code)
 	}
@@ -188,6 +193,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	var stdout bytes.Buffer
 	if err := run(t.Context(), []string{"version"}, nil, streams{stdout: &stdout}); err != nil {
 		t.Fatal(err)
@@ -207,6 +213,7 @@ func TestVersion(t *testing.T) {
 // What was given is not repeated beyond an excerpt, wherever it was given, and
 // nothing of it where it is a secret.
 func TestFaultsRepeatLittle(t *testing.T) {
+	t.Parallel()
 	secret, err := apikey.RandomToken("root_", strings.NewReader(strings.Repeat("apikeys", 100)))
 	if err != nil {
 		t.Fatal(err)

@@ -88,6 +88,7 @@ func failServing(t *testing.T, args ...string) string {
 }
 
 func TestServe(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	s := startServing(t, "--data-dir", data)
 
@@ -124,6 +125,7 @@ func TestServe(t *testing.T) {
 }
 
 func TestServeThatCannotStart(t *testing.T) {
+	t.Parallel()
 	broken := t.TempDir()
 	if err := os.WriteFile(filepath.Join(broken, "apikeys.db"), []byte("this is no database, however long it may be"), 0o600); err != nil {
 		t.Fatal(err)
@@ -148,6 +150,7 @@ func TestServeThatCannotStart(t *testing.T) {
 }
 
 func TestTokenReset(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	s := startServing(t, "--data-dir", data)
 	s.stop()

@@ -48,6 +48,7 @@ func writeConfig(t *testing.T, text string) string {
 }
 
 func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+	t.Parallel()
 	const token = "a-root-token-of-24-characters"
 	cases := []struct {
 		name string
@@ -152,6 +153,7 @@ func notice(c server.Config) any    { return c.ExpiringNotice }
 func rootToken(c server.Config) any { return [2]string{c.RootToken.Reveal(), c.RootTokenFile} }
 
 func TestConfigFileByEnvironment(t *testing.T) {
+	t.Parallel()
 	byEnv, byFlag := writeConfig(t, "rest_addr: :1"), writeConfig(t, "rest_addr: :2")
 	config, err := parseServe(t, nil, []string{"APIKEYS_CONFIG=" + byEnv})
 	if err != nil || config.RESTAddr != ":1" {
@@ -165,6 +167,7 @@ func TestConfigFileByEnvironment(t *testing.T) {
 
 // A faulty setting is one line that names where it stands.
 func TestFaultySettings(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name string
 		args []string
@@ -230,6 +233,7 @@ func TestFaultySettings(t *testing.T) {
 }
 
 func TestUnknownVariablesAreWarnedOf(t *testing.T) {
+	t.Parallel()
 	var commands commandLine
 	var log bytes.Buffer
 	out := streams{stdout: io.Discard, stderr: &log}
@@ -251,6 +255,7 @@ func TestUnknownVariablesAreWarnedOf(t *testing.T) {
 }
 
 func TestPeriod(t *testing.T) {
+	t.Parallel()
 	cases := map[string]time.Duration{"7d": 168 * time.Hour, "12h": 12 * time.Hour, "0": 0, "90s": 90 * time.Second}
 	for text, want := range cases {
 		var p period

@@ -104,6 +104,7 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 // What is posted is what the server itself delivers of the same event, to the
 // byte, but for the ids of webhook and delivery, the url and the secret.
 func TestListenPostsWhatTheServerDelivers(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t)
 	service := apikeysv1.NewWebhooksServiceClient(s.Conn)
 	as := func() context.Context { return s.Context(t.Context()) }
@@ -180,6 +181,7 @@ func keyEvent(n, kind string) *apikeysv1.WatchEventsResponse {
 // Events are posted in their order, each once whatever comes of it, and only
 // those that are wanted.
 func TestListenTellsWhatCameOfIt(t *testing.T) {
+	t.Parallel()
 	requests := make(chan *apikeysv1.WatchEventsRequest, 1)
 	_, address := serveFeed(t, "127.0.0.1:0", feed{watch: func(req *apikeysv1.WatchEventsRequest, stream grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse]) error {
 		requests <- req
@@ -247,6 +249,7 @@ func TestListenTellsWhatCameOfIt(t *testing.T) {
 // A lost stream goes on after the last event that was posted, and one that was
 // being posted when Ctrl-C came counts as not posted.
 func TestListenGoesOn(t *testing.T) {
+	t.Parallel()
 	_, address := serveFeed(t, "127.0.0.1:0", feed{watch: func(req *apikeysv1.WatchEventsRequest, stream grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse]) error {
 		if req.GetAfter() == "start" {
 			if err := stream.Send(keyEvent("1", "api_key.created")); err != nil {
@@ -281,6 +284,7 @@ func TestListenGoesOn(t *testing.T) {
 }
 
 func TestListenIsToldNonsense(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"":                                      "missing flags: --forward-to=URL",
 		"--forward-to ftp://localhost":          "--forward-to: must begin with https://",
@@ -304,6 +308,7 @@ func TestListenIsToldNonsense(t *testing.T) {
 }
 
 func TestListenOutputFails(t *testing.T) {
+	t.Parallel()
 	for fault, want := range map[error]error{syscall.EPIPE: nil, syscall.ENOSPC: syscall.ENOSPC} {
 		err := run(t.Context(), []string{"webhooks", "listen", "--forward-to=localhost:1"}, []string{"APIKEYS_TOKEN=t"}, streams{stdout: failing{fault}, stderr: io.Discard})
 		if !errors.Is(err, want) {

@@ -39,6 +39,7 @@ func resources(events []*apikeysv1.Event) (ids []string) {
 }
 
 func TestListEvents(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		var ids []string
 		for range 7 {
@@ -88,6 +89,7 @@ func TestListEvents(t *testing.T) {
 
 // The list and the stream show the same event, and it stays what it was.
 func TestEventStaysAsItWas(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		k := r.create(&apikeysv1.CreateApiKeyRequest{Label: "first", OwnerId: "ann", Metadata: map[string]string{"a": "b"}})
@@ -110,6 +112,7 @@ func TestEventStaysAsItWas(t *testing.T) {
 // Each cursor that cannot be used has its own answer, in the list and in the
 // stream.
 func TestCursorsThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		for range 5 {
 			r.create(&apikeysv1.CreateApiKeyRequest{})
@@ -182,6 +185,7 @@ func TestCursorsThatCannotBeUsed(t *testing.T) {
 }
 
 func TestUnknownTypes(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		types := []string{"api_key.created", "api_key.exploded"}
 		_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{Types: types})
@@ -198,6 +202,7 @@ func TestUnknownTypes(t *testing.T) {
 
 // Retention that passes a watcher ends its stream with a way on; it never jumps.
 func TestRetentionPassesAWatcher(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		for range 300 {
 			r.create(&apikeysv1.CreateApiKeyRequest{})

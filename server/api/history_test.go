@@ -171,6 +171,7 @@ func watchHistory(r *harness, conn grpc.ClientConnInterface, l *load, h *servert
 // TestHistories lets writers and watchers of all manners at the service, over both
 // connections, with a tail that is far too small for the slow.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	r := newHarness(t)
 	conns := map[string]grpc.ClientConnInterface{"network": r.listen(), "inside": r.conn}
 	l := &load{changes: make(map[string]int)}

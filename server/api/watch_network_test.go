@@ -90,6 +90,7 @@ func TestBlockedNetworkStream(t *testing.T) {
 
 // A client that reads late but reads loses nothing.
 func TestLateReader(t *testing.T) {
+	t.Parallel()
 	r := newHarness(t)
 	events := apikeysv1.NewEventsServiceClient(r.listen())
 	stream, err := events.WatchEvents(r.as(""), &apikeysv1.WatchEventsRequest{})

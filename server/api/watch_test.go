@@ -17,6 +17,7 @@ import (
 )
 
 func TestWatchTellsOfChanges(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		before := r.create(&apikeysv1.CreateApiKeyRequest{})
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
@@ -39,6 +40,7 @@ func TestWatchTellsOfChanges(t *testing.T) {
 // A heartbeat comes at once and whenever nothing else did for its time; what comes
 // after its cursor is what comes after it.
 func TestHeartbeats(t *testing.T) {
+	t.Parallel()
 	for seconds, want := range map[int32]time.Duration{0: 15 * time.Second, 1: time.Second, 300: 300 * time.Second} {
 		inBubble(t, func(t *testing.T, r *harness) {
 			start := time.Now()
@@ -73,6 +75,7 @@ func TestHeartbeats(t *testing.T) {
 
 // The heartbeats of a stream whose filter matches nothing move on with the log.
 func TestHeartbeatMovesOn(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		for name, req := range map[string]*apikeysv1.WatchEventsRequest{
 			"type":     {Types: []string{string(apikey.KeyDeleted)}},
@@ -108,6 +111,7 @@ func TestHeartbeatMovesOn(t *testing.T) {
 
 // A client that takes nothing for a minute is ended, and can go on where it was.
 func TestSlowConsumer(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watchSlowly("", "")
 		time.Sleep(299 * time.Second) // Where there is nothing to take, nobody waits.
@@ -133,6 +137,7 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		k, other := r.reader(), r.reader()
 		var open []*stream
@@ -150,6 +155,7 @@ func TestTooManyStreams(t *testing.T) {
 }
 
 func TestStopEndsStreams(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		idle := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		blocked := r.watchSlowly("", "")
@@ -174,6 +180,7 @@ func TestStopEndsStreams(t *testing.T) {
 // The ways in which the credential of a stream ends. The stream may be idle,
 // blocked on its client, or far behind; it ends within a second.
 func TestStreamEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
 	update := func(key *apikeysv1.ApiKey, paths ...string) func(*harness, *apikeysv1.ApiKey) {
 		return func(r *harness, k *apikeysv1.ApiKey) {
 			_, err := r.keys.UpdateApiKey(r.as(""), &apikeysv1.UpdateApiKeyRequest{
@@ -249,6 +256,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 
 // A blocked send does not keep a stream from ending, in the tail or far behind it.
 func TestBlockedStreamEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
 	for _, after := range []string{"", "start"} {
 		inBubble(t, func(t *testing.T, r *harness) {
 			k := r.reader()
@@ -278,6 +286,7 @@ func TestBlockedStreamEndsWithItsCredential(t *testing.T) {
 // A stream goes on whose credential stays good while its key changes, and judging
 // it again is neither counted nor limited.
 func TestStreamOutlivesOtherChanges(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		k := r.create(&apikeysv1.CreateApiKeyRequest{
 			Scopes: []string{"events.read"}, RateLimit: &apikeysv1.RateLimit{Requests: 1, WindowSeconds: 86400},
@@ -304,6 +313,7 @@ func TestStreamOutlivesOtherChanges(t *testing.T) {
 }
 
 func TestOperatorTokenReset(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 300})
 		s.idle(10 * time.Minute)
@@ -318,6 +328,7 @@ func TestOperatorTokenReset(t *testing.T) {
 
 // A client that goes leaves nothing behind.
 func TestClientGoes(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
 		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{})
 		s.cancel()

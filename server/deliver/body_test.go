@@ -54,6 +54,7 @@ const keyJSON = `{"id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","organizat
 	`"metrics":{"api_key_id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","total_requests":0,"last_used_at":null},"etag":"2"}`
 
 func TestBody(t *testing.T) {
+	t.Parallel()
 	w := testWebhook()
 	d := webhook.Delivery{ID: "delivery_1", WebhookID: w.ID, URL: w.URL}
 	const head = `{"webhook_id":"webhook_0197b617-b4c8-773f-bbd9-3ba84dd93d70","url":"https://example.com/hook?token=hunter2",`
@@ -112,6 +113,7 @@ func TestBody(t *testing.T) {
 // Every attempt of a delivery sends the same bytes, whatever became of the row
 // and the webhook in between, and whoever computes them.
 func TestBodyIsStable(t *testing.T) {
+	t.Parallel()
 	formats := []webhook.Format{webhook.FormatClassic, webhook.FormatResource, webhook.FormatStandard, webhook.FormatCloudEvents}
 	rapid.Check(t, func(t *rapid.T) {
 		k := testKey()

@@ -89,6 +89,7 @@ func (n *nameServer) reply(question []byte) []byte {
 // A name that resolves to an allowed address once and to a forbidden one
 // afterwards: each connection is judged for itself.
 func TestNameThatChangesItsAddress(t *testing.T) {
+	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.2:0")
 	if err != nil {
 		t.Skipf("this system has no 127.0.0.2: %v", err)
@@ -126,6 +127,7 @@ func TestNameThatChangesItsAddress(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name   string
 		answer []string
@@ -156,6 +158,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestExpiredCertificate(t *testing.T) {
+	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +191,7 @@ func TestExpiredCertificate(t *testing.T) {
 
 // An endpoint that ends the handshake, and one that speaks only what is broken.
 func TestHandshakeThatFails(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = quiet
 	server.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}

@@ -83,6 +83,7 @@ func flood(conn net.Conn, text string, limit int) int {
 const gigabyte = 1 << 30
 
 func TestHostileEndpoints(t *testing.T) {
+	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
@@ -214,6 +215,7 @@ func TestEndpointsThatTakeTheirTime(t *testing.T) {
 // A body that comes byte by byte keeps every single read short; only the time of
 // the whole attempt ends it.
 func TestDrip(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	url := rawServe(t, func(conn net.Conn, _ int) {
 		readRequest(t, conn)

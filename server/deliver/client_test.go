@@ -52,6 +52,7 @@ func send(t *testing.T, c *Client, url string) webhook.Outcome {
 }
 
 func TestSend(t *testing.T) {
+	t.Parallel()
 	var got *http.Request
 	var body []byte
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -90,6 +91,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		var code int
 		for _, c := range r.URL.Query().Get("code") {
@@ -122,12 +124,14 @@ func TestStatus(t *testing.T) {
 // The environment is read once in a process, and never for loopback: no test
 // can see a proxy at work.
 func TestNoProxy(t *testing.T) {
+	t.Parallel()
 	if localClient(t, ClientConfig{}).transport.Proxy != nil {
 		t.Error("the client has a proxy")
 	}
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	server.Config.ErrorLog = quiet
 	server.EnableHTTP2 = true
@@ -156,6 +160,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestFailuresToConnect(t *testing.T) {
+	t.Parallel()
 	closed := listen(t, "127.0.0.1:0")
 	closed.Close()
 	if o := send(t, localClient(t, ClientConfig{}), "http://"+closed.Addr().String()); o.Failure.Class != webhook.ClassConnectionRefused {
@@ -172,6 +177,7 @@ func TestFailuresToConnect(t *testing.T) {
 
 // A server that stops is no fault of the endpoint: nothing is to be counted.
 func TestSendEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	url := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
@@ -302,6 +308,7 @@ func BenchmarkSend(b *testing.B) {
 }
 
 func TestRetryAfterIsRead(t *testing.T) {
+	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "90")
 		w.WriteHeader(http.StatusTooManyRequests)

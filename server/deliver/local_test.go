@@ -13,6 +13,7 @@ import (
 )
 
 func TestLocalWants(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		types []string
 		event apikey.EventType
@@ -36,6 +37,7 @@ func TestLocalWants(t *testing.T) {
 // What a local webhook is sent is what a server's would be, of the same ids, url
 // and time.
 func TestLocalRequest(t *testing.T) {
+	t.Parallel()
 	for _, format := range []webhook.Format{webhook.FormatClassic, webhook.FormatResource, webhook.FormatStandard, webhook.FormatCloudEvents} {
 		e := testEvent(t, apikey.KeyUpdated, testKey(), "label")
 		m, err := wire.Event(e)
@@ -77,6 +79,7 @@ func TestLocalRequest(t *testing.T) {
 }
 
 func TestUnguarded(t *testing.T) {
+	t.Parallel()
 	for _, good := range []string{
 		"http://localhost:3000/hook", "http://127.0.0.1", "http://10.0.0.1", "https://[fd00::1]", "http://169.254.1.1", "http://host.docker.internal", "https://example.com",
 	} {

@@ -24,6 +24,7 @@ func claimsOf(id string, n int) []webhook.Claim {
 
 // A endpoint that is asked for is not asked for again until something is due again.
 func TestAskOnce(t *testing.T) {
+	t.Parallel()
 	l := newScheduler(4, 100)
 	l.dueAt(testNow, "a")
 	picks, wait := l.pick(testNow)
@@ -57,6 +58,7 @@ func TestAskOnce(t *testing.T) {
 
 // The window begins small, grows with each success and is halved by each failure.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	l := newScheduler(8, 1000)
 	want := []int{2, 3, 4, 5, 6, 7, 8, 8, 4, 2, 1, 1, 2, 3}
 	for i, outcome := range []outcomeKind{
@@ -75,6 +77,7 @@ func TestWindow(t *testing.T) {
 // Webhooks that fail share half of the room, and however many there are, there is
 // some left for one that does well.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	l := newScheduler(8, 64)
 	for i := range 100 {
 		id := fmt.Sprint("failing ", i)
@@ -121,6 +124,7 @@ func TestRoom(t *testing.T) {
 // Of two that are due the one that became ready first is asked for first, also
 // after it was asked for and has more.
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	l := newScheduler(8, 1000)
 	var order []string
 	for i := range maxPicks * 2 {
@@ -156,6 +160,7 @@ func TestTurns(t *testing.T) {
 
 // A endpoint is forgotten when nothing is pending and nothing under way, no sooner.
 func TestForgotten(t *testing.T) {
+	t.Parallel()
 	l := newScheduler(8, 100)
 	l.scanned(map[string]time.Time{"a": testNow, "b": testNow.Add(time.Hour), "c": testNow})
 	l.pick(testNow)
@@ -179,6 +184,7 @@ func TestForgotten(t *testing.T) {
 // Whatever happens in whatever order, the books of the scheduler balance, and what is
 // due and has room is asked for.
 func TestSchedulerBalances(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		l := newScheduler(rapid.IntRange(1, 4).Draw(t, "per webhook"), rapid.IntRange(1, 40).Draw(t, "in flight"))
 		now := testNow

@@ -17,6 +17,7 @@ import (
 // A stop waits for what is under way as long as the grace, and gives back the
 // rest as it was.
 func TestWorkerStops(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t, func(c *WorkerConfig) { c.Grace = 10 * time.Second })
 		r.add("hangs")
@@ -68,6 +69,7 @@ func TestWorkerStops(t *testing.T) {
 
 // A database that cannot be reached costs the endpoint nothing.
 func TestWorkerWithoutDatabase(t *testing.T) {
+	t.Parallel()
 	inBubble(t, "away for a while", func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -122,6 +124,7 @@ func TestWorkerWithoutDatabase(t *testing.T) {
 // What another server held when it died is tried again within 75 seconds, and
 // what another made is found without a wake-up.
 func TestWorkerFindsWhatOthersLeft(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -143,6 +146,7 @@ func TestWorkerFindsWhatOthersLeft(t *testing.T) {
 // Without ever looking through the queue the worker loses no wake-up, no retry
 // and nothing that waits behind a full window, in whatever order things come.
 func TestWorkerLosesNothing(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(20) {
 		inBubble(t, fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
@@ -197,6 +201,7 @@ func TestWorkerLosesNothing(t *testing.T) {
 // What breaks on our side ends nothing but its own attempt and is no fault of the
 // endpoint.
 func TestWorkerOwnFaults(t *testing.T) {
+	t.Parallel()
 	inBubble(t, "panic", func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -250,6 +255,7 @@ func TestWorkerOwnFaults(t *testing.T) {
 // Wake and Run may meet in any order, and Wake blocks nobody, not even without a
 // Run.
 func TestWakeNeverBlocks(t *testing.T) {
+	t.Parallel()
 	w := NewWorker(WorkerConfig{Queue: newFakeQueue(), Client: NewClient(ClientConfig{})})
 	for range 100 {
 		w.Wake([]string{"a", "b"})

@@ -21,6 +21,7 @@ func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 }
 
 func TestWorkerSends(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t)
 		for i := range 5 {
@@ -52,6 +53,7 @@ func bodyOf(t *testing.T, r *http.Request) []byte {
 // What hangs has its share and no more, whatever waits for it, and the others go
 // on as if it were not there.
 func TestWorkerBounds(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t, func(c *WorkerConfig) { c.PerWebhook, c.InFlight = 8, 512 })
 		r.add("hangs")
@@ -89,6 +91,7 @@ func TestWorkerBounds(t *testing.T) {
 
 // A hundred that hang leave room for one that does not.
 func TestWorkerTotalBound(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t, func(c *WorkerConfig) { c.InFlight = 64 })
 		r.add("well")
@@ -117,6 +120,7 @@ func TestWorkerTotalBound(t *testing.T) {
 // An endpoint that comes back gets one request, then two, and only then all that
 // it can take.
 func TestWorkerDrainsSlowly(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t, func(c *WorkerConfig) { c.Backoff.Delays = []time.Duration{time.Minute, time.Minute, time.Minute} })
 		r.add("w")
@@ -145,6 +149,7 @@ func TestWorkerDrainsSlowly(t *testing.T) {
 // While a webhook is disabled its deliveries wait without an attempt; enabled it
 // gets them. One that is deleted gets nothing.
 func TestWorkerDisabledWaits(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -172,6 +177,7 @@ func TestWorkerDisabledWaits(t *testing.T) {
 
 // A delivery goes through its schedule, each attempt at its time.
 func TestWorkerKeepsTheSchedule(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -199,6 +205,7 @@ func TestWorkerKeepsTheSchedule(t *testing.T) {
 }
 
 func TestWorkerObeysRetryAfter(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")
@@ -217,6 +224,7 @@ func TestWorkerObeysRetryAfter(t *testing.T) {
 }
 
 func TestWorkerHealth(t *testing.T) {
+	t.Parallel()
 	inBubble(t, "gone", func(t *testing.T) {
 		r := startHarness(t)
 		r.add("w")

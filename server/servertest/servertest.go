@@ -33,6 +33,8 @@ const RootToken = "servertest-root-token-of-enough-length"
 type Server struct {
 	// REST is the base URL of the REST listener, without a slash at its end.
 	REST string
+	// Client calls REST. Its connections are of this server alone.
+	Client *http.Client
 	// Conn leads to the gRPC listener.
 	Conn *grpc.ClientConn
 	// Keys is the service of keys, as an operator calls it through Context.
@@ -89,18 +91,20 @@ func New(ctx context.Context, change ...func(*server.Config)) (*Server, error) {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("connect to the server: %w", err), <-done)
 	}
+	client := &http.Client{Transport: new(http.Transport)}
 	return &Server{
-		REST: "http://" + s.RESTAddr().String(),
-		Conn: conn,
-		Keys: apikeysv1.NewApiKeysServiceClient(conn),
-		Dir:  c.DataDir,
-		Log:  log,
+		REST:   "http://" + s.RESTAddr().String(),
+		Client: client,
+		Conn:   conn,
+		Keys:   apikeysv1.NewApiKeysServiceClient(conn),
+		Dir:    c.DataDir,
+		Log:    log,
 
 		database: c.Database,
 		close: sync.OnceValue(func() error {
 			// A server waits a moment for what clients with open connections may have
 			// sent already.
-			http.DefaultClient.CloseIdleConnections()
+			client.CloseIdleConnections()
 			closed := conn.Close()
 			cancel()
 			select {
@@ -178,7 +182,7 @@ func (s *Server) Call(t testing.TB, method, path, body string, headers ...string
 			req.Header.Set(name, value)
 		}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.Client.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
