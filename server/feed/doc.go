@@ -35,7 +35,7 @@
 //
 // One lock, [Feed]'s mu, guards the tail, newest and every notifier. It is never
 // held during a read of the log, an encoding or a send. Followers read under its
-// read lock; publish, acquire and release take it alone. Entry.Form has a
+// read lock; publish, notifyAgain, acquire and release take it alone. Entry.Form has a
 // sync.Once for each view, outside mu. Each follower is for one goroutine.
 //
 // # What breaks if a rule is dropped
@@ -49,6 +49,9 @@
 //     that waited long would have to read everything in between, which was not
 //     for it.
 //   - Notify comes after the commit. Before it, Run would find nothing and sleep.
+//   - Notify comes after caches have dropped what was changed, and wakes the
+//     subscriptions once more where Run, by its poll, was faster. Without that a stream
+//     would be judged by its key of before the change, and by nothing after it.
 //
 // The package leaves to others which events a caller may see, how events are
 // stored, and how they are sent.

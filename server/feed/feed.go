@@ -95,14 +95,14 @@ func New(ctx context.Context, c Config) (*Feed, error) {
 	return f, nil
 }
 
-// Notify tells that events up to position have been committed. It never blocks.
+// Notify tells that events up to position have been committed, and that what this
+// process remembers of their resources has been forgotten. It waits for nothing.
 func (f *Feed) Notify(position int64) {
-	for {
-		known := f.promised.Load()
-		if position <= known || f.promised.CompareAndSwap(known, position) {
-			break
-		}
+	known := f.promised.Load()
+	for position > known && !f.promised.CompareAndSwap(known, position) {
+		known = f.promised.Load()
 	}
+	f.notifyAgain(min(known, position-1), position)
 	select {
 	case f.notified <- struct{}{}:
 	default: // Run has not answered the message before yet, and will see this one's position.
@@ -202,6 +202,31 @@ func (f *Feed) publish(newest int64, events []apikey.Event) {
 		}
 	}
 	f.trim()
+}
+
+// notifyAgain wakes the subscriptions to the resources of the events after one position
+// and up to another, as far as the feed has read them already. It read them between
+// their commit and Notify, so whoever was woken then may have looked at what was still
+// remembered of before.
+func (f *Feed) notifyAgain(after, upTo int64) {
+	if f.Newest() <= after {
+		return // As it nearly always is.
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	upTo = min(upTo, f.newest)
+	if first := f.newest - int64(len(f.tail)); after < first { // The tail has begun anew.
+		for _, n := range f.resources {
+			n.notify(n.last, n.last)
+		}
+		return
+	}
+	end := int64(len(f.tail))
+	for _, e := range f.tail[end-(f.newest-after) : end-(f.newest-upTo)] {
+		if n := f.resources[e.Event.ResourceID]; n != nil {
+			n.notify(n.last, n.last)
+		}
+	}
 }
 
 // trim cuts the tail down to its bounds. The caller holds mu.
