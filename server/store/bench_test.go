@@ -32,6 +32,36 @@ func BenchmarkCreateKeyConcurrent(b *testing.B) {
 	})
 }
 
+// BenchmarkCreateKeyByKeys is BenchmarkCreateKeyConcurrent by callers that are keys,
+// each another: the row of each is read in each transaction that it has a part in.
+func BenchmarkCreateKeyByKeys(b *testing.B) {
+	const callers, each = 64, 24
+	benchmarkCreate(b, callers, func(b *testing.B, s *store.Store) int {
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() {
+				caller, err := s.CreateKey(b.Context(), operator, func(now time.Time) (apikey.Key, error) {
+					k, err := benchmarkKey(now)
+					k.Scopes, k.ExpiresAt = apikey.Scopes{apikey.AllScopes}, time.Time{}
+					return k, err
+				})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				by := calling(&caller, "api_keys.create")
+				for range each - 1 {
+					if _, err := s.CreateKey(b.Context(), by, benchmarkKey); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return callers * each
+	})
+}
+
 // BenchmarkCreateKey measures one key created after another against a floor of
 // one durable transaction with the same rows each.
 func BenchmarkCreateKey(b *testing.B) {

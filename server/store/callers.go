@@ -45,8 +45,8 @@ func (t *tx) caller(ctx context.Context, id string) (*apikey.Key, error) {
 		return nil, err
 	}
 	var found *apikey.Key
-	err = scanRows(rows, (*keyRow).callerColumns, nil, func(row *keyRow) error {
-		k, err := row.decode()
+	err = scanRows(rows, (*keyRow).rightsColumns, nil, func(row *keyRow) error {
+		k, err := row.decodeRights()
 		found = &k
 		return err
 	})
@@ -60,24 +60,13 @@ func (t *tx) caller(ctx context.Context, id string) (*apikey.Key, error) {
 	return found, nil
 }
 
-// callerColumns are those of a key's own table, without what others hold about it.
-func (r *keyRow) callerColumns() []column {
-	var own []column
-	for _, c := range r.columns() {
-		if c.table == entkey.Table {
-			own = append(own, c)
-		}
-	}
-	return own
-}
-
 // callerText returns the query of the key with an id, made once so that the driver
 // finds it prepared.
 func callerText(dialect string) string {
 	build := entsql.Dialect(dialect)
 	key := build.Table(entkey.Table)
 	query := build.Select()
-	for _, c := range new(keyRow).callerColumns() {
+	for _, c := range new(keyRow).rightsColumns() {
 		query.AppendSelect(key.C(c.name))
 	}
 	text, _ := query.From(key).Where(entsql.EQ(key.C(entkey.FieldID), "")).Query()

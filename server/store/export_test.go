@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 
 	"ariga.io/atlas/sql/migrate"
@@ -134,7 +135,7 @@ func LoadedColumns() (loaded, all []string) {
 			loaded = append(loaded, c.name)
 		}
 	}
-	return loaded, entkey.Columns
+	return slices.Sorted(slices.Values(loaded)), slices.Sorted(slices.Values(entkey.Columns))
 }
 
 // Trace collects the queries that the store makes from now on.

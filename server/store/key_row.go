@@ -43,23 +43,34 @@ type column struct {
 	into        any
 }
 
-// columns returns the columns, in their order, with their places in r.
-func (r *keyRow) columns() []column {
+// rightsColumns returns the columns that tell what a key may do, with their places
+// in r.
+func (r *keyRow) rightsColumns() []column {
 	k := &r.key
 	return []column{
 		{entkey.Table, entkey.FieldID, &k.ID},
 		{entkey.Table, entkey.FieldOrganizationID, &k.OrganizationID},
-		{entkey.Table, entkey.FieldLabel, &k.Label},
-		{entkey.Table, entkey.FieldDescription, &k.Description},
 		{entkey.Table, entkey.FieldScopes, jsonColumn[[]string]{&k.Scopes}},
 		{entkey.Table, entkey.FieldIPAllowList, jsonColumn[[]string]{&k.IPAllowList}},
 		{entkey.Table, entkey.FieldExpiresAt, &k.ExpiresAt},
+		{entkey.Table, entkey.FieldEnabled, &k.Enabled},
+		{entkey.Table, entkey.FieldMode, &k.Mode},
+		{entkey.Table, entkey.FieldRevokedAt, &k.RevokedAt},
+		{entkey.Table, entkey.FieldPreviousExpiresAt, &k.PreviousExpiresAt},
+		{entkey.Table, entkey.FieldRotations, &k.Rotations},
+	}
+}
+
+// columns returns the columns, in their order, with their places in r.
+func (r *keyRow) columns() []column {
+	k := &r.key
+	return append(r.rightsColumns(), []column{
+		{entkey.Table, entkey.FieldLabel, &k.Label},
+		{entkey.Table, entkey.FieldDescription, &k.Description},
 		{entkey.Table, entkey.FieldCreatedAt, &k.CreatedAt},
 		{entkey.Table, entkey.FieldUpdatedAt, &k.UpdatedAt},
 		{entkey.Table, entkey.FieldCreatedByKind, &k.CreatedByKind},
 		{entkey.Table, entkey.FieldCreatedByID, &k.CreatedByID},
-		{entkey.Table, entkey.FieldEnabled, &k.Enabled},
-		{entkey.Table, entkey.FieldMode, &k.Mode},
 		{entkey.Table, entkey.FieldKeyFormat, &k.KeyFormat},
 		{entkey.Table, entkey.FieldOwnerID, &k.OwnerID},
 		{entkey.Table, entkey.FieldMetadata, jsonColumn[map[string]string]{&k.Metadata}},
@@ -68,7 +79,6 @@ func (r *keyRow) columns() []column {
 		{entkey.Table, entkey.FieldQuotaLimit, &k.QuotaLimit},
 		{entkey.Table, entkey.FieldQuotaRefill, &k.QuotaRefill},
 		{entkey.Table, entkey.FieldQuotaRefillDay, &k.QuotaRefillDay},
-		{entkey.Table, entkey.FieldRevokedAt, &k.RevokedAt},
 		{entkey.Table, entkey.FieldRevokeReason, &k.RevokeReason},
 		{entkey.Table, entkey.FieldSecretHash, &k.SecretHash},
 		{entkey.Table, entkey.FieldPepperID, &k.PepperID},
@@ -78,8 +88,6 @@ func (r *keyRow) columns() []column {
 		{entkey.Table, entkey.FieldPreviousPepperID, &k.PreviousPepperID},
 		{entkey.Table, entkey.FieldPreviousMask, &k.PreviousMask},
 		{entkey.Table, entkey.FieldPreviousEdgeHash, &k.PreviousEdgeHash},
-		{entkey.Table, entkey.FieldPreviousExpiresAt, &k.PreviousExpiresAt},
-		{entkey.Table, entkey.FieldRotations, &k.Rotations},
 		{entkey.Table, entkey.FieldNoticeAt, &k.NoticeAt},
 		{entkey.Table, entkey.FieldVersion, &k.Version},
 		{entusage.Table, entusage.FieldTotalRequests, &r.total},
@@ -90,7 +98,7 @@ func (r *keyRow) columns() []column {
 		{entquota.Table, entquota.FieldRemaining, &r.remaining},
 		{entquota.Table, entquota.FieldRefilledAt, &r.refilled},
 		{entquota.Table, entquota.FieldEpoch, &r.epoch},
-	}
+	}...)
 }
 
 // selectKeys returns a query of the columns of keys, for conditions to be added.
@@ -181,44 +189,20 @@ func (c jsonColumn[T]) Scan(value any) error {
 	return json.Unmarshal(text, c.into)
 }
 
-// decode returns the key that r holds. A row that does not decode is an error
-// rather than a key that grants something else.
-func (r *keyRow) decode() (apikey.Key, error) {
-	row, b := &r.key, &r.keyExtras
+// decodeRights returns the key that r holds as far as rightsColumns tell of it. A row
+// that does not decode is an error rather than a key that grants something else.
+func (r *keyRow) decodeRights() (apikey.Key, error) {
+	row := &r.key
 	k := apikey.Key{
 		ID:                row.ID,
 		OrganizationID:    row.OrganizationID,
-		Label:             row.Label,
-		Description:       row.Description,
 		Scopes:            row.Scopes,
 		ExpiresAt:         fromMicros(row.ExpiresAt),
-		CreatedAt:         fromMicros(&row.CreatedAt),
-		UpdatedAt:         fromMicros(row.UpdatedAt),
-		CreatedBy:         apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID},
 		Enabled:           row.Enabled,
 		Mode:              apikey.Mode(row.Mode),
-		Format:            row.KeyFormat,
-		OwnerID:           row.OwnerID,
-		Metadata:          row.Metadata,
-		RateLimit:         apikey.RateLimit{Requests: row.RateLimitRequests, WindowSeconds: row.RateLimitWindow},
 		RevokedAt:         fromMicros(row.RevokedAt),
-		RevokeReason:      apikey.RevokeReason(row.RevokeReason),
-		Secret:            apikey.StoredSecret{PepperID: row.PepperID, Mask: row.SecretMask},
 		PreviousExpiresAt: fromMicros(row.PreviousExpiresAt),
-		NoticeAt:          fromMicros(row.NoticeAt),
 		Rotations:         row.Rotations,
-		Version:           row.Version,
-	}
-	hashes := []hashColumn{{row.SecretHash, &k.Secret.Hash}, {row.EdgeHash, &k.Secret.EdgeHash}}
-	if row.PreviousHash != nil {
-		k.Previous = apikey.StoredSecret{PepperID: row.PreviousPepperID, Mask: row.PreviousMask}
-		hashes = append(hashes, hashColumn{row.PreviousHash, &k.Previous.Hash}, hashColumn{row.PreviousEdgeHash, &k.Previous.EdgeHash})
-	}
-	for _, h := range hashes {
-		var err error
-		if *h.into, err = hashOf(h.column); err != nil {
-			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
-		}
 	}
 	for _, text := range row.IPAllowList {
 		p, err := netip.ParsePrefix(text)
@@ -226,6 +210,33 @@ func (r *keyRow) decode() (apikey.Key, error) {
 			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
 		}
 		k.IPAllowList = append(k.IPAllowList, p)
+	}
+	return k, nil
+}
+
+// decode returns the key that r holds, or an error as decodeRights does.
+func (r *keyRow) decode() (apikey.Key, error) {
+	row, b := &r.key, &r.keyExtras
+	k, err := r.decodeRights()
+	if err != nil {
+		return apikey.Key{}, err
+	}
+	k.Label, k.Description, k.OwnerID, k.Metadata = row.Label, row.Description, row.OwnerID, row.Metadata
+	k.CreatedAt, k.UpdatedAt = fromMicros(&row.CreatedAt), fromMicros(row.UpdatedAt)
+	k.CreatedBy = apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID}
+	k.RateLimit = apikey.RateLimit{Requests: row.RateLimitRequests, WindowSeconds: row.RateLimitWindow}
+	k.RevokeReason, k.Format = apikey.RevokeReason(row.RevokeReason), row.KeyFormat
+	k.Secret = apikey.StoredSecret{PepperID: row.PepperID, Mask: row.SecretMask}
+	k.NoticeAt, k.Version = fromMicros(row.NoticeAt), row.Version
+	hashes := []hashColumn{{row.SecretHash, &k.Secret.Hash}, {row.EdgeHash, &k.Secret.EdgeHash}}
+	if row.PreviousHash != nil {
+		k.Previous = apikey.StoredSecret{PepperID: row.PreviousPepperID, Mask: row.PreviousMask}
+		hashes = append(hashes, hashColumn{row.PreviousHash, &k.Previous.Hash}, hashColumn{row.PreviousEdgeHash, &k.Previous.EdgeHash})
+	}
+	for _, h := range hashes {
+		if *h.into, err = hashOf(h.column); err != nil {
+			return apikey.Key{}, fmt.Errorf("read key %s: %w", row.ID, err)
+		}
 	}
 	k.Usage.TotalRequests = b.total.Int64
 	if b.lastUsed.Valid {

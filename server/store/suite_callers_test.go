@@ -24,6 +24,7 @@ var callerTests = map[string]func(*testing.T, *fixture){
 	"PreviousSecret":    testPreviousSecret,
 	"OtherOrganization": testOtherOrganization,
 	"FairTurns":         testFairTurns,
+	"RightsOfTheLog":    testRightsOfTheLog,
 }
 
 // home is the address that the callers of these tests call from.
@@ -257,7 +258,7 @@ func testCallerKept(t *testing.T, f *fixture) {
 	changes := f.changesBy(t, &caller, f.targets(t))
 	refused := func() error {
 		return f.Write(context.Background(), func(exec func(string) error) error {
-			if err := exec("UPDATE api_keys SET enabled = 0 WHERE id = '" + caller.ID + "'"); err != nil {
+			if err := exec("UPDATE api_keys SET enabled = false WHERE id = '" + caller.ID + "'"); err != nil {
 				return err
 			}
 			return errRefused

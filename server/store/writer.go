@@ -40,9 +40,11 @@ type change struct {
 
 // commitChange runs apply in a transaction and returns when it has been committed, or
 // refused. That by may make the change is checked inside the transaction, by the row
-// of the key that by is; what by may grant is then in tx.rights. Changes that wait at the same time share one transaction, each in a
-// savepoint of its own, and are answered after its commit, refusals too, since
-// these may rest on a change of a sibling.
+// of the key that by is; what by may grant is then in tx.rights.
+//
+// Changes that wait at the same time share one transaction, each in a savepoint of its
+// own, and are answered after its commit, refusals too, since these may rest on a
+// change of a sibling.
 //
 // The transaction runs under the writer's own context and apply must use the one
 // it is given: a statement cancelled inside a savepoint would make the driver
