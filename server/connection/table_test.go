@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -205,40 +206,38 @@ func TestAccountsAreForgotten(t *testing.T) {
 // does.
 func TestBlockedWritePausesReading(t *testing.T) {
 	t.Parallel()
-	table := New(testConfig())
-	here, there := net.Pipe()
-	defer there.Close()
-	c := table.add(remoteConn{here, "192.0.2.1"})
-	defer c.Close()
-	c.Prove()
-	go c.Write([]byte("answer"))
-	for c.writes.Load() == 0 {
-		time.Sleep(time.Microsecond)
-	}
-	for now := int64(1); now < 4; now++ {
-		c.sweep(now, 1)
-	}
-	if !c.paused.Load() {
-		t.Fatal("it is read from")
-	}
-	read := make(chan error)
-	go func() {
-		_, err := c.Read(make([]byte, 1))
-		read <- err
-	}()
-	if _, err := io.ReadFull(there, make([]byte, len("answer"))); err != nil {
-		t.Fatal(err)
-	}
-	for c.writes.Load()%2 == 1 {
-		time.Sleep(time.Microsecond)
-	}
-	c.sweep(5, 1)
-	if _, err := there.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-read; err != nil {
-		t.Fatal(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		table := New(testConfig())
+		here, there := net.Pipe()
+		defer there.Close()
+		c := table.add(remoteConn{here, "192.0.2.1"})
+		defer c.Close()
+		c.Prove()
+		go c.Write([]byte("answer"))
+		synctest.Wait()
+		for now := int64(1); now < 4; now++ {
+			c.sweep(now, 1)
+		}
+		if !c.paused.Load() {
+			t.Fatal("it is read from")
+		}
+		read := make(chan error)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			read <- err
+		}()
+		if _, err := io.ReadFull(there, make([]byte, len("answer"))); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		c.sweep(5, 1)
+		if _, err := there.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // Failures are paid off by time, at the rate that is configured.
