@@ -44,8 +44,8 @@ func TestListScopes(t *testing.T) {
 	}
 	// A scope that is refused names the nearest.
 	for scope, want := range map[string]string{
-		"report.read": "; the nearest are reports.read", "API_KEYS.READ": "; the nearest are api_keys.read, api_keys.create",
-		"reports.delete": "; the nearest are reports.read, reports.write", "reports.": "; the nearest are reports.read, reports.write",
+		"report.read": "; nearest: reports.read", "API_KEYS.READ": "; nearest: api_keys.read, api_keys.create",
+		"reports.delete": "; nearest: reports.read, reports.write", "reports.": "; nearest: reports.read, reports.write",
 		"something.else": "", "x": "",
 	} {
 		_, err := w.Keys.CreateApiKey(w.Context(t.Context()), &apikeysv1.CreateApiKeyRequest{Label: "x", Scopes: []string{scope}})

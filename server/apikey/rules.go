@@ -103,7 +103,7 @@ func (r Rules) problems(k *Key, now time.Time, checked func(field string) bool) 
 				var hint string
 				if len(found) < maxHints {
 					if near := nearest(s, r.Catalogue); len(near) > 0 {
-						hint = "; the nearest are " + strings.Join(near, ", ")
+						hint = "; nearest: " + strings.Join(near, ", ")
 					}
 				}
 				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue%s", hint)

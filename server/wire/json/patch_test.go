@@ -82,6 +82,7 @@ func TestReadQuery(t *testing.T) {
 		"empty element":  {"scopes=a,,b", &apikeysv1.VerifyApiKeyRequest{}, "scopes must not have an empty element"},
 		"objects":        {"metadata=1&rate_limit=1&empty_scopes=true", &apikeysv1.CreateApiKeyRequest{}, "empty_scopes is not a known parameter; metadata is not a known parameter; rate_limit is not a known parameter"},
 		"bool words":     {"enabled=1", &apikeysv1.CreateApiKeyRequest{}, "enabled must be true or false"},
+		"an empty name":  {"=1", &apikeysv1.GetApiKeyRequest{}, `"" is not a known parameter`},
 		"bound":          {"id=1", &apikeysv1.GetApiKeyRequest{}, "id is not a known parameter"},
 		"number grammar": {"page_size=0x10", &apikeysv1.ListApiKeysRequest{}, "page_size must be a whole number"},
 		"no number":      {"page_size=", &apikeysv1.ListApiKeysRequest{}, "page_size must be a whole number"},

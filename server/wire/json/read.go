@@ -3,6 +3,7 @@ package json
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
@@ -84,6 +85,9 @@ type reader struct {
 type problems struct{ list []apikey.FieldProblem }
 
 func (p *problems) add(field, text string) {
+	if field == "" || strings.HasSuffix(field, ".") {
+		field += `""` // a name can be empty, and no sentence would show it
+	}
 	if len(p.list) <= apikey.MaxFields { // a body of a megabyte can hold a hundred thousand
 		p.list = append(p.list, apikey.FieldProblem{Field: apikey.Excerpt(field), Problem: text})
 	}

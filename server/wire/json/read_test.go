@@ -92,6 +92,7 @@ func TestReadRequestProblems(t *testing.T) {
 		"other spelling":    {create, `{"Label": "x", "ipAllowList": []}`, []problem{{"Label", "is not a known field"}, {"ipAllowList", "is not a known field"}}},
 		"the marker":        {create, `{"empty_scopes": true}`, []problem{{"empty_scopes", "is not a known field"}}},
 		"long names":        {create, `{"` + long + `": 1, "metadata": {"` + long + `": 1}}`, []problem{{long[:20] + "...", "is not a known field"}, {"metadata." + long[:11] + "...", "must be a string"}}},
+		"empty names":       {create, `{"": 1, "metadata": {"": 1}, "rate_limit": {"": 1}}`, []problem{{`""`, "is not a known field"}, {`metadata.""`, "must be a string"}, {`rate_limit.""`, "is not a known field"}}},
 		"given by the path": {rotate, `{"id": "x"}`, []problem{{"id", "is not a known field"}}},
 		"out of range":      {rotate, `{"overlap_seconds": 2147483648}`, []problem{{"overlap_seconds", int32s}}},
 		"far out of range":  {rotate, `{"overlap_seconds": -1e400000000000}`, []problem{{"overlap_seconds", int32s}}},
