@@ -35,6 +35,9 @@ type Caller struct {
 	// Generation tells which secret of its key the caller showed: the one that so many
 	// rotations had made. Zero for callers that are no keys.
 	Generation int64
+	// StoredToken says that the caller is an operator whose access token is stored,
+	// under the actor's id, and good for as long as it is there.
+	StoredToken bool
 }
 
 // System returns the server itself as a caller, which makes the changes that time

@@ -159,7 +159,7 @@ func (a *Authenticator) operator(ctx context.Context, credential, organization s
 	}
 	return apikey.Caller{
 		Origin:       apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorOperator, ID: id}},
-		Organization: organization, Rights: apikey.AllRights(), Requirement: need,
+		Organization: organization, Rights: apikey.AllRights(), Requirement: need, StoredToken: id != RootID,
 	}, nil
 }
 

@@ -7,18 +7,26 @@ import (
 	entsql "entgo.io/ent/dialect/sql"
 
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
+	enttoken "github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // admit lets by make a change in this transaction, or is the error of a caller that
 // may not: one that is a key is checked by its row as the siblings before have left
-// it.
+// it, and the token of an operator must still be stored.
 func (t *tx) admit(ctx context.Context, by *apikey.Caller) error {
 	var row *apikey.Key
 	if id := by.Resource(); id != "" {
 		var err error
 		if row, err = t.caller(ctx, id); err != nil {
 			return fmt.Errorf("read the caller: %w", err)
+		}
+	}
+	if by.StoredToken {
+		if stored, err := t.token(ctx, by.Actor.ID); err != nil {
+			return fmt.Errorf("read the caller's token: %w", err)
+		} else if !stored {
+			return apikey.ErrBadCredential()
 		}
 	}
 	rights, err := by.Admit(row, t.now)
@@ -58,6 +66,36 @@ func (t *tx) caller(ctx context.Context, id string) (*apikey.Key, error) {
 	}
 	t.group.callers[id] = found
 	return found, nil
+}
+
+// token reports whether an operator's access token is stored. It is read once for all
+// members of a group, none of which changes tokens.
+func (t *tx) token(ctx context.Context, id string) (bool, error) {
+	if stored, ok := t.group.tokens[id]; ok {
+		return stored, nil
+	}
+	rows, err := t.QueryContext(ctx, t.store.tokenText, id)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	stored := rows.Next()
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	if t.group.tokens == nil {
+		t.group.tokens = make(map[string]bool)
+	}
+	t.group.tokens[id] = stored
+	return stored, nil
+}
+
+// tokenText returns the query that finds the access token with an id.
+func tokenText(dialect string) string {
+	build := entsql.Dialect(dialect)
+	token := build.Table(enttoken.Table)
+	text, _ := build.Select(token.C(enttoken.FieldID)).From(token).Where(entsql.EQ(token.C(enttoken.FieldID), "")).Query()
+	return text
 }
 
 // callerText returns the query of the key with an id, made once so that the driver

@@ -63,8 +63,9 @@ type Store struct {
 	writer *ent.Client
 	reader *ent.Client
 	loads  *loads
-	// callerText is the query of a caller's row.
-	callerText string
+	// callerText is the query of the row of a caller that is a key, and tokenText that
+	// of an operator's token.
+	callerText, tokenText string
 
 	group     group
 	summing   chan struct{} // full while the usage of many keys is summed up
@@ -125,7 +126,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.backend = backend
 	s.writer = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.writerDB)))
 	s.reader = ent.NewClient(ent.Driver(entsql.OpenDB(s.dialect, s.readerDB)))
-	s.callerText = callerText(s.dialect)
+	s.callerText, s.tokenText = callerText(s.dialect), tokenText(s.dialect)
 	s.listing = make(chan struct{}, s.readerDB.Stats().MaxOpenConnections-1)
 	s.loads = newLoads(entsql.OpenDB(s.dialect, s.loadsDB))
 	return s, nil
@@ -224,7 +225,9 @@ type groupTx struct {
 	// callers are the rows of the keys that made changes, nil for one that is gone, as
 	// they are after the changes so far.
 	callers map[string]*apikey.Key
-	due     []string
+	// tokens says of operators' tokens if they are stored.
+	tokens map[string]bool
+	due    []string
 	// The rest is told as Commit has it.
 	organizations, subscribed, deleted []string
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
@@ -23,6 +24,7 @@ var callerTests = map[string]func(*testing.T, *fixture){
 	"CallerIsReadOnce":  testCallerIsReadOnce,
 	"PreviousSecret":    testPreviousSecret,
 	"OtherOrganization": testOtherOrganization,
+	"ReplacedToken":     testReplacedToken,
 	"FairTurns":         testFairTurns,
 	"RightsOfTheLog":    testRightsOfTheLog,
 }
@@ -322,6 +324,28 @@ func testPreviousSecret(t *testing.T, f *fixture) {
 	wantReason(t, "longer", create(time.Minute+time.Second), apikey.ReasonExceedsCaller)
 	f.clock.Advance(time.Minute)
 	wantReason(t, "after it", create(-time.Second), apikey.ReasonUnauthenticated)
+}
+
+// testReplacedToken says that an operator whose token was replaced changes nothing
+// more, though its call began before.
+func testReplacedToken(t *testing.T, f *fixture) {
+	by := *operator
+	by.StoredToken = true
+	create := func() error {
+		_, err := f.CreateKey(t.Context(), &by, benchmarkKey)
+		return err
+	}
+	wantReason(t, "no token", create(), apikey.ReasonUnauthenticated)
+	if err := f.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: by.Actor.ID, PepperID: "p_1"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range f.together(t, create, create) {
+		wantReason(t, fmt.Sprint("its token, ", i), err, "")
+	}
+	if err := f.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: "operator_2", PepperID: "p_1"}); err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, "another token", create(), apikey.ReasonUnauthenticated)
 }
 
 // testOtherOrganization says that nobody writes into the log of an organization in
