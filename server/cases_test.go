@@ -123,7 +123,11 @@ var start = time.Date(2025, 6, 30, 15, 0, 22, 0, time.UTC)
 func newHarness(t *testing.T, change ...func(*server.Config)) *harness {
 	t.Helper()
 	w := &harness{clock: clock.At(start), saved: map[string]string{}}
-	w.Server = servertest.Start(t, append(change, func(c *server.Config) { c.Now = w.clock.Now })...)
+	// The endpoints of webhooks are names that nobody has. Where it takes long to find
+	// that out, a stop is not to wait for it.
+	quick := func(c *server.Config) { c.ShutdownTimeout = time.Second }
+	clocked := func(c *server.Config) { c.Now = w.clock.Now }
+	w.Server = servertest.Start(t, append(append([]func(*server.Config){quick}, change...), clocked)...)
 	w.client = w.Server.Client
 	w.db = w.OpenDatabase(t)
 	return w
