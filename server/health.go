@@ -98,7 +98,7 @@ func (r *readiness) tellFaultLocked(fault *store.Fault) {
 	r.tellHealthLocked(healthpb.HealthCheckResponse_NOT_SERVING)
 	if r.told == nil || r.told.Kind != fault.Kind {
 		r.log.Error("The server is not ready: the storage of the database is at fault.",
-			"file", fault.File, "error", fault.Public(), "cause", fault.Err, "remedy", fault.Remedy())
+			"file", fault.Name(), "error", fault.Public(), "cause", fault.Err, "remedy", fault.Remedy())
 	}
 	r.told = fault
 }

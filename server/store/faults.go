@@ -14,8 +14,10 @@ import (
 type Fault struct {
 	// Kind is what is wrong.
 	Kind FaultKind
-	// File is the absolute path of the database.
+	// File is the absolute path of the database of SQLite.
 	File string
+	// Database names the database of PostgreSQL.
+	Database string
 	// Err is what the database said.
 	Err error
 }
@@ -34,7 +36,10 @@ const (
 	FaultUnopenable
 )
 
-var faultTexts = [...]struct{ what, remedy string }{
+// faultText says what is wrong and what to do.
+type faultText struct{ what, remedy string }
+
+var faultTexts = [...]faultText{
 	FaultDamaged:    {"is damaged", "stop the server and restore the database together with its secrets file from the backup, or save what can be read with the .recover command of sqlite3"},
 	FaultReadOnly:   {"cannot be written to", "check the owner and the mode of the file and its directory, and how the disk is mounted; the server goes on by itself"},
 	FaultFull:       {"has no room to grow: the disk is full", "free some space on the disk; the server goes on by itself"},
@@ -42,9 +47,19 @@ var faultTexts = [...]struct{ what, remedy string }{
 	FaultUnopenable: {"cannot be opened", "check that the file is there, its owner and its mode, and how many files the server may have open"},
 }
 
-// Error says what is wrong with the file and what to do, in one line.
+// Name is the file or the database of PostgreSQL.
+func (f *Fault) Name() string { return f.File + f.Database }
+
+func (f *Fault) text() faultText {
+	if f.Database != "" {
+		return postgresFaultTexts[f.Kind]
+	}
+	return faultTexts[f.Kind]
+}
+
+// Error says what is wrong with the database and what to do, in one line.
 func (f *Fault) Error() string {
-	return fmt.Sprintf("%s %s (%v); %s", f.File, faultTexts[f.Kind].what, f.Err, f.Remedy())
+	return fmt.Sprintf("%s %s (%v); %s", f.Name(), f.text().what, f.Err, f.Remedy())
 }
 
 // Unwrap returns what the database said.
@@ -53,11 +68,14 @@ func (f *Fault) Unwrap() error { return f.Err }
 // Public says what is wrong in words that show nothing of the machine but the
 // name of the file.
 func (f *Fault) Public() string {
-	return fmt.Sprintf("The database file %s %s.", filepath.Base(f.File), faultTexts[f.Kind].what)
+	if f.Database != "" {
+		return fmt.Sprintf("The database %s.", f.text().what)
+	}
+	return fmt.Sprintf("The database file %s %s.", filepath.Base(f.File), f.text().what)
 }
 
 // Remedy says what an operator can do.
-func (f *Fault) Remedy() string { return faultTexts[f.Kind].remedy }
+func (f *Fault) Remedy() string { return f.text().remedy }
 
 // faults keeps the fault that stands. Its methods are safe for concurrent use.
 type faults struct {

@@ -153,7 +153,7 @@ func openPostgres(ctx context.Context, c Config) (_ *backend, err error) {
 	}
 	b := &backend{
 		dialect: dialect.Postgres,
-		faults:  &faults{of: func(error) *Fault { return nil }, tell: c.OnFault},
+		faults:  &faults{of: d.fault, tell: c.OnFault},
 		// One connection writes, as on SQLite: transactions that wait for each other
 		// in this process never hold locks against each other.
 		writerDB:   d.pool(1),

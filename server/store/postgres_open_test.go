@@ -164,6 +164,41 @@ func TestPostgresUnreachable(t *testing.T) {
 	wantRefused(t, <-done, "d at 127.0.0.1:1")
 }
 
+// TestPostgresReadOnly tells once of a database that becomes read-only, as a
+// primary does that is a standby from then on, until it can be written to again.
+func TestPostgresReadOnly(t *testing.T) {
+	told := 0
+	s := openPostgres(t, store.Config{OnFault: func(*store.Fault) { told++ }, Logger: quiet})
+	if err := s.ExecOnWriter(t.Context(), "SET default_transaction_read_only = on"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := s.CreateKey(t.Context(), operator, benchmarkKey)
+		wantUnavailable(t, err)
+	}
+	f := s.Retry(t.Context())
+	if f == nil || f.Kind != store.FaultReadOnly || told != 1 {
+		t.Fatalf("the fault %v, told %d times", f, told)
+	}
+	for _, words := range []string{f.Error(), f.Public()} {
+		if !strings.Contains(words, "read-only") {
+			t.Errorf("says %s", words)
+		}
+	}
+	if strings.Contains(f.Public(), "127.0.0.1") {
+		t.Errorf("says %s to everybody", f.Public())
+	}
+	if err := s.ExecOnWriter(t.Context(), "SET default_transaction_read_only = off"); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.Retry(t.Context()); f != nil {
+		t.Errorf("it stands: %v", f)
+	}
+	if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPostgresPasswordFile takes the password from a file at each connection.
 func TestPostgresPasswordFile(t *testing.T) {
 	s := postgresServer(t)

@@ -102,9 +102,10 @@ func createToken(ctx context.Context, etx *ent.Tx, token keyring.OperatorToken) 
 }
 
 // transact runs a transaction that changes no key and appends no event.
-func (s *Store) transact(ctx context.Context, doing string, apply func(context.Context, *ent.Tx) error) error {
+func (s *Store) transact(ctx context.Context, doing string, apply func(context.Context, *ent.Tx) error) (err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	defer func() { s.faults.observe(err) }()
 	etx, err := s.writer.Tx(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

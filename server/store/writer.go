@@ -96,6 +96,7 @@ func (s *Store) commit(members []*change) {
 		}
 	}()
 	if err := s.commitGroup(context.Background(), members); err != nil {
+		s.faults.observe(err)
 		line, answer := "A transaction failed; its changes were not made.", "The change could not be stored and was not made; try again."
 		if errors.Is(err, errUnknownOutcome) {
 			line, answer = "A transaction failed; whether its changes were made is not known.",
@@ -131,6 +132,7 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) (unknown err
 		if err := t.member(ctx, m, len(members) > 1); err != nil {
 			return err
 		}
+		s.faults.observe(m.err)
 	}
 	if len(members) == 1 && members[0].err != nil {
 		if err := etx.Rollback(); err != nil {
