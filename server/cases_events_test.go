@@ -19,7 +19,7 @@ func TestEventsOfChanges(t *testing.T) {
 	do(step{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`})
 	do(step{rpc: "RevokeApiKey", id: "$k.id", as: "$c.secret"})
 	do(step{rpc: "DeleteApiKey", id: "$k.id"})
-	got := w.column(t, `SELECT type || ' ' || coalesce(changes, 'null') || ' ' || actor_kind || ' ' || actor_id || ' ' || organization_id FROM events WHERE resource_id = ? ORDER BY id`, w.saved["k.id"])
+	got := w.column(t, `SELECT type || ' ' || `+changesColumn+` || ' ' || actor_kind || ' ' || actor_id || ' ' || organization_id FROM events WHERE resource_id = ? ORDER BY id`, w.saved["k.id"])
 	operator, key := " operator root org_default", " api_key "+w.saved["c.id"]+" org_default"
 	want := []string{
 		"api_key.created null" + key,
@@ -50,7 +50,7 @@ func (w *harness) notices(t *testing.T, id string, n int) []string {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(5 * time.Second); ; <-tick.C {
-		got := w.column(t, "SELECT type || ' ' || coalesce(changes, 'null') || ' ' || actor_id FROM events WHERE resource_id = ? AND actor_kind = 'system' ORDER BY id", id)
+		got := w.column(t, "SELECT type || ' ' || "+changesColumn+" || ' ' || actor_id FROM events WHERE resource_id = ? AND actor_kind = 'system' ORDER BY id", id)
 		if len(got) >= n || time.Now().After(end) {
 			return got
 		}

@@ -84,6 +84,7 @@ var lists = map[string]list{
 // id of a delivery that was attempted 250 times.
 func fillLists(t *testing.T, w *harness) (delivery string) {
 	t.Helper()
+	w.onSQLite(t)
 	quotes := strings.Repeat(`\"`, 2000) // two bytes each in JSON, one in protobuf
 	wide := strings.Repeat("\U0001f511", 2000)
 	label := wide[:4*200]

@@ -187,6 +187,7 @@ func TestBatches(t *testing.T) {
 func TestBrokenStorage(t *testing.T) {
 	t.Parallel()
 	w := newHarness(t)
+	w.onSQLite(t)
 	for _, name := range []string{"plain", "metered"} {
 		w.take(t, name, "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "quota": {"limit": 3}}`, save: name})
 	}

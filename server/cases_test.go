@@ -277,9 +277,24 @@ func (w *harness) events(t *testing.T) []string {
 	return w.column(t, "SELECT type FROM events WHERE actor_kind != 'system' ORDER BY id")
 }
 
-// column returns the one column of a query as text.
+// onSQLite skips a test that looks into the file of SQLite where the server is on
+// PostgreSQL.
+func (w *harness) onSQLite(t *testing.T) {
+	t.Helper()
+	if w.OnPostgres() {
+		t.Skip("it looks into the file of SQLite")
+	}
+}
+
+// changesColumn is the changes of an event as text, on both databases.
+const changesColumn = `replace(coalesce(CAST(changes AS text), 'null'), '", "', '","')`
+
+// column returns the one column of a query as text. The query has at most one ?.
 func (w *harness) column(t *testing.T, query string, args ...any) []string {
 	t.Helper()
+	if w.OnPostgres() {
+		query = strings.Replace(query, "?", "$1", 1)
+	}
 	rows, err := w.db.QueryContext(t.Context(), query, args...)
 	if err != nil {
 		t.Fatal(err)

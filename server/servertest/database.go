@@ -77,12 +77,15 @@ func ExecPostgres(t testing.TB, database, statement string) {
 	}
 }
 
+// OnPostgres reports whether the server's database is one of PostgreSQL.
+func (s *Server) OnPostgres() bool { return strings.HasPrefix(s.database, "postgres") }
+
 // OpenDatabase opens the database of the server beside it, to be read, until the
 // test ends.
 func (s *Server) OpenDatabase(t testing.TB) *sql.DB {
 	t.Helper()
 	driver, source := "sqlite3", "file:"+filepath.Join(s.Dir, "apikeys.db")+"?mode=ro"
-	if strings.HasPrefix(s.database, "postgres") {
+	if s.OnPostgres() {
 		driver, source = "pgx", s.database
 	}
 	db, err := sql.Open(driver, source)

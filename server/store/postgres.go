@@ -300,8 +300,8 @@ func oneLine(err error) string {
 
 // The classes of advisory locks; their second number is the schema's.
 const (
-	migrationLock = 0x61706b31
-	serverLock    = 0x61706b32
+	migrationLock int32 = 0x61706b31
+	serverLock    int32 = 0x61706b32
 )
 
 // beginMigration begins the transaction of the migrations, one at a time however
@@ -320,7 +320,7 @@ func beginMigration(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
 // prepareMigration takes the lock of migrations and refuses a schema that holds
 // another program's tables.
 func prepareMigration(ctx context.Context, dbtx *sql.Tx) error {
-	if _, err := dbtx.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+strconv.Itoa(migrationLock)+", hashtext(current_schema()))"); err != nil {
+	if _, err := dbtx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))", migrationLock); err != nil {
 		return err
 	}
 	var ours bool

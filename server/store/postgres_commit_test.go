@@ -61,6 +61,7 @@ func newProxy(t *testing.T, database string) (*proxy, string) {
 		connections.Wait()
 	})
 	u.Host = listener.Addr().String()
+	u.RawQuery = "sslmode=disable" // What is encrypted it could not read.
 	return p, u.String()
 }
 
@@ -109,6 +110,7 @@ func (p *proxy) serve(client net.Conn, connections *sync.WaitGroup) {
 		}
 		if bytes.Contains(bytes.ToLower(buffer[:n]), []byte("commit\x00")) {
 			switch p.next() {
+			case never:
 			case beforeCommit:
 				return
 			case afterCommit:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -73,7 +72,7 @@ func (l *postgresLock) take(ctx context.Context) error {
 		return err
 	}
 	var taken bool
-	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock("+strconv.Itoa(serverLock)+", hashtext(current_schema()))").Scan(&taken)
+	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))", serverLock).Scan(&taken)
 	if err == nil && !taken {
 		l.closeLocked()
 		return errInUse

@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"context"
+	"encoding/pem"
 	"io"
 	"log/slog"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -162,6 +164,44 @@ func TestPostgresUnreachable(t *testing.T) {
 	}
 	cancel()
 	wantRefused(t, <-done, "d at 127.0.0.1:1")
+}
+
+// TestPostgresTLS verifies the server's certificate, and refuses one that another
+// certificate signs or of another name.
+func TestPostgresTLS(t *testing.T) {
+	s := postgresServer(t)
+	if s.url.Query().Get("sslmode") != "verify-full" {
+		t.Skip("the server of the tests has no certificate")
+	}
+	database := s.copy(t, nil)
+	if err := opened(t, store.Config{Postgres: masked.New(database)}); err != nil {
+		t.Error(err)
+	}
+	other := filepath.Join(t.TempDir(), "other.pem")
+	if err := os.WriteFile(other, otherCertificate(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(u *url.URL, query url.Values)) store.Config {
+		u, err := url.Parse(database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := u.Query()
+		change(u, query)
+		u.RawQuery = query.Encode()
+		return store.Config{Postgres: masked.New(u.String())}
+	}
+	wantRefused(t, opened(t, with(func(_ *url.URL, query url.Values) { query.Set("sslrootcert", other) })), "cannot be reached", "certificate")
+	wantRefused(t, opened(t, with(func(u *url.URL, _ url.Values) { u.Host = "localhost:" + u.Port() })), "cannot be reached", "certificate")
+	wantRefused(t, opened(t, with(func(_ *url.URL, query url.Values) { query.Set("sslrootcert", other+".none") })), other+".none")
+}
+
+// otherCertificate returns a certificate that signs nothing here.
+func otherCertificate(tb testing.TB) []byte {
+	tb.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
 // TestPostgresReadOnly tells once of a database that becomes read-only, as a
