@@ -155,6 +155,7 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	s.fanOut = deliver.NewFanOut(deliver.FanOutConfig{
 		Log: s.db.store, Due: s.worker.Wake, MaxBehind: c.WebhooksMaxBehind, Now: c.Now, Logger: c.Logger,
 	})
+	s.db.store.HoldWith(s.fanOut.Wait)
 	s.db.store.OnCommit(func(commit store.Commit) {
 		// Whoever hears of a change may ask about its key at once, so the cache
 		// comes first.

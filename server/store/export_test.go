@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"ariga.io/atlas/sql/migrate"
 	"entgo.io/ent/dialect"
@@ -280,6 +281,25 @@ func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
 		}
 		return nil
 	})
+}
+
+// CrashFanOut is a turn of the fan-out that dies before its commit, when it has written
+// its rows.
+func (s *Store) CrashFanOut(ctx context.Context, organization string) error {
+	p, err := s.planFanOut(ctx, organization)
+	if err != nil || len(p.events) == 0 {
+		return err
+	}
+	died := errors.New("died")
+	err = s.transact(ctx, "fan out", func(ctx context.Context, etx *ent.Tx) error {
+		n, err := p.write(ctx, s, etx, time.Second)
+		p.after(n)
+		return cmp.Or(err, p.advance(ctx, etx), died)
+	})
+	if errors.Is(err, died) {
+		return nil
+	}
+	return err
 }
 
 // ExecOnWriter executes a statement on the connection that writes.

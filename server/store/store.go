@@ -71,6 +71,7 @@ type Store struct {
 	summing   chan struct{} // full while the usage of many keys is summed up
 	listing   chan struct{} // full while as many pages are read as may be: see beginPage
 	committed []func(Commit)
+	hold      func(ctx context.Context, organization string) error
 }
 
 // Commit tells of a transaction that has been committed.
@@ -94,6 +95,11 @@ type Commit struct {
 // anyone is told of it, in the order of commits. f must not block, and OnCommit is to be
 // called before the first write.
 func (s *Store) OnCommit(f func(Commit)) { s.committed = append(s.committed, f) }
+
+// HoldWith has hold called before each change of a caller, with the organization that
+// the caller acts in: it returns once the change may be made, or why it may not.
+// HoldWith is to be called before the first write.
+func (s *Store) HoldWith(hold func(ctx context.Context, organization string) error) { s.hold = hold }
 
 // SealWith sets what encrypts the secrets of webhooks. It is to be called before
 // the first webhook is read or written, and apart from Open, because which keys

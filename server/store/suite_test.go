@@ -43,7 +43,7 @@ func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
 		keyTests, loadTests, changeTests, listTests, eventTests, noticeTests, usageTests, bucketTests, quotaTests, settingTests, groupTests,
 		writerTests, callerTests,
-		webhookTests, deliveryTests, queueTests, replayTests,
+		webhookTests, deliveryTests, queueTests, replayTests, fanOutTests,
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {

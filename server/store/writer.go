@@ -51,6 +51,11 @@ type change struct {
 // roll the whole transaction back and commit what follows on its own. The
 // caller's context counts until its savepoint begins, not after.
 func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
+	if s.hold != nil && by.Organization != "" {
+		if err := s.hold(ctx, by.Organization); err != nil {
+			return err
+		}
+	}
 	c := &change{ctx: ctx, by: by, apply: apply, wakeup: make(chan bool, 1)}
 	g := &s.group
 	g.mu.Lock()
