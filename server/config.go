@@ -139,6 +139,10 @@ type Config struct {
 	WebhooksMax int
 	// WebhooksInFlight bounds the attempts under way to one webhook. Zero means 8.
 	WebhooksInFlight int
+	// WebhooksInFlightHost and WebhooksInFlightOrganization bound the attempts under way
+	// to the webhooks of one host, and to those of one organization. Zero means 64 and
+	// 256.
+	WebhooksInFlightHost, WebhooksInFlightOrganization int
 	// WebhooksMaxBehind is how old the oldest event of an organization may be that has
 	// not got its deliveries yet, before changes of that organization wait. Zero means
 	// a minute.
@@ -206,6 +210,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)
 	setDefault(&c.WebhooksMax, 100)
 	setDefault(&c.WebhooksInFlight, 8)
+	setDefault(&c.WebhooksInFlightHost, 64)
+	setDefault(&c.WebhooksInFlightOrganization, 256)
 	setDefault(&c.WebhooksMaxBehind, time.Minute)
 	setDefault(&c.ShutdownTimeout, 20*time.Second)
 	setDefault(&c.Version, "unknown")
@@ -326,6 +332,12 @@ func (c Config) validate() error {
 	}
 	if c.WebhooksInFlight < 1 || c.WebhooksInFlight > 256 {
 		fault("webhooks_in_flight", "must be 1 to 256")
+	}
+	if c.WebhooksInFlightHost < 1 || c.WebhooksInFlightHost > 4096 {
+		fault("webhooks_in_flight_host", "must be 1 to 4,096")
+	}
+	if c.WebhooksInFlightOrganization < 1 || c.WebhooksInFlightOrganization > 4096 {
+		fault("webhooks_in_flight_organization", "must be 1 to 4,096")
 	}
 	if c.WebhooksMaxBehind < time.Second {
 		fault("webhooks_max_behind", "must be at least a second")

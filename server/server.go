@@ -143,14 +143,16 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		MaxWebhooks:  c.WebhooksMax,
 	}
 	s.worker = deliver.NewWorker(deliver.WorkerConfig{
-		Queue:      s.db.store,
-		Client:     deliver.NewClient(deliver.ClientConfig{Guard: hooks.Guard, Now: c.Now}),
-		Rules:      hooks,
-		Backoff:    webhook.Backoff{Delays: c.WebhooksDelays},
-		PerWebhook: c.WebhooksInFlight,
-		Grace:      c.ShutdownTimeout,
-		Now:        c.Now,
-		Logger:     c.Logger,
+		Queue:           s.db.store,
+		Client:          deliver.NewClient(deliver.ClientConfig{Guard: hooks.Guard, IdlePerHost: c.WebhooksInFlightHost, Now: c.Now}),
+		Rules:           hooks,
+		Backoff:         webhook.Backoff{Delays: c.WebhooksDelays},
+		PerWebhook:      c.WebhooksInFlight,
+		PerHost:         c.WebhooksInFlightHost,
+		PerOrganization: c.WebhooksInFlightOrganization,
+		Grace:           c.ShutdownTimeout,
+		Now:             c.Now,
+		Logger:          c.Logger,
 	})
 	s.fanOut = deliver.NewFanOut(deliver.FanOutConfig{
 		Log: s.db.store, Due: s.worker.Wake, MaxBehind: c.WebhooksMaxBehind, Now: c.Now, Logger: c.Logger,

@@ -90,8 +90,12 @@ type serveSettings struct {
 	WebhooksDisableAfter  period   `group:"webhooks" default:"${WebhooksDisableAfter}" placeholder:"TIME" help:"How long a webhook may fail without a success before it is disabled; at least a minute."`
 	WebhooksMax           int      `group:"webhooks" default:"${WebhooksMax}" placeholder:"N" help:"How many webhooks an organization may have, 1 to 10000."`
 	WebhooksInFlight      int      `group:"webhooks" default:"${WebhooksInFlight}" placeholder:"N" help:"How many deliveries may be under way to one webhook, 1 to 256."`
-	WebhooksMaxBehind     period   `group:"webhooks" default:"${WebhooksMaxBehind}" placeholder:"TIME" help:"How far the making of an organization's deliveries may be behind its changes before these wait; at least a second."`
-	DeliveryRetention     period   `group:"webhooks" placeholder:"TIME" help:"How long deliveries are kept, no longer than events; at least a minute. Default: 30d, or as long as events."`
+	WebhooksInFlightHost  int      `group:"webhooks" default:"${WebhooksInFlightHost}" placeholder:"N" help:"How many deliveries may be under way to the webhooks of one host, 1 to 4096."`
+
+	WebhooksInFlightOrganization int `group:"webhooks" default:"${WebhooksInFlightOrganization}" placeholder:"N" help:"How many deliveries may be under way to the webhooks of one organization, 1 to 4096."`
+
+	WebhooksMaxBehind period `group:"webhooks" default:"${WebhooksMaxBehind}" placeholder:"TIME" help:"How far the making of an organization's deliveries may be behind its changes before these wait; at least a second."`
+	DeliveryRetention period `group:"webhooks" placeholder:"TIME" help:"How long deliveries are kept, no longer than events; at least a minute. Default: 30d, or as long as events."`
 }
 
 // settingGroups are the headings of the help.
@@ -177,6 +181,7 @@ func (s *serveSettings) apply(c *server.Config) error {
 		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
 	}
 	c.WebhooksDisableAfter = set(s.WebhooksDisableAfter)
+	c.WebhooksInFlightHost, c.WebhooksInFlightOrganization = positive(s.WebhooksInFlightHost), positive(s.WebhooksInFlightOrganization)
 	c.WebhooksMaxBehind = set(s.WebhooksMaxBehind)
 	c.WebhooksMax, c.WebhooksInFlight = positive(s.WebhooksMax), positive(s.WebhooksInFlight)
 	return nil

@@ -32,7 +32,7 @@ type ClientConfig struct {
 	// end of the answer's body. Zero means 30 seconds.
 	Timeout time.Duration
 	// IdlePerHost is how many connections to one host are kept for the next
-	// deliveries. Zero means 256: many webhooks may be of one host.
+	// deliveries. Zero means 64, which is what may be under way to one host.
 	IdlePerHost int
 	// RootCAs are the authorities that are trusted. Nil means the system's.
 	RootCAs *x509.CertPool
@@ -81,7 +81,7 @@ func NewClient(c ClientConfig) *Client {
 			TLSHandshakeTimeout:    connectTimeout,
 			DisableCompression:     true,
 			MaxIdleConns:           1024,
-			MaxIdleConnsPerHost:    cmp.Or(c.IdlePerHost, 256),
+			MaxIdleConnsPerHost:    cmp.Or(c.IdlePerHost, 64),
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: maxResponseHeader,
 		},

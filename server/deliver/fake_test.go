@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -121,6 +122,18 @@ func (q *fakeQueue) Due(context.Context) (map[string]time.Time, error) {
 		}
 	}
 	return due, err
+}
+
+func (q *fakeQueue) Endpoints(_ context.Context, ids []string) ([]webhook.Endpoint, error) {
+	err := q.enter("Endpoints")
+	defer q.mu.Unlock()
+	var endpoints []webhook.Endpoint
+	for _, id := range ids {
+		if w := q.webhooks[id]; w != nil {
+			endpoints = append(endpoints, webhook.Endpoint{WebhookID: id, OrganizationID: w.OrganizationID, URL: w.URL})
+		}
+	}
+	return endpoints, err
 }
 
 func (q *fakeQueue) Claim(_ context.Context, picks []webhook.Pick, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
@@ -410,6 +423,19 @@ func (s *scheduler) checkLocked(t interface {
 		if k.inFlight < 0 || k.window < 1 || k.window > s.perWebhook {
 			t.Errorf("endpoint %s: %d of %d under way", id, k.inFlight, k.window)
 		}
+	}
+	shares := make(map[string]share)
+	for _, k := range s.byID {
+		for _, key := range []string{k.organization, k.host} {
+			if key != "" && k.inFlight > 0 {
+				u := shares[key]
+				u[k.health] += k.inFlight
+				shares[key] = u
+			}
+		}
+	}
+	if !maps.Equal(shares, s.shares) {
+		t.Errorf("%v under way of organizations and hosts, and the scheduler says %v", shares, s.shares)
 	}
 	if inFlight != s.inFlight {
 		t.Errorf("%v under way, and the scheduler says %v", s.inFlight, inFlight)

@@ -13,6 +13,9 @@ type Queue interface {
 	// Due returns for each enabled webhook with pending deliveries when the first
 	// of them may be taken.
 	Due(ctx context.Context) (map[string]time.Time, error)
+	// Endpoints returns whose webhooks are and where they lead. Those that are gone are
+	// not in it.
+	Endpoints(ctx context.Context, webhookIDs []string) ([]webhook.Endpoint, error)
 	// Claim takes deliveries that are due, for each pick those that have waited
 	// longest, under the lease, which is of this claim alone, until a time. next
 	// holds for each pick when the webhook's next delivery may be taken; a webhook

@@ -3,6 +3,8 @@ package deliver
 import (
 	"container/heap"
 	"container/list"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,10 +16,16 @@ import (
 // are, what a pick costs depends only on those that are due.
 type scheduler struct {
 	perWebhook, maxInFlight int
+	// perHost and perOrganization bound the attempts under way to endpoints of one host
+	// and of one organization. Zero means no bound.
+	perHost, perOrganization int
 
-	mu    sync.Mutex
-	byID  map[string]*endpoint
-	later dueHeap // those that have something due and room, the first due first
+	mu   sync.Mutex
+	byID map[string]*endpoint
+	// strangers are those of which it is not known whose they are and where they lead.
+	strangers []*endpoint
+	shares    map[string]share // attempts under way by organization and by host
+	later     dueHeap          // those that have something due and room, the first due first
 	// ready are those of later whose time has come, by their health and each in
 	// the order in which it came.
 	ready    [healthStates]list.List
@@ -46,8 +54,11 @@ type endpoint struct {
 	// takes little until that is known.
 	window int
 	health health // by the latest outcome
-	turn   uint64 // when it became ready
-	idle   int    // scans since it had something
+	// organization and host are the keys of its shares, empty while they are unknown.
+	organization, host string
+
+	turn uint64 // when it became ready
+	idle int    // scans since it had something
 
 	later int           // its place in scheduler.later, -1 where it is not there
 	ready *list.Element // its place in scheduler.ready, nil where it is not there
@@ -76,6 +87,7 @@ func (s *scheduler) endpointLocked(id string) *endpoint {
 	if !ok {
 		e = &endpoint{id: id, window: max(s.perWebhook/4, 1), health: unknown, later: -1}
 		s.byID[id] = e
+		s.strangers = append(s.strangers, e)
 	}
 	return e
 }
@@ -147,20 +159,47 @@ func (s *scheduler) pick(now time.Time) (picks []webhook.Pick, wait time.Duratio
 	if len(s.later) > 0 {
 		wait = s.later[0].due.Sub(now)
 	}
-	room := s.roomLocked()
+	room := roomOf(s.inFlight, s.maxInFlight)
+	taken := make(map[string]int) // of the shares
+	for more := true; more; {
+		picked, had := len(picks), make(map[string]bool)
+		picks = s.roundLocked(picks, &room, taken, had)
+		if more = len(picks) > picked; more && len(had) == 1 { // Nobody else waits.
+			picks, more = s.roundLocked(picks, &room, taken, nil), false
+		}
+	}
+	return picks, wait
+}
+
+// roundLocked adds to picks endpoints of organizations that have not had their turn, and
+// notes that they had it: so each has its turn before any has a second. Where had is nil
+// there are no turns.
+func (s *scheduler) roundLocked(picks []webhook.Pick, room *[healthStates]int, taken map[string]int, had map[string]bool) []webhook.Pick {
 	var next [healthStates]*list.Element
 	for h := range next {
 		next[h] = s.ready[h].Front()
 	}
 	for len(picks) < maxPicks {
-		e := oldest(next, room)
+		e := oldest(next, *room)
 		if e == nil {
 			break
 		}
 		next[e.health] = e.ready.Next()
-		n := min(min(e.window, max(room[healthy]/maxShare, 1))-e.inFlight, room[e.health])
+		if e.organization != "" && had[e.organization] {
+			continue
+		}
+		n := min(min(e.window, max(room[healthy]/maxShare, 1))-e.inFlight, room[e.health],
+			s.shareRoomLocked(e, e.organization, s.perOrganization)-taken[e.organization],
+			s.shareRoomLocked(e, e.host, s.perHost)-taken[e.host])
 		if n <= 0 {
 			continue
+		}
+		if had != nil {
+			had[e.organization] = true
+		}
+		if e.organization != "" {
+			taken[e.organization] += n
+			taken[e.host] += n
 		}
 		for h := range e.health + 1 {
 			room[h] -= n //nolint:gosec // A health is an index of room.
@@ -172,19 +211,87 @@ func (s *scheduler) pick(now time.Time) (picks []webhook.Pick, wait time.Duratio
 		e.due = time.Time{}
 		s.placeLocked(e)
 	}
-	return picks, wait
+	return picks
 }
 
-// roomLocked returns how many more attempts endpoints of each health may begin:
-// those that fail may have half of all, together with those of which nothing is
-// known three quarters, so that those that do well always have the rest.
-func (s *scheduler) roomLocked() (room [healthStates]int) {
-	bad := s.inFlight[failing]
-	unproven := s.inFlight[unknown] + bad
-	room[healthy] = s.maxInFlight - s.inFlight[healthy] - unproven
-	room[unknown] = min(room[healthy], max(s.maxInFlight*3/4, 1)-unproven)
-	room[failing] = min(room[unknown], max(s.maxInFlight/2, 1)-bad)
+// share is how many attempts are under way of one organization, or to one host, by the
+// health of the endpoints.
+type share [healthStates]int
+
+// roomOf returns how many more attempts endpoints of each health may begin where so
+// many are under way, of most in all: those that fail may have half, together with those
+// of which nothing is known three quarters, so that those that do well always have the
+// rest.
+func roomOf(inFlight [healthStates]int, most int) (room [healthStates]int) {
+	bad := inFlight[failing]
+	unproven := inFlight[unknown] + bad
+	room[healthy] = most - inFlight[healthy] - unproven
+	room[unknown] = min(room[healthy], max(most*3/4, 1)-unproven)
+	room[failing] = min(room[unknown], max(most/2, 1)-bad)
 	return room
+}
+
+// shareRoomLocked returns how many more attempts to e may begin for a share of it.
+func (s *scheduler) shareRoomLocked(e *endpoint, key string, most int) int {
+	if key == "" || most == 0 {
+		return s.maxInFlight
+	}
+	return roomOf(s.shares[key], most)[e.health]
+}
+
+// countShareLocked adds n attempts to those under way of a share.
+func (s *scheduler) countShareLocked(key string, of health, n int) {
+	if key == "" || n == 0 {
+		return
+	}
+	if s.shares == nil {
+		s.shares = make(map[string]share)
+	}
+	u := s.shares[key]
+	if u[of] += n; u == (share{}) {
+		delete(s.shares, key)
+	} else {
+		s.shares[key] = u
+	}
+}
+
+// unknownIDs returns the webhooks of which it is not known whose they are, and forgets
+// that.
+func (s *scheduler) unknownIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for _, e := range s.strangers {
+		if e.organization == "" {
+			ids = append(ids, e.id)
+		}
+	}
+	s.strangers = nil
+	return ids
+}
+
+// introduce takes over whose webhooks are and where they lead.
+func (s *scheduler) introduce(endpoints []webhook.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range endpoints {
+		if e := s.byID[endpoints[i].WebhookID]; e != nil {
+			s.introduceLocked(e, endpoints[i].OrganizationID, endpoints[i].URL)
+		}
+	}
+}
+
+// introduceLocked notes whose e is and where it leads, with what is under way to it.
+func (s *scheduler) introduceLocked(e *endpoint, organization, address string) {
+	host := ""
+	if u, err := url.Parse(address); err == nil {
+		host = strings.ToLower(u.Hostname())
+	}
+	s.countShareLocked(e.organization, e.health, -e.inFlight)
+	s.countShareLocked(e.host, e.health, -e.inFlight)
+	e.organization, e.host = "organization "+organization, "host "+host
+	s.countShareLocked(e.organization, e.health, e.inFlight)
+	s.countShareLocked(e.host, e.health, e.inFlight)
 }
 
 // oldest returns the endpoint that has been ready longest of those at the front that
@@ -207,7 +314,11 @@ func (s *scheduler) claimed(claims []webhook.Claim, next map[string]time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range claims {
-		s.countLocked(s.endpointLocked(claims[i].Delivery.WebhookID), 1)
+		e := s.endpointLocked(claims[i].Delivery.WebhookID)
+		if w := &claims[i].Webhook; w.URL != "" {
+			s.introduceLocked(e, w.OrganizationID, w.URL)
+		}
+		s.countLocked(e, 1)
 	}
 	for id, at := range next {
 		s.dueLocked(s.endpointLocked(id), at)
@@ -248,6 +359,10 @@ func (s *scheduler) setHealthLocked(e *endpoint, to health) {
 	}
 	s.inFlight[e.health] -= e.inFlight
 	s.inFlight[to] += e.inFlight
+	for _, key := range []string{e.organization, e.host} {
+		s.countShareLocked(key, e.health, -e.inFlight)
+		s.countShareLocked(key, to, e.inFlight)
+	}
 	if e.ready != nil {
 		s.ready[e.health].Remove(e.ready)
 		e.ready = s.ready[to].PushBack(e)
@@ -259,6 +374,8 @@ func (s *scheduler) setHealthLocked(e *endpoint, to health) {
 func (s *scheduler) countLocked(e *endpoint, n int) {
 	e.inFlight += n
 	s.inFlight[e.health] += n
+	s.countShareLocked(e.organization, e.health, n)
+	s.countShareLocked(e.host, e.health, n)
 	s.placeLocked(e)
 }
 

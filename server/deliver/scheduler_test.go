@@ -230,3 +230,76 @@ func TestSchedulerBalances(t *testing.T) {
 		})
 	})
 }
+
+// introduced makes a healthy webhook of an organization and a host known, with so much
+// under way.
+func (s *scheduler) introduced(id, organization, host string, n int) {
+	s.claimed(claimsOf(id, 1), nil)
+	s.done(id, outcomeSucceeded)
+	s.introduce([]webhook.Endpoint{{WebhookID: id, OrganizationID: organization, URL: "https://" + host + "/x"}})
+	s.claimed(claimsOf(id, n), nil)
+}
+
+// However many webhooks one host or one organization has, what is under way to them
+// together has a bound, and others have room.
+func TestShares(t *testing.T) {
+	take := func(s *scheduler) (taken int) {
+		for {
+			picks, _ := s.pick(testNow)
+			if len(picks) == 0 {
+				s.checkLocked(t)
+				return taken
+			}
+			for _, pick := range picks {
+				taken += pick.Max
+				s.claimed(claimsOf(pick.WebhookID, pick.Max), map[string]time.Time{pick.WebhookID: testNow})
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		organization, host func(i int) string
+		want               int
+	}{
+		"one host":         {func(i int) string { return fmt.Sprint(i) }, func(i int) string { return []string{"a.example", "A.EXAMPLE:443"}[i%2] }, 20},
+		"one organization": {func(int) string { return "a" }, func(i int) string { return fmt.Sprint(i, ".example") }, 50},
+	} {
+		s := newScheduler(8, 1000)
+		s.perHost, s.perOrganization = 20, 50
+		for i := range 100 {
+			id := fmt.Sprint(i)
+			s.introduced(id, c.organization(i), c.host(i), 0)
+			s.dueAt(testNow, id)
+		}
+		if got := take(s); got != c.want {
+			t.Errorf("%s has %d under way, want %d", name, got, c.want)
+		}
+		s.introduced("other", "other", "other.example", 0)
+		s.dueAt(testNow, "other")
+		if got := take(s); got != 3 {
+			t.Errorf("%s: another has %d under way", name, got)
+		}
+		// What moves takes what is under way along, and makes room where it was.
+		s.introduce([]webhook.Endpoint{{WebhookID: "0", OrganizationID: "moved", URL: "https://moved.example/"}})
+		if take(s) == 0 {
+			t.Errorf("%s: nothing takes the room of what has moved", name)
+		}
+	}
+}
+
+// Organizations take turns, whoever has more webhooks that are ready.
+func TestOrganizationsTakeTurns(t *testing.T) {
+	s := newScheduler(8, 10_000)
+	for i := range 2 * maxPicks {
+		id := fmt.Sprint("many ", i)
+		s.introduced(id, "many", fmt.Sprint(i, ".example"), 0)
+		s.dueAt(testNow, id)
+	}
+	for _, id := range []string{"few", "fewer"} {
+		s.introduced(id, id, id+".example", 0)
+		s.dueAt(testNow.Add(1), id)
+	}
+	picks, _ := s.pick(testNow.Add(time.Second))
+	if len(picks) != maxPicks || picks[0].WebhookID != "many 0" || picks[1].WebhookID != "few" || picks[2].WebhookID != "fewer" {
+		t.Errorf("picks %v", picks)
+	}
+}

@@ -48,6 +48,10 @@ type WorkerConfig struct {
 	Backoff webhook.Backoff
 	// PerWebhook bounds the attempts in flight to one webhook. Zero means 8.
 	PerWebhook int
+	// PerHost bounds the attempts in flight to the webhooks of one host, and
+	// PerOrganization to those of one organization. Webhooks that fail get half of each at
+	// most. Zero means 64 and 256.
+	PerHost, PerOrganization int
 	// InFlight bounds the attempts in flight in all. Webhooks that fail get half of
 	// it at most, and none more than a sixteenth of what is free. Zero means 512,
 	// or 16 times PerWebhook where that is more.
@@ -81,6 +85,7 @@ type Worker struct {
 // NewWorker returns a worker. It starts nothing; Run sends.
 func NewWorker(c WorkerConfig) *Worker {
 	c.PerWebhook = cmp.Or(c.PerWebhook, 8)
+	c.PerHost, c.PerOrganization = cmp.Or(c.PerHost, 64), cmp.Or(c.PerOrganization, 256)
 	c.InFlight = cmp.Or(c.InFlight, max(512, maxShare*c.PerWebhook))
 	c.Grace = cmp.Or(c.Grace, 20*time.Second)
 	if c.Now == nil {
@@ -92,7 +97,7 @@ func NewWorker(c WorkerConfig) *Worker {
 	return &Worker{
 		WorkerConfig: c,
 		wake:         make(chan struct{}, 1),
-		scheduler:    scheduler{byID: make(map[string]*endpoint), perWebhook: c.PerWebhook, maxInFlight: c.InFlight},
+		scheduler:    scheduler{byID: make(map[string]*endpoint), perWebhook: c.PerWebhook, maxInFlight: c.InFlight, perHost: c.PerHost, perOrganization: c.PerOrganization},
 		results:      make(chan webhook.Result, c.InFlight),
 		told:         make(map[string]time.Time),
 		scanning:     outage.New(c.Logger, "The queue could not be looked through; it is tried again.", "The queue is looked through again."),
@@ -176,6 +181,7 @@ func (w *Worker) scan(ctx context.Context) time.Duration {
 func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 	for {
 		now := w.Now()
+		w.introduce(ctx)
 		picks, wait := w.scheduler.pick(now)
 		if len(picks) == 0 || ctx.Err() != nil {
 			return wait
@@ -194,6 +200,20 @@ func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 			w.underWay.Go(func() { w.attempt(attempts, &claims[i]) })
 		}
 	}
+}
+
+// introduce reads whose webhooks are that the scheduler has not known. Those of which
+// that cannot be read are not bounded by host and organization until they are claimed.
+func (w *Worker) introduce(ctx context.Context) {
+	ids := w.scheduler.unknownIDs()
+	if len(ids) == 0 {
+		return
+	}
+	endpoints, err := w.Queue.Endpoints(ctx, ids)
+	if err != nil {
+		note(ctx, w.scanning, err)
+	}
+	w.scheduler.introduce(endpoints)
 }
 
 // attempt makes one attempt and hands on what came of it.

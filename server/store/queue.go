@@ -61,6 +61,22 @@ func (s *Store) Due(ctx context.Context) (map[string]time.Time, error) {
 	return due, nil
 }
 
+// Endpoints returns whose webhooks are and where they lead.
+func (s *Store) Endpoints(ctx context.Context, webhookIDs []string) ([]webhook.Endpoint, error) {
+	var endpoints []webhook.Endpoint
+	for ids := range slices.Chunk(webhookIDs, eventChunk) {
+		rows, err := s.reader.Webhook.Query().Where(entwebhook.IDIn(ids...)).
+			Select(entwebhook.FieldID, entwebhook.FieldOrganizationID, entwebhook.FieldURL).All(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read where webhooks lead: %w", err)
+		}
+		for _, row := range rows {
+			endpoints = append(endpoints, webhook.Endpoint{WebhookID: row.ID, OrganizationID: row.OrganizationID, URL: row.URL})
+		}
+	}
+	return endpoints, nil
+}
+
 // Claim takes deliveries that are due under a lease. On SQLite it looks for them
 // without the writer, which has better things to do, and takes those that have not
 // changed since.

@@ -12,6 +12,11 @@ type Pick struct {
 	Max       int
 }
 
+// Endpoint is whose a webhook is and where it leads.
+type Endpoint struct {
+	WebhookID, OrganizationID, URL string
+}
+
 // Claim is a delivery that a worker holds, with all that an attempt needs. Event
 // has no ID where the log no longer keeps it.
 type Claim struct {
