@@ -46,9 +46,6 @@ type harness struct {
 	// gate passes a message of the streams that were opened with slow, each time
 	// that something is received from it.
 	gate chan struct{}
-
-	mu     sync.Mutex
-	tokens []keyring.OperatorToken
 }
 
 // slow is metadata of a stream whose client takes what the gate passes.
@@ -114,7 +111,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: peppers, Feed: f, Cursors: r.cursors,
 		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats()},
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
-			Peppers: peppers, Stored: r.storedTokens, Now: time.Now,
+			Peppers: peppers, Stored: r.store.OperatorTokens, Now: time.Now,
 		}}),
 		Logger: log, Now: time.Now,
 	}
@@ -151,15 +148,7 @@ func (r *harness) must(err error) {
 
 // resetToken makes token the only operator's.
 func (r *harness) resetToken(token string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tokens = []keyring.OperatorToken{{ID: "operator_1", Hash: peppers.Hash(0, token), PepperID: "p_1"}}
-}
-
-func (r *harness) storedTokens(context.Context) ([]keyring.OperatorToken, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.tokens, nil
+	r.must(r.store.ReplaceOperatorTokens(r.Context(), keyring.OperatorToken{ID: "operator_1", Hash: peppers.Hash(0, token), PepperID: "p_1", CreatedAt: time.Now()}))
 }
 
 // as returns a context of calls with a credential and further metadata; without
