@@ -283,6 +283,12 @@ func TestBrokenMessages(t *testing.T) {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	const create, watch = "/apikeys.v1.ApiKeysService/CreateApiKey", "/apikeys.v1.EventsService/WatchEvents"
+	const update, batch = "/apikeys.v1.ApiKeysService/UpdateApiKey", "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys"
+	// The fields whose texts are no UTF-8.
+	binary := map[string]string{
+		"no text": "label", "in a list": "scopes[1]", "in a map": "metadata", "in a resource": "label", "in a mask": "update_mask.paths[0]",
+		"in a batch": "keys[1].scopes[0]", "in a stream": "after", "health": "service",
+	}
 	for name, c := range map[string]struct {
 		method, body string
 		head         []string
@@ -290,6 +296,11 @@ func TestBrokenMessages(t *testing.T) {
 		reason       string
 	}{
 		"no text":               {create, message("\x0a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"in a list":             {create, message("\x0a\x01x\x1a\x01x\x1a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"in a map":              {create, message("\x0a\x01x\x4a\x03\x0a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"in a resource":         {update, message("\x12\x03\x1a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"in a mask":             {update, message("\x1a\x03\x0a\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
+		"in a batch":            {batch, message("\x0a\x03\x0a\x01\xff\x0a\x03\x12\x01\xff"), nil, codes.InvalidArgument, "INVALID_ARGUMENT"},
 		"cut off":               {create, message("\x0a\x05x"), nil, codes.InvalidArgument, "MALFORMED_MESSAGE"},
 		"another type":          {create, message("\x08\x01\x08"), nil, codes.InvalidArgument, "MALFORMED_MESSAGE"},
 		"JSON":                  {create, message(`{"label": "x"}`), []string{"Content-Type", "application/grpc+json"}, codes.InvalidArgument, "MALFORMED_MESSAGE"},
@@ -321,8 +332,8 @@ func TestBrokenMessages(t *testing.T) {
 			if a.code != c.code.String() || a.reason != c.reason {
 				t.Errorf("got %s %s %q, want %s %s", a.code, a.reason, a.text, c.code, c.reason)
 			}
-			if c.reason == "INVALID_ARGUMENT" && len(a.validator) != 1 {
-				t.Errorf("validator %v", a.validator)
+			if want := binary[name]; c.reason == "INVALID_ARGUMENT" && (len(a.validator) != 1 || a.validator[want] != "must be valid UTF-8") {
+				t.Errorf("validator %v, want %s", a.validator, want)
 			}
 			want := "UNAUTHENTICATED"
 			if c.reason == "ROUTE_NOT_FOUND" || strings.HasPrefix(c.method, "/grpc.") {

@@ -156,12 +156,52 @@ func decodeMessage(data []byte, m proto.Message) error {
 			return nil
 		}
 	}
-	// protobuf names the field of a text that is none, and nothing of its value.
-	if name, ok := strings.CutSuffix(err.Error(), " contains invalid UTF-8"); ok {
-		name = name[strings.LastIndexAny(name, ". ")+1:]
+	if name := binaryText(data, m.ProtoReflect().Descriptor()); name != "" {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, "api_key."), "webhook.") // as in entry
 		return apikey.InvalidField(name, "must be valid UTF-8")
 	}
 	return malformed(err)
+}
+
+// binaryText returns the name of the first text of a message of md that is not UTF-8,
+// which protobuf does not always tell, or "" where there is none. A map is named as a
+// whole.
+func binaryText(data []byte, md protoreflect.MessageDescriptor) string {
+	places := make(map[protowire.Number]int)
+	for len(data) > 0 {
+		number, kind, tag := protowire.ConsumeTag(data)
+		if tag < 0 {
+			return ""
+		}
+		n := protowire.ConsumeFieldValue(number, kind, data[tag:])
+		if n < 0 {
+			return ""
+		}
+		value := data[tag : tag+n]
+		data = data[tag+n:]
+		fd := md.Fields().ByNumber(number)
+		if fd == nil || kind != protowire.BytesType {
+			continue
+		}
+		name := string(fd.Name())
+		if fd.IsList() {
+			name += fmt.Sprintf("[%d]", places[number])
+			places[number]++
+		}
+		text, _ := protowire.ConsumeBytes(value)
+		switch {
+		case fd.Kind() == protoreflect.StringKind && !utf8.Valid(text):
+			return name
+		case fd.Message() == nil:
+		default:
+			if inner := binaryText(text, fd.Message()); inner != "" && fd.IsMap() {
+				return name
+			} else if inner != "" {
+				return name + "." + inner
+			}
+		}
+	}
+	return ""
 }
 
 // withoutBinaryKeys returns the bytes of a request of md with each key to verify
