@@ -197,23 +197,29 @@ func makeKeys(tb testing.TB, s *store.Store, n int) {
 	for range min(n, 64) {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 {
-				secret, err := apikey.NewSecret("sk_live_", nil)
-				if err == nil {
-					_, err = s.CreateKey(tb.Context(), apikey.System(), func(now time.Time) (apikey.Key, error) {
-						return apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats()}.Create(apikey.Key{
-							OrganizationID: "org_default", Label: "A key of middling length", Enabled: true, Scopes: apikey.Scopes{"products.read"},
-							Secret: keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper")).Stored(secret),
-						}, now)
-					})
-				}
-				if err != nil {
-					tb.Error(err)
-					return
-				}
+				makeKey(tb, s, "org_default")
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// makeKey has an operator make a key in an organization.
+func makeKey(tb testing.TB, s *store.Store, organization string) {
+	tb.Helper()
+	by := &apikey.Caller{Organization: organization, Rights: apikey.AllRights()}
+	secret, err := apikey.NewSecret("sk_live_", nil)
+	if err == nil {
+		_, err = s.CreateKey(tb.Context(), by, func(now time.Time) (apikey.Key, error) {
+			return apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats()}.Create(apikey.Key{
+				OrganizationID: organization, Label: "A key of middling length", Enabled: true, Scopes: apikey.Scopes{"products.read"},
+				Secret: keyring.NewPeppers(keyring.NewKey("x_1", "edge"), keyring.NewKey("p_1", "pepper")).Stored(secret),
+			}, now)
+		})
+	}
+	if err != nil {
+		tb.Error(err)
+	}
 }
 
 // fanOutAll makes the deliveries of all events that there are.
