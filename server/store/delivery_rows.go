@@ -42,6 +42,18 @@ func (s *Store) insertDeliveries(ctx context.Context, q querier, rows []delivery
 	return nil
 }
 
+// claimDeliveries takes deliveries under a lease until a time, as far as they are pending
+// and due. It answers with their ids.
+var claimDeliveries = bulk{
+	head: "UPDATE " + entdelivery.Table + " SET " +
+		entdelivery.FieldLease + " = v.column2, " + entdelivery.FieldDueAt + " = v.column3 FROM (VALUES ",
+	columns: 4,
+	types:   []string{"text", "text", "bigint", "bigint"},
+	tail: ") AS v WHERE " + entdelivery.Table + "." + entdelivery.FieldID + " = v.column1 AND " +
+		entdelivery.Table + "." + entdelivery.FieldDueAt + " <= v.column4 AND " +
+		entdelivery.Table + "." + entdelivery.FieldState + " = '" + string(webhook.StatePending) + "' RETURNING " + entdelivery.FieldID,
+}
+
 // settleDeliveries makes deliveries what their attempts have left of them, as nobody's,
 // as far as their leases are held and nobody has changed them since they were claimed.
 // It answers with their ids.

@@ -99,14 +99,12 @@ func (s *Store) Claim(ctx context.Context, picks []webhook.Pick, lease string, u
 				return err
 			}
 		}
-		ids := idsOf(found.rows)
-		n, err := etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.DueAtLTE(now), entdelivery.State(string(webhook.StatePending))).
-			SetLease(lease).SetDueAt(until.UnixMicro()).Save(ctx)
-		if err != nil || n == len(ids) {
-			return err
+		args := make([]any, 0, len(found.rows)*claimDeliveries.columns)
+		for _, row := range found.rows {
+			args = append(args, row.ID, lease, until.UnixMicro(), now)
 		}
-		held, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease)).IDs(ctx)
-		found.rows = slices.DeleteFunc(found.rows, func(row *ent.Delivery) bool { return !slices.Contains(held, row.ID) })
+		held, err := claimDeliveries.texts(ctx, etx, s.dialect, args)
+		found.rows = slices.DeleteFunc(found.rows, func(row *ent.Delivery) bool { return !held[row.ID] })
 		return err
 	})
 	if err != nil {

@@ -61,7 +61,7 @@ func TestWebhookQueryPlans(t *testing.T) {
 		"claim": {func() error {
 			_, _, err := s.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 1}}, "lease", c.Now().Add(time.Minute))
 			return err
-		}, []string{due + " AND due_at>?)", delivery + "=?)", event + "=?)"}, nil},
+		}, []string{due + " AND due_at>?)", delivery + "=?)", event + "=?)"}, []string{"v"}},
 		"settle": {func() error {
 			_, err := s.Settle(t.Context(), []webhook.Result{{Delivery: claims[0].Delivery, Lease: "held", Outcome: failed}}, webhook.Rules{}, steady)
 			return err
