@@ -16,6 +16,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/connection"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // chain is what every call passes, over gRPC and over REST:
@@ -309,6 +310,8 @@ func levelOf(code codes.Code, known *apikey.Error) slog.Level {
 	switch {
 	case code == codes.Canceled || known == errStopping || known.Reason == apikey.ReasonIncomplete:
 		return slog.LevelDebug
+	case known.Reason == webhook.ReasonFanOutBehind: // What one organization brings on itself.
+		return slog.LevelInfo
 	case code == codes.Internal || code == codes.Unavailable:
 		return slog.LevelError
 	default:

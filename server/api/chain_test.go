@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // TestFailureLevels looks at how loudly a failure is told, and as what: a client that
@@ -43,6 +44,7 @@ func TestFailureLevels(t *testing.T) {
 		"a panic, for one that left":    {gone, fmt.Errorf("%w: x", errPanic), codes.Internal, "ERROR"},
 		"known, for one that left":      {gone, apikey.ErrNotFound, codes.NotFound, "INFO"},
 		"unavailable":                   {context.Background(), apikey.Errorf(apikey.KindUnavailable, "UNAVAILABLE", "x"), codes.Unavailable, "ERROR"},
+		"an organization that waits":    {context.Background(), apikey.Errorf(apikey.KindUnavailable, webhook.ReasonFanOutBehind, "x"), codes.Unavailable, "INFO"},
 		"the server stops":              {stopping, context.Canceled, codes.Unavailable, "DEBUG"},
 		"a body that was cut off":       {context.Background(), apikey.Errorf(apikey.KindInvalid, apikey.ReasonIncomplete, "x"), codes.InvalidArgument, "DEBUG"},
 	} {

@@ -50,7 +50,7 @@ func (s *Store) EndTransaction() string {
 
 // Write makes one change of apply, which may run statements of its own.
 func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
-	return s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
+	return s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
 		return apply(func(statement string) error {
 			_, err := t.ExecContext(ctx, statement)
 			return err

@@ -69,7 +69,11 @@ func (s *Store) ChangeKey(
 	rule func(k *apikey.Key, now time.Time) error,
 ) (apikey.Key, error) {
 	var changed apikey.Key
-	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	commit := s.commitChange
+	if event == apikey.KeyRevoked {
+		commit = s.commitAtOnce
+	}
+	err := commit(ctx, by, func(ctx context.Context, t *tx) error {
 		before, err := t.key(ctx, organization, id)
 		if err != nil {
 			return err
@@ -107,7 +111,7 @@ func (s *Store) ChangeKey(
 // DeleteKey takes a key of organization out of the store; its events stay. A key
 // that is not there is apikey.ErrNotFound.
 func (s *Store) DeleteKey(ctx context.Context, by *apikey.Caller, organization, id string) error {
-	return unexpected("delete key", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	return unexpected("delete key", s.commitAtOnce(ctx, by, func(ctx context.Context, t *tx) error {
 		k, err := t.key(ctx, organization, id)
 		if err != nil {
 			return err
@@ -139,7 +143,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 	if next, err = nextNotice(ctx, s.reader.ApiKey); err != nil || next.IsZero() || next.After(s.timestamp()) {
 		return 0, next, unexpected("look for notices", err)
 	}
-	err = s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
+	err = s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
 		published = 0
 		rows, err := readKeys(ctx, t, s.dialect, entkey.NoticeAtLTE(t.now.UnixMicro()), func(q *entsql.Selector) {
 			q.OrderBy(q.C(entkey.FieldNoticeAt), q.C(entkey.FieldID)).Limit(limit)

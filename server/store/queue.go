@@ -202,7 +202,7 @@ type settledAttempt struct {
 // for the health of the endpoints, in one transaction.
 func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
 	var settlement webhook.Settlement
-	err := s.commitChange(ctx, apikey.System(), func(ctx context.Context, t *tx) (err error) {
+	err := s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) (err error) {
 		settlement, err = t.settle(ctx, results, rules, b)
 		return err
 	})

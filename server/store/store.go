@@ -97,7 +97,8 @@ type Commit struct {
 func (s *Store) OnCommit(f func(Commit)) { s.committed = append(s.committed, f) }
 
 // HoldWith has hold called before each change of a caller, with the organization that
-// the caller acts in: it returns once the change may be made, or why it may not.
+// the caller acts in: it returns once the change may be made, or why it may not. What
+// revokes or deletes a key, or deletes a webhook, is not held.
 // HoldWith is to be called before the first write.
 func (s *Store) HoldWith(hold func(ctx context.Context, organization string) error) { s.hold = hold }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ var fanOutTests = map[string]func(*testing.T, *fixture){
 	"EventsAreNeeded":    testEventsAreNeeded,
 	"ReplayAfterDeleted": testReplayAfterDeleted,
 	"CancelWaiting":      testCancelWaiting,
+	"ChangesAreHeld":     testChangesAreHeld,
 }
 
 // turn is one turn of the fan-out of an organization.
@@ -434,4 +436,49 @@ func testCancelWaiting(t *testing.T, f *fixture) {
 	}
 	f.wantDeliveries(t, w.ID, webhook.StateCancelled)
 	f.wantDeliveries(t, other.ID, webhook.StatePending)
+}
+
+// testChangesAreHeld has changes of an organization wait whose fan-out is behind, but
+// not those that end a key or a webhook: many changes by a key that was leaked must not
+// hold up its revocation.
+func testChangesAreHeld(t *testing.T, f *fixture) {
+	revoked, deleted, w := f.create(t, nil), f.create(t, nil), f.hook(t, nil)
+	behind := errors.New("behind")
+	held := 0
+	f.HoldWith(func(_ context.Context, organization string) error {
+		if organization != org {
+			t.Errorf("%q is held", organization)
+		}
+		held++
+		return behind
+	})
+	relabel := func(k *apikey.Key, _ time.Time) error { k.Label = "other"; return nil }
+	for name, c := range map[string]struct {
+		change func() error
+		held   bool
+	}{
+		"create": {func() error { _, err := f.CreateKey(t.Context(), operator, nil); return err }, true},
+		"update": {func() error {
+			_, err := f.ChangeKey(t.Context(), operator, org, revoked.ID, apikey.KeyUpdated, relabel)
+			return err
+		}, true},
+		"make a webhook": {func() error { _, err := f.CreateWebhook(t.Context(), operator, org, nil); return err }, true},
+		"test a webhook": {func() error { _, err := f.TestWebhook(t.Context(), operator, org, w.ID); return err }, true},
+		"replay":         {func() error { _, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, 1, 1, nil); return err }, true},
+		"revoke": {func() error {
+			_, err := f.ChangeKey(t.Context(), operator, org, revoked.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error { k.RevokedAt = now; return nil })
+			return err
+		}, false},
+		"delete":           {func() error { return f.DeleteKey(t.Context(), operator, org, deleted.ID) }, false},
+		"delete a webhook": {func() error { return f.DeleteWebhook(t.Context(), operator, org, w.ID) }, false},
+		"the server's own": {func() error {
+			_, _, err := f.PublishNotices(t.Context(), 1, func(*apikey.Key, time.Time) (apikey.EventType, []string) { return "", nil })
+			return err
+		}, false},
+	} {
+		before := held
+		if err := c.change(); c.held != errors.Is(err, behind) || c.held != (held > before) || !c.held && err != nil {
+			t.Errorf("%s: %v; held %t, want %t", name, err, held > before, c.held)
+		}
+	}
 }

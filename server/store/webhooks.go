@@ -227,7 +227,7 @@ func (t *tx) publishHealth(ctx context.Context, row *ent.Webhook, after *webhook
 // DeleteWebhook takes a webhook of organization out of the store. Its deliveries
 // are cancelled by CancelOrphans.
 func (s *Store) DeleteWebhook(ctx context.Context, by *apikey.Caller, organization, id string) error {
-	return unexpected("delete webhook", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	return unexpected("delete webhook", s.commitAtOnce(ctx, by, func(ctx context.Context, t *tx) error {
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err

@@ -38,8 +38,23 @@ type change struct {
 	wakeup chan bool // true: lead; false: err is the answer
 }
 
-// commitChange runs apply in a transaction and returns when it has been committed, or
-// refused. That by may make the change is checked inside the transaction, by the row
+// commitChange is commitAtOnce for a change that waits where the fan-out of its
+// organization is far behind.
+func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
+	if s.hold != nil && by.Organization != "" {
+		if err := s.hold(ctx, by.Organization); err != nil {
+			return err
+		}
+	}
+	return s.commitAtOnce(ctx, by, apply)
+}
+
+// commitAtOnce runs apply in a transaction and returns when it has been committed, or
+// refused. It waits for no fan-out, and so is for the server's own changes and for those
+// that end what there is, which are bounded by that: a key that was leaked could
+// otherwise hold up its own revocation by many changes.
+//
+// That by may make the change is checked inside the transaction, by the row
 // of the key that by is; what by may grant is then in tx.rights.
 //
 // Changes that wait at the same time share one transaction, each in a savepoint of its
@@ -50,12 +65,7 @@ type change struct {
 // it is given: a statement cancelled inside a savepoint would make the driver
 // roll the whole transaction back and commit what follows on its own. The
 // caller's context counts until its savepoint begins, not after.
-func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
-	if s.hold != nil && by.Organization != "" {
-		if err := s.hold(ctx, by.Organization); err != nil {
-			return err
-		}
-	}
+func (s *Store) commitAtOnce(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
 	c := &change{ctx: ctx, by: by, apply: apply, wakeup: make(chan bool, 1)}
 	g := &s.group
 	g.mu.Lock()
