@@ -1,5 +1,13 @@
-// Package deliver sends deliveries: it claims those that are due from the queue, makes
-// their bodies, posts them, and settles what came of it.
+// Package deliver makes deliveries of events and sends them: it claims those that are due
+// from the queue, makes their bodies, posts them, and settles what came of it.
+//
+// A change's transaction knows nothing of webhooks. A [FanOut] follows the log and makes
+// the deliveries: for each organization, in the order of its events, one for each webhook
+// that was enabled and subscribed at the event's place in the log. What was subscribed to
+// at a place stands in terms ([webhook.Term]). Rows and position are written in one
+// transaction, so that it goes on after a crash from where it stood: nothing is missing,
+// nothing is there twice. Organizations take turns; a turn has the writer for at most 5
+// ms, and is followed by a pause of three times as long as it had the writer.
 //
 // The row of a delivery has no body: [Body] is a pure function of the row and its event,
 // so every attempt sends the same bytes. A [Client] makes one attempt, which is one
@@ -16,7 +24,14 @@
 // something is due, then ready, then picked; with as many attempts under way as its
 // window allows it is in neither.
 //
+// An organization, in the fan-out, is idle (it has no new events), queued, or has its
+// turn; one that is told of during its turn is queued again after it. What it knows is in
+// memory only to save reads: the position in the database is what counts.
+//
 // # Goroutines and locks
+//
+// [FanOut.Run] is one goroutine. Its mutex guards who is queued, and is held for no
+// call.
 //
 // [Worker.Run] has one goroutine that claims, one that settles, and one for each
 // attempt. They meet in the scheduler, under its one mutex, which is held for no call;
@@ -29,8 +44,12 @@
 //     attempts of one delivery count as one.
 //   - Nobody takes a delivery whose lease runs, whatever callers do to it: else two
 //     attempts go out at once.
+//   - The fan-out reads events before terms: else an event could be in the log whose
+//     terms it has not seen.
 //   - Deliveries are picked by endpoint, never the oldest of all, and failing endpoints
 //     have half of the room: else one that hangs delays everybody.
+//   - Organizations take turns, and one of them, as one host, has a bound: else who has
+//     a hundred webhooks takes the room of those who have one.
 //   - A window begins small and is halved by a failure: else an endpoint that comes back
 //     is buried under what has piled up.
 //   - Attempts, deliveries and health are settled in one transaction: else a crash

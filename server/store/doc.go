@@ -14,7 +14,8 @@
 //
 //   - commitChange, for what appends an event or makes a delivery due. Changes that
 //     wait at the same time are committed together, each in a savepoint of its own.
-//   - transact, for what does neither: counters, leases, retention, settings.
+//   - transact, for what does neither: counters, leases, the fan-out, retention,
+//     settings.
 //
 // # Rights
 //
@@ -22,7 +23,7 @@
 // not know in the transaction that it may: a caller that is a key is checked by its
 // own row there, once for each caller of a group and again after a sibling has changed
 // that row. What the caller holds is then in tx.rights, by which appendKey and
-// webhookEvent check what the change grants, and append in which organization it is.
+// appendWebhook check what the change grants, and append in which organization it is.
 // So after the event that ends or narrows a key, the log holds nothing that the key
 // may no longer do, and a new resource inherits the rule. The zero caller may change
 // nothing; apikey.System makes the changes that time brings.
@@ -72,6 +73,11 @@
 //   - transact changes no key: it evicts nothing from caches.
 //   - A caller is admitted inside the transaction. Checked before, a key would go on
 //     for as long as its changes wait, behind the event that ended it.
+//   - A term of a webhook ends and begins in the transaction of the event that changes
+//     the webhook, at the event's position. Written later, the fan-out would go by what
+//     was subscribed to before.
+//   - The rows of a fan-out and its position are one transaction. Two would lose a
+//     delivery, or make one again that was deleted.
 //   - OnCommit comes before the answer. After it, a caller could still be served
 //     from a cache what it has just revoked.
 package store
