@@ -18,6 +18,8 @@ import (
 //	bytes of headers               64 KiB                 64 KiB
 //	headers                        2,048                  2,048
 //	calls on a connection          4 that need none       gRPC 1,024, HTTP/2 250, HTTP/1.1 1
+//	calls of a caller              -                      16,384
+//	calls of all callers           -                      32,768
 //	bytes of a message             0, it is not read      1 MiB
 //	time to send headers           10 s, then 30 s        10 s, over HTTP/2 40 s, gRPC 90 s
 //	time to send a message         30 s for a health      30 s
@@ -36,6 +38,8 @@ func TestBounds(t *testing.T) {
 		{"bytes of headers", boundHeaderBytes},
 		{"number of headers", boundHeaders},
 		{"calls on a connection", boundStreams},
+		{"calls of a caller", boundCalls},
+		{"calls of all callers", boundAllCalls},
 		{"bytes of a message", boundMessage},
 		{"time to send a message", boundMessageTime},
 		{"time to send headers", boundHeaderTime},
@@ -182,6 +186,47 @@ func boundStreams(t *testing.T, p protocol, proven bool) {
 	if got := c.anyAnswer(); got != "reset" && got != "exhausted" {
 		t.Errorf("one call more than %d: %s", most, got)
 	}
+}
+
+// boundCalls opens calls of one caller over many connections.
+func boundCalls(t *testing.T, p protocol, proven bool) {
+	const most = 3
+	testCalls(t, p, proven, most, func(c *Config) { c.CallsPerCaller = most })
+}
+
+// boundAllCalls has one caller alone. What is left to others is tested where calls are
+// counted.
+func boundAllCalls(t *testing.T, p protocol, proven bool) {
+	const most = 65 // above what every caller may have
+	testCalls(t, p, proven, most, func(c *Config) { c.CallsMax, c.CallsPerCaller = most, most })
+}
+
+// testCalls opens as many calls of a caller as may be under way, and then another, over
+// as many connections as it takes.
+func testCalls(t *testing.T, p protocol, proven bool, most int, change func(*Config)) {
+	if !proven {
+		return // such a call is over at once: see boundStreams
+	}
+	s := startBounded(t, p, change)
+	withheld := boundedCall{method: "ApiKeysService/CreateApiKey", verb: "POST", path: "/developers/api_keys", body: "{", withheld: 10, credential: boundsToken}
+	var open []*client
+	for i := range most {
+		if i == 0 || !p.http2 || i == most/2 {
+			open = append(open, s.dial())
+		}
+		open[len(open)-1].send(withheld)
+	}
+	eventually(t, "calls under way", func() bool { return s.listeners.conns.Calls() == int64(most) })
+	another := s.dial()
+	if got := another.answer(another.send(list.as(boundsToken))); got != "exhausted" {
+		t.Errorf("one call more than %d: %s", most, got)
+	}
+	for _, c := range open {
+		c.conn.Close()
+	}
+	eventually(t, "the end of all calls", func() bool { return s.listeners.conns.Calls() == 0 })
+	another.prove()
+	eventually(t, "the end of a call", func() bool { return s.listeners.conns.Calls() == 0 })
 }
 
 func boundMessage(t *testing.T, p protocol, proven bool) {

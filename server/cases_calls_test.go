@@ -190,7 +190,7 @@ func (w *harness) envelope(t *testing.T, status int, h http.Header, text []byte)
 // time helps and nowhere else.
 func (a *answer) waits(named bool) bool {
 	switch a.reason {
-	case "RATE_LIMITED", "UNAVAILABLE", "ANSWERS_UNREAD":
+	case "RATE_LIMITED", "UNAVAILABLE", "ANSWERS_UNREAD", "TOO_MANY_CALLS":
 		return a.retry > 0
 	case "QUOTA_EXCEEDED": // if it refills
 		return named == (a.retry > 0)

@@ -103,6 +103,12 @@ type Config struct {
 	// AnswerBytesPerCaller bounds those for one caller; all keys of an organization
 	// are one. Zero means 64 MiB.
 	AnswerBytesPerCaller int64
+	// CallsMax bounds the calls under way of all callers together. A caller with 64 at
+	// most is not refused for those of others. Zero means 32,768.
+	CallsMax int
+	// CallsPerCaller bounds those of one caller; all keys of an organization are one.
+	// Zero means 16,384.
+	CallsPerCaller int
 	// FailuresPerSecond bounds the calls with a bad credential from one address
 	// that are looked at, over connections that have shown no good one; such a
 	// connection is read from no faster. Zero means 100.
@@ -200,6 +206,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.AnswerTimeout, time.Minute)
 	setDefault(&c.AnswerBytesMax, 256<<20)
 	setDefault(&c.AnswerBytesPerCaller, 64<<20)
+	setDefault(&c.CallsMax, 32_768)
+	setDefault(&c.CallsPerCaller, 16_384)
 	setDefault(&c.FailuresPerSecond, 100)
 	setDefault(&c.AbsentScopes, AbsentScopesNone)
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)

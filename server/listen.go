@@ -145,6 +145,12 @@ func (c Config) checkBounds(fault func(setting, format string, args ...any)) {
 	if c.AnswerBytesMax < c.AnswerBytesPerCaller {
 		fault("answer_bytes_max", "must not be less than answer_bytes_per_caller")
 	}
+	if c.CallsPerCaller < 1 || c.CallsPerCaller > 1_000_000 {
+		fault("calls_per_caller", "must be 1 to 1,000,000")
+	}
+	if c.CallsMax < c.CallsPerCaller || c.CallsMax > 1_000_000 {
+		fault("calls_max", "must be calls_per_caller to 1,000,000")
+	}
 	if c.FailuresPerSecond < 1 || c.FailuresPerSecond > 1_000_000 {
 		fault("failures_per_second", "must be 1 to 1,000,000")
 	}
@@ -162,6 +168,8 @@ func (c Config) connections() connection.Config {
 		MaxFailures:          c.FailuresPerSecond,
 		MaxAnswerBytes:       c.AnswerBytesMax,
 		MaxCallerAnswerBytes: c.AnswerBytesPerCaller,
+		MaxCalls:             int64(c.CallsMax),
+		MaxCallerCalls:       int64(c.CallsPerCaller),
 		Logger:               c.Logger,
 	}
 }

@@ -71,6 +71,8 @@ type serveSettings struct {
 	AnswerTimeout         period `group:"network" default:"${AnswerTimeout}" placeholder:"TIME" help:"How long an answer may lie unread before its connection is closed."`
 	AnswerBytesMax        int64  `group:"network" default:"${AnswerBytesMax}" placeholder:"BYTES" help:"How many bytes of answers may be under way to all callers together."`
 	AnswerBytesPerCaller  int64  `group:"network" default:"${AnswerBytesPerCaller}" placeholder:"BYTES" help:"How many of them to one caller; the keys of an organization are one caller."`
+	CallsMax              int    `group:"network" default:"${CallsMax}" placeholder:"N" help:"How many calls of all callers together may be under way."`
+	CallsPerCaller        int    `group:"network" default:"${CallsPerCaller}" placeholder:"N" help:"How many of them of one caller; the keys of an organization are one caller."`
 	FailuresPerSecond     int    `group:"network" default:"${FailuresPerSecond}" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
 
 	Env            string   `group:"keys" default:"${Env}" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
@@ -168,6 +170,7 @@ func (s *serveSettings) apply(c *server.Config) error {
 	c.CredentialTimeout, c.HeaderTimeout = set(s.CredentialTimeout), set(s.HeaderTimeout)
 	c.MessageTimeout, c.AnswerTimeout = set(s.MessageTimeout), set(s.AnswerTimeout)
 	c.AnswerBytesMax, c.AnswerBytesPerCaller = positive(s.AnswerBytesMax), positive(s.AnswerBytesPerCaller)
+	c.CallsMax, c.CallsPerCaller = positive(s.CallsMax), positive(s.CallsPerCaller)
 	c.FailuresPerSecond = positive(s.FailuresPerSecond)
 	c.Env, c.AbsentScopes, c.KeysMax = s.Env, s.AbsentScopes, s.KeysMax
 	c.ExpiringNotice = time.Duration(s.ExpiringNotice)

@@ -123,10 +123,14 @@ func (c *chain) authenticate(ctx context.Context, call *call, required apikey.Re
 		return err
 	}
 	call.caller, call.admitted = caller, true
-	if call.wire.Admit(accountOf(&caller)) != nil {
+	switch call.wire.Admit(accountOf(&caller)) {
+	case nil:
+		return nil
+	case connection.ErrCalls:
+		return errTooManyCalls
+	default:
 		return apikey.ErrAnswersUnread
 	}
-	return nil
 }
 
 // accountOf returns whom the answers of a caller are charged to: an operator, or the

@@ -110,6 +110,10 @@ var (
 	// errStopping ends the streams of a server that stops.
 	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
 		"The server is stopping; go on after the last cursor, here or elsewhere.")
+	errTooManyCalls = &apikey.Error{
+		Kind: apikey.KindExhausted, Reason: "TOO_MANY_CALLS", RetryAfter: time.Second,
+		Message: "Too many calls of this caller are under way; wait for their answers before sending more.",
+	}
 	errUnknownMethod = apikey.Errorf(kindUnimplemented, "ROUTE_NOT_FOUND",
 		"There is no such method. Ask for the methods by reflection.")
 	canceledError = apikey.Errorf(kindCanceled, "CANCELLED", "The caller gave the call up.")

@@ -6,13 +6,20 @@ import (
 	"time"
 )
 
-// ErrUnread refuses a call because too many bytes of answers are under way.
-var ErrUnread = errors.New("too many bytes of answers are under way")
+// Why a call is refused.
+var (
+	// ErrUnread says that too many bytes of answers are under way.
+	ErrUnread = errors.New("too many bytes of answers are under way")
+	// ErrCalls says that too many calls are under way.
+	ErrCalls = errors.New("too many calls are under way")
+)
 
-// smallShare is what a caller may have under way although all callers together
-// are at their bound: callers that read their answers are not refused for those
-// that do not.
-const smallShare = 64 << 10
+// What a caller may have under way although all callers together are at their bound:
+// callers that read their answers are not refused for those that do not.
+const (
+	smallShare = 64 << 10 // bytes
+	smallCalls = 64
+)
 
 // accountTTL is how long an account without bytes is kept.
 const accountTTL = time.Minute
@@ -24,13 +31,15 @@ type Account struct{ Kind, ID string }
 type account struct {
 	caller Account
 	bytes  atomic.Int64
+	calls  atomic.Int64
 	// used is when it was asked for last, and dead is set once it is given up.
 	used atomic.Int64
 	dead atomic.Bool
 }
 
-// Admit names the caller of the call, to whom its answer is charged, or returns
-// [ErrUnread] where the caller, or all callers together, leave too much unread.
+// Admit names the caller of the call, to whom the call and its answer are charged. It
+// returns [ErrUnread] where the caller, or all callers together, leave too much unread,
+// and [ErrCalls] where they have too many calls under way.
 func (c *Call) Admit(caller Account) error {
 	if c.conn == nil {
 		return nil
@@ -49,7 +58,32 @@ func (c *Call) Admit(caller Account) error {
 	if bytes >= t.config.MaxCallerAnswerBytes || bytes >= smallShare && t.answerBytes.Load() >= t.config.MaxAnswerBytes {
 		return ErrUnread
 	}
+	return c.count(a)
+}
+
+// count adds the call to those under way of its caller, until [Call.uncount].
+func (c *Call) count(a *account) error {
+	t := c.conn.table
+	calls, all := a.calls.Add(1), t.calls.Add(1)
+	if calls > t.config.MaxCallerCalls || calls > smallCalls && all > t.config.MaxCalls {
+		a.calls.Add(-1)
+		t.calls.Add(-1)
+		return ErrCalls
+	}
+	c.counted.Store(true)
+	if c.over.Load() {
+		c.uncount() // a request over REST was answered meanwhile
+	}
 	return nil
+}
+
+// uncount ends the call for its caller. What follows does nothing.
+func (c *Call) uncount() {
+	c.over.Store(true)
+	if c.counted.CompareAndSwap(true, false) {
+		c.account.Load().calls.Add(-1)
+		c.conn.table.calls.Add(-1)
+	}
 }
 
 // largeMessage is the size from which a message counts that is yet to arrive. A
@@ -113,7 +147,7 @@ func (t *Table) accountOf(caller Account) *account {
 // sweepAccountsLocked gives up the accounts that nobody uses.
 func (t *Table) sweepAccountsLocked(now int64) {
 	for caller, a := range t.accounts {
-		if a.bytes.Load() == 0 && now-a.used.Load() > int64(accountTTL) {
+		if a.bytes.Load() == 0 && a.calls.Load() == 0 && now-a.used.Load() > int64(accountTTL) {
 			a.dead.Store(true)
 			delete(t.accounts, caller)
 		}

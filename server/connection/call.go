@@ -47,6 +47,10 @@ type Call struct {
 	ended   atomic.Int64 // when its handler was over
 	buffers atomic.Int32 // of its answer, not yet released
 	bytes   atomic.Int64 // of its answer, charged to the account
+	counted atomic.Bool  // whether it is one of the calls of the account
+	over    atomic.Bool  // whether it is not to be counted any more
+	// isRequest says that the call is a request over REST.
+	isRequest bool
 
 	// The places in the list of the connection. Guarded by Conn.mu.
 	prev, next *Call
@@ -58,7 +62,7 @@ type callKey struct{}
 // NewCall returns the context of a request over REST whose call is c. The
 // services find c there, since a request and its call inside the process are one.
 func NewCall(ctx context.Context, c *Call) context.Context {
-	c.conn = Of(ctx)
+	c.conn, c.isRequest = Of(ctx), true
 	c.phase.Store(running) // net/http has deadlines of its own
 	return context.WithValue(ctx, callKey{}, c)
 }
@@ -105,8 +109,29 @@ func (c *Call) End() {
 	}
 	c.ended.Store(c.conn.table.now.Load())
 	c.phase.Store(answered)
+	if c.isRequest {
+		return // [Call.Close] ends it
+	}
 	if c.buffers.Load() == 0 {
 		c.unlist()
+		c.uncount()
+	}
+	c.uncountIfClosed()
+}
+
+// Close ends the call of a request over REST, whose answer is written.
+func (c *Call) Close() {
+	if c.conn != nil {
+		c.refund()
+		c.uncount()
+	}
+}
+
+// uncountIfClosed ends a call, whose handler is over, for its caller if its connection
+// is closed: the transport may never release the answer.
+func (c *Call) uncountIfClosed() {
+	if c.conn.closed.Load() {
+		c.uncount()
 	}
 }
 
@@ -116,6 +141,9 @@ func (c *Call) Answered() {
 	if c.conn != nil {
 		c.ended.Store(c.conn.table.now.Load())
 		c.phase.Store(answered)
+		if !c.isRequest {
+			c.uncountIfClosed()
+		}
 	}
 }
 
@@ -210,6 +238,7 @@ func (r *release) Put(*[]byte) {
 	c.refund()
 	if c.phase.Load() == answered {
 		c.unlist()
+		c.uncount()
 	}
 }
 

@@ -136,6 +136,9 @@ func (c *Conn) leave() {
 	c.mu.Unlock()
 	for _, call := range calls {
 		call.refund()
+		if call.phase.Load() == answered {
+			call.uncount()
+		}
 	}
 }
 

@@ -19,6 +19,8 @@
 //   - The bytes of an answer are counted, for its caller and in all, from its
 //     marshalling until the transport has released them. An answer that was not
 //     taken in time closes its connection.
+//   - The calls of a caller are counted, for the caller and in all, from the good
+//     credential until the transport has released the answer.
 //
 // Nothing here costs a timer or a clock reading for a call. One goroutine,
 // [Table.Run], looks at all connections a few times a second and keeps the time

@@ -32,6 +32,9 @@ type Config struct {
 	MaxAnswerBytes int64
 	// MaxCallerAnswerBytes bounds those for one caller.
 	MaxCallerAnswerBytes int64
+	// MaxCalls bounds the calls under way of all callers, and MaxCallerCalls those of
+	// one caller.
+	MaxCalls, MaxCallerCalls int64
 	// Logger hears of connections that are closed or refused.
 	Logger *slog.Logger
 }
@@ -49,6 +52,8 @@ type Table struct {
 	now atomic.Int64
 	// answerBytes counts the bytes of answers under way for all callers.
 	answerBytes atomic.Int64
+	// calls counts the calls under way of all callers.
+	calls atomic.Int64
 	// openCalls counts the calls under way that need no credential.
 	openCalls atomic.Int64
 	draining  atomic.Bool // whether the server stops
@@ -94,6 +99,9 @@ func (t *Table) Len() int {
 
 // AnswerBytes returns the bytes of answers under way.
 func (t *Table) AnswerBytes() int64 { return t.answerBytes.Load() }
+
+// Calls returns how many calls of callers are under way.
+func (t *Table) Calls() int64 { return t.calls.Load() }
 
 // Listener returns l with every connection that it accepts in the table.
 func (t *Table) Listener(l net.Listener) net.Listener { return &listener{Listener: l, table: t} }

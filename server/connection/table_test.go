@@ -27,7 +27,7 @@ func testConfig() Config {
 	return Config{
 		Max: 1000, MaxPerAddress: 2, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		CredentialTimeout: time.Minute, MessageTimeout: time.Minute, AnswerTimeout: time.Minute,
-		MaxFailures: 10, MaxAnswerBytes: 1 << 20, MaxCallerAnswerBytes: 1 << 20,
+		MaxFailures: 10, MaxAnswerBytes: 1 << 20, MaxCallerAnswerBytes: 1 << 20, MaxCalls: 1000, MaxCallerCalls: 1000,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -152,6 +152,69 @@ func TestAnswerBytes(t *testing.T) {
 	}
 }
 
+// A call is its caller's until its handler is over and the transport has released its
+// answer, or its connection is closed.
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	config := testConfig()
+	config.MaxCallerCalls, config.MaxCalls = smallCalls+2, smallCalls+3
+	table := New(config)
+	c := open(t, table, "192.0.2.1")
+	refused := func(name string) bool {
+		call := &Call{conn: c}
+		err := call.Admit(Account{ID: name})
+		call.Close()
+		return errors.Is(err, ErrCalls)
+	}
+	counted := func(what string, want int64) {
+		t.Helper()
+		if got := table.Calls(); got != want {
+			t.Errorf("%s: %d calls under way, want %d", what, got, want)
+		}
+	}
+	var calls []*Call
+	for range smallCalls + 2 {
+		calls = append(calls, begin(t, c, "a"))
+	}
+	if !refused("a") || refused("b") {
+		t.Errorf("at its bound: a %v, b %v", refused("a"), refused("b"))
+	}
+	begin(t, c, "b").Close()
+	calls[0].Close()
+	others := []*Call{begin(t, c, "b"), begin(t, c, "b"), begin(t, c, "b")}
+	if !refused("a") || refused("b") || refused("c") {
+		t.Error("at the bound of all, only those who have their share of it are refused")
+	}
+	for _, call := range others {
+		call.Close()
+	}
+	counted("some are over", smallCalls+1)
+
+	data := calls[1].Answer(mem.BufferSlice{mem.SliceBuffer(make([]byte, 10))})
+	calls[1].Answered()
+	counted("an answer under way", smallCalls+1)
+	data.Free()
+	counted("an answer that was taken", smallCalls)
+	calls[2].End()
+	calls[2].End()
+	counted("a failure", smallCalls-1)
+
+	calls[3].Answer(nil)
+	calls[3].Answered()
+	c.Close()
+	counted("a closed connection", smallCalls-2)
+	calls[4].Answer(nil)
+	calls[4].Answered()
+	counted("a handler that outlives its connection", smallCalls-3)
+
+	answered := &Call{conn: c}
+	answered.Close()
+	if err := answered.Admit(Account{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	counted("a request that was answered before it was admitted", smallCalls-3)
+}
+
 // An answer that nobody takes ends its connection, a call without an answer does
 // not.
 func TestUnreadAnswer(t *testing.T) {
@@ -193,8 +256,13 @@ func TestAccountsAreForgotten(t *testing.T) {
 	}
 	call.Refund()
 	table.sweepAccountsLocked(int64(time.Hour))
+	if len(table.accounts) != 1 {
+		t.Fatal("an account with a call was forgotten")
+	}
+	call.Close()
+	table.sweepAccountsLocked(int64(time.Hour))
 	if len(table.accounts) != 0 {
-		t.Fatal("an account without bytes is kept")
+		t.Fatal("an account with nothing under way is kept")
 	}
 	begin(t, c, "a").Charge(10)
 	if got := table.accounts[Account{ID: "a"}]; got == nil || got.bytes.Load() != 10 {

@@ -122,7 +122,7 @@ func tooManyHeaders(header http.Header) bool {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := &exchange{h: h, w: w, r: r, method: r.Method, buffers: bufferPool.Get().(*buffers)}
 	defer e.end()
-	defer e.onConnection.Refund()
+	defer e.onConnection.Close()
 	if e.method == http.MethodHead {
 		e.method = http.MethodGet // net/http leaves the body out
 	}
