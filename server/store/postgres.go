@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,14 +105,14 @@ func (d *postgresDatabase) String() string {
 	if strings.HasPrefix(d.config.Host, "/") {
 		at = d.config.Host
 	}
-	return fmt.Sprintf("PostgreSQL database %s at %s", d.config.Database, at)
+	return fmt.Sprintf("PostgreSQL database %s at %s", cmp.Or(d.config.Database, d.config.User), at)
 }
 
 // pool returns a pool of connections that are kept open. It opens none yet.
 func (d *postgresDatabase) pool(connections int) *sql.DB {
-	db := stdlib.OpenDB(*d.config, stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
+	db := sql.OpenDB(postgresConnector{stdlib.GetConnector(*d.config, stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
 		return d.readPassword(c)
-	}))
+	}))})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db
@@ -280,7 +282,7 @@ func (d *postgresDatabase) explain(err error) error {
 	case "28P01", "28000":
 		return refusal(fmt.Sprintf("does not let the role %s in; check the password and pg_hba.conf (%s)", role, message))
 	case "3D000":
-		return refusal(fmt.Sprintf("does not exist; make it, such as by: createdb --owner=%s %s", role, d.config.Database))
+		return refusal(fmt.Sprintf("does not exist; make it, such as by: createdb --owner=%s %s", role, cmp.Or(d.config.Database, role)))
 	case "42501":
 		return refusal(fmt.Sprintf("does not give the role %s the rights it needs; make the role the owner of the database and its schema (%s)", role, message))
 	case "25006":
@@ -291,11 +293,19 @@ func (d *postgresDatabase) explain(err error) error {
 	return refusal(fmt.Sprintf("answers: %s (SQLSTATE %s)", message, answer.Code))
 }
 
+// oneLine returns the text of err in one line. A client that tries an address with
+// TLS and without says the same of both.
 func oneLine(err error) string {
 	if err == nil {
 		return "no connection"
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // The classes of advisory locks; their second number is the schema's.

