@@ -30,11 +30,11 @@ const (
 	benchCallers = 64
 )
 
-// BenchmarkVerifyGRPC is VerifyApiKey over gRPC on loopback, warm. Its floor is
+// BenchmarkVerifyGRPC is VerifyApiKey over gRPC on loopback, warm. Its bound is
 // an empty call on a bare server; client and server share the machine in both.
 // x-of-answer is its rate as a part of a bare server's that gives every call the
-// same answer without looking at anything: what lies between the two floors is the
-// size of the question and of the answer, most of it read by the client.
+// same answer without looking at anything: what lies between the two is the
+// size of the request and of the answer, most of it read by the client.
 func BenchmarkVerifyGRPC(b *testing.B) {
 	s := servertest.Start(b, quiet)
 	secrets := manyKeys(b, s, benchKeys)

@@ -30,7 +30,7 @@ func TestKeyFormats(t *testing.T) {
 		return step{rpc: "CreateApiKey", body: `{"label": "k"` + members + `}`, want: "INVALID_ARGUMENT", field: fields}
 	}
 	valid := step{rpc: "VerifyApiKey", body: `{"key": "$k.secret"}`, data: `{"code": "valid", "api_key": {"id": "$k.id"}}`}
-	judged := func(key, code string) step {
+	verified := func(key, code string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "` + key + `"}`, data: `{"code": "` + code + `", "api_key": null}`}
 	}
 	used := step{rpc: "GetApiKey", as: "$k.secret", id: "$k.id"}
@@ -60,11 +60,11 @@ func TestKeyFormats(t *testing.T) {
 			{rpc: "RotateApiKey", id: "$k.id", body: `{"overlap_seconds": 60}`, save: "k", data: `{"key_format": "ci"}`}, valid, used,
 		},
 		"recognised by their end": {
-			judged(secretOf(t, "ci_"), "not_found"), judged(secretOf(t, "other_vendor_"), "not_found"), judged(secretOf(t, "sk_live_"), "not_found"), judged(secretOf(t, "a_"), "not_found"),
-			judged(secretOf(t, "root_"), "malformed"), judged(secretOf(t, "opt_"), "malformed"), judged(secretOf(t, "whsec_"), "malformed"),
-			judged(secretOf(t, "A_"), "malformed"), judged(secretOf(t, "_"), "malformed"), judged(secretOf(t, ""), "malformed"), judged(secretOf(t, "a__"), "malformed"),
-			judged(secretOf(t, "abcdefghij_abcdefghij_ab_"), "malformed"), judged("ci_"+secretOf(t, "acme_live_")[len("acme_live_"):], "malformed"),
-			created(``, ``), judged("x$k.secret", "malformed"), judged("x_$k.secret", "malformed"), judged("$k.secret0", "malformed"),
+			verified(secretOf(t, "ci_"), "not_found"), verified(secretOf(t, "other_vendor_"), "not_found"), verified(secretOf(t, "sk_live_"), "not_found"), verified(secretOf(t, "a_"), "not_found"),
+			verified(secretOf(t, "root_"), "malformed"), verified(secretOf(t, "opt_"), "malformed"), verified(secretOf(t, "whsec_"), "malformed"),
+			verified(secretOf(t, "A_"), "malformed"), verified(secretOf(t, "_"), "malformed"), verified(secretOf(t, ""), "malformed"), verified(secretOf(t, "a__"), "malformed"),
+			verified(secretOf(t, "abcdefghij_abcdefghij_ab_"), "malformed"), verified("ci_"+secretOf(t, "acme_live_")[len("acme_live_"):], "malformed"),
+			created(``, ``), verified("x$k.secret", "malformed"), verified("x_$k.secret", "malformed"), verified("$k.secret0", "malformed"),
 		},
 		"as credentials": {
 			{rpc: "ListApiKeys", as: secretOf(t, "ci_"), want: "UNAUTHENTICATED"}, {rpc: "ListApiKeys", as: secretOf(t, "other_vendor_"), want: "UNAUTHENTICATED"},

@@ -209,7 +209,7 @@ func TestMasks(t *testing.T) {
 			t.Errorf("%s of a webhook: %v", path, err)
 		}
 	}
-	// What no mask names is not judged.
+	// What no mask names is not checked.
 	if got, err := update(&apikeysv1.UpdateApiKeyRequest{Id: key.GetId(), ApiKey: &apikeysv1.ApiKey{Label: "\x01", Scopes: []string{""}}}, "description"); err != nil || got.GetEtag() != now {
 		t.Errorf("update with values that no mask names: %v, %v", got, err)
 	}

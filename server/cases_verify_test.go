@@ -18,7 +18,7 @@ type fault struct {
 	request string // further fields of the request
 }
 
-// faults are in the order in which they are judged. The secret that is malformed
+// faults are in the order in which they are checked. The secret that is malformed
 // or unknown is none of the key's, so those two come without a key.
 var faults = []fault{
 	{code: "revoked", prepare: []step{{rpc: "RevokeApiKey", id: "$k.id"}}},
@@ -71,7 +71,7 @@ func TestVerify(t *testing.T) {
 	verify := func(members, data string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "$k.secret"` + members + `}`, data: data}
 	}
-	judged := func(key, code string) step {
+	verified := func(key, code string) step {
 		return step{rpc: "VerifyApiKey", body: `{"key": "` + key + `"}`, data: `{"valid": false, "code": "` + code + `", "api_key": null, "rate_limit": null, "previous_secret": false, "retry_after_seconds": null}`}
 	}
 	const valid = `{"valid": true, "code": "valid"}`
@@ -82,17 +82,17 @@ func TestVerify(t *testing.T) {
 	newHarness(t).play(t, map[string]scenario{
 		"malformed": {
 			{rpc: "VerifyApiKey", body: `{}`, data: `{"code": "malformed"}`}, {rpc: "VerifyApiKey", body: `{"key": null}`, data: `{"code": "malformed"}`},
-			judged("", "malformed"), judged("x", "malformed"), judged("sk_live_", "malformed"), judged(strings.Repeat("x", 513), "malformed"), judged(strings.Repeat("ü", 100000), "malformed"), judged("a\\u0000b", "malformed"),
-			made(""), judged("$k.secretx", "malformed"), judged(" $k.secret", "malformed"), judged("Bearer $k.secret", "malformed"), judged("$k.id", "malformed"),
-			judged("sk_live_MDE5N2MwZWMtYTE5Ny03NDVlLWE1YmMtYzQyNTQ4M2JiZjAxX2JpdGdwdA", "malformed"), judged(strings.Repeat("0", 57), "malformed"),
+			verified("", "malformed"), verified("x", "malformed"), verified("sk_live_", "malformed"), verified(strings.Repeat("x", 513), "malformed"), verified(strings.Repeat("ü", 100000), "malformed"), verified("a\\u0000b", "malformed"),
+			made(""), verified("$k.secretx", "malformed"), verified(" $k.secret", "malformed"), verified("Bearer $k.secret", "malformed"), verified("$k.id", "malformed"),
+			verified("sk_live_MDE5N2MwZWMtYTE5Ny03NDVlLWE1YmMtYzQyNTQ4M2JiZjAxX2JpdGdwdA", "malformed"), verified(strings.Repeat("0", 57), "malformed"),
 		},
 		"not found": {
-			judged(unknown.Reveal(), "not_found"),
-			{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k", head: "X-Organization-Id: org_v"}, judged("$k.secret", "not_found"),
+			verified(unknown.Reveal(), "not_found"),
+			{rpc: "CreateApiKey", body: `{"label": "k"}`, save: "k", head: "X-Organization-Id: org_v"}, verified("$k.secret", "not_found"),
 			{rpc: "VerifyApiKey", body: `{"key": "$k.secret"}`, head: "X-Organization-Id: org_v", data: valid},
 			{rpc: "VerifyApiKey", body: `{"key": "$k.secret"}`, head: "X-Organization-Id: *", data: valid},
-			{rpc: "RevokeApiKey", id: "$k.id", head: "X-Organization-Id: org_v"}, judged("$k.secret", "not_found"), // nothing of its state
-			made(""), {rpc: "DeleteApiKey", id: "$k.id"}, judged("$k.secret", "not_found"),
+			{rpc: "RevokeApiKey", id: "$k.id", head: "X-Organization-Id: org_v"}, verified("$k.secret", "not_found"), // nothing of its state
+			made(""), {rpc: "DeleteApiKey", id: "$k.id"}, verified("$k.secret", "not_found"),
 		},
 		"answer": {
 			made(`, "mode": "test", "rate_limit": {"requests": 10, "window_seconds": 10}`),

@@ -48,7 +48,7 @@ func newReceiver(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, _ := io.ReadAll(req.Body) // Whoever sends is judged by what has come.
+	body, _ := io.ReadAll(req.Body) // The test looks at what has come.
 	r.mu.Lock()
 	r.got[req.URL.Path] = append(r.got[req.URL.Path], received{req.Header, string(body), time.Now()})
 	do := r.does[req.URL.Path]

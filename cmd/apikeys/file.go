@@ -114,7 +114,7 @@ func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error)
 			values[name.Value] = value
 		}
 	}
-	for _, name := range concealed {
+	for _, name := range withoutFlag {
 		if values[name].form == formList {
 			return nil, fmt.Errorf("%s must be one value, not a list", name)
 		}

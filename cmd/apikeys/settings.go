@@ -126,11 +126,11 @@ func defaults() kong.Vars {
 	return vars
 }
 
-// concealed are the settings that have no flag, since the arguments of a
+// withoutFlag are the settings that have no flag, since the arguments of a
 // process are for every user of its machine to see.
-var concealed = []string{"root_token", "root_token_file"}
+var withoutFlag = []string{"root_token", "root_token_file"}
 
-// config returns what the settings make, with the concealed ones of sources.
+// config returns what the settings make, with those of sources that have no flag.
 func (s *storeSettings) config(sources *sources, out streams) server.Config {
 	token, file := sources.rootToken()
 	return server.Config{

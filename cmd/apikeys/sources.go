@@ -106,7 +106,7 @@ func holdsPassword(value any) bool {
 // knownSettings returns the names that the file may hold: the settings of all
 // commands that read it, since they share one file.
 func knownSettings(app *kong.Application) []string {
-	known := slices.Clone(concealed)
+	known := slices.Clone(withoutFlag)
 	for _, command := range app.Leaves(false) {
 		var names []string
 		for _, flag := range command.Flags {
@@ -129,7 +129,7 @@ func knownSettings(app *kong.Application) []string {
 
 // Resolve returns the value of a flag that the command line leaves unset, or nil.
 func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if isArgument(flag) || s.hidden(ctx, flag) {
+	if isArgument(flag) || s.overruled(ctx, flag) {
 		return nil, nil
 	}
 	if text, ok := s.env[envName(flag.Name)]; ok {
@@ -151,9 +151,9 @@ func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 // says, and not a setting.
 func isArgument(flag *kong.Flag) bool { return flag.Tag.Has("argument") }
 
-// hidden reports whether a flag is one of two ways to say the same, and the
+// overruled reports whether a flag is one of two ways to say the same, and the
 // other one was used at a place that goes first.
-func (s *sources) hidden(ctx *kong.Context, flag *kong.Flag) bool {
+func (s *sources) overruled(ctx *kong.Context, flag *kong.Flag) bool {
 	other := map[string]string{"token": "token-file", "token-file": "token"}[flag.Name]
 	if other == "" {
 		return false

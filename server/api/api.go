@@ -95,7 +95,7 @@ func New(c Config) (*API, error) {
 	}, nil
 }
 
-// Services lists the services of this face.
+// Services lists the services of this API.
 func Services() []*grpc.ServiceDesc {
 	return []*grpc.ServiceDesc{
 		&apikeysv1.ApiKeysService_ServiceDesc,

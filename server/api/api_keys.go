@@ -163,7 +163,7 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		}
 	}
 	if patch.Names("quota") {
-		resume, err := s.recallQuota(ctx, req.GetId())
+		resume, err := s.pauseQuota(ctx, req.GetId())
 		if err != nil {
 			return nil, err
 		}
@@ -176,9 +176,9 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 	return &apikeysv1.UpdateApiKeyResponse{ApiKey: s.message(&key)}, nil
 }
 
-// recallQuota makes what is stored of a key's quota all there is, until resume is
+// pauseQuota makes what is stored of a key's quota all there is, until resume is
 // called: what is left is checked, and set, in storage.
-func (s *apiKeys) recallQuota(ctx context.Context, id string) (resume func(), err error) {
+func (s *apiKeys) pauseQuota(ctx context.Context, id string) (resume func(), err error) {
 	if _, err := s.find(ctx, id); err != nil {
 		return nil, err
 	}

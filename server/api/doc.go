@@ -1,4 +1,4 @@
-// Package api is the gRPC face. A service's method reads its request, runs one
+// Package api is the gRPC API. A service's method reads its request, runs one
 // rule of package apikey in one method of package store, and answers; what a method
 // asks of its caller stands in the rule option of its proto.
 //

@@ -19,7 +19,7 @@ import (
 // unexpectedMessage is all that a caller is told of an unexpected error.
 const unexpectedMessage = "Something went wrong on our side; the support id names it."
 
-// codeOf is the one table of failures of this face.
+// codeOf is the one table of failures of this API.
 var codeOf = map[apikey.Kind]codes.Code{
 	apikey.KindInternal:           codes.Internal,
 	apikey.KindInvalid:            codes.InvalidArgument,

@@ -254,13 +254,13 @@ func (s *webhooks) ReplayEvents(ctx context.Context, req *apikeysv1.ReplayEvents
 			resp.Until = wire.Timestamp(next)
 			break
 		}
-		piece, err := s.store.ReplayEvents(ctx, authorOf(ctx), organization, req.GetId(), after, last, replayBatch, choose)
+		batch, err := s.store.ReplayEvents(ctx, authorOf(ctx), organization, req.GetId(), after, last, replayBatch, choose)
 		if err != nil {
 			return nil, err
 		}
-		resp.Matched += int32(piece.Matched)
-		resp.Queued += int32(piece.Queued)
-		after = piece.Last
+		resp.Matched += int32(batch.Matched)
+		resp.Queued += int32(batch.Queued)
+		after = batch.Last
 	}
 	return resp, nil
 }

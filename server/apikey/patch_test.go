@@ -112,7 +112,7 @@ func TestUpdateRefuses(t *testing.T) {
 	})
 }
 
-// What a patch does not name is not judged, and neither is an expiry that stays.
+// What a patch does not name is not checked, and neither is an expiry that stays.
 func TestUpdateJudgesWhatChanges(t *testing.T) {
 	t.Parallel()
 	k := testKey()

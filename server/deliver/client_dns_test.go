@@ -87,7 +87,7 @@ func (n *nameServer) reply(question []byte) []byte {
 }
 
 // A name that resolves to an allowed address once and to a forbidden one
-// afterwards: each connection is judged for itself.
+// afterwards: each connection is checked for itself.
 func TestNameThatChangesItsAddress(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.2:0")

@@ -12,7 +12,7 @@
 // The row of a delivery has no body: [Body] is a pure function of the row and its event,
 // so every attempt sends the same bytes. A [Client] makes one attempt, which is one
 // request. Its endpoints are picked by strangers, so it trusts nothing:
-// [webhook.Guard] judges each address when the connection is made, and everything that
+// [webhook.Guard] checks each address when the connection is made, and everything that
 // an endpoint can send is bounded in size and time. The transport tells package log what
 // an endpoint sends unasked; a program gives that logger an output that nobody keeps.
 //

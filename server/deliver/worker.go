@@ -42,7 +42,7 @@ type WorkerConfig struct {
 	Queue Queue
 	// Client makes the attempts. Required.
 	Client *Client
-	// Rules judge the webhooks' health.
+	// Rules decide on the webhooks' health.
 	Rules webhook.Rules
 	// Backoff is the schedule of attempts.
 	Backoff webhook.Backoff

@@ -51,7 +51,7 @@
 //   - Notify comes after the commit. Before it, Run would find nothing and sleep.
 //   - Notify comes after caches have dropped what was changed, and wakes the
 //     subscriptions once more where Run, by its poll, was faster. Without that a stream
-//     would be judged by its key of before the change, and by nothing after it.
+//     would be checked against its key of before the change, and against nothing after it.
 //
 // The package leaves to others which events a caller may see, how events are
 // stored, and how they are sent.

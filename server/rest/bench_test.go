@@ -19,12 +19,12 @@ func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d discard) WriteHeader(int)             {}
 
-// BenchmarkVerify is the way through the REST face to an empty gRPC face and
+// BenchmarkVerify is the way through the REST API to an empty gRPC API and
 // back, beside a bare handler that decodes and encodes the same JSON. Neither
 // has a connection, which in earnest takes most of the time of both.
 func BenchmarkVerify(b *testing.B) {
 	const body = `{"key": "sk_live_MDE5N2MwZjEtOTU4OS03N2U0LWJiY2YtNGQ0OWQ4YTM5NzUzX2JpdGdwdA", "scopes": ["products.read"], "ip": "203.0.113.7"}`
-	f := &face{answer: &apikeysv1.VerifyApiKeyResponse{
+	f := &fakeAPI{answer: &apikeysv1.VerifyApiKeyResponse{
 		Valid: true, Code: apikeysv1.VerificationCode_VERIFICATION_CODE_VALID, ApiKey: seedKey(), RetryAfterSeconds: proto.Int32(0),
 	}}
 	handler := newHandler(b, f.conn(), io.Discard)

@@ -99,7 +99,7 @@ type fillingConn struct {
 	grpc.ClientConnInterface
 }
 
-// Invoke calls the gRPC face. Being the last step of the router it can return
+// Invoke calls the gRPC API. Being the last step of the router it can return
 // errors of any type: they arrive at Handler.failed as they are.
 func (cc fillingConn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
 	e := exchangeOf(ctx)

@@ -1,6 +1,6 @@
-// Package rest is the REST face: every oddity of HTTP, and nothing else.
+// Package rest is the REST API: every oddity of HTTP, and nothing else.
 //
-// It is a client of the gRPC face. A request goes through a router that is
+// It is a client of the gRPC API. A request goes through a router that is
 // generated from the protos (grpc-gateway) to a client stub, and from there over
 // an in-process connection into the same chain of interceptors that a gRPC call
 // passes. So there is no check, no scope and no rule here; a new RPC with an

@@ -40,7 +40,7 @@ func (e *exchange) ifMatch(m protoreflect.Message) []apikey.FieldProblem {
 // matches here, nor does an empty one; they come back as they are written,
 // which no etag of ours looks like.
 //
-// More than one etag is a problem, since a request of the gRPC face has room
+// More than one etag is a problem, since a request of the gRPC API has room
 // for one.
 func parseIfMatch(header string) (etag, problem string) {
 	const want = `must be one etag in double quotes, or *`

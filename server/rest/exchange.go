@@ -23,7 +23,7 @@ import (
 )
 
 // An exchange is one request on its way through the Handler, and its answer. The
-// exchange travels in the context and is never used again, because the gRPC face may
+// exchange travels in the context and is never used again, because the gRPC API may
 // still hold the context when the answer is out.
 type exchange struct {
 	h      *Handler
@@ -153,7 +153,7 @@ func canonicalPath(u *url.URL) bool {
 	return true
 }
 
-// context is the context of the request with what the gRPC face is told of it: its
+// context is the context of the request with what the gRPC API is told of it: its
 // client and its connection.
 func (e *exchange) context() context.Context {
 	return authn.WithClient(connection.NewCall(e.r.Context(), &e.onConnection), clientOf(e.r))

@@ -45,7 +45,7 @@ var (
 		text: "There is nothing at this path. Check its spelling; a path has no slash at its end."}
 	errTooManyHeaders = &failure{status: http.StatusRequestHeaderFieldsTooLarge, reason: "TOO_MANY_HEADERS",
 		text: "The request has more than 2,048 headers."}
-	// Those of a request that is being read pass through the gRPC face, which logs
+	// Those of a request that is being read pass through the gRPC API, which logs
 	// them with the caller.
 	errNotAcceptable = apikey.Errorf(apikey.KindInvalid, reasonNotAcceptable,
 		"Answers are application/json, which the header Accept excludes.")

@@ -25,13 +25,13 @@ import (
 	"github.com/apikeys-dev/apikeys/server/rest"
 )
 
-// failure is the envelope of a failure that began in the REST face.
+// failure is the envelope of a failure that began in the REST API.
 func failure(status int, text, reason, validator string) string {
 	return fmt.Sprintf(`{"status":%d,"data":null,"error":%q,"log":{"reason":%q,"request_id":"request_1"},"validator":%s,"support_id":"support_2","message":null,"env":"development"}`,
 		status, text, reason, validator)
 }
 
-// Failures of the layer of HTTP: none of these reaches the gRPC face.
+// Failures of the layer of HTTP: none of these reaches the gRPC API.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	const (
@@ -87,7 +87,7 @@ func TestFailures(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			f := &face{err: errors.New("reached")}
+			f := &fakeAPI{err: errors.New("reached")}
 			w := do(newHandler(t, f.conn(), io.Discard), request(tc.line, tc.body, tc.header...))
 			checkEnvelope(t, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
@@ -97,13 +97,13 @@ func TestFailures(t *testing.T) {
 				t.Errorf("Allow: %s", got)
 			}
 			if f.request != nil {
-				t.Error("the gRPC face was reached")
+				t.Error("the gRPC API was reached")
 			}
 		})
 	}
 }
 
-// statusOf is a status as the gRPC face makes it.
+// statusOf is a status as the gRPC API makes it.
 func statusOf(t *testing.T, code codes.Code, text string, details ...protoadapt.MessageV1) error {
 	t.Helper()
 	st, err := status.New(code, text).WithDetails(details...)
@@ -162,7 +162,7 @@ func TestStatus(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			w := do(newHandler(t, (&face{err: tc.err}).conn(), &log), request("PATCH "+keyPath, "{}"))
+			w := do(newHandler(t, (&fakeAPI{err: tc.err}).conn(), &log), request("PATCH "+keyPath, "{}"))
 			checkEnvelope(t, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
@@ -224,7 +224,7 @@ func TestNotReady(t *testing.T) {
 func TestLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	h := newHandler(t, (&face{}).conn(), &log)
+	h := newHandler(t, (&fakeAPI{}).conn(), &log)
 	secret := "sk_live_" + strings.Repeat("Z", 49)
 	do(h, request("GET /developers/"+secret+"/"+keyID+"?key="+secret, ""))
 	want := "level=INFO msg=\"rest: request failed\" support_id=support_2 request_id=request_1 reason=ROUTE_NOT_FOUND status=404 method=GET path=/developers/sk_live_[redacted]/" + keyID + " address=192.0.2.1 count=1\n"
@@ -236,7 +236,7 @@ func TestLog(t *testing.T) {
 // Bodies whose length the header does not tell, or tells wrong.
 func TestBodyLength(t *testing.T) {
 	t.Parallel()
-	f := &face{answer: &apikeysv1.CreateApiKeyResponse{}}
+	f := &fakeAPI{answer: &apikeysv1.CreateApiKeyResponse{}}
 	server := httptest.NewServer(newHandler(t, f.conn(), io.Discard))
 	defer server.Close()
 	for body, want := range map[string]int{

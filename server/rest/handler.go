@@ -22,13 +22,13 @@ import (
 
 // Config is what a Handler is made of.
 type Config struct {
-	// Conn leads to the gRPC face in this process. Required.
+	// Conn leads to the gRPC API in this process. Required.
 	Conn grpc.ClientConnInterface
 	// Env is what the envelope says of the server, development or production.
 	// Default: development.
 	Env string
 	// Logger takes a line for each failure that begins and ends here. Those of
-	// the gRPC face have been logged there. Default: slog.Default().
+	// the gRPC API have been logged there. Default: slog.Default().
 	Logger *slog.Logger
 	// Secrets finds secrets in what a failure repeats of its request. Nil knows those
 	// alone that have a form. Default: nil.
@@ -48,7 +48,7 @@ type Config struct {
 	NewID func() string
 }
 
-// A Handler is the REST face as an http.Handler. It sets no timeouts: those
+// A Handler is the REST API as an http.Handler. It sets no timeouts: those
 // belong to the http.Server.
 type Handler struct {
 	Config
@@ -64,7 +64,7 @@ var _ http.Handler = (*Handler)(nil)
 // that is not handled here.
 func New(config Config) (*Handler, error) {
 	if config.Conn == nil {
-		return nil, errors.New("make the REST face: no connection")
+		return nil, errors.New("make the REST handler: no connection")
 	}
 	config.Env = cmp.Or(config.Env, "development")
 	if config.Logger == nil {
@@ -159,7 +159,7 @@ func (w unfailing) Write(data []byte) (int, error) {
 }
 
 // stripped is the request as the router may see it. Its context is the one that
-// reaches the gRPC face: see authn.WithClient.
+// reaches the gRPC API: see authn.WithClient.
 func (h *Handler) stripped(e *exchange) *http.Request {
 	ctx := context.WithValue(e.context(), exchangeKey{}, e)
 	r := e.r.WithContext(ctx)

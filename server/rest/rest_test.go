@@ -24,9 +24,9 @@ import (
 	"github.com/apikeys-dev/apikeys/server/rest"
 )
 
-// A face is a gRPC face that answers every call with the same. It remembers the
+// A fakeAPI is a gRPC API that answers every call with the same. It remembers the
 // last call.
-type face struct {
+type fakeAPI struct {
 	answer proto.Message
 	err    error
 
@@ -41,7 +41,7 @@ type service struct {
 }
 
 // serve answers in an interceptor, so that one function stands for all methods.
-func (f *face) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+func (f *fakeAPI) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 	f.ctx, f.method, f.request = ctx, info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:], req.(proto.Message)
 	if f.err != nil {
 		return nil, f.err
@@ -49,7 +49,7 @@ func (f *face) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, _
 	return f.answer, nil
 }
 
-func (f *face) conn() *inprocgrpc.Channel {
+func (f *fakeAPI) conn() *inprocgrpc.Channel {
 	ch := rest.NewConnection().WithServerUnaryInterceptor(f.serve)
 	apikeysv1.RegisterApiKeysServiceServer(ch, service{})
 	return ch

@@ -45,7 +45,7 @@ func (h *Handler) register() error {
 	}
 	for _, s := range services {
 		if err := h.routes.addService(s.file.Services().ByName(s.name), h.tail); err != nil {
-			return fmt.Errorf("make the REST face: %w", err)
+			return fmt.Errorf("make the REST handler: %w", err)
 		}
 		if err := s.register(); err != nil {
 			return fmt.Errorf("register %s: %w", s.name, err)

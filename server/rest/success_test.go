@@ -136,7 +136,7 @@ func TestSuccess(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			f := &face{answer: tc.answer}
+			f := &fakeAPI{answer: tc.answer}
 			w := do(newHandler(t, f.conn(), io.Discard), request(tc.line, tc.body, tc.header...))
 			checkEnvelope(t, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
@@ -157,7 +157,7 @@ func TestSuccess(t *testing.T) {
 // Exactly three headers become metadata, as they are.
 func TestMetadata(t *testing.T) {
 	t.Parallel()
-	f := &face{answer: &apikeysv1.GetApiKeyResponse{}}
+	f := &fakeAPI{answer: &apikeysv1.GetApiKeyResponse{}}
 	r := request("GET "+keyPath, "", "Authorization: Basic x", "X-API-Key: k\xe9y", "X-Organization-Id: *",
 		"Grpc-Metadata-X-Api-Key: smuggled", "Grpc-Metadata-Extra: smuggled", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 203.0.113.9, 10.0.0.1",
 		"X-Forwarded-Host: evil", "Cookie: a=b", "X-Real-Ip: 10.0.0.1", "Traceparent: 00", "Grpc-Trace-Bin: AAAA")
@@ -183,7 +183,7 @@ func (u unreadable) Read([]byte) (int, error) {
 
 func (unreadable) Close() error { return nil }
 
-// What the gRPC face refuses before it receives the message is refused unread, and
+// What the gRPC API refuses before it receives the message is refused unread, and
 // a client over HTTP/1.1 is not waited for.
 func TestUnread(t *testing.T) {
 	t.Parallel()
@@ -219,7 +219,7 @@ func TestUnread(t *testing.T) {
 
 func TestPlainRoutes(t *testing.T) {
 	t.Parallel()
-	h := newHandler(t, (&face{}).conn(), io.Discard)
+	h := newHandler(t, (&fakeAPI{}).conn(), io.Discard)
 	for line, want := range map[string]string{
 		"GET /healthz":                   success(`{"status":"ok"}`, "The server is alive"),
 		"GET /readyz?verbose":            success(`{"status":"ok"}`, "The server is ready"),
@@ -238,7 +238,7 @@ func TestPlainRoutes(t *testing.T) {
 
 func TestHead(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(newHandler(t, (&face{answer: &apikeysv1.GetApiKeyResponse{ApiKey: seedKey()}}).conn(), io.Discard))
+	server := httptest.NewServer(newHandler(t, (&fakeAPI{answer: &apikeysv1.GetApiKeyResponse{ApiKey: seedKey()}}).conn(), io.Discard))
 	defer server.Close()
 	for path, status := range map[string]int{keyPath: 200, "/healthz": 200, "/nowhere": 404, keyPath + "/rotate": 405} {
 		var size [2]int64
@@ -270,9 +270,9 @@ func TestNew(t *testing.T) {
 }
 
 func ExampleHandler() {
-	face := &face{answer: &apikeysv1.DeleteApiKeyResponse{Id: keyID}}
+	api := &fakeAPI{answer: &apikeysv1.DeleteApiKeyResponse{Id: keyID}}
 	h, err := rest.New(rest.Config{
-		Conn:  face.conn(), // in earnest, the channel with the interceptors and services
+		Conn:  api.conn(), // in earnest, the channel with the interceptors and services
 		Env:   "production",
 		Ready: func(context.Context) error { return errors.New("not migrated") },
 	})

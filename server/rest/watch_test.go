@@ -190,7 +190,7 @@ func TestWatchAnonymous(t *testing.T) {
 
 func TestListEvents(t *testing.T) {
 	t.Parallel()
-	f := &face{answer: &apikeysv1.ListEventsResponse{Events: []*apikeysv1.Event{created("b").GetEvent()}, NextPageToken: "n"}}
+	f := &fakeAPI{answer: &apikeysv1.ListEventsResponse{Events: []*apikeysv1.Event{created("b").GetEvent()}, NextPageToken: "n"}}
 	ch := f.conn()
 	apikeysv1.RegisterEventsServiceServer(ch, feed{})
 	w := do(newHandler(t, ch, io.Discard), request("GET /developers/events?after=start&types=a,b&page_size=1", ""))

@@ -80,7 +80,7 @@ func Example_verify() {
 				Key: created.GetApiKey().GetSecret(), Scopes: []string{scope},
 			})
 			if err != nil {
-				return err // The key was not judged: try again, or refuse.
+				return err // The key was not checked: try again, or refuse.
 			}
 			fmt.Println(scope, v.GetValid(), v.GetCode(), v.GetApiKey().GetOwnerId())
 		}

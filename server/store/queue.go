@@ -23,12 +23,12 @@ import (
 // this database died. It is for a database that has one server.
 func (s *Store) VoidLeases(ctx context.Context) error {
 	return s.transact(ctx, "void leases", func(ctx context.Context, etx *ent.Tx) error {
-		return giveBack(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
+		return release(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
 	})
 }
 
-// giveBack makes the rows of an update due when they were before they were taken.
-func giveBack(u *ent.DeliveryUpdate) *ent.DeliveryUpdate {
+// release makes the rows of an update due when they were before they were taken.
+func release(u *ent.DeliveryUpdate) *ent.DeliveryUpdate {
 	return u.SetLease("").Modify(func(u *entsql.UpdateBuilder) {
 		u.Set(entdelivery.FieldDueAt, entsql.Expr(entdelivery.FieldNextAttemptAt))
 	})
@@ -336,7 +336,7 @@ func (s *Store) Release(ctx context.Context, lease string, ids []string) error {
 		return nil
 	}
 	return s.transact(ctx, "release deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		return giveBack(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
+		return release(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
 	})
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
-// Replay is a piece of a replay: what it matched and queued, and where the next
-// piece goes on.
+// Replay is a batch of a replay: what it matched and queued, and where the next
+// batch goes on.
 type Replay struct {
 	Matched, Queued int
 	// Last is the position up to which events were looked at.
@@ -64,9 +64,9 @@ func (s *Store) TimeAt(ctx context.Context, position int64) (time.Time, error) {
 func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organization, id string, after, last int64, limit int,
 	choose func(d *webhook.Delivery) bool,
 ) (Replay, error) {
-	var piece Replay
+	var batch Replay
 	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
-		piece = Replay{Last: last}
+		batch = Replay{Last: last}
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -81,7 +81,7 @@ func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organizatio
 			return fmt.Errorf("read events: %w", err)
 		}
 		if len(rows) == limit {
-			piece.Last = rows[limit-1].ID
+			batch.Last = rows[limit-1].ID
 		}
 		known, err := t.deliveriesOf(ctx, id, rows)
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organizatio
 		}
 		var added []deliveryRow
 		for _, row := range rows {
-			d, err := t.replay(ctx, &piece, &w, eventOf(row), known[row.ID], choose)
+			d, err := t.replay(ctx, &batch, &w, eventOf(row), known[row.ID], choose)
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organizatio
 		}
 		return s.insertDeliveries(ctx, t, added)
 	})
-	return piece, unexpected("replay events", err)
+	return batch, unexpected("replay events", err)
 }
 
 // deliveriesOf returns the deliveries of events to a webhook by the events'
@@ -121,8 +121,8 @@ func (t *tx) deliveriesOf(ctx context.Context, webhookID string, events []*ent.E
 }
 
 // replay queues one event, where it is meant and not pending already, and counts
-// it in piece. It returns what inserts the delivery, if there was none.
-func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (*webhook.Delivery, error) {
+// it in batch. It returns what inserts the delivery, if there was none.
+func (t *tx) replay(ctx context.Context, batch *Replay, w *webhook.Webhook, e apikey.Event, row *ent.Delivery, choose func(*webhook.Delivery) bool) (*webhook.Delivery, error) {
 	if !w.Receives(&e) {
 		return nil, nil
 	}
@@ -134,11 +134,11 @@ func (t *tx) replay(ctx context.Context, piece *Replay, w *webhook.Webhook, e ap
 	if !choose(d) {
 		return nil, nil
 	}
-	piece.Matched++
+	batch.Matched++
 	if d != nil && d.State == webhook.StatePending {
 		return nil, nil
 	}
-	piece.Queued++
+	batch.Queued++
 	if d == nil {
 		t.due(w.ID)
 		added := webhook.NewDelivery(w, &e, webhook.TriggerReplay, t.now)

@@ -169,12 +169,12 @@ func testReserveRefills(t *testing.T, f *fixture) {
 
 // testReserveWrongClock has a clock that was years ahead once: what is stored goes
 // back to the period of a right one with the first ask, without a refill, and
-// what is returned afterwards is judged by that period.
+// what is refunded afterwards counts for that period.
 func testReserveWrongClock(t *testing.T, f *fixture) {
 	const years = 10 * 365 * 24 * time.Hour
 	k := f.withQuota(t, apikey.Quota{Limit: 1000, Remaining: 1000, Refill: apikey.RefillDaily})
 	today := k.Quota.RefilledAt
-	giveBack := func(g apikey.QuotaGrant, units int64) {
+	refund := func(g apikey.QuotaGrant, units int64) {
 		t.Helper()
 		r := apikey.QuotaReturn{KeyID: k.ID, Units: units, Epoch: g.Quota.Epoch, RefilledAt: g.Quota.RefilledAt}
 		if err := f.ReturnQuota(t.Context(), []apikey.QuotaReturn{r}); err != nil {
@@ -193,16 +193,16 @@ func testReserveWrongClock(t *testing.T, f *fixture) {
 	wrong := f.reserve(t, k, 936) // a refill that was not due, and a block of 4 more
 	want("by the wrong clock", 60, today.Add(years))
 	f.clock.Advance(-years)
-	giveBack(wrong, 1)
+	refund(wrong, 1)
 	want("given back before anyone has asked", 61, today.Add(years))
 	right := f.reserve(t, k, 1)
 	if right.Units != 4 || !right.Quota.RefilledAt.Equal(today) {
 		t.Errorf("%+v", right)
 	}
 	want("by the right clock", 57, today)
-	giveBack(wrong, 3)
+	refund(wrong, 3)
 	want("what is left of the wrong period is void", 57, today)
-	giveBack(right, 3)
+	refund(right, 3)
 	want("what is left of the right one is not", 60, today)
 	f.clock.Advance(30 * time.Minute) // midnight
 	if g := f.reserve(t, k, 1000); g.Units != 1000 || !g.Quota.RefilledAt.Equal(today.AddDate(0, 0, 1)) {
@@ -229,7 +229,7 @@ func testReserveWrongClock(t *testing.T, f *fixture) {
 			t.Fatal(err)
 		}
 		want("set", values.Remaining, today.AddDate(0, 0, 1))
-		giveBack(wrong, 3)
+		refund(wrong, 3)
 		want("what was reserved before is void", values.Remaining, today.AddDate(0, 0, 1))
 	}
 }

@@ -14,7 +14,7 @@ type apiEvent = apikey.EventType
 var replayTests = map[string]func(*testing.T, *fixture){
 	"PositionBefore":  testPositionBefore,
 	"Replay":          testReplay,
-	"ReplayPieces":    testReplayPieces,
+	"ReplayPieces":    testReplayBatches,
 	"ReplayTogether":  testReplayTogether,
 	"ReplayIsRefused": testReplayIsRefused,
 }
@@ -26,11 +26,11 @@ func onlyFailed(d *webhook.Delivery) bool { return d != nil && d.State == webhoo
 func (f *fixture) replay(t *testing.T, id string, after, last int64, limit int, choose func(*webhook.Delivery) bool) store.Replay {
 	t.Helper()
 	f.fanOut(t)
-	piece, err := f.ReplayEvents(t.Context(), operator, org, id, after, last, limit, choose)
+	batch, err := f.ReplayEvents(t.Context(), operator, org, id, after, last, limit, choose)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return piece
+	return batch
 }
 
 func testPositionBefore(t *testing.T, f *fixture) {
@@ -105,9 +105,9 @@ func testReplay(t *testing.T, f *fixture) {
 	}
 }
 
-// testReplayPieces goes through the log in pieces of a few events: whatever the
+// testReplayBatches goes through the log in batches of a few events: whatever the
 // size, every event is looked at once.
-func testReplayPieces(t *testing.T, f *fixture) {
+func testReplayBatches(t *testing.T, f *fixture) {
 	for i := range 7 {
 		f.create(t, label(i))
 		f.create(t, func(k *apikey.Key) { k.OrganizationID = "org_other" })
@@ -116,14 +116,14 @@ func testReplayPieces(t *testing.T, f *fixture) {
 		w := f.hook(t, nil)
 		matched, after := 0, int64(2)
 		for after < 12 {
-			piece := f.replay(t, w.ID, after, 12, size+1, everything)
-			if piece.Last <= after {
-				t.Fatalf("from %d to %d", after, piece.Last)
+			batch := f.replay(t, w.ID, after, 12, size+1, everything)
+			if batch.Last <= after {
+				t.Fatalf("from %d to %d", after, batch.Last)
 			}
-			matched, after = matched+piece.Matched, piece.Last
+			matched, after = matched+batch.Matched, batch.Last
 		}
 		if matched != 5 || len(f.about(t, w.ID)) != 5 || after != 12 {
-			t.Errorf("in pieces of %d: %d matched, %d there", size+1, matched, len(f.about(t, w.ID)))
+			t.Errorf("in batches of %d: %d matched, %d there", size+1, matched, len(f.about(t, w.ID)))
 		}
 	}
 }

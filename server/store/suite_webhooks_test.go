@@ -244,7 +244,7 @@ func testListWebhooks(t *testing.T, f *fixture) {
 }
 
 // testWebhooksAreAdmitted makes more webhooks at once than an organization may
-// have: the count that each is judged by has its siblings in it.
+// have: the count that each is checked against has its siblings in it.
 func testWebhooksAreAdmitted(t *testing.T, f *fixture) {
 	f.SealWith(newSealer(t, "e_1"))
 	creating := make([]func() error, 110)

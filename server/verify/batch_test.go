@@ -12,7 +12,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// A batch is judged in its order, also where one key comes in it often, and what
+// A batch is checked in its order, also where one key comes in it often, and what
 // it needs is read and reserved together.
 func TestBatch(t *testing.T) {
 	t.Parallel()
@@ -131,11 +131,11 @@ func TestBatchAnswerIsBounded(t *testing.T) {
 	most := maxFound / k.MessageSize()
 	_, err := r.VerifyBatch(t.Context(), times(most+1, secret, 1))
 	wantFields(t, err, "keys")
-	foreign := times(1000, secret, 1)
-	for i := range foreign {
-		foreign[i].Organization = "org_b"
+	otherOrganization := times(1000, secret, 1)
+	for i := range otherOrganization {
+		otherOrganization[i].Organization = "org_b"
 	}
-	if n := valid(r.batch(t, append(foreign[most:], times(most, secret, 1)...)...)); n != most {
+	if n := valid(r.batch(t, append(otherOrganization[most:], times(most, secret, 1)...)...)); n != most {
 		t.Errorf("%d valid of %d", n, most)
 	}
 	if got := r.spend(t, secret, 1000, 1); got != 1000-most {

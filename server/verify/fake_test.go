@@ -212,7 +212,7 @@ func ask(t testing.TB, v *harness, r Request) apikey.Verification {
 func wantUnavailable(t testing.TB, err error) {
 	t.Helper()
 	known := apikey.AsError(err)
-	if known == nil || known.Kind != apikey.KindUnavailable || known.Message != "The key could not be judged; try again." {
+	if known == nil || known.Kind != apikey.KindUnavailable || known.Message != "The key could not be checked; try again." {
 		t.Errorf("err = %v", err)
 	}
 }

@@ -275,7 +275,7 @@ func (v *Verifier) await(ctx context.Context, id string, ticket meter.Ticket) er
 func (v *Verifier) Drop(ids []string, position int64) { v.cache.drop(ids, position) }
 
 // errUnavailable is what callers are told where storage fails.
-var errUnavailable = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "The key could not be judged; try again.")
+var errUnavailable = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "The key could not be checked; try again.")
 
 // unavailable returns what a caller with ctx is told of an error of storage, with
 // the cause for the log. One who has gone hears of that alone.

@@ -226,7 +226,7 @@ func TestOlderPepper(t *testing.T) {
 	wantCode(t, v, Request{Secret: secret}, apikey.CodeDisabled)
 }
 
-// Expiry is judged by the clock of the call, not by that of the load.
+// Expiry is checked by the clock of the call, not by that of the load.
 func TestExpiryOfCachedKey(t *testing.T) {
 	t.Parallel()
 	keys, clock := newFakeKeys(), newClock()

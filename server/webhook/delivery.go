@@ -57,8 +57,8 @@ type Delivery struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	FirstSentAt time.Time
-	// EndedAt is when it came to its end; the zero time while it is pending. What is
-	// old is judged by it.
+	// EndedAt is when it came to its end; the zero time while it is pending. Retention
+	// counts from it.
 	EndedAt time.Time
 }
 

@@ -108,7 +108,7 @@ func (g Guard) allows(addr netip.Addr) bool {
 // address that is refused.
 var ErrBlockedAddress = errors.New("the host's address is not one that webhooks may call")
 
-// Control judges the address of a connection that is about to be made: after the
+// Control checks the address of a connection that is about to be made: after the
 // name was resolved, for every address tried. It is a net.Dialer's Control.
 func (g Guard) Control(network, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)

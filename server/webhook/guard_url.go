@@ -16,7 +16,7 @@ const maxURLBytes = 2048
 // hold a credential in its query or user name.
 //
 // It refuses what can be seen without asking anybody: a host that is an address
-// which is not public, in any spelling. What a name resolves to is judged when
+// which is not public, in any spelling. What a name resolves to is checked when
 // the connection is made.
 func (g Guard) URL(text string) (*url.URL, error) {
 	if text == "" {

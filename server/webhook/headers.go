@@ -66,7 +66,7 @@ var reservedNames = map[string]bool{
 // reservedPrefixes begin the names that deliveries carry themselves.
 var reservedPrefixes = []string{"webhook-", "x-webhook-", "content-", "proxy-"}
 
-// headerProblems judges the headers of a webhook when they are set, so that
+// headerProblems checks the headers of a webhook when they are set, so that
 // nothing is left to fail when they are sent.
 func headerProblems(list []Header) []apikey.FieldProblem {
 	var found []apikey.FieldProblem

@@ -92,7 +92,7 @@ func TestHeaderRules(t *testing.T) {
 func TestHeadersThatAreTakenCanBeSent(t *testing.T) {
 	t.Parallel()
 	ours := testWebhook().headerOf(nil)
-	// The transport judges the headers before it connects.
+	// The transport checks the headers before it connects.
 	errTaken := errors.New("the headers are good")
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errTaken }}
 	rapid.Check(t, func(t *rapid.T) {

@@ -87,7 +87,7 @@ var mutable = []string{"label", "description", "url", "events", "format", "heade
 
 // Update applies p to w, wholly or, with an error that names every faulty field,
 // those of faults included, not at all. faults are what is wrong with the values as
-// they were sent. Fields that stay as they are are not judged, so that a webhook whose
+// they were sent. Fields that stay as they are are not checked, so that a webhook whose
 // url a later configuration forbids can still be renamed, and sent back as it was
 // read.
 //
@@ -204,24 +204,24 @@ func keepMasked(h Header, known []Header, given map[string]bool) Header {
 	return h
 }
 
-// problems judges the fields of w that fields names.
+// problems checks the fields of w that fields names.
 func (r Rules) problems(w *Webhook, fields []string) []apikey.FieldProblem {
-	judged := func(field string) bool { return slices.Contains(fields, field) }
+	checked := func(field string) bool { return slices.Contains(fields, field) }
 	var found []apikey.FieldProblem
 	report := func(field, format string, args ...any) {
 		found = append(found, apikey.FieldProblem{Field: field, Problem: fmt.Sprintf(format, args...)})
 	}
-	if judged("label") {
+	if checked("label") {
 		if problem := apikey.LabelProblem(w.Label); problem != "" {
 			report("label", "%s", problem)
 		}
 	}
-	if judged("url") {
+	if checked("url") {
 		if _, err := r.Guard.URL(w.URL); err != nil {
 			report("url", "%v", err)
 		}
 	}
-	if judged("events") {
+	if checked("events") {
 		if n := len(w.Events); n < 1 || n > maxEvents {
 			report("events", "must name 1 to %d types of events, or *", maxEvents)
 		}
@@ -231,12 +231,12 @@ func (r Rules) problems(w *Webhook, fields []string) []apikey.FieldProblem {
 			}
 		}
 	}
-	if judged("format") {
+	if checked("format") {
 		if !w.Format.IsKnown() {
 			report("format", "must be one of classic, resource, standard, cloudevents")
 		}
 	}
-	if judged("headers") {
+	if checked("headers") {
 		found = append(found, headerProblems(w.Headers)...)
 	}
 	return found

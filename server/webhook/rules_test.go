@@ -186,7 +186,7 @@ func TestUpdateJudgesWhatItChanges(t *testing.T) {
 		t.Error(err)
 	}
 	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: w.URL}}); err != nil {
-		t.Error("a url that stays is judged anew:", err)
+		t.Error("a url that stays is checked anew:", err)
 	}
 	if err := (Rules{}).Update(&w, Patch{[]string{"url"}, Webhook{URL: "http://127.0.0.1/x"}}); problems(err) == nil {
 		t.Error("a forbidden url is taken")

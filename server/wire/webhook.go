@@ -75,7 +75,7 @@ func WebhookPatch(r *apikeysv1.UpdateWebhookRequest) webhook.Patch {
 }
 
 // RequestedWebhook returns the webhook that a request asks for, in an
-// organization. [webhook.Rules.Create] judges and completes it.
+// organization. [webhook.Rules.Create] checks and completes it.
 func RequestedWebhook(r *apikeysv1.CreateWebhookRequest, organization string) webhook.Webhook {
 	w := webhook.Webhook{
 		OrganizationID: organization,

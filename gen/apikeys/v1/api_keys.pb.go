@@ -81,7 +81,7 @@ func (ApiKeyState) EnumDescriptor() ([]byte, []int) {
 	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{0}
 }
 
-// What a key is for. Verification reports it and never judges by it.
+// What a key is for. Verification reports it and never depends on it.
 type ApiKeyMode int32
 
 const (
@@ -766,7 +766,7 @@ type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000,000.
 	Requests int32 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
-	// 1 to 86,400. Both bounds are judged on the key as it would stand, since an
+	// 1 to 86,400. Both bounds are checked on the key as it would stand, since an
 	// update may name one of the two.
 	WindowSeconds int32 `protobuf:"varint,2,opt,name=window_seconds,json=windowSeconds,proto3" json:"window_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1897,7 +1897,7 @@ func (x *DeleteApiKeyResponse) GetId() string {
 
 type VerifyApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secret as the end client sent it. Anything is taken and judged.
+	// The secret as the end client sent it. Any text is taken and checked.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// The scopes that the key must hold, all of them.
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`

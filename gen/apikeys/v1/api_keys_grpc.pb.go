@@ -78,7 +78,7 @@ type ApiKeysServiceClient interface {
 	// one of the requests refuses all of them before anything is spent. So do found
 	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
 	// bytes each and their texts: ask about fewer keys at once then. What quotas have
-	// to give is reserved before the first is judged, so that storage that fails
+	// to give is reserved before the first is checked, so that storage that fails
 	// fails the call before anything is spent. It can fail half-way only where it has
 	// to be asked again: for a key that is being changed, or for units that others
 	// spend first.
@@ -260,7 +260,7 @@ type ApiKeysServiceServer interface {
 	// one of the requests refuses all of them before anything is spent. So do found
 	// keys that would take more than 3 MiB of the answer, by an upper estimate of 400
 	// bytes each and their texts: ask about fewer keys at once then. What quotas have
-	// to give is reserved before the first is judged, so that storage that fails
+	// to give is reserved before the first is checked, so that storage that fails
 	// fails the call before anything is spent. It can fail half-way only where it has
 	// to be asked again: for a key that is being changed, or for units that others
 	// spend first.

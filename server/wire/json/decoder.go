@@ -35,10 +35,10 @@ type decoder struct {
 	data   []byte
 	text   []byte // a string that had escapes
 
-	// foreign says that the library saw a name that is no field's. It remembers names
+	// unknownName says that the library saw a name that is no field's. It remembers names
 	// to find those that are there twice, and a reset does not overwrite them: a secret
 	// in the place of a name would stay.
-	foreign bool
+	unknownName bool
 }
 
 // decoders holds decoders that are ready for a body and remember nothing of one.
@@ -61,7 +61,7 @@ const maxKept = 4 << 10
 // body is left to the garbage collector: a name that is no field's, or what an error
 // told.
 func (d *decoder) release(err error) bool {
-	if d.foreign || err != nil || cap(d.text) > maxKept {
+	if d.unknownName || err != nil || cap(d.text) > maxKept {
 		return false
 	}
 	clear(d.text[:cap(d.text)])
@@ -113,7 +113,7 @@ func (d *decoder) unquote(quoted jsontext.Value) []byte {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1]
 	}
-	d.text, _ = jsontext.AppendUnquote(d.text[:0], quoted) // was judged when it was taken
+	d.text, _ = jsontext.AppendUnquote(d.text[:0], quoted) // was checked when it was taken
 	return d.text
 }
 
@@ -123,7 +123,7 @@ func (d *decoder) skip() error {
 		_, err := d.literal()
 		return err
 	}
-	d.foreign = true
+	d.unknownName = true
 	for depth := d.tokens.StackDepth(); ; {
 		if err := d.token(); err != nil || d.tokens.StackDepth() == depth {
 			return err

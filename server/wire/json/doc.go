@@ -1,5 +1,5 @@
 // Package json is the one JSON form of every protobuf message: in an answer of the
-// REST face, in a line of a stream, in the body of a webhook, on the command line. The
+// REST API, in a line of a stream, in the body of a webhook, on the command line. The
 // same message gives the same bytes everywhere. Importers call the package wirejson.
 //
 // The form is worked out from descriptors, so a field that is added to a proto needs no

@@ -154,7 +154,7 @@ func (r *reader) object(info *messageInfo, m protoreflect.Message, s scope) erro
 		f := info.byName[string(name)]
 		switch {
 		case f == nil:
-			r.foreign = true
+			r.unknownName = true
 			r.add(s.prefix+string(name), "is not a known field")
 			err = r.skip()
 		case r.passes(f, s):
@@ -312,7 +312,7 @@ func (r *reader) readMap(f *fieldInfo, m protoreflect.Message, s scope) error {
 		return err
 	}
 	for r.next() != jsontext.KindEndObject {
-		r.foreign = true
+		r.unknownName = true
 		name, err := r.name()
 		if err != nil {
 			return err

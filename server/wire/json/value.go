@@ -101,7 +101,7 @@ func parseTime(s string) (time.Time, bool) {
 	if !rfc3339.MatchString(s) {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(time.RFC3339, s) // judges the date, and refuses the second 60
+	t, err := time.Parse(time.RFC3339, s) // checks the date, and refuses the second 60
 	return t, err == nil && timestamppb.New(t).CheckValid() == nil
 }
 
