@@ -262,15 +262,12 @@ var statusWords = map[string]string{
 func (c *client) answer(stream uint32) string {
 	c.t.Helper()
 	if !c.http2 {
-		resp, err := http.ReadResponse(c.reader, nil)
-		if err == nil {
-			_, err = io.Copy(io.Discard, resp.Body)
-		}
+		status, _, err := readResponse(c.reader)
 		if err != nil {
 			c.checkTimeout(err)
 			return "closed"
 		}
-		return word(fmt.Sprint(resp.StatusCode))
+		return word(fmt.Sprint(status))
 	}
 	for c.ended[stream] == "" {
 		if err := c.readFrame(); err != nil {
@@ -279,6 +276,17 @@ func (c *client) answer(stream uint32) string {
 		}
 	}
 	return c.ended[stream]
+}
+
+// readResponse reads an answer of HTTP/1.1 to its end. last says that the server
+// closes the connection after it.
+func readResponse(r *bufio.Reader) (status int, last bool, err error) {
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0, false, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, resp.Close, errors.Join(err, resp.Body.Close())
 }
 
 func word(status string) string {
@@ -367,10 +375,7 @@ func (c *client) anyAnswer() string {
 // may run beside a goroutine that sends.
 func (c *client) answerOf(n int) bool {
 	if !c.http2 {
-		resp, err := http.ReadResponse(c.reader, nil)
-		if err == nil {
-			_, err = io.Copy(io.Discard, resp.Body)
-		}
+		_, _, err := readResponse(c.reader)
 		return err == nil
 	}
 	for c.ended[uint32(2*n+1)] == "" {

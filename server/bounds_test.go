@@ -119,7 +119,6 @@ func boundHeaderBytes(t *testing.T, p protocol, proven bool) {
 		return
 	}
 	before := liveMemory()
-	var open []*client
 	for range 10 {
 		c := s.dial()
 		if proven {
@@ -132,7 +131,6 @@ func boundHeaderBytes(t *testing.T, p protocol, proven bool) {
 				break // the server has closed the connection
 			}
 		}
-		open = append(open, c)
 	}
 	if grown := int64(liveMemory()) - int64(before); grown > 16<<20 {
 		t.Errorf("40 header bombs hold %d bytes", grown)

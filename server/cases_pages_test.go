@@ -109,10 +109,7 @@ func fillLists(t *testing.T, w *harness) (delivery string) {
 			t.Fatal(err)
 		}
 	}
-	var columns []string
-	for _, c := range w.column(t, "SELECT name FROM pragma_table_info('deliveries')") {
-		columns = append(columns, c)
-	}
+	columns := w.column(t, "SELECT name FROM pragma_table_info('deliveries')")
 	insert := "INSERT INTO deliveries (" + strings.Join(columns, ",") + ") SELECT " + strings.Join(columns, ",") + " FROM deliveries WHERE id = ?"
 	for _, as := range []string{"?2 AS id", "?3 AS event_position", "'delivered' AS state", "NULL AS due_at", "NULL AS next_attempt_at", "500 AS response_status", "?4 AS response_body", "250 AS attempts"} {
 		_, column, _ := strings.Cut(as, " AS ")

@@ -231,7 +231,7 @@ func (w *harness) refuseOverREST(t *testing.T, method protoreflect.MethodDescrip
 			if fd == nil {
 				continue
 			}
-			text := ""
+			var text string
 			if fd.IsList() {
 				text = m.Get(fd).List().Get(0).String()
 			} else {

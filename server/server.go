@@ -259,8 +259,6 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.StaticStreamWindowSize(receiveWindow),
 		grpc.StaticConnWindowSize(apikey.MaxRequest),
 		grpc.ConnectionTimeout(s.config.HeaderTimeout),
-		// Thousands of connections that do nothing are to keep no buffers.
-		grpc.SharedWriteBuffer(true),
 		// Goroutines that stay keep their grown stacks, which a new one for each call
 		// would grow again.
 		grpc.NumStreamWorkers(32),

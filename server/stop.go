@@ -23,7 +23,7 @@ func (s *Server) announceStop() {
 	s.readiness.stop()
 	if s.config.ShutdownDelay > 0 {
 		s.config.Logger.Info("stopping soon", "delay", s.config.ShutdownDelay.String())
-		time.Sleep(s.config.ShutdownDelay)
+		<-time.After(s.config.ShutdownDelay)
 	}
 }
 

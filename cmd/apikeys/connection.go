@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding"
 	"errors"
 	"fmt"
 	"math"
@@ -47,6 +48,8 @@ type connection struct {
 
 // secretText is a setting whose value is shown nowhere.
 type secretText struct{ masked.Text }
+
+var _ encoding.TextUnmarshaler = (*secretText)(nil)
 
 // UnmarshalText takes any text.
 func (s *secretText) UnmarshalText(text []byte) error {

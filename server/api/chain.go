@@ -155,6 +155,7 @@ func tell(c *connection.Conn, err error) {
 			c.Reject()
 		case apikey.KindPermissionDenied, apikey.KindExhausted:
 			c.Prove()
+		default: // It says nothing of the credential.
 		}
 	}
 }

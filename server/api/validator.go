@@ -29,16 +29,6 @@ func newValidator(secrets *apikey.SecretFinder) (*validator, error) {
 	return &validator{v, secrets}, nil
 }
 
-// check returns an error that names every faulty field of a request, or nil.
-func (v *validator) check(req any) error {
-	pasted, refused, err := v.faults(req)
-	if err != nil {
-		return err
-	}
-	found := append(pasted, refused...)
-	return found.err()
-}
-
 // faults returns the faulty fields of a request: those whose texts hold a secret, and
 // those that the rules of its proto refuse.
 func (v *validator) faults(req any) (pasted, refused faults, err error) {

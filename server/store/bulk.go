@@ -109,16 +109,21 @@ func (b bulk) sum(ctx context.Context, q querier, dialect string, args []any) (t
 // query runs the bulk and calls do for each row that it answers with.
 func (b bulk) query(ctx context.Context, q querier, dialect string, args []any, do func(*sql.Rows) error) error {
 	return b.run(dialect, args, func(text string, args []any) error {
-		rows, err := q.QueryContext(ctx, text, args...)
-		if err != nil {
+		return queryRows(ctx, q, text, args, do)
+	})
+}
+
+// queryRows runs a query and calls do for each row that it answers with.
+func queryRows(ctx context.Context, q querier, text string, args []any, do func(*sql.Rows) error) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := do(rows); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := do(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
-	})
+	}
+	return rows.Err()
 }

@@ -48,7 +48,7 @@ func (t *tx) caller(ctx context.Context, id string) (*apikey.Key, error) {
 	if k, ok := t.group.callers[id]; ok {
 		return k, nil
 	}
-	rows, err := t.QueryContext(ctx, t.store.callerText, id)
+	rows, err := t.QueryContext(ctx, t.store.callerText, id) //nolint:rowserrcheck // The scan checks it.
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -190,16 +189,16 @@ func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit 
 func oldestNeeded(ctx context.Context, q querier, last int64) (int64, error) {
 	needed := last + 1
 	for _, query := range []string{neededByDelivery, neededByFanOut} {
-		rows, err := q.QueryContext(ctx, query, last)
+		err := queryRows(ctx, q, query, []any{last}, func(rows *sql.Rows) error {
+			position := sql.NullInt64{}
+			err := rows.Scan(&position)
+			if position.Valid {
+				needed = min(needed, position.Int64)
+			}
+			return err
+		})
 		if err != nil {
 			return 0, err
-		}
-		var position sql.NullInt64
-		if err := errors.Join(entsql.ScanOne(rows, &position), rows.Close()); err != nil {
-			return 0, err
-		}
-		if position.Valid {
-			needed = min(needed, position.Int64)
 		}
 	}
 	return needed, nil

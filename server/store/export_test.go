@@ -313,18 +313,13 @@ func (s *Store) ExecOnWriter(ctx context.Context, statement string) error {
 func (s *Store) DamageTables(ctx context.Context, tables ...string) error {
 	var pages []int64
 	for _, table := range tables {
-		rows, err := s.writerDB.QueryContext(ctx, "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", table)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
+		err := queryRows(ctx, s.writerDB, "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", []any{table}, func(rows *sql.Rows) error {
 			var page int64
-			if err := rows.Scan(&page); err != nil {
-				return err
-			}
+			err := rows.Scan(&page)
 			pages = append(pages, page)
-		}
-		if err := rows.Close(); err != nil {
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

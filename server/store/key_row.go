@@ -122,7 +122,7 @@ func readKeys(ctx context.Context, q querier, dialect string, conditions ...pred
 		condition(query)
 	}
 	text, args := query.Query()
-	rows, err := q.QueryContext(ctx, text, args...)
+	rows, err := q.QueryContext(ctx, text, args...) //nolint:rowserrcheck // The scan checks it.
 	if err != nil {
 		return nil, err
 	}

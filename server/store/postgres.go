@@ -336,8 +336,8 @@ func prepareMigration(ctx context.Context, dbtx *sql.Tx) error {
 	var ours bool
 	var tables int
 	var schema string
-	err := dbtx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE tablename = '`+revisionTable+`') > 0, count(*), current_schema()
-		FROM pg_tables WHERE schemaname = current_schema()`).Scan(&ours, &tables, &schema)
+	err := dbtx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE tablename = $1) > 0, count(*), current_schema()
+		FROM pg_tables WHERE schemaname = current_schema()`, revisionTable).Scan(&ours, &tables, &schema)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"errors"
+	"database/sql"
 	"fmt"
 	"slices"
 	"time"
-
-	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
@@ -274,14 +272,13 @@ const waitingOfDisabled = "SELECT d." + entdelivery.FieldID + " FROM " + entwebh
 func (s *Store) cancel(ctx context.Context, limit int, which string, args ...any) (looked int, err error) {
 	const doing = "cancel deliveries"
 	ids := make([]string, 0, limit)
-	rows, err := s.reader.QueryContext(ctx, which, args...)
+	err = queryRows(ctx, s.reader, which, args, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	})
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
-	}
-	if err := entsql.ScanSlice(rows, &ids); err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, errors.Join(err, rows.Close()))
-	}
-	if err := rows.Close(); err != nil {
 		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
 	if len(ids) == 0 {

@@ -26,6 +26,7 @@ func CheckChange(r *apikey.Rights, event apikey.EventType, w *Webhook, changes [
 		return nil
 	case WebhookDeleted, WebhookTest, WebhookFailing, WebhookDisabled:
 		return nil
+	default:
+		return apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonPermissionDenied, "The caller may not make an event %s.", event)
 	}
-	return apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonPermissionDenied, "The caller may not make an event %s.", event)
 }

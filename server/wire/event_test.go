@@ -89,6 +89,7 @@ func goldenResource(t *testing.T, kind apikey.EventType) any {
 			w.UpdatedAt, w.Version = webhookNow, 2
 		case webhook.WebhookDisabled:
 			w.UpdatedAt, w.Version, w.Enabled, w.DisabledReason = webhookNow, 2, false, webhook.DisabledFailing
+		default: // as it was made
 		}
 		return w
 	}
@@ -112,6 +113,7 @@ func goldenResource(t *testing.T, kind apikey.EventType) any {
 		k.UpdatedAt, k.RevokedAt, k.RevokeReason = webhookNow, webhookNow, apikey.RevokeKeyCompromise
 	case apikey.KeyExpired:
 		k.ExpiresAt = webhookNow
+	default: // as it was made
 	}
 	return k
 }
