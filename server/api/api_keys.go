@@ -31,26 +31,8 @@ type apiKeys struct {
 
 // CreateApiKey makes a key.
 func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyRequest) (*apikeysv1.CreateApiKeyResponse, error) {
-	found := ruleFaultsOf(ctx)
-	asked := apikey.Key{
-		OrganizationID: callerOf(ctx).Organization,
-		Label:          req.GetLabel(),
-		Description:    req.GetDescription(),
-		Scopes:         req.GetScopes(),
-		IPAllowList:    found.allowList("ip_allow_list", req.GetIpAllowList()),
-		ExpiresAt:      found.time("expires_at", req.GetExpiresAt()),
-		Enabled:        req.Enabled == nil || req.GetEnabled(),
-		Mode:           wire.Mode(req.GetMode()),
-		Format:         req.GetKeyFormat(),
-		OwnerID:        req.GetOwnerId(),
-		Metadata:       req.GetMetadata(),
-		RateLimit:      rateLimit(req.GetRateLimit()),
-		Quota:          wire.Quota(req.GetQuota()),
-	}
-	if req.GetRateLimit() != nil && asked.RateLimit == (apikey.RateLimit{}) {
-		found.add("rate_limit.requests", "is required")
-		found.add("rate_limit.window_seconds", "is required")
-	}
+	asked, problems := wire.RequestedKey(req, callerOf(ctx).Organization)
+	found := append(ruleFaultsOf(ctx), problems...)
 	if s.rules.AbsentScopesMeanAll && len(asked.Scopes) == 0 && !req.GetEmptyScopes() {
 		asked.Scopes = apikey.Scopes{apikey.AllScopes}
 	}
@@ -142,10 +124,11 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		return nil, err // before what is wrong with the fields
 	}
 	found := ruleFaultsOf(ctx)
-	patch, err := patchOf(req, &found)
-	if err != nil {
+	if err := found.target(req, req.GetApiKey()); err != nil {
 		return nil, withRefused(ctx, err)
 	}
+	patch, problems := wire.KeyPatch(req)
+	found = append(found, problems...)
 	update := func(k *apikey.Key, now time.Time) error {
 		etag := k.ETag()
 		if err := s.rules.Update(k, patch, now, found...); err != nil {
@@ -183,39 +166,6 @@ func (s *apiKeys) pauseQuota(ctx context.Context, id string) (resume func(), err
 		return nil, err
 	}
 	return s.meter.PauseQuota(ctx, id)
-}
-
-// patchOf returns the change that an update asks for.
-func patchOf(req *apikeysv1.UpdateApiKeyRequest, found *faults) (apikey.Patch, error) {
-	values := req.GetApiKey()
-	if err := found.target(req, values); err != nil {
-		return apikey.Patch{}, err
-	}
-	var paths []string
-	for _, path := range req.GetUpdateMask().GetPaths() {
-		// A limit that is there is told by its parts, so that one of zeros is not
-		// taken for none.
-		if path == "rate_limit" && values.GetRateLimit() != nil {
-			paths = append(paths, "rate_limit.requests", "rate_limit.window_seconds")
-			continue
-		}
-		paths = append(paths, path)
-	}
-	return apikey.Patch{
-		Paths: paths,
-		Values: apikey.Key{
-			Label:       values.GetLabel(),
-			Description: values.GetDescription(),
-			Scopes:      values.GetScopes(),
-			IPAllowList: found.allowList("ip_allow_list", values.GetIpAllowList()),
-			ExpiresAt:   found.time("expires_at", values.GetExpiresAt()),
-			Enabled:     values.GetEnabled(),
-			OwnerID:     values.GetOwnerId(),
-			Metadata:    values.GetMetadata(),
-			RateLimit:   rateLimit(values.GetRateLimit()),
-			Quota:       wire.Quota(values.GetQuota()),
-		},
-	}, nil
 }
 
 // RotateApiKey gives a key a new secret.
@@ -271,9 +221,4 @@ func (s *apiKeys) DeleteApiKey(ctx context.Context, req *apikeysv1.DeleteApiKeyR
 		return nil, err
 	}
 	return &apikeysv1.DeleteApiKeyResponse{Id: req.GetId()}, nil
-}
-
-// rateLimit returns the limit of a message, as far as an update names its parts.
-func rateLimit(m *apikeysv1.RateLimit) apikey.RateLimit {
-	return apikey.RateLimit{Requests: int(m.GetRequests()), WindowSeconds: int(m.GetWindowSeconds())}
 }

@@ -3,8 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
 // faults collects the faulty fields of a request. There are four sources, and a
@@ -23,9 +22,6 @@ import (
 //   - the search for pasted secrets
 //   - the rules of the proto
 //   - the method: what its proto cannot say, and the rules of the resource
-//
-// What cannot be read becomes a value that no resource has: an update must not
-// take it for the one that is there.
 type faults []apikey.FieldProblem
 
 // tellsFaults reports whether the method of a request tells its faults itself,
@@ -103,14 +99,11 @@ func (f *faults) err() error {
 // time returns the time of a field as it can be stored and compared; an unset one
 // is the zero time.
 func (f *faults) time(field string, t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
+	read, problem := wire.Time(t)
+	if problem != "" {
+		f.add(field, problem)
 	}
-	if !t.IsValid() || t.GetSeconds() < 0 {
-		f.add(field, "must be a time of the years 1970 to 9999")
-		return time.Unix(-1, 0)
-	}
-	return t.AsTime().Truncate(time.Microsecond)
+	return read
 }
 
 // span returns the span of time that a request names.
@@ -120,20 +113,6 @@ func (f *faults) span(req interface {
 },
 ) (since, until time.Time) {
 	return f.time("since", req.GetSince()), f.time("until", req.GetUntil())
-}
-
-// allowList reads a list of ranges and names each entry that is none.
-func (f *faults) allowList(field string, texts []string) apikey.AllowList {
-	var list apikey.AllowList
-	for i, text := range texts {
-		p, err := apikey.ParseAllowed(text)
-		if err != nil {
-			f.add(fmt.Sprintf("%s[%d]", field, i), err.Error())
-			p = netip.Prefix{}
-		}
-		list = append(list, p)
-	}
-	return list
 }
 
 // An updateRequest is a request that changes the fields of a resource which its

@@ -21,10 +21,6 @@ func pageSize(asked int32) int {
 	return int(asked)
 }
 
-// pageBytes is how large the rows of a page may be, as JSON, which is the larger of
-// the two forms. A client of gRPC takes 4 MiB unless it is told otherwise.
-const pageBytes = 1 << 20
-
 // page collects the rows of one page of a list. Every list of this package is made
 // with it, so that none can become larger than its readers take.
 type page[M proto.Message] struct {
@@ -37,7 +33,7 @@ type page[M proto.Message] struct {
 // row is always taken, however large it is.
 func (p *page[M]) add(m M) bool {
 	p.row = wirejson.Append(p.row[:0], m)
-	if p.bytes += len(p.row); p.bytes > pageBytes && len(p.rows) > 0 {
+	if p.bytes += len(p.row); p.bytes > apikey.MaxPage && len(p.rows) > 0 {
 		return false
 	}
 	p.rows = append(p.rows, m)

@@ -155,6 +155,10 @@ const (
 	ErrorDomain = "apikeys"
 	// MaxRequest bounds a request in bytes: a message over gRPC, a body over REST.
 	MaxRequest = 1 << 20
+	// MaxPage bounds the rows of a page of a list in bytes: as JSON, which is the larger
+	// of the two forms, and as they are read from storage. A client of gRPC takes 4 MiB
+	// unless it is told otherwise.
+	MaxPage = 1 << 20
 )
 
 // ErrAnswersUnread refuses the requests of a caller who does not read the answers.

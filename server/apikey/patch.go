@@ -107,7 +107,7 @@ func (k *Key) set(path string, values *Key) (problem string) {
 	case "expires_at":
 		// Clients that see whole seconds send those back; that is not a change.
 		if !values.ExpiresAt.Equal(k.ExpiresAt.Truncate(time.Second)) {
-			k.ExpiresAt = stored(values.ExpiresAt)
+			k.ExpiresAt = StoredTime(values.ExpiresAt)
 		}
 	case "enabled":
 		k.Enabled = values.Enabled

@@ -61,7 +61,7 @@ func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error)
 	}
 	k.Format = format.Name
 	k.CreatedAt, k.Version = now, 1
-	k.ExpiresAt = stored(k.ExpiresAt)
+	k.ExpiresAt = StoredTime(k.ExpiresAt)
 	k.Scopes = Unique(k.Scopes)
 	k.IPAllowList = Unique(k.IPAllowList)
 	k.Quota.begin(now)
@@ -77,10 +77,10 @@ func (r Rules) Create(k Key, now time.Time, faults ...FieldProblem) (Key, error)
 	return k, nil
 }
 
-// stored returns t as it is kept: in UTC and whole microseconds. A time that is
+// StoredTime returns t as it is kept: in UTC and whole microseconds. A time that is
 // cut down only by the store would differ from the one that was answered and
 // published, and setting it again would look like a change.
-func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+func StoredTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // problems returns what is wrong with the fields of k that checked names. A limit that
 // it names is there, whatever the parts of the limit are.

@@ -33,7 +33,7 @@ func BodyOf(dst []byte, d *webhook.Delivery, e *apikeysv1.Event) ([]byte, error)
 	if resource == nil {
 		return dst, fmt.Errorf("body of delivery %s: the event %s shows no resource", d.ID, e.GetId())
 	}
-	at := wire.Time(e.GetCreatedAt()).UTC()
+	at := e.GetCreatedAt().AsTime()
 	o := object{dst: append(dst, '{')}
 	switch d.Format {
 	case webhook.FormatClassic:

@@ -75,7 +75,7 @@ func (s *Store) Keys(ctx context.Context, f KeyFilter, after string, limit int) 
 			where = append(where, entkey.IDLTE(next))
 		}
 	}
-	keys, more, err := readPage(limit, sizeOfKey, func(last *apikey.Key, n int) ([]apikey.Key, error) {
+	keys, more, err := readPage(limit, (*apikey.Key).MessageSize, func(last *apikey.Key, n int) ([]apikey.Key, error) {
 		if last != nil {
 			after = last.ID
 		}

@@ -283,7 +283,7 @@ func truncateTimes(k *apikey.Key) {
 	for _, t := range []*time.Time{
 		&k.ExpiresAt, &k.CreatedAt, &k.UpdatedAt, &k.RevokedAt, &k.PreviousExpiresAt, &k.NoticeAt,
 	} {
-		*t = t.UTC().Truncate(time.Microsecond)
+		*t = apikey.StoredTime(*t)
 	}
 }
 

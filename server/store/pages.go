@@ -13,13 +13,10 @@ import (
 const (
 	// maxExamined bounds how many rows a page with filters looks at.
 	maxExamined = 10_000
-	// pageBytes is about how many bytes of rows a page holds. It holds one row
-	// whatever its size is.
-	pageBytes = 1 << 20
 	// pageChunk bounds how many rows one statement of a page reads, and so what is
 	// read of rows that do not fit: each can have 16 KiB and more.
 	pageChunk = 128
-	// rowBytes is what a row takes apart from its texts.
+	// rowBytes is about what a row takes apart from its texts.
 	rowBytes = 512
 )
 
@@ -36,8 +33,8 @@ func (s *Store) beginPage(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// readPage returns the rows of one page: limit rows or about pageBytes of them,
-// whichever comes first. more reports whether rows follow the last one.
+// readPage returns the rows of one page: limit rows or about [apikey.MaxPage]
+// bytes of them, whichever comes first, and one row whatever its size is. more reports whether rows follow the last one.
 //
 // read returns up to n rows that follow last, or the first rows where last is
 // nil. size returns about how many bytes a row takes.
@@ -50,8 +47,8 @@ func readPage[R any](limit int, size func(*R) int, read func(last *R, n int) ([]
 			return nil, false, err
 		}
 		for i := range chunk {
-			held += rowBytes + size(&chunk[i])
-			if len(rows) == limit || len(rows) > 0 && held > pageBytes {
+			held += size(&chunk[i])
+			if len(rows) == limit || len(rows) > 0 && held > apikey.MaxPage {
 				return rows, true, nil
 			}
 			rows = append(rows, chunk[i])
@@ -74,19 +71,8 @@ func lastExamined(ctx context.Context, ids func(ctx context.Context, skip int) (
 	return last[0], nil
 }
 
-func sizeOfKey(k *apikey.Key) int {
-	n := len(k.Label) + len(k.Description) + len(k.OwnerID) + 32*len(k.IPAllowList)
-	for _, s := range k.Scopes {
-		n += len(s)
-	}
-	for name, value := range k.Metadata {
-		n += len(name) + len(value)
-	}
-	return n
-}
-
 func sizeOfWebhook(w *webhook.Webhook) int {
-	n := len(w.Label) + len(w.Description) + len(w.URL)
+	n := rowBytes + len(w.Label) + len(w.Description) + len(w.URL)
 	for _, e := range w.Events {
 		n += len(e)
 	}
@@ -97,14 +83,14 @@ func sizeOfWebhook(w *webhook.Webhook) int {
 }
 
 func sizeOfDelivery(d *DeliveryOf) int {
-	n := len(d.URL) + len(d.Last.Body)
+	n := rowBytes + len(d.URL) + len(d.Last.Body)
 	if d.Of != nil {
 		n += len(d.Of.Payload)
 	}
 	return n
 }
 
-func sizeOfEvent(e *apikey.Event) int { return len(e.Payload) }
+func sizeOfEvent(e *apikey.Event) int { return rowBytes + len(e.Payload) }
 
 // errList says what was attempted.
 func errList(what string, err error) error { return fmt.Errorf("list %s: %w", what, err) }

@@ -197,7 +197,7 @@ func (s *Store) Ready(ctx context.Context) error {
 func (s *Store) Now() time.Time { return s.timestamp() }
 
 // timestamp returns the clock's time as it can be stored: UTC, in microseconds.
-func (s *Store) timestamp() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+func (s *Store) timestamp() time.Time { return apikey.StoredTime(s.now()) }
 
 // micros and its companions turn times into columns and back; the zero time is
 // NULL.

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"fmt"
+	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -9,12 +11,19 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// Time returns the time of t; an unset one is the zero time.
-func Time(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
+// Time returns the time of t as it can be stored and compared; an unset one is the
+// zero time. problem says what is wrong with t, "" if nothing is. What cannot be read
+// becomes a time that no resource has: an update must not take it for the one that is
+// there.
+func Time(t *timestamppb.Timestamp) (_ time.Time, problem string) {
+	switch {
+	case t == nil:
+		return time.Time{}, ""
+	case !t.IsValid() || t.GetSeconds() < 0:
+		return time.Unix(-1, 0), "must be a time of the years 1970 to 9999"
+	default:
+		return apikey.StoredTime(t.AsTime()), ""
 	}
-	return t.AsTime()
 }
 
 // Timestamp returns the message of t; the zero time is unset.
@@ -68,8 +77,10 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 	return m
 }
 
-// completeKey sets what time and use change of the message of k. The encoder has the
-// same fields once more.
+// completeKey sets what time and use change of the message of k. The encoder writes
+// the same fields once more, without a message: to make one by reading what the encoder
+// wrote would double the time of a batch, and to encode a message that of a single
+// verification. TestAppendVerification finds a field that only one of the two has.
 func completeKey(m *apikeysv1.ApiKey, k *apikey.Key, used *apikey.Usage, now time.Time) {
 	m.State = states.number[k.State(now)]
 	usePrevious(m, k, used, now)
@@ -88,6 +99,74 @@ func usePrevious(m *apikeysv1.ApiKey, k *apikey.Key, usage *apikey.Usage, now ti
 	use := k.PreviousUse(usage)
 	m.PreviousSecretExpiresAt = Timestamp(k.PreviousExpiresAt)
 	m.PreviousSecretLastUsedAt, m.PreviousSecretRequests = Timestamp(use.LastUsedAt), &use.Requests
+}
+
+// RequestedKey returns the key that a request asks for, in an organization, and what is
+// wrong with the fields that no key can have. [apikey.Rules.Create] checks and completes
+// the key.
+func RequestedKey(r *apikeysv1.CreateApiKeyRequest, organization string) (apikey.Key, []apikey.FieldProblem) {
+	k, problems := requestedKey(r)
+	k.OrganizationID = organization
+	k.Mode = modes.word[r.GetMode()]
+	k.Format = r.GetKeyFormat()
+	k.Enabled = r.Enabled == nil || r.GetEnabled()
+	if r.GetRateLimit() != nil && k.RateLimit == (apikey.RateLimit{}) {
+		problems = append(problems,
+			apikey.FieldProblem{Field: "rate_limit.requests", Problem: "is required"},
+			apikey.FieldProblem{Field: "rate_limit.window_seconds", Problem: "is required"})
+	}
+	return k, problems
+}
+
+// KeyPatch returns the change that a request for an update asks for, and what is wrong
+// with the fields that no key can have.
+func KeyPatch(r *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, []apikey.FieldProblem) {
+	values, problems := requestedKey(r.GetApiKey())
+	values.Enabled = r.GetApiKey().GetEnabled()
+	var paths []string
+	for _, path := range r.GetUpdateMask().GetPaths() {
+		// A limit that is there is told by its parts, so that one of zeros is not
+		// taken for none.
+		if path == "rate_limit" && r.GetApiKey().GetRateLimit() != nil {
+			paths = append(paths, "rate_limit.requests", "rate_limit.window_seconds")
+			continue
+		}
+		paths = append(paths, path)
+	}
+	return apikey.Patch{Paths: paths, Values: values}, problems
+}
+
+// requestedKey returns the fields that creations and updates have alike.
+func requestedKey(m interface {
+	GetLabel() string
+	GetDescription() string
+	GetScopes() []string
+	GetIpAllowList() []string
+	GetExpiresAt() *timestamppb.Timestamp
+	GetOwnerId() string
+	GetMetadata() map[string]string
+	GetRateLimit() *apikeysv1.RateLimit
+	GetQuota() *apikeysv1.Quota
+},
+) (k apikey.Key, problems []apikey.FieldProblem) {
+	k = apikey.Key{
+		Label: m.GetLabel(), Description: m.GetDescription(), Scopes: m.GetScopes(), OwnerID: m.GetOwnerId(), Metadata: m.GetMetadata(),
+		RateLimit: apikey.RateLimit{Requests: int(m.GetRateLimit().GetRequests()), WindowSeconds: int(m.GetRateLimit().GetWindowSeconds())},
+		Quota:     quota(m.GetQuota()),
+	}
+	for i, text := range m.GetIpAllowList() {
+		p, err := apikey.ParseAllowed(text)
+		if err != nil {
+			problems = append(problems, apikey.FieldProblem{Field: fmt.Sprintf("ip_allow_list[%d]", i), Problem: err.Error()})
+			p = netip.Prefix{}
+		}
+		k.IPAllowList = append(k.IPAllowList, p)
+	}
+	var problem string
+	if k.ExpiresAt, problem = Time(m.GetExpiresAt()); problem != "" {
+		problems = append(problems, apikey.FieldProblem{Field: "expires_at", Problem: problem})
+	}
+	return k, problems
 }
 
 // Verification returns the message of v.

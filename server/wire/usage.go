@@ -18,9 +18,9 @@ func quotaMessage(q *apikey.Quota) *apikeysv1.Quota {
 	return m
 }
 
-// Quota returns the quota that m asks for; an unset one is the zero Quota. What no
+// quota returns the quota that m asks for; an unset one is the zero Quota. What no
 // quota can have stays something that none has, and is never taken for unset.
-func Quota(m *apikeysv1.Quota) apikey.Quota {
+func quota(m *apikeysv1.Quota) apikey.Quota {
 	if m == nil {
 		return apikey.Quota{}
 	}
