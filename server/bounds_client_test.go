@@ -3,83 +3,18 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
-	"runtime"
 	"strings"
-	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-
-	"github.com/apikeys-dev/apikeys/server/masked"
 )
-
-// boundsToken is the operator's token of the servers whose bounds are tested.
-const boundsToken = "bounds-root-token-of-enough-length"
-
-// protocol is a way to speak to a server: a listener, and what is spoken there.
-type protocol struct {
-	name               string
-	rpc, http2, secure bool
-}
-
-// protocols are all ways. REST speaks HTTP/2 only with TLS.
-var protocols = []protocol{
-	{"gRPC", true, true, false},
-	{"gRPC with TLS", true, true, true},
-	{"REST over HTTP/1.1", false, false, false},
-	{"REST over HTTP/1.1 with TLS", false, false, true},
-	{"REST over HTTP/2 with TLS", false, true, true},
-}
-
-// boundedServer is a running server that is spoken to by one protocol.
-type boundedServer struct {
-	*Server
-	protocol
-	t     *testing.T
-	roots *x509.CertPool
-}
-
-// startBounded runs a server until the test ends.
-func startBounded(t *testing.T, p protocol, change func(*Config)) *boundedServer {
-	t.Helper()
-	c := Config{
-		RESTAddr: "127.0.0.1:0", GRPCAddr: "127.0.0.1:0", DataDir: t.TempDir(), RootToken: masked.New(boundsToken),
-		Logger: slog.New(slog.DiscardHandler),
-	}
-	s := &boundedServer{protocol: p, t: t}
-	if p.secure {
-		c.TLSCert, c.TLSKey, s.roots = certificate(t)
-	}
-	if change != nil {
-		change(&c)
-	}
-	var err error
-	if s.Server, err = New(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Errorf("the server ended with %v", err)
-		}
-	})
-	return s
-}
 
 // client is a connection that is spoken over by hand.
 type client struct {
@@ -96,26 +31,6 @@ type client struct {
 	ended map[uint32]string
 	// window is what the client lets the server send on a stream.
 	window uint32
-}
-
-// bare opens a connection from an address of this machine and says nothing over it,
-// not even in TLS.
-func (s *boundedServer) bare(from string) net.Conn {
-	s.t.Helper()
-	addr := s.RESTAddr()
-	if s.rpc {
-		addr = s.GRPCAddr()
-	}
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
-	conn, err := d.DialContext(s.t.Context(), "tcp", addr.String())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		s.t.Fatal(err)
-	}
-	return conn
 }
 
 // dial opens a connection and shakes hands.
@@ -394,24 +309,4 @@ func (c *client) prove() {
 	if got := c.answer(c.send(list.as(boundsToken))); got != "ok" {
 		c.t.Fatalf("a good credential: %s", got)
 	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 seconds", what)
-		}
-		runtime.Gosched()
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// liveMemory returns the bytes that are reachable.
-func liveMemory() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

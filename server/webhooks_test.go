@@ -1,9 +1,6 @@
 package server_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -103,40 +100,40 @@ type shownDelivery struct {
 	}
 }
 
-// hookRig is a server with a receiver.
-type hookRig struct {
+// hookHarness is a server with a receiver.
+type hookHarness struct {
 	*servertest.Server
 	*receiver
 	t *testing.T
 }
 
-func newHookRig(t *testing.T, change ...func(*server.Config)) *hookRig {
-	return &hookRig{Server: servertest.Start(t, change...), receiver: newReceiver(t), t: t}
+func newHookHarness(t *testing.T, change ...func(*server.Config)) *hookHarness {
+	return &hookHarness{Server: servertest.Start(t, change...), receiver: newReceiver(t), t: t}
 }
 
 // hook makes a webhook at a path of the receiver.
-func (r *hookRig) hook(path, more string) (id, secret string) {
+func (r *hookHarness) hook(path, more string) (id, secret string) {
 	r.t.Helper()
 	var made struct{ ID, Secret string }
 	r.Call(r.t, http.MethodPost, hooksPath, fmt.Sprintf(`{"label": "x", "url": %q, "events": ["*"]%s}`, r.url+path, more)).Into(r.t, &made)
 	return made.ID, made.Secret
 }
 
-func (r *hookRig) key() (id string) {
+func (r *hookHarness) key() (id string) {
 	r.t.Helper()
 	var made struct{ ID string }
 	r.Call(r.t, http.MethodPost, keysPath, `{"label": "A key"}`).Into(r.t, &made)
 	return made.ID
 }
 
-func (r *hookRig) list(query url.Values) (list []shownDelivery) {
+func (r *hookHarness) list(query url.Values) (list []shownDelivery) {
 	r.t.Helper()
 	r.Call(r.t, http.MethodGet, queuePath+"?"+query.Encode(), "").Into(r.t, &list)
 	return list
 }
 
 // await returns the one delivery of a webhook when it fits.
-func (r *hookRig) await(webhookID string, fits func(d shownDelivery) bool) shownDelivery {
+func (r *hookHarness) await(webhookID string, fits func(d shownDelivery) bool) shownDelivery {
 	r.t.Helper()
 	var d shownDelivery
 	eventually(r.t, func() bool {
@@ -167,7 +164,7 @@ func eventually(t *testing.T, done func() bool, say func() string) {
 // TestDeliveries follows deliveries through REST from the change to the end.
 func TestDeliveries(t *testing.T) {
 	t.Parallel()
-	r := newHookRig(t)
+	r := newHookHarness(t)
 	id, secret := r.hook("/ok", `, "headers": {"X-Tenant": "blue"}`)
 	began := time.Now().UTC().Format(time.DateTime)
 	key := r.key()
@@ -264,7 +261,7 @@ func TestDeliveries(t *testing.T) {
 // send all that waits.
 func TestFailingWebhookTells(t *testing.T) {
 	t.Parallel()
-	r := newHookRig(t)
+	r := newHookHarness(t)
 	id, _ := r.hook("/bad", "")
 	r.say("/bad", 500)
 	good, _ := r.hook("/good", "")
@@ -331,7 +328,7 @@ func TestFailingWebhookTells(t *testing.T) {
 // moved or deleted under them.
 func TestDisabledAndDeleted(t *testing.T) {
 	t.Parallel()
-	r := newHookRig(t, func(c *server.Config) { c.WebhooksDelays = []time.Duration{time.Hour} })
+	r := newHookHarness(t, func(c *server.Config) { c.WebhooksDelays = []time.Duration{time.Hour} })
 	r.say("/no", 503)
 	id, _ := r.hook("/no", "")
 	r.key()
@@ -365,132 +362,5 @@ func TestDisabledAndDeleted(t *testing.T) {
 		func() string { return "the end of what was on its way" })
 	if a := r.Call(t, http.MethodPost, queuePath+"/"+d.ID+"/retry", ""); a.Status != http.StatusBadRequest {
 		t.Errorf("retried of a deleted one: %s", a)
-	}
-}
-
-// TestHostileReceivers has endpoints do their worst, all at once; one beside them
-// does well.
-func TestHostileReceivers(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
-	r := newHookRig(t, func(c *server.Config) { c.WebhooksDelays = []time.Duration{50 * time.Millisecond, time.Hour} })
-	r.say("/200", 200)
-	r.say("/500", 500)
-	r.say("/302", 302, "Location", r.url+"/followed")
-	r.say("/410", 410)
-	r.say("/429", 429, "Retry-After", "3600")
-	r.do("/never", func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
-	endless := func(chunk []byte, pause time.Duration) http.HandlerFunc {
-		return func(w http.ResponseWriter, req *http.Request) {
-			for sent := 0; sent < 1<<30 && req.Context().Err() == nil; sent += len(chunk) {
-				if _, err := w.Write(chunk); err != nil {
-					return
-				}
-				if pause > 0 {
-					_ = http.NewResponseController(w).Flush()
-					time.Sleep(pause)
-				}
-			}
-		}
-	}
-	r.do("/drip", endless([]byte("x"), 100*time.Millisecond))
-	r.do("/gigabyte", endless(make([]byte, 1<<20), 0))
-	var bomb bytes.Buffer
-	z := gzip.NewWriter(&bomb)
-	for range 50 {
-		if _, err := z.Write(make([]byte, 1<<20)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r.do("/bomb", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write(bomb.Bytes()) // Whoever reads has had enough at some point.
-	})
-	r.do("/headers", func(w http.ResponseWriter, _ *http.Request) {
-		for i := range 20 << 10 {
-			w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 1<<10))
-		}
-	})
-	ids := make(map[string]string)
-	for _, path := range []string{"/200", "/500", "/302", "/410", "/429", "/never", "/drip", "/gigabyte", "/bomb", "/headers"} {
-		ids[path], _ = r.hook(path, "")
-	}
-	r.key()
-	attempts := func(n int) func(shownDelivery) bool {
-		return func(d shownDelivery) bool { return len(d.Attempts) >= n }
-	}
-	for path, fits := range map[string]func(shownDelivery) bool{
-		"/200": inState("delivered"), "/gigabyte": inState("delivered"), "/bomb": inState("delivered"),
-		"/500": attempts(2), "/302": attempts(2), "/headers": attempts(2), "/410": attempts(1), "/429": attempts(1),
-	} {
-		d := r.await(ids[path], fits)
-		if d.ResponseBody != nil && len(*d.ResponseBody) > 64<<10 { // 16 KiB, of which each byte may be shown as three
-			t.Errorf("%s: a body of %d bytes", path, len(*d.ResponseBody))
-		}
-		class := map[string]string{"/500": "http_status", "/302": "http_status", "/410": "http_status", "/429": "http_status", "/headers": "invalid_response"}[path]
-		if (d.Error == nil) != (class == "") || d.Error != nil && d.Error.Class != class {
-			t.Errorf("%s: %+v", path, d.Error)
-		}
-		if path == "/429" && d.DelayMS < 3_600_000 {
-			t.Errorf("429: again after %d ms", d.DelayMS)
-		}
-	}
-	if got := r.at("/followed"); len(got) != 0 {
-		t.Errorf("a redirect was followed: %+v", got)
-	}
-	var gone struct {
-		Enabled        bool
-		DisabledReason string `json:"disabled_reason"`
-	}
-	r.Call(t, http.MethodGet, hooksPath+"/"+ids["/410"], "").Into(t, &gone)
-	if gone.Enabled || gone.DisabledReason != "gone" {
-		t.Errorf("gone: %+v", gone)
-	}
-	log := r.Call(t, http.MethodGet, "/developers/events?after=start&types=webhook.disabled", "")
-	var events []struct {
-		Type  string
-		Actor struct{ Kind string }
-	}
-	if err := json.Unmarshal(log.Envelope.Data, &events); err != nil || len(events) != 1 || events[0].Actor.Kind != "system" {
-		t.Errorf("events %s, %v", log.Body, err)
-	}
-	// Those that never end have what they had; the others go on.
-	began := time.Now()
-	for range 20 {
-		r.key()
-	}
-	eventually(t, func() bool { return len(r.at("/200")) == 21 }, func() string { return fmt.Sprint(len(r.at("/200"))) })
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("beside them 20 took %v", took)
-	}
-	if n := len(r.at("/never")); n > 8 {
-		t.Errorf("what never answers got %d requests", n)
-	}
-}
-
-// TestStopGivesBack stops a server while an endpoint keeps it waiting: the stop
-// takes no longer than it may, and the attempt is not counted.
-func TestStopGivesBack(t *testing.T) {
-	t.Parallel()
-	r := newHookRig(t, func(c *server.Config) { c.ShutdownTimeout = 300 * time.Millisecond })
-	r.do("/never", func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
-	id, _ := r.hook("/never", "")
-	r.key()
-	eventually(t, func() bool { return len(r.at("/never")) == 1 }, func() string { return "the attempt" })
-	began := time.Now()
-	r.Stop()
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("stopped after %v", took)
-	}
-	r.say("/never", 200)
-	r.Server = servertest.Start(t, func(c *server.Config) { c.DataDir = r.Dir })
-	d := r.await(id, inState("delivered"))
-	if got := r.at("/never"); len(got) != 2 || len(d.Attempts) != 1 || d.Retries != 0 || got[0].header.Get("Webhook-Id") != got[1].header.Get("Webhook-Id") {
-		t.Errorf("%d requests, %+v", len(got), d)
 	}
 }

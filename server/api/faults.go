@@ -1,12 +1,10 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
@@ -113,46 +111,4 @@ func (f *faults) span(req interface {
 },
 ) (since, until time.Time) {
 	return f.time("since", req.GetSince()), f.time("until", req.GetUntil())
-}
-
-// An updateRequest is a request that changes the fields of a resource which its
-// mask names.
-type updateRequest interface {
-	GetId() string
-	GetEtag() string
-	GetUpdateMask() *fieldmaskpb.FieldMask
-}
-
-// A resource has an id and an etag, which say in an update which version of it is
-// meant.
-type resource interface {
-	GetId() string
-	GetEtag() string
-}
-
-// target checks what an update says of the resource that it means. An error says
-// that there is nothing else to check.
-func (f *faults) target(req updateRequest, sent resource) error {
-	if id := sent.GetId(); id != "" && id != req.GetId() {
-		f.add("id", "must be the id of the resource that is updated")
-	}
-	if etag := sent.GetEtag(); etag != "" && req.GetEtag() != "" && etag != req.GetEtag() {
-		f.add("etag", "is not the one of the resource that is sent")
-	}
-	if req.GetUpdateMask() == nil {
-		f.add("update_mask", "is required; it names the fields to change")
-		return f.err()
-	}
-	return nil
-}
-
-// checkETag is a conflict where an update names an etag that is not the
-// resource's.
-func checkETag(req updateRequest, sent resource, current string) error {
-	asked := cmp.Or(req.GetEtag(), sent.GetEtag())
-	if asked == "" || asked == current {
-		return nil
-	}
-	return apikey.Errorf(apikey.KindConflict, apikey.ReasonETagMismatch,
-		"The resource has changed since this etag; read it again. Its etag is now %s.", current)
 }

@@ -5,18 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
@@ -258,149 +253,6 @@ func (q *fakeQueue) count(id string, state webhook.DeliveryState) (n int) {
 		}
 	}
 	return n
-}
-
-// endpoints is the network: it answers for every host.
-type endpoints struct {
-	mu sync.Mutex
-	// answer is what a host answers with: a status, or what a function says. Hosts
-	// that are not in it answer 200.
-	answer map[string]any
-	// inFlight and most are the requests under way, now and at most, by host and, under
-	// "", of all.
-	inFlight, most, seen map[string]int
-	retryAfter           string
-}
-
-func newEndpoints() *endpoints {
-	return &endpoints{answer: make(map[string]any), inFlight: make(map[string]int), most: make(map[string]int), seen: make(map[string]int)}
-}
-
-// says sets what the endpoint of a webhook answers.
-func (e *endpoints) says(id string, answer any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.answer[id] = answer
-}
-
-func (e *endpoints) requests(id string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.seen[id]
-}
-
-// atMost returns how many requests were under way at a time since it was asked
-// last.
-func (e *endpoints) atMost(id string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	most := e.most[id]
-	e.most[id] = e.inFlight[id]
-	return most
-}
-
-// hang answers nothing until the caller gives up.
-func hang(r *http.Request) (int, error) {
-	<-r.Context().Done()
-	return 0, r.Context().Err()
-}
-
-// slow answers 200 after a time.
-func slow(d time.Duration) func(*http.Request) (int, error) {
-	return func(r *http.Request) (int, error) {
-		select {
-		case <-time.After(d):
-			return 200, nil
-		case <-r.Context().Done():
-			return 0, r.Context().Err()
-		}
-	}
-}
-
-func (e *endpoints) RoundTrip(r *http.Request) (*http.Response, error) {
-	id, _, _ := strings.Cut(r.URL.Host, ".")
-	e.mu.Lock()
-	answer := e.answer[id]
-	for _, of := range []string{id, ""} {
-		e.seen[of]++
-		e.inFlight[of]++
-		e.most[of] = max(e.most[of], e.inFlight[of])
-	}
-	header := make(http.Header)
-	if e.retryAfter != "" {
-		header.Set("Retry-After", e.retryAfter)
-	}
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.inFlight[id]--
-		e.inFlight[""]--
-	}()
-	status := 200
-	switch answer := answer.(type) {
-	case int:
-		status = answer
-	case func(*http.Request) (int, error):
-		var err error
-		if status, err = answer(r); err != nil {
-			return nil, err
-		}
-	}
-	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader("ok")), Request: r}, nil
-}
-
-// harness is a worker between a fake queue and fake endpoints.
-type harness struct {
-	*fakeQueue
-	*endpoints
-	worker *Worker
-	log    *logtest.Buffer
-	stop   func()
-}
-
-// startHarness runs a worker until the bubble's test ends.
-func startHarness(t *testing.T, change ...func(*WorkerConfig)) *harness {
-	t.Helper()
-	r := &harness{fakeQueue: newFakeQueue(), endpoints: newEndpoints(), log: new(logtest.Buffer)}
-	client := NewClient(ClientConfig{})
-	client.transport.RegisterProtocol("https", r.endpoints)
-	c := WorkerConfig{
-		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Backoff: webhook.Backoff{Rand: func() float64 { return 0.5 }},
-	}
-	for _, f := range change {
-		f(&c)
-	}
-	r.worker = NewWorker(c)
-	r.wake = r.worker.Wake
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := r.worker.Run(ctx); err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}()
-	r.stop = sync.OnceFunc(func() {
-		cancel()
-		<-done
-		r.wantIdle(t)
-	})
-	t.Cleanup(r.stop)
-	return r
-}
-
-// wantIdle says that the scheduler of a worker that has ended counts nothing.
-func (r *harness) wantIdle(t *testing.T) {
-	t.Helper()
-	s := &r.worker.scheduler
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.inFlight != [healthStates]int{} {
-		t.Errorf("%v attempts under way after the end", s.inFlight)
-	}
-	s.checkLocked(t)
 }
 
 // checkLocked says what is always true of a scheduler.
