@@ -21,7 +21,7 @@ func withWebhooks(b *testing.B, webhooks int) *store.Store {
 	for i := range webhooks {
 		makeWebhook(b, s, fmt.Sprint("http://127.0.0.1:1024/", i))
 	}
-	runFanOut(b, s, deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient()}))
+	runFanOut(b, s, deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient()}))
 	return s
 }
 
@@ -87,7 +87,7 @@ func BenchmarkChangeToReceiver(b *testing.B) {
 	receiver := bareReceiver(b, func(http.ResponseWriter, *http.Request) { arrived <- time.Now() })
 	s := openStore(b)
 	makeWebhook(b, s, receiver)
-	worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
+	worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient(), Grace: time.Millisecond})
 	runFanOut(b, s, worker)
 	runWorker(b, worker)
 	var times []time.Duration

@@ -49,7 +49,7 @@ func BenchmarkDeliveries(b *testing.B) {
 		}
 		makeKeys(b, s, each)
 		fanOutAll(b, s)
-		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient()})
+		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient()})
 		received.Store(0)
 		all = make(chan struct{})
 		b.StartTimer()
@@ -104,7 +104,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 			}
 		}
 		makeWebhook(b, s, receiver+"/healthy")
-		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, Client: loopbackClient(), Grace: time.Millisecond})
+		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient(), Grace: time.Millisecond})
 		runFanOut(b, s, worker)
 		runWorker(b, worker)
 		return func() time.Duration {
@@ -237,7 +237,7 @@ func fanOutAll(tb testing.TB, s *store.Store) {
 // runFanOut has a fan-out follow the log until the end of the test.
 func runFanOut(tb testing.TB, s *store.Store, worker *deliver.Worker) {
 	tb.Helper()
-	fanOut := deliver.NewFanOut(deliver.FanOutConfig{Log: s, Due: worker.Wake})
+	fanOut := deliver.NewFanOut(deliver.FanOutConfig{Log: s, MaxBehind: time.Minute, Due: worker.Wake})
 	s.OnCommit(func(c store.Commit) {
 		worker.Wake(c.Due)
 		fanOut.Notify(c.Organizations, c.Subscribed)

@@ -44,7 +44,6 @@ type Config struct {
 	// Streams is how many streams a caller may have at a time. Defaults to 100.
 	Streams int
 	// SlowClientTimeout is how long a stream waits for a client that takes nothing.
-	// Defaults to 60 seconds.
 	SlowClientTimeout time.Duration
 }
 
@@ -70,9 +69,6 @@ func New(c Config) (*API, error) {
 	}
 	if c.Streams == 0 {
 		c.Streams = 100
-	}
-	if c.SlowClientTimeout == 0 {
-		c.SlowClientTimeout = time.Minute
 	}
 	if c.Refusals == nil {
 		c.Refusals = &authn.Refusals{Logger: c.Logger}

@@ -113,7 +113,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
 			Peppers: peppers, Stored: r.store.OperatorTokens, Now: time.Now,
 		}}),
-		Logger: log, Now: time.Now,
+		Logger: log, Now: time.Now, SlowClientTimeout: time.Minute,
 	}
 	for _, f := range change {
 		f(&config)

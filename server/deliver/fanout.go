@@ -39,7 +39,7 @@ type FanOutConfig struct {
 	// Due is told which webhooks have something to deliver now. Required.
 	Due func(webhookIDs []string)
 	// MaxBehind is how far an organization's fan-out may be behind its changes before
-	// these wait. Zero means a minute.
+	// these wait. Required.
 	MaxBehind time.Duration
 	// MaxWait bounds how long a change waits; then it is refused. Zero means 5 seconds.
 	MaxWait time.Duration
@@ -80,7 +80,6 @@ type fanned struct {
 
 // NewFanOut returns a fan-out. It starts nothing; Run makes deliveries.
 func NewFanOut(c FanOutConfig) *FanOut {
-	c.MaxBehind = cmp.Or(c.MaxBehind, time.Minute)
 	c.MaxWait = cmp.Or(c.MaxWait, 5*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -70,6 +71,7 @@ func (l *fakeLog) add(organization string, n int) {
 // runFanOut runs a fan-out until the end of the test.
 func runFanOut(t *testing.T, c FanOutConfig) *FanOut {
 	t.Helper()
+	c.MaxBehind = cmp.Or(c.MaxBehind, time.Minute)
 	f := NewFanOut(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

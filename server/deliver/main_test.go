@@ -164,7 +164,8 @@ func startHarness(t *testing.T, change ...func(*WorkerConfig)) *harness {
 	client.transport.RegisterProtocol("https", r.endpoints)
 	c := WorkerConfig{
 		Queue: r.fakeQueue, Client: client, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Backoff: webhook.Backoff{Rand: func() float64 { return 0.5 }},
+		Rules: webhook.Rules{DisableAfter: 5 * 24 * time.Hour}, Backoff: webhook.Backoff{Rand: func() float64 { return 0.5 }},
+		PerWebhook: 8, PerHost: 64, PerOrganization: 256, Grace: 20 * time.Second,
 	}
 	for _, f := range change {
 		f(&c)

@@ -46,19 +46,18 @@ type WorkerConfig struct {
 	Rules webhook.Rules
 	// Backoff is the schedule of attempts.
 	Backoff webhook.Backoff
-	// PerWebhook bounds the attempts in flight to one webhook. Zero means 8.
+	// PerWebhook bounds the attempts in flight to one webhook. Required.
 	PerWebhook int
 	// PerHost bounds the attempts in flight to the webhooks of one host, and
 	// PerOrganization to those of one organization. Webhooks that fail get half of each at
-	// most. Zero means 64 and 256.
+	// most. Zero means no bound.
 	PerHost, PerOrganization int
 	// InFlight bounds the attempts in flight in all. Webhooks that fail get half of
 	// it at most, and none more than a sixteenth of what is free. Zero means 512,
 	// or 16 times PerWebhook where that is more.
 	InFlight int
 	// Grace is how long attempts under way may go on once the worker is told to
-	// stop; those that are not over by then are given back, uncounted. Zero means
-	// 20 seconds.
+	// stop; those that are not over by then are given back, uncounted.
 	Grace time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -84,10 +83,7 @@ type Worker struct {
 
 // NewWorker returns a worker. It starts nothing; Run sends.
 func NewWorker(c WorkerConfig) *Worker {
-	c.PerWebhook = cmp.Or(c.PerWebhook, 8)
-	c.PerHost, c.PerOrganization = cmp.Or(c.PerHost, 64), cmp.Or(c.PerOrganization, 256)
 	c.InFlight = cmp.Or(c.InFlight, max(512, maxShare*c.PerWebhook))
-	c.Grace = cmp.Or(c.Grace, 20*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

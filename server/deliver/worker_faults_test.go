@@ -256,7 +256,7 @@ func TestWorkerOwnFaults(t *testing.T) {
 // Run.
 func TestWakeNeverBlocks(t *testing.T) {
 	t.Parallel()
-	w := NewWorker(WorkerConfig{Queue: newFakeQueue(), Client: NewClient(ClientConfig{})})
+	w := NewWorker(WorkerConfig{Queue: newFakeQueue(), PerWebhook: 8, Client: NewClient(ClientConfig{})})
 	for range 100 {
 		w.Wake([]string{"a", "b"})
 	}

@@ -206,7 +206,7 @@ func TestPanic(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	t.Parallel()
-	h, err := rest.New(rest.Config{Conn: conn(nil), Logger: slog.New(slog.DiscardHandler), Ready: func(context.Context) error { return errors.New("db1 is down") }})
+	h, err := rest.New(rest.Config{Conn: conn(nil), AnswerTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler), Ready: func(context.Context) error { return errors.New("db1 is down") }})
 	if err != nil {
 		t.Fatal(err)
 	}

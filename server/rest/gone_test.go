@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -39,7 +40,7 @@ func TestClientGone(t *testing.T) {
 			apikeysv1.RegisterApiKeysServiceServer(conn, service{})
 			apikeysv1.RegisterEventsServiceServer(conn, feed{watch: func(_ *apikeysv1.WatchEventsRequest, stream watchStream) error { return wait(stream.Context()) }})
 			log := new(bytes.Buffer)
-			h, err := rest.New(rest.Config{Conn: conn, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			h, err := rest.New(rest.Config{Conn: conn, AnswerTimeout: time.Minute, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -36,8 +36,7 @@ type Config struct {
 	// Refusals takes the lines of refused requests, of which anybody can make as many
 	// as they like. Default: one of its own, over Logger.
 	Refusals *authn.Refusals
-	// AnswerTimeout is how long a client may take nothing of an answer. Default: a
-	// minute.
+	// AnswerTimeout is how long a client may take nothing of an answer. Required.
 	AnswerTimeout time.Duration
 	// Ready reports why the server cannot serve now, or nil. It is asked at
 	// every GET /readyz, and says what the caller may read with a NotReady.
@@ -66,6 +65,9 @@ func New(config Config) (*Handler, error) {
 	if config.Conn == nil {
 		return nil, errors.New("make the REST handler: no connection")
 	}
+	if config.AnswerTimeout <= 0 {
+		return nil, errors.New("make the REST handler: no timeout of answers")
+	}
 	config.Env = cmp.Or(config.Env, "development")
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -73,7 +75,6 @@ func New(config Config) (*Handler, error) {
 	if config.Refusals == nil {
 		config.Refusals = &authn.Refusals{Logger: config.Logger}
 	}
-	config.AnswerTimeout = cmp.Or(config.AnswerTimeout, time.Minute)
 	if config.Ready == nil {
 		config.Ready = func(context.Context) error { return nil }
 	}

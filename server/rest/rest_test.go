@@ -61,7 +61,7 @@ func newHandler(tb testing.TB, conn grpc.ClientConnInterface, log io.Writer) *re
 	tb.Helper()
 	var n atomic.Int64
 	h, err := rest.New(rest.Config{
-		Conn:   conn,
+		Conn: conn, AnswerTimeout: time.Minute,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 		NewID:  func() string { return fmt.Sprint(n.Add(1)) },
 	})

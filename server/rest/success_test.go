@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/go-cmp/cmp"
@@ -272,9 +273,10 @@ func TestNew(t *testing.T) {
 func ExampleHandler() {
 	api := &fakeAPI{answer: &apikeysv1.DeleteApiKeyResponse{Id: keyID}}
 	h, err := rest.New(rest.Config{
-		Conn:  api.conn(), // in earnest, the channel with the interceptors and services
-		Env:   "production",
-		Ready: func(context.Context) error { return errors.New("not migrated") },
+		Conn:          api.conn(), // in earnest, the channel with the interceptors and services
+		Env:           "production",
+		AnswerTimeout: time.Minute,
+		Ready:         func(context.Context) error { return errors.New("not migrated") },
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -63,7 +63,7 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{due + " AND due_at>?)", delivery + "=?)", event + "=?)"}, []string{"v"}},
 		"settle": {func() error {
-			_, err := s.Settle(t.Context(), []webhook.Result{{Delivery: claims[0].Delivery, Lease: "held", Outcome: failed}}, webhook.Rules{}, steady)
+			_, err := s.Settle(t.Context(), []webhook.Result{{Delivery: claims[0].Delivery, Lease: "held", Outcome: failed}}, hookRules, steady)
 			return err
 		}, []string{delivery + "=?)"}, []string{"v"}},
 		"release": {func() error { return s.Release(t.Context(), "held", []string{claims[1].Delivery.ID}) }, []string{delivery + "=?)"}, nil},

@@ -61,7 +61,7 @@ func (f *fixture) settle(t *testing.T, c webhook.Claim, o webhook.Outcome) []web
 	f.clock.Advance(time.Second)
 	r := c.Result()
 	r.StartedAt, r.EndedAt, r.Outcome = started, f.clock.stored(), o
-	settled, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{}, steady)
+	settled, err := f.Settle(t.Context(), []webhook.Result{r}, hookRules, steady)
 	if err != nil {
 		t.Fatal(err)
 	}

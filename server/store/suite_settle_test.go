@@ -35,7 +35,7 @@ func testSettle(t *testing.T, f *fixture) {
 		{DeliveryID: d.ID, Number: 1, Trigger: webhook.TriggerSchedule, URL: w.URL, StartedAt: started, Duration: time.Second, Outcome: failed},
 		{DeliveryID: d.ID, Number: 2, Trigger: webhook.TriggerSchedule, URL: w.URL, StartedAt: ended.Add(2 * time.Minute), Duration: time.Second, Outcome: webhook.Outcome{Status: 204}},
 	}, attempts)
-	if got, err := f.Settle(t.Context(), nil, webhook.Rules{}, steady); err != nil || len(got.Deliveries) != 0 {
+	if got, err := f.Settle(t.Context(), nil, hookRules, steady); err != nil || len(got.Deliveries) != 0 {
 		t.Errorf("nothing settled: %v, %v", got, err)
 	}
 }
@@ -110,7 +110,7 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		}
 		r := claims[0].Result()
 		r.StartedAt, r.EndedAt, r.Outcome = started, f.clock.stored(), c.outcome
-		settlement, err := f.Settle(t.Context(), []webhook.Result{r}, webhook.Rules{}, steady)
+		settlement, err := f.Settle(t.Context(), []webhook.Result{r}, hookRules, steady)
 		settled := settlement.Deliveries
 		if err != nil || len(settled) != c.settled {
 			t.Errorf("%s: settled %+v, %v", name, settled, err)

@@ -29,7 +29,7 @@ var webhookTests = map[string]func(*testing.T, *fixture){
 	"SettleHealth":           testSettleHealth,
 }
 
-var hookRules = webhook.Rules{}
+var hookRules = webhook.Rules{DisableAfter: 5 * 24 * time.Hour, MaxWebhooks: 100}
 
 // newSealer returns a sealer whose newest key is the first of ids.
 func newSealer(tb testing.TB, ids ...string) *keyring.Sealer {

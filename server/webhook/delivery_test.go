@@ -161,17 +161,17 @@ func TestHealth(t *testing.T) {
 		steps  []step
 		reason DisabledReason
 	}{
-		{"gone", Rules{}, []step{{0, gone, wait, disabled}}, DisabledGone},
-		{"less than two minutes", Rules{}, []step{{0, failed, wait, nil}, {2*time.Minute - 1, failed, wait, nil}}, ""},
-		{"two minutes, once", Rules{}, []step{{0, failed, wait, nil}, {2 * time.Minute, failed, wait, failing}, {3 * time.Minute, failed, end, nil}}, ""},
-		{"the end of a schedule", Rules{}, []step{{0, failed, wait, nil}, {2 * time.Second, failed, end, failing}}, ""},
-		{"again after a success", Rules{}, []step{{0, failed, end, failing}, {1, acknowledged, good, nil}, {2, failed, end, failing}}, ""},
-		{"five days", Rules{}, []step{{0, failed, end, failing}, {5*day - 1, failed, wait, nil}, {5 * day, failed, wait, disabled}}, DisabledFailing},
-		{"five days with a success", Rules{}, []step{{0, failed, end, failing}, {4 * day, acknowledged, good, nil}, {5 * day, failed, wait, nil}}, ""},
-		{"warned before", Rules{}, []step{{0, failed, wait, nil}, {6 * day, failed, wait, both}}, DisabledFailing},
+		{"gone", Rules{DisableAfter: 5 * day}, []step{{0, gone, wait, disabled}}, DisabledGone},
+		{"less than two minutes", Rules{DisableAfter: 5 * day}, []step{{0, failed, wait, nil}, {2*time.Minute - 1, failed, wait, nil}}, ""},
+		{"two minutes, once", Rules{DisableAfter: 5 * day}, []step{{0, failed, wait, nil}, {2 * time.Minute, failed, wait, failing}, {3 * time.Minute, failed, end, nil}}, ""},
+		{"the end of a schedule", Rules{DisableAfter: 5 * day}, []step{{0, failed, wait, nil}, {2 * time.Second, failed, end, failing}}, ""},
+		{"again after a success", Rules{DisableAfter: 5 * day}, []step{{0, failed, end, failing}, {1, acknowledged, good, nil}, {2, failed, end, failing}}, ""},
+		{"five days", Rules{DisableAfter: 5 * day}, []step{{0, failed, end, failing}, {5*day - 1, failed, wait, nil}, {5 * day, failed, wait, disabled}}, DisabledFailing},
+		{"five days with a success", Rules{DisableAfter: 5 * day}, []step{{0, failed, end, failing}, {4 * day, acknowledged, good, nil}, {5 * day, failed, wait, nil}}, ""},
+		{"warned before", Rules{DisableAfter: 5 * day}, []step{{0, failed, wait, nil}, {6 * day, failed, wait, both}}, DisabledFailing},
 		{"a short limit", Rules{DisableAfter: time.Minute}, []step{{0, failed, wait, nil}, {30 * time.Second, failed, wait, failing}, {time.Minute, failed, wait, disabled}}, DisabledFailing},
-		{"nothing after the end", Rules{}, []step{{0, gone, wait, disabled}, {1, gone, wait, nil}}, DisabledGone},
-		{"what is our fault", Rules{}, []step{{0, Outcome{Failure: Failure{Class: ClassInternal}}, end, nil}, {6 * day, Outcome{Failure: Failure{Class: ClassEventGone}}, end, nil}}, ""},
+		{"nothing after the end", Rules{DisableAfter: 5 * day}, []step{{0, gone, wait, disabled}, {1, gone, wait, nil}}, DisabledGone},
+		{"what is our fault", Rules{DisableAfter: 5 * day}, []step{{0, Outcome{Failure: Failure{Class: ClassInternal}}, end, nil}, {6 * day, Outcome{Failure: Failure{Class: ClassEventGone}}, end, nil}}, ""},
 	}
 	for _, c := range cases {
 		w := testWebhook()

@@ -55,12 +55,16 @@ func (h *Health) NeedsRecord(o *Outcome, now time.Time) bool {
 	return !o.Acknowledged() || h.State() != HealthHealthy || now.Sub(h.LastSuccessAt) >= successInterval
 }
 
+// failingAfter is how long attempts may fail without a success before webhook.failing
+// is published, or half of [Rules.DisableAfter] where that is less.
+const failingAfter = 2 * time.Minute
+
 // RecordAttempt takes an attempt, which left its delivery in state, into the health of
 // w and returns the types of the events to publish about w, in order. Health is no
 // field whose change moves updated_at or etag.
 //
 // Failures are counted by the time since the last success, whatever the schedule of
-// attempts: webhook.failing comes once, when attempts have failed for FailingAfter or a
+// attempts: webhook.failing comes once, when attempts have failed for failingAfter or a
 // delivery is at its end. The webhook is disabled when its endpoint answers 410, and
 // when attempts have failed for DisableAfter; it was warned before.
 func (r Rules) RecordAttempt(w *Webhook, a *Attempt, state DeliveryState, now time.Time) []apikey.EventType {
@@ -84,9 +88,11 @@ func (r Rules) RecordAttempt(w *Webhook, a *Attempt, state DeliveryState, now ti
 		return []apikey.EventType{WebhookDisabled}
 	}
 	var events []apikey.EventType
-	failed, disableAfter := now.Sub(h.FailingSince), positive(r.DisableAfter, 5*24*time.Hour)
-	disable := failed >= disableAfter
-	if !h.Warned && (state == StateFailed || disable || failed >= min(positive(r.FailingAfter, 2*time.Minute), disableAfter/2)) {
+	failed, warnAfter, disable := now.Sub(h.FailingSince), failingAfter, false
+	if r.DisableAfter > 0 {
+		warnAfter, disable = min(warnAfter, r.DisableAfter/2), failed >= r.DisableAfter
+	}
+	if !h.Warned && (state == StateFailed || disable || failed >= warnAfter) {
 		h.Warned = true
 		events = append(events, WebhookFailing)
 	}

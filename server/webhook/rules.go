@@ -40,22 +40,19 @@ const maxEvents = 50
 type Rules struct {
 	// Guard says where deliveries may go.
 	Guard Guard
-	// FailingAfter is how long attempts may fail without a success before
-	// webhook.failing is published; at most half of DisableAfter. Zero means 2 minutes.
-	FailingAfter time.Duration
 	// DisableAfter is how long a webhook may fail without a success before it is
-	// disabled. Zero means 5 days.
+	// disabled. Zero means for ever.
 	DisableAfter time.Duration
-	// MaxWebhooks is how many an organization may have. Zero means 100.
+	// MaxWebhooks is how many an organization may have. Zero means any number.
 	MaxWebhooks int
 }
 
 // Admit reports whether an organization that has count webhooks may have one
 // more.
 func (r Rules) Admit(count int) error {
-	if limit := positive(r.MaxWebhooks, 100); count >= limit {
+	if r.MaxWebhooks > 0 && count >= r.MaxWebhooks {
 		return apikey.Errorf(apikey.KindFailedPrecondition, ReasonTooManyWebhooks,
-			"The organization has %d webhooks, the most it may have; delete one first.", limit)
+			"The organization has %d webhooks, the most it may have; delete one first.", r.MaxWebhooks)
 	}
 	return nil
 }
@@ -278,12 +275,4 @@ func (r Rules) RotateSecret(w *Webhook, secret hooks.Secret, rotation Rotation, 
 
 func (w *Webhook) setSecrets(secrets []SigningSecret) {
 	w.Secrets, w.SecretMask = secrets, secrets[0].Secret.Mask()
-}
-
-// positive returns n, or standard where n is not set.
-func positive[N int | time.Duration](n, standard N) N {
-	if n > 0 {
-		return n
-	}
-	return standard
 }
