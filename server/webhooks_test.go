@@ -279,7 +279,8 @@ func TestFailingWebhookTells(t *testing.T) {
 		return w.Health
 	}
 	eventually(t, func() bool {
-		return read(id).State == "failing" && read(good).State == "healthy" && read(good).Pending == 0
+		return read(id).State == "failing" && read(id).Pending == 3 &&
+			len(r.at("/good")) == 3 && read(good).State == "healthy" && read(good).Pending == 0
 	}, func() string { return fmt.Sprintf("%+v, %+v", read(id), read(good)) })
 	if h := read(id); h.Pending != 3 || h.LastError == nil || h.LastError.Class != "http_status" {
 		t.Errorf("health %+v", h)
