@@ -162,7 +162,7 @@ func (s *scheduler) roundLocked(picks []webhook.Pick, room *[healthStates]int, t
 			taken[e.host] += n
 		}
 		for h := range e.health + 1 {
-			room[h] -= n //nolint:gosec // A health is an index of room.
+			room[h] -= n
 		}
 		for h := unknown; h < healthStates; h++ {
 			room[h] = min(room[h], room[h-1])

@@ -78,9 +78,9 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 }
 
 // completeKey sets what time and use change of the message of k. The encoder writes
-// the same fields once more, without a message: to make one by reading what the encoder
-// wrote would double the time of a batch, and to encode a message that of a single
-// verification. TestAppendVerification finds a field that only one of the two has.
+// the same fields once more, without a message: were one of them made from the other's
+// result, each key of a batch, or each single verification, would be encoded and read
+// once more. TestAppendVerification finds a field that only one of the two has.
 func completeKey(m *apikeysv1.ApiKey, k *apikey.Key, used *apikey.Usage, now time.Time) {
 	m.State = states.number[k.State(now)]
 	usePrevious(m, k, used, now)
