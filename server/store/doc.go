@@ -41,7 +41,7 @@
 // by Config would be one more name with one implementation.
 //
 // What the dialects do not have in common is in a backend, which the file of a
-// dialect returns (sqlite.go). What else asks for the dialect: if rows must be
+// dialect returns (sqlite.go, postgres.go). What else asks for the dialect: if rows must be
 // locked, how a statement is written, and if a short read watches its context.
 //
 // All that reads keys reads keyRows: one list of columns, and one decoder. Times
@@ -56,6 +56,8 @@
 //     has it from its first statement to the commit; transact waits for it in
 //     database/sql.
 //   - faults.mu guards the fault of the storage that stands.
+//   - postgresLock.mu guards the connection whose session keeps other servers off a
+//     database of PostgreSQL. No other lock is taken under it.
 //
 // They are taken in that order, and none is held when a function of [Store.OnCommit]
 // is called, which happens on the goroutine that leads, after the commit and
@@ -78,6 +80,8 @@
 //     was subscribed to before.
 //   - The rows of a fan-out and its position are one transaction. Two would lose a
 //     delivery, or make one again that was deleted.
+//   - A commit over a network whose connection is lost may have been made. Answered
+//     as not made, its caller would do it twice; see outcome.
 //   - OnCommit comes before the answer. After it, a caller could still be served
 //     from a cache what it has just revoked.
 package store
