@@ -257,7 +257,7 @@ func (s *Store) RetryDeliveries(ctx context.Context, by *apikey.Caller, organiza
 	if err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", doing, err)
 	}
-	err = s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	err = s.commitMany(ctx, by, func(ctx context.Context, t *tx) error {
 		queued = 0
 		w, err := s.findWebhook(ctx, t.Webhook, organization, webhookID)
 		if err != nil {

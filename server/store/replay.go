@@ -65,7 +65,7 @@ func (s *Store) ReplayEvents(ctx context.Context, by *apikey.Caller, organizatio
 	choose func(d *webhook.Delivery) bool,
 ) (Replay, error) {
 	var batch Replay
-	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	err := s.commitMany(ctx, by, func(ctx context.Context, t *tx) error {
 		batch = Replay{Last: last}
 		w, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {

@@ -26,6 +26,7 @@ var callerTests = map[string]func(*testing.T, *fixture){
 	"OtherOrganization": testOtherOrganization,
 	"ReplacedToken":     testReplacedToken,
 	"FairTurns":         testFairTurns,
+	"ManyRowsAreAlone":  testManyRowsAreAlone,
 	"RightsOfTheLog":    testRightsOfTheLog,
 }
 
@@ -390,4 +391,43 @@ func testFairTurns(t *testing.T, f *fixture) {
 		wantReason(t, fmt.Sprint("change ", i), err, "")
 	}
 	f.wantLabels(t, "a 0", "b 0", "c 0", "a 1", "c 1", "a 2", "a 3", "a 4")
+}
+
+// testManyRowsAreAlone has changes of many rows wait among others: each has a
+// transaction of its own, so that those of other organizations wait for one at most.
+func testManyRowsAreAlone(t *testing.T, f *fixture) {
+	f.create(t, nil)
+	w := f.hook(t, nil)
+	before, err := f.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commits []int64
+	f.OnCommit(func(c store.Commit) { commits = append(commits, c.Position-before) })
+	replaying := func() error {
+		_, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, before, 100, func(*webhook.Delivery) bool { return true })
+		return err
+	}
+	retrying := func() error {
+		_, _, err := f.RetryDeliveries(t.Context(), operator, org, w.ID, []webhook.DeliveryState{webhook.StatePending}, 0, 100)
+		return err
+	}
+	create := f.creating(t, nil)
+	if err := replaying(); err != nil { // So that there is something to retry.
+		t.Fatal(err)
+	}
+	commits = nil
+	for _, err := range f.together(t, create, retrying, create, create, retrying, retrying, create) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantSame(t, "commits", []int64{1, 1, 3, 3, 3, 4}, commits)
+	commits = nil
+	for _, err := range f.together(t, create, replaying, create) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantSame(t, "commits around a replay", []int64{5, 6}, commits) // Of the replay nothing is to be told.
 }

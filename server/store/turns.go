@@ -22,12 +22,16 @@ func (t *turns) add(c *change) {
 	t.changes[organization] = append(t.changes[organization], c)
 }
 
-// take takes up to n changes out, in turns.
+// take takes up to n changes out, in turns. One of many rows is taken alone.
 func (t *turns) take(n int) []*change {
 	var taken []*change
 	for len(taken) < n && len(t.order) > 0 {
 		organization := t.order[0]
 		waiting := t.changes[organization]
+		many := waiting[0].many
+		if many && len(taken) > 0 {
+			break // It is the first of the next.
+		}
 		taken = append(taken, waiting[0])
 		t.order = t.order[1:]
 		if len(waiting) > 1 {
@@ -35,6 +39,9 @@ func (t *turns) take(n int) []*change {
 			t.order = append(t.order, organization)
 		} else {
 			delete(t.changes, organization)
+		}
+		if many {
+			break
 		}
 	}
 	return taken

@@ -31,9 +31,11 @@ type group struct {
 
 // change is one caller's part of a group.
 type change struct {
-	ctx    context.Context
-	by     *apikey.Caller
-	apply  func(context.Context, *tx) error
+	ctx   context.Context
+	by    *apikey.Caller
+	apply func(context.Context, *tx) error
+	// many says that it changes many rows, and so shares its transaction with nobody.
+	many   bool
 	err    error
 	wakeup chan bool // true: lead; false: err is the answer
 }
@@ -41,12 +43,27 @@ type change struct {
 // commitChange is commitAtOnce for a change that waits where the fan-out of its
 // organization is far behind.
 func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
-	if s.hold != nil && by.Organization != "" {
-		if err := s.hold(ctx, by.Organization); err != nil {
-			return err
-		}
+	if err := s.held(ctx, by); err != nil {
+		return err
 	}
 	return s.commitAtOnce(ctx, by, apply)
+}
+
+// commitMany is commitChange for a change of many rows. It has a group of its own:
+// together with a hundred others of one organization it would hold up everybody.
+func (s *Store) commitMany(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
+	if err := s.held(ctx, by); err != nil {
+		return err
+	}
+	return s.join(&change{ctx: ctx, by: by, apply: apply, many: true})
+}
+
+// held returns once by's organization may make a change, or why it may not.
+func (s *Store) held(ctx context.Context, by *apikey.Caller) error {
+	if s.hold == nil || by.Organization == "" {
+		return nil
+	}
+	return s.hold(ctx, by.Organization)
 }
 
 // commitAtOnce runs apply in a transaction and returns when it has been committed, or
@@ -66,7 +83,12 @@ func (s *Store) commitChange(ctx context.Context, by *apikey.Caller, apply func(
 // roll the whole transaction back and commit what follows on its own. The
 // caller's context counts until its savepoint begins, not after.
 func (s *Store) commitAtOnce(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
-	c := &change{ctx: ctx, by: by, apply: apply, wakeup: make(chan bool, 1)}
+	return s.join(&change{ctx: ctx, by: by, apply: apply})
+}
+
+// join makes a change in the group whose turn it is.
+func (s *Store) join(c *change) error {
+	c.wakeup = make(chan bool, 1)
 	g := &s.group
 	g.mu.Lock()
 	g.waiting.add(c)
