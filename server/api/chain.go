@@ -123,10 +123,10 @@ func (c *chain) authenticate(ctx context.Context, call *call, required apikey.Re
 		return err
 	}
 	call.caller, call.admitted = caller, true
-	switch call.wire.Admit(accountOf(&caller)) {
-	case nil:
+	switch err := call.wire.Admit(accountOf(&caller)); {
+	case err == nil:
 		return nil
-	case connection.ErrCalls:
+	case errors.Is(err, connection.ErrCalls):
 		return errTooManyCalls
 	default:
 		return apikey.ErrAnswersUnread
