@@ -193,6 +193,12 @@ func TestUnknownTypes(t *testing.T) {
 			t.Error(err)
 		}
 		r.open(r.as(""), &apikeysv1.WatchEventsRequest{Types: types}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
+		resources := []string{"a", "a\x00b"} // PostgreSQL takes no NUL in a text.
+		_, err = r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{ResourceIds: resources})
+		if checkFailure(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); !strings.Contains(err.Error(), "resource_ids[1]") {
+			t.Error(err)
+		}
+		r.open(r.as(""), &apikeysv1.WatchEventsRequest{ResourceIds: resources}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
 		r.open(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 301}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
 		k := r.create(&apikeysv1.CreateApiKeyRequest{Scopes: []string{"api_keys.read"}})
 		r.open(r.as(k.GetSecret()), &apikeysv1.WatchEventsRequest{}).end(codes.PermissionDenied, "INSUFFICIENT_SCOPE")
