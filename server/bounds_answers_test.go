@@ -84,8 +84,12 @@ func boundReading(t *testing.T, p protocol, proven bool) {
 	}()
 	eventually(t, "a connection", func() bool { return s.listeners.conns.Len() == 1 })
 	most := int64(0)
+	var looked time.Time
 	eventually(t, "its end", func() bool {
-		most = max(most, int64(liveMemory())-int64(before))
+		if time.Since(looked) > 50*time.Millisecond { // each look is a collection, which holds the server up
+			most = max(most, int64(liveMemory())-int64(before))
+			looked = time.Now()
+		}
 		return s.listeners.conns.Len() == 0
 	})
 	if most > 64<<20 {

@@ -83,18 +83,22 @@ func (s *boundedServer) bare(from string) net.Conn {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(testTimeout)); err != nil {
 		s.t.Fatal(err)
 	}
 	return conn
 }
 
+// testTimeout is how long a test waits for what must come. It tells a server that
+// hangs from a machine that is busy, and no speed.
+const testTimeout = 2 * time.Minute
+
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); {
+	for end := time.Now().Add(testTimeout); !holds(); {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 30 seconds", what)
+			t.Fatalf("%s: not within %s", what, testTimeout)
 		}
 		runtime.Gosched()
 		time.Sleep(time.Millisecond)
