@@ -51,9 +51,22 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 	return &apikeysv1.CreateWebhookResponse{Webhook: m}, nil
 }
 
+// How many pending deliveries of a webhook are counted: of one that is shown alone, and
+// of each in a list, of which there may be a thousand.
+const (
+	maxPending       = 10_000
+	maxPendingInList = 100
+)
+
 // shown returns the message of w with its health.
 func (s *webhooks) shown(ctx context.Context, w *webhook.Webhook) (*apikeysv1.Webhook, error) {
-	pending, err := s.store.Pending(ctx, w.ID)
+	return s.withHealth(ctx, w, maxPending)
+}
+
+// withHealth returns the message of w with its health, whose pending deliveries are
+// counted up to most.
+func (s *webhooks) withHealth(ctx context.Context, w *webhook.Webhook, most int) (*apikeysv1.Webhook, error) {
+	pending, err := s.store.Pending(ctx, w.ID, most)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +90,7 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 	}
 	var page page[*apikeysv1.Webhook]
 	for i := range list {
-		m, err := s.shown(ctx, &list[i])
+		m, err := s.withHealth(ctx, &list[i], maxPendingInList)
 		if err != nil {
 			return nil, err
 		}

@@ -116,9 +116,9 @@ func TestWebhookQueryPlans(t *testing.T) {
 			return err
 		}, []string{"delivery_webhook_id_event_position (webhook_id=? AND event_position>?)"}, nil},
 		"pending": {func() error {
-			_, err := s.Pending(t.Context(), w.ID)
+			_, err := s.Pending(t.Context(), w.ID, 100)
 			return err
-		}, []string{due}, nil},
+		}, []string{due}, []string{"pending"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trace.Take()

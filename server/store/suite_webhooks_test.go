@@ -18,6 +18,7 @@ import (
 )
 
 var webhookTests = map[string]func(*testing.T, *fixture){
+	"PendingIsBounded":       testPendingIsBounded,
 	"CreateWebhook":          testCreateWebhook,
 	"WebhooksOfOthers":       testWebhooksOfOthers,
 	"ChangeWebhook":          testChangeWebhook,
@@ -377,5 +378,18 @@ func testSettleHealth(t *testing.T, f *fixture) {
 	}
 	if len(due) == 0 || slices.ContainsFunc(due, func(ids []string) bool { return !slices.Equal(slices.Compact(ids), []string{w.ID}) }) {
 		t.Errorf("due %v", due)
+	}
+}
+
+// testPendingIsBounded counts the pending deliveries of a webhook up to a number.
+func testPendingIsBounded(t *testing.T, f *fixture) {
+	w := f.hook(t, nil)
+	for range 3 {
+		f.create(t, nil)
+	}
+	for most, want := range map[int]int{2: 2, 3: 3, 100: 3} {
+		if n, err := f.Pending(t.Context(), w.ID, most); err != nil || n != want {
+			t.Errorf("up to %d: %d, %v; want %d", most, n, err, want)
+		}
 	}
 }

@@ -3,9 +3,12 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
@@ -313,16 +316,21 @@ func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
 	return nil
 }
 
-// maxPending bounds how many pending deliveries of a webhook are counted.
-const maxPending = 10_000
-
 // Pending returns how many deliveries of a webhook wait or are under way, counted up to
-// 10,000.
-func (s *Store) Pending(ctx context.Context, webhookID string) (int, error) {
-	n, err := s.reader.Delivery.Query().Where(entdelivery.WebhookID(webhookID), entdelivery.DueAtNotNil()).
-		Limit(maxPending).Count(ctx)
+// most.
+func (s *Store) Pending(ctx context.Context, webhookID string, most int) (int, error) {
+	const doing = "count the pending deliveries"
+	rows, err := s.reader.QueryContext(ctx, countPending, webhookID, most)
 	if err != nil {
-		return 0, fmt.Errorf("count the pending deliveries: %w", err)
+		return 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	var n int
+	if err := errors.Join(entsql.ScanOne(rows, &n), rows.Close()); err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
 	return n, nil
 }
+
+// countPending counts inside, because a limit beside COUNT bounds nothing.
+const countPending = "SELECT COUNT(*) FROM (SELECT 1 FROM " + entdelivery.Table +
+	" WHERE " + entdelivery.FieldWebhookID + " = $1 AND " + entdelivery.FieldDueAt + " IS NOT NULL LIMIT $2) AS pending"

@@ -502,7 +502,7 @@ type WebhookHealth struct {
 	LastSuccessAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_success_at,json=lastSuccessAt,proto3" json:"last_success_at,omitempty"`
 	// Of the newest attempt that failed since the last success.
 	LastError *DeliveryError `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	// The deliveries that wait or are under way, counted up to 10,000.
+	// The deliveries that wait or are under way, counted up to 10,000, in a list up to 100.
 	Pending       int32 `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
