@@ -6,8 +6,8 @@
 // that was enabled and subscribed at the event's place in the log. What was subscribed to
 // at a place stands in terms ([webhook.Term]). Rows and position are written in one
 // transaction, so that it goes on after a crash from where it stood: nothing is missing,
-// nothing is there twice. Organizations take turns; a turn has the writer for at most 5
-// ms, and is followed by a pause of three times as long as it had the writer.
+// nothing is there twice. Organizations take turns. A turn has the writer for about 5
+// ms; after it comes a pause of three times as long as the turn had the writer.
 //
 // The row of a delivery has no body: [Body] is a pure function of the row and its event,
 // so every attempt sends the same bytes. A [Client] makes one attempt, which is one
@@ -48,8 +48,8 @@
 //     terms it has not seen.
 //   - Deliveries are picked by endpoint, never the oldest of all, and failing endpoints
 //     have half of the room: else one that hangs delays everybody.
-//   - Organizations take turns, and one of them, as one host, has a bound: else who has
-//     a hundred webhooks takes the room of those who have one.
+//   - Organizations take turns, and each organization and each host has a bound: else
+//     an organization with a hundred webhooks takes the room of those with one.
 //   - A window begins small and is halved by a failure: else an endpoint that comes back
 //     is buried under what has piled up.
 //   - Attempts, deliveries and health are settled in one transaction: else a crash

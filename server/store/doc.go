@@ -19,11 +19,11 @@
 //
 // # Rights
 //
-// commitChange takes the caller of the change, and lets nobody write of whom it does
-// not know in the transaction that it may: a caller that is a key is checked by its
-// own row there, once for each caller of a group and again after a sibling has changed
-// that row. What the caller holds is then in tx.rights, by which appendKey and
-// appendWebhook check what the change grants, and append in which organization it is.
+// commitChange takes the caller of the change, and checks in the transaction that this
+// caller may write. A caller that is a key is checked by its own row: once for each
+// caller of a group, and again after a sibling has changed that row. The caller's
+// rights are then in tx.rights. By them appendKey and appendWebhook check what the
+// change grants, and append checks in which organization the change is.
 // So after the event that ends or narrows a key, the log holds nothing that the key
 // may no longer do, and a new resource inherits the rule. The zero caller may change
 // nothing; apikey.System makes the changes that time brings.
@@ -40,9 +40,10 @@
 // makes. Wire lies below the store, so the store calls it; an encoder handed in
 // by Config would be one more name with one implementation.
 //
-// What the dialects do not have in common is in a backend, which the file of a
-// dialect returns (sqlite.go, postgres.go). What else asks for the dialect: if rows must be
-// locked, how a statement is written, and if a short read watches its context.
+// What the dialects do not have in common is in a backend, which sqlite.go and
+// postgres.go return. Other code asks for the dialect for three things only: whether
+// rows must be locked, how a statement is written, and whether a short read watches its
+// context.
 //
 // All that reads keys reads keyRows: one list of columns, and one decoder. Times
 // are cut to microseconds once, by truncateTimes and timestamp, before a rule's
@@ -56,12 +57,13 @@
 //     has it from its first statement to the commit; transact waits for it in
 //     database/sql.
 //   - faults.mu guards the fault of the storage that stands.
-//   - postgresLock.mu guards the connection whose session keeps other servers off a
-//     database of PostgreSQL. No other lock is taken under it.
+//   - postgresLock.mu guards the connection that keeps a second server off a PostgreSQL
+//     database. It is held during a statement on that connection. No other lock is
+//     taken under it.
 //
-// They are taken in that order, and none is held when a function of [Store.OnCommit]
-// is called, which happens on the goroutine that leads, after the commit and
-// before the members of the group are answered.
+// The first three are taken in that order. None is held when a function of
+// [Store.OnCommit] is called, which happens on the goroutine that leads, after the
+// commit and before the members of the group are answered.
 //
 // # What breaks if a rule is dropped
 //

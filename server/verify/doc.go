@@ -11,15 +11,15 @@
 //
 // A secret's HMAC finds an immutable entry in a bounded cache. Everything that time
 // or the call decides (expiry, overlap, address, scopes, limits) is checked anew in
-// each call. Entries are dropped by the id of their key, by [Verifier.Drop] alone:
-// the commit of a change calls it before anyone is told that the change was made, and
-// a follower of the log calls it for changes of other servers. So whatever starts
-// after a change was answered sees the change.
+// each call. Entries are dropped by the id of their key, by [Verifier.Drop] alone.
+// The commit of a change calls Drop before anyone is told that the change was made, so
+// whatever starts after a change was answered sees the change. Nobody calls Drop for
+// changes of another server: one server at a time has the database.
 //
-// A read of a key tells the position of the log that it saw. One that saw an older
-// position than the newest drop of that key is answered to the calls that had begun
-// before the drop; it is not kept, and no later call joins it. Positions of drops are
-// remembered until every read that began before them has ended.
+// A read of a key tells the position of the log that the read saw. Where that is older
+// than the newest drop of the key, the read is answered to the calls that had begun
+// before the drop. Its entry is not kept, and no later call joins the read. Positions
+// of drops are remembered until every read that began before them has ended.
 //
 // Junk fails at its checksum and never reaches storage. A well-formed secret that
 // nobody has costs one indexed read, and few reads run at a time, so that a flood of
