@@ -212,28 +212,43 @@ func (w *Worker) introduce(ctx context.Context) {
 	w.scheduler.introduce(endpoints)
 }
 
-// attempt makes one attempt and hands on what came of it.
+// attempt makes one attempt and hands on what came of it. A failure keeps its room until
+// it is settled: an endpoint that says at once that it is gone would else be sent more
+// before that is known.
 func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
 	result := c.Result()
 	result.StartedAt = w.Now()
-	outcome := outcomeNone
-	defer func() {
-		w.scheduler.done(c.Delivery.WebhookID, outcome)
-		w.notify()
-	}()
 	var err error
 	result.Outcome, err = w.send(ctx, c)
 	result.EndedAt = w.Now()
 	if err != nil {
 		w.release(context.WithoutCancel(ctx), c)
+		w.done(c.Delivery.WebhookID, outcomeNone)
 		return
 	}
-	if !result.Outcome.Ours() {
-		if outcome = outcomeFailed; result.Outcome.Acknowledged() {
-			outcome = outcomeSucceeded
+	w.results <- result
+	if result.Outcome.Acknowledged() {
+		w.done(c.Delivery.WebhookID, outcomeSucceeded)
+	}
+}
+
+// done gives back the room of an attempt.
+func (w *Worker) done(webhookID string, outcome outcomeKind) {
+	w.scheduler.done(webhookID, outcome)
+	w.notify()
+}
+
+// doneFailures gives back the room of the attempts of a batch that did not succeed.
+func (w *Worker) doneFailures(batch []webhook.Result) {
+	for i := range batch {
+		switch o := &batch[i].Outcome; {
+		case o.Acknowledged():
+		case o.Ours():
+			w.done(batch[i].Delivery.WebhookID, outcomeNone)
+		default:
+			w.done(batch[i].Delivery.WebhookID, outcomeFailed)
 		}
 	}
-	w.results <- result
 }
 
 // release gives a claim back whose attempt was cut off.
@@ -287,6 +302,7 @@ func (w *Worker) settleAll(ctx context.Context) {
 // settle settles results. While the queue cannot be reached they wait, and new
 // attempts with them, as long as their leases surely hold.
 func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
+	defer w.doneFailures(batch)
 	var settled webhook.Settlement
 	for try := 1; ; try++ {
 		var err error
