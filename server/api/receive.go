@@ -66,8 +66,13 @@ func arrived(call *call, err error) error {
 	return err
 }
 
-// readMessage reads the next message of a stream, decompressed.
+// readMessage reads the next message of a stream. Messages that are compressed are
+// refused: the server would hold more than it has counted. Where the process knows no
+// compressor, the library refuses them before the handler.
 func readMessage(stream wireStream, call *call) (mem.BufferSlice, error) {
+	if coding := stream.RecvCompress(); coding != "" && coding != encoding.Identity {
+		return nil, errCompressed
+	}
 	header := call.header[:]
 	if err := stream.ReadMessageHeader(header); err != nil {
 		return nil, unread(err)
@@ -75,7 +80,7 @@ func readMessage(stream wireStream, call *call) (mem.BufferSlice, error) {
 	flag := header[0]
 	length := int64(header[1])<<24 | int64(header[2])<<16 | int64(header[3])<<8 | int64(header[4])
 	switch {
-	case flag > 1:
+	case flag != 0:
 		return nil, malformed(fmt.Errorf("a message with the flag %d", flag))
 	case length > apikey.MaxRequest:
 		return nil, errTooLarge
@@ -88,38 +93,7 @@ func readMessage(stream wireStream, call *call) (mem.BufferSlice, error) {
 		data.Free()
 		return nil, unread(err)
 	}
-	if flag == 0 {
-		return data, nil
-	}
-	defer data.Free()
-	return decompress(data, encoding.GetCompressor(stream.RecvCompress()))
-}
-
-// decompress returns what data holds. A coding that there is not is refused by the
-// library, before the handler.
-func decompress(data mem.BufferSlice, coding encoding.Compressor) (mem.BufferSlice, error) {
-	if coding == nil {
-		return nil, malformed(errors.New("a compressed message without a grpc-encoding"))
-	}
-	from := data.Reader()
-	defer from.Close()
-	reader, err := coding.Decompress(from)
-	if err != nil {
-		return nil, malformed(err)
-	}
-	if closer, ok := reader.(io.Closer); ok {
-		defer closer.Close()
-	}
-	out, err := mem.ReadAll(io.LimitReader(reader, apikey.MaxRequest+1), mem.DefaultBufferPool())
-	if err != nil {
-		out.Free()
-		return nil, malformed(err)
-	}
-	if out.Len() > apikey.MaxRequest {
-		out.Free()
-		return nil, errTooLarge
-	}
-	return out, nil
+	return data, nil
 }
 
 // unread is the failure of a message that did not arrive.
@@ -136,6 +110,8 @@ func malformed(err error) error { return fmt.Errorf("%w: %w", errMalformed, err)
 var (
 	errMalformed = apikey.Errorf(apikey.KindInvalid, "MALFORMED_MESSAGE",
 		"The message of the request cannot be read; it must be one protobuf message of the method's request type.")
+	errCompressed = apikey.Errorf(kindUnimplemented, "UNSUPPORTED_MEDIA_TYPE",
+		"Send the message uncompressed, without grpc-encoding.")
 	errMessageTimeout = apikey.Errorf(apikey.KindInvalid, apikey.ReasonIncomplete,
 		"The message did not arrive in time. Send the request again.")
 	errTooLarge = apikey.Errorf(apikey.KindExhausted, apikey.ReasonTooLarge, "The message is larger than 1 MiB.")
