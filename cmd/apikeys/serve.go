@@ -95,7 +95,8 @@ func listenForHangups(stdin *os.File) (hangups <-chan os.Signal, ended func() bo
 func reload(s *server.Server, log *slog.Logger, level *slog.LevelVar, reread rereadLevel) {
 	if now, err := reread(); err != nil {
 		log.Error("A file could not be read anew; what was read before stays in use.", "setting", "log_level", "error", err)
-	} else if was := level.Level(); now != was {
+	} else {
+		was := level.Level()
 		level.Set(now)
 		log.Log(context.Background(), max(now, slog.LevelInfo), "read anew", "setting", "log_level", "level", now.String(), "was", was.String())
 	}

@@ -116,6 +116,7 @@ func TestHangupReadsAnew(t *testing.T) {
 		}
 		awaitLine(t, log, want)
 	}
+	hangUp("setting=log_level level=INFO was=INFO") // told although nothing has changed
 	write("token", second)
 	hangUp(`msg="read anew" setting=root_token_file`)
 	check(second, first)
