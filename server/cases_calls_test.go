@@ -230,7 +230,7 @@ func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) 
 // methodOf returns the method of that name, of whichever service.
 func methodOf(t *testing.T, name string) protoreflect.MethodDescriptor {
 	t.Helper()
-	for _, file := range []protoreflect.FileDescriptor{apikeysv1.File_apikeys_v1_api_keys_proto, apikeysv1.File_apikeys_v1_webhooks_proto} {
+	for _, file := range []protoreflect.FileDescriptor{apikeysv1.File_apikeys_v1_api_keys_proto, apikeysv1.File_apikeys_v1_webhooks_proto, apikeysv1.File_apikeys_v1_events_proto} {
 		if md := file.Services().Get(0).Methods().ByName(protoreflect.Name(name)); md != nil {
 			return md
 		}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/servertest"
@@ -172,7 +173,7 @@ func overGRPC(ctx context.Context, p *process, f *follower) iter.Seq2[followed, 
 			return
 		}
 		defer conn.Close()
-		req := &apikeysv1.WatchEventsRequest{After: f.from, Types: f.Types, ResourceIds: f.Resources, HeartbeatSeconds: 1}
+		req := &apikeysv1.WatchEventsRequest{After: f.from, Types: f.Types, ResourceIds: f.Resources, HeartbeatSeconds: proto.Int32(1)}
 		if f.cursor() != "" {
 			req.After = f.cursor()
 		}

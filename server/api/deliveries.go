@@ -16,6 +16,10 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	found := faultsOf(ctx)
 	after := found.pageToken(webhook.DeliveryIDPrefix, req.GetPageToken())
 	since, until := found.span(req)
+	var event apikey.EventType
+	if text := req.GetEvent(); text != "" {
+		event = found.eventType("event", text)
+	}
 	if err := found.err(); err != nil {
 		return nil, err
 	}
@@ -23,7 +27,7 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 		Organization: callerOf(ctx).Organization,
 		WebhookID:    req.GetWebhookId(),
 		State:        wire.DeliveryState(req.GetState()),
-		Event:        apikey.EventType(req.GetEvent()),
+		Event:        event,
 		ResourceID:   req.GetResourceId(),
 		Since:        since,
 		Until:        until,

@@ -91,12 +91,18 @@ func (s *events) message(e *apikey.Event, cursor string) (*apikeysv1.Event, erro
 func (f *faults) eventFilter(organization string, types, resources []string) apikey.EventFilter {
 	filter := apikey.EventFilter{Organization: organization, ResourceIDs: resources}
 	for i, text := range types {
-		if !slices.Contains(apikey.EventTypes(), apikey.EventType(text)) && !webhook.IsEventType(apikey.EventType(text)) {
-			f.add(fmt.Sprintf("types[%d]", i), "is not a type of event")
-		}
-		filter.Types = append(filter.Types, apikey.EventType(text))
+		filter.Types = append(filter.Types, f.eventType(fmt.Sprintf("types[%d]", i), text))
 	}
 	return filter
+}
+
+// eventType returns the type of events that a filter names.
+func (f *faults) eventType(field, text string) apikey.EventType {
+	t := apikey.EventType(text)
+	if !slices.Contains(apikey.EventTypes(), t) && !webhook.IsEventType(t) {
+		f.add(field, "is not a type of event")
+	}
+	return t
 }
 
 // placeInLog is a cursor of a request, and the field that it came in.

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
@@ -199,7 +200,9 @@ func TestUnknownTypes(t *testing.T) {
 			t.Error(err)
 		}
 		r.open(r.as(""), &apikeysv1.WatchEventsRequest{ResourceIds: resources}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
-		r.open(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 301}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
+		for _, seconds := range []int32{-1, 0, 301} {
+			r.open(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: proto.Int32(seconds)}).end(codes.InvalidArgument, "INVALID_ARGUMENT")
+		}
 		k := r.create(&apikeysv1.CreateApiKeyRequest{Scopes: []string{"api_keys.read"}})
 		r.open(r.as(k.GetSecret()), &apikeysv1.WatchEventsRequest{}).end(codes.PermissionDenied, "INSUFFICIENT_SCOPE")
 		r.open(r.as("sk_nonsense"), &apikeysv1.WatchEventsRequest{}).end(codes.Unauthenticated, "UNAUTHENTICATED")

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/api"
@@ -231,7 +232,7 @@ func (s *stream) event(want apikey.EventType) *apikeysv1.Event {
 // first message.
 func (r *harness) watchSlowly(credential, after string) *stream {
 	r.Helper()
-	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{After: after, HeartbeatSeconds: 300})
+	s := r.open(r.as(credential, slow, "1"), &apikeysv1.WatchEventsRequest{After: after, HeartbeatSeconds: proto.Int32(300)})
 	s.take()
 	return s
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
@@ -128,7 +129,7 @@ func watchHistory(r *harness, conn grpc.ClientConnInterface, l *load, h *servert
 	if organization == "" {
 		organization = "*"
 	}
-	req := &apikeysv1.WatchEventsRequest{After: m.from, Types: h.Types, ResourceIds: h.Resources, HeartbeatSeconds: 1}
+	req := &apikeysv1.WatchEventsRequest{After: m.from, Types: h.Types, ResourceIds: h.Resources, HeartbeatSeconds: proto.Int32(1)}
 	for over := false; !over; {
 		ctx, cancel := context.WithCancel(r.as("", "x-organization-id", organization))
 		stream, err := apikeysv1.NewEventsServiceClient(conn).WatchEvents(ctx, req)

@@ -9,9 +9,11 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // validator checks requests against the rules in their protos, and finds secrets where
@@ -54,7 +56,7 @@ func (v *validator) faults(req any) (pasted, refused faults, err error) {
 			return nil, nil, fmt.Errorf("validate request: %w", err)
 		}
 		for _, violation := range invalid.Violations {
-			refused = append(refused, v.problem(violation.Proto))
+			refused = append(refused, v.problem(m.ProtoReflect().Descriptor(), violation.Proto))
 		}
 	}
 	return pasted, refused, nil
@@ -63,7 +65,7 @@ func (v *validator) faults(req any) (pasted, refused faults, err error) {
 // problem returns what a broken rule says, as the end of a sentence that begins
 // with the field. Some rules name their subject, which the field stands for, and a
 // pattern is nothing that a person can act on.
-func (v *validator) problem(broken *validate.Violation) apikey.FieldProblem {
+func (v *validator) problem(request protoreflect.MessageDescriptor, broken *validate.Violation) apikey.FieldProblem {
 	field, key, isEntry := entry(broken.GetField())
 	key = v.secrets.Excerpt(key)
 	text := strings.TrimPrefix(strings.TrimPrefix(broken.GetMessage(), "value "), "map ")
@@ -72,6 +74,10 @@ func (v *validator) problem(broken *validate.Violation) apikey.FieldProblem {
 		text = "must not contain control characters" // what all of our patterns refuse, with what acts like one
 	case "string.min_len":
 		text = "must not be empty" // no bound of ours is above 1
+	case "repeated.min_items", "repeated.max_items", "map.max_pairs":
+		text = entriesText(rulesOf(fieldOf(request, broken.GetField())))
+	case "enum.defined_only", "enum.in":
+		text = wordsText(fieldOf(request, broken.GetField()))
 	}
 	switch {
 	case isEntry && broken.GetForKey():
@@ -80,6 +86,41 @@ func (v *validator) problem(broken *validate.Violation) apikey.FieldProblem {
 		field += "." + key
 	}
 	return apikey.FieldProblem{Field: field, Problem: text}
+}
+
+// fieldOf returns the field of a message that a path leads to, or to whose entry.
+func fieldOf(md protoreflect.MessageDescriptor, path *validate.FieldPath) (fd protoreflect.FieldDescriptor) {
+	for _, element := range path.GetElements() {
+		fd = md.Fields().ByNumber(protoreflect.FieldNumber(element.GetFieldNumber()))
+		md = fd.Message()
+	}
+	return fd
+}
+
+// rulesOf returns the rules of a field.
+func rulesOf(fd protoreflect.FieldDescriptor) *validate.FieldRules {
+	rules, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
+	return rules
+}
+
+// entriesText says how many entries a list or a map must have.
+func entriesText(rules *validate.FieldRules) string {
+	list := rules.GetRepeated()
+	most := max(list.GetMaxItems(), rules.GetMap().GetMaxPairs())
+	if least := list.GetMinItems(); least > 0 {
+		return fmt.Sprintf("must have %d to %d entries", least, most)
+	}
+	return fmt.Sprintf("must have at most %d entries", most)
+}
+
+// wordsText says which words an enum field takes: those of its rule, or all.
+func wordsText(fd protoreflect.FieldDescriptor) string {
+	rules := rulesOf(fd)
+	in := rules.GetEnum().GetIn()
+	if fd.IsList() {
+		in = rules.GetRepeated().GetItems().GetEnum().GetIn()
+	}
+	return wirejson.EnumText(fd.Enum(), in...)
 }
 
 // entry returns the field of a path as the caller knows it, and the key of the

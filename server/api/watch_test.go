@@ -44,7 +44,11 @@ func TestHeartbeats(t *testing.T) {
 	for seconds, want := range map[int32]time.Duration{0: 15 * time.Second, 1: time.Second, 300: 300 * time.Second} {
 		inBubble(t, func(t *testing.T, r *harness) {
 			start := time.Now()
-			s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: seconds})
+			req := &apikeysv1.WatchEventsRequest{}
+			if seconds > 0 {
+				req.HeartbeatSeconds = proto.Int32(seconds)
+			}
+			s := r.watch(r.as(""), req)
 			if d := time.Since(start); d != 0 {
 				t.Errorf("the first came after %s", d)
 			}
@@ -81,7 +85,7 @@ func TestHeartbeatMovesOn(t *testing.T) {
 			"type":     {Types: []string{string(apikey.KeyDeleted)}},
 			"resource": {ResourceIds: []string{"nothing"}},
 		} {
-			req.HeartbeatSeconds = 1
+			req.HeartbeatSeconds = proto.Int32(1)
 			s := r.watch(r.as(""), req)
 			k := r.create(&apikeysv1.CreateApiKeyRequest{}) // seen by none
 			time.Sleep(1500 * time.Millisecond)
@@ -96,7 +100,7 @@ func TestHeartbeatMovesOn(t *testing.T) {
 			}
 		}
 		// So do those of another organization, which nobody woke.
-		s := r.watch(r.as("", "x-organization-id", "org_other"), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 1})
+		s := r.watch(r.as("", "x-organization-id", "org_other"), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: proto.Int32(1)})
 		r.create(&apikeysv1.CreateApiKeyRequest{})
 		synctest.Wait()
 		m, err := s.Recv()
@@ -233,7 +237,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 				k := r.create(&apikeysv1.CreateApiKeyRequest{
 					Scopes: []string{"events.read"}, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)),
 				})
-				idle := r.watch(r.as(k.GetSecret()), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 300})
+				idle := r.watch(r.as(k.GetSecret()), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: proto.Int32(300)})
 				start := time.Now()
 				c.change(r, k)
 				for {
@@ -315,7 +319,7 @@ func TestStreamOutlivesOtherChanges(t *testing.T) {
 func TestOperatorTokenReset(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, r *harness) {
-		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: 300})
+		s := r.watch(r.as(""), &apikeysv1.WatchEventsRequest{HeartbeatSeconds: proto.Int32(300)})
 		s.idle(10 * time.Minute)
 		start := time.Now()
 		r.resetToken("root_another_token")

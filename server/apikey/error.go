@@ -126,11 +126,13 @@ func InvalidFields(problems []FieldProblem) *Error {
 		named[p.Field] = true
 	}
 	message := fields[0].Field + " " + fields[0].Problem
-	switch n := len(named) - 1; n {
-	case 0:
+	switch n := len(named) - 1; {
+	case n == 0:
 		message += "."
-	case 1:
+	case n == 1:
 		message += "; 1 more field is not valid."
+	case n >= MaxFields-1: // whoever reads a request stops to collect them
+		message += fmt.Sprintf("; at least %d more fields are not valid.", MaxFields-1)
 	default:
 		message += fmt.Sprintf("; %d more fields are not valid.", n)
 	}

@@ -134,15 +134,21 @@ func (r Rules) problems(k *Key, now time.Time, checked func(field string) bool) 
 		}
 	}
 	if checked("rate_limit") {
-		if n := k.RateLimit.Requests; n < 1 || n > maxRequests {
-			report("rate_limit.requests", "must be 1 to %d", maxRequests)
-		}
-		if n := k.RateLimit.WindowSeconds; n < 1 || n > maxWindowSeconds {
-			report("rate_limit.window_seconds", "must be 1 to %d", maxWindowSeconds)
-		}
+		found = append(found, k.RateLimit.Problems()...)
 	}
 	if checked("quota") {
 		k.Quota.problems(report)
+	}
+	return found
+}
+
+// Problems returns what is wrong with the fields of a limit that was sent.
+func (l RateLimit) Problems() (found []FieldProblem) {
+	if l.Requests < 1 || l.Requests > maxRequests {
+		found = append(found, FieldProblem{"rate_limit.requests", fmt.Sprintf("must be 1 to %d", maxRequests)})
+	}
+	if l.WindowSeconds < 1 || l.WindowSeconds > maxWindowSeconds {
+		found = append(found, FieldProblem{"rate_limit.window_seconds", fmt.Sprintf("must be 1 to %d", maxWindowSeconds)})
 	}
 	return found
 }

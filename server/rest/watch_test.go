@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
@@ -93,7 +94,7 @@ func TestWatch(t *testing.T) {
 		"events":             {line: watchLine, header: []string{"Accept: text/event-stream"}, mediaType: "text/event-stream", want: events},
 		"events, preferred":  {line: watchLine, header: []string{"Accept: application/json;q=0.9, text/event-stream"}, mediaType: "text/event-stream", want: events},
 		"HEAD":               {line: "HEAD /developers/events/watch", mediaType: "application/x-ndjson"},
-		"filters":            {line: watchLine + "?types=api_key.created,api_key.revoked&resource_ids=a&resource_ids=b&heartbeat_seconds=5&after=start", request: &apikeysv1.WatchEventsRequest{Types: []string{"api_key.created", "api_key.revoked"}, ResourceIds: []string{"a", "b"}, HeartbeatSeconds: 5, After: "start"}, mediaType: "application/x-ndjson", want: lines},
+		"filters":            {line: watchLine + "?types=api_key.created,api_key.revoked&resource_ids=a&resource_ids=b&heartbeat_seconds=5&after=start", request: &apikeysv1.WatchEventsRequest{Types: []string{"api_key.created", "api_key.revoked"}, ResourceIds: []string{"a", "b"}, HeartbeatSeconds: proto.Int32(5), After: "start"}, mediaType: "application/x-ndjson", want: lines},
 		"last id":            {line: watchLine, header: []string{"Last-Event-ID: z"}, request: &apikeysv1.WatchEventsRequest{After: "z"}, mediaType: "application/x-ndjson", want: lines},
 		"last id over after": {line: watchLine + "?after=start", header: []string{"Last-Event-ID: z"}, request: &apikeysv1.WatchEventsRequest{After: "z"}, mediaType: "application/x-ndjson", want: lines},
 		"empty last id":      {line: watchLine + "?after=y", header: []string{"Last-Event-ID:"}, request: &apikeysv1.WatchEventsRequest{After: "y"}, mediaType: "application/x-ndjson", want: lines},

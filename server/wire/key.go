@@ -111,9 +111,7 @@ func RequestedKey(r *apikeysv1.CreateApiKeyRequest, organization string) (apikey
 	k.Format = r.GetKeyFormat()
 	k.Enabled = r.Enabled == nil || r.GetEnabled()
 	if r.GetRateLimit() != nil && k.RateLimit == (apikey.RateLimit{}) {
-		problems = append(problems,
-			apikey.FieldProblem{Field: "rate_limit.requests", Problem: "is required"},
-			apikey.FieldProblem{Field: "rate_limit.window_seconds", Problem: "is required"})
+		problems = append(problems, k.RateLimit.Problems()...)
 	}
 	return k, problems
 }

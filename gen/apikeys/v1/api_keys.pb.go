@@ -3010,9 +3010,9 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"ApiKeyMode\x12\x1c\n" +
 	"\x18API_KEY_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11API_KEY_MODE_LIVE\x10\x01\x12\x15\n" +
-	"\x11API_KEY_MODE_TEST\x10\x02*\xb8\x01\n" +
-	"\fRevokeReason\x12\x1d\n" +
-	"\x19REVOKE_REASON_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x11API_KEY_MODE_TEST\x10\x02*\xbe\x01\n" +
+	"\fRevokeReason\x12#\n" +
+	"\x19REVOKE_REASON_UNSPECIFIED\x10\x00\x1a\x04\xb8\xd4\x18\x01\x12 \n" +
 	"\x1cREVOKE_REASON_KEY_COMPROMISE\x10\x01\x12\x1c\n" +
 	"\x18REVOKE_REASON_SUPERSEDED\x10\x02\x12\"\n" +
 	"\x1eREVOKE_REASON_NO_LONGER_NEEDED\x10\x03\x12%\n" +

@@ -306,7 +306,7 @@ type WatchEventsRequest struct {
 	// Only events about these resources. Unset means all.
 	ResourceIds []string `protobuf:"bytes,3,rep,name=resource_ids,json=resourceIds,proto3" json:"resource_ids,omitempty"`
 	// How long without an event a heartbeat waits, 1 to 300; unset means 15.
-	HeartbeatSeconds int32 `protobuf:"varint,4,opt,name=heartbeat_seconds,json=heartbeatSeconds,proto3" json:"heartbeat_seconds,omitempty"`
+	HeartbeatSeconds *int32 `protobuf:"varint,4,opt,name=heartbeat_seconds,json=heartbeatSeconds,proto3,oneof" json:"heartbeat_seconds,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -363,8 +363,8 @@ func (x *WatchEventsRequest) GetResourceIds() []string {
 }
 
 func (x *WatchEventsRequest) GetHeartbeatSeconds() int32 {
-	if x != nil {
-		return x.HeartbeatSeconds
+	if x != nil && x.HeartbeatSeconds != nil {
+		return *x.HeartbeatSeconds
 	}
 	return 0
 }
@@ -456,14 +456,15 @@ const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\fresource_ids\x18\x05 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\"g\n" +
 	"\x12ListEventsResponse\x12)\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.apikeys.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfb\x01\n" +
 	"\x12WatchEventsRequest\x12\x1e\n" +
 	"\x05after\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05after\x12&\n" +
 	"\x05types\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x102\"\x06r\x04\x10\x01\x18@R\x05types\x12I\n" +
-	"\fresource_ids\x18\x03 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\x127\n" +
+	"\fresource_ids\x18\x03 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\x12<\n" +
 	"\x11heartbeat_seconds\x18\x04 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xac\x02(\x00R\x10heartbeatSeconds\"V\n" +
+	"\xbaH\a\x1a\x05\x18\xac\x02(\x01H\x00R\x10heartbeatSeconds\x88\x01\x01B\x14\n" +
+	"\x12_heartbeat_seconds\"V\n" +
 	"\x13WatchEventsResponse\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12'\n" +
 	"\x05event\x18\x02 \x01(\v2\x11.apikeys.v1.EventR\x05event2\xba\x02\n" +
@@ -524,6 +525,7 @@ func file_apikeys_v1_events_proto_init() {
 	file_apikeys_v1_api_keys_proto_init()
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_webhooks_proto_init()
+	file_apikeys_v1_events_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

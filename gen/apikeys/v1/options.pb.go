@@ -133,6 +133,14 @@ var file_apikeys_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,50502,opt,name=may_hold_secret",
 		Filename:      "apikeys/v1/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.EnumValueOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50503,
+		Name:          "apikeys.v1.may_be_sent",
+		Tag:           "varint,50503,opt,name=may_be_sent",
+		Filename:      "apikeys/v1/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MethodOptions.
@@ -150,6 +158,15 @@ var (
 	E_MayHoldSecret = &file_apikeys_v1_options_proto_extTypes[1]
 )
 
+// Extension fields to descriptorpb.EnumValueOptions.
+var (
+	// Marks the zero value of an enum whose word can be sent in JSON. Every other
+	// zero value is sent by leaving the field out.
+	//
+	// optional bool may_be_sent = 50503;
+	E_MayBeSent = &file_apikeys_v1_options_proto_extTypes[2]
+)
+
 var File_apikeys_v1_options_proto protoreflect.FileDescriptor
 
 const file_apikeys_v1_options_proto_rawDesc = "" +
@@ -165,7 +182,8 @@ const file_apikeys_v1_options_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06secret\x18\x04 \x01(\bR\x06secret:L\n" +
 	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18Ŋ\x03 \x01(\v2\x16.apikeys.v1.MethodRuleR\x04rule:G\n" +
-	"\x0fmay_hold_secret\x12\x1d.google.protobuf.FieldOptions\x18Ɗ\x03 \x01(\bR\rmayHoldSecretB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
+	"\x0fmay_hold_secret\x12\x1d.google.protobuf.FieldOptions\x18Ɗ\x03 \x01(\bR\rmayHoldSecret:C\n" +
+	"\vmay_be_sent\x12!.google.protobuf.EnumValueOptions\x18Ǌ\x03 \x01(\bR\tmayBeSentB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
 
 var (
 	file_apikeys_v1_options_proto_rawDescOnce sync.Once
@@ -181,18 +199,20 @@ func file_apikeys_v1_options_proto_rawDescGZIP() []byte {
 
 var file_apikeys_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_apikeys_v1_options_proto_goTypes = []any{
-	(*MethodRule)(nil),                 // 0: apikeys.v1.MethodRule
-	(*descriptorpb.MethodOptions)(nil), // 1: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),  // 2: google.protobuf.FieldOptions
+	(*MethodRule)(nil),                    // 0: apikeys.v1.MethodRule
+	(*descriptorpb.MethodOptions)(nil),    // 1: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),     // 2: google.protobuf.FieldOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 3: google.protobuf.EnumValueOptions
 }
 var file_apikeys_v1_options_proto_depIdxs = []int32{
 	1, // 0: apikeys.v1.rule:extendee -> google.protobuf.MethodOptions
 	2, // 1: apikeys.v1.may_hold_secret:extendee -> google.protobuf.FieldOptions
-	0, // 2: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	2, // [2:3] is the sub-list for extension type_name
-	0, // [0:2] is the sub-list for extension extendee
+	3, // 2: apikeys.v1.may_be_sent:extendee -> google.protobuf.EnumValueOptions
+	0, // 3: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	3, // [3:4] is the sub-list for extension type_name
+	0, // [0:3] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -208,7 +228,7 @@ func file_apikeys_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_options_proto_rawDesc), len(file_apikeys_v1_options_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   1,
-			NumExtensions: 2,
+			NumExtensions: 3,
 			NumServices:   0,
 		},
 		GoTypes:           file_apikeys_v1_options_proto_goTypes,

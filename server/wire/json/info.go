@@ -9,6 +9,8 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
 
 // messageInfo is what the writer and the reader need to know of one message type. It
@@ -52,8 +54,9 @@ type fieldInfo struct {
 // without the prefix that protobuf wants: API_KEY_STATE_ACTIVE is active.
 type enumInfo struct {
 	quoted map[protoreflect.EnumNumber]string
-	number map[string]protoreflect.EnumNumber
-	want   string // the sentence that lists the words
+	number map[string]protoreflect.EnumNumber // of the words that can be sent
+	unsent string                             // the word of the zero that cannot be sent, or ""
+	want   string                             // the sentence that lists the words
 }
 
 // messageInfos and enumInfos hold what was worked out, by descriptor.
@@ -148,16 +151,38 @@ func newEnumInfo(ed protoreflect.EnumDescriptor) *enumInfo {
 		quoted: make(map[protoreflect.EnumNumber]string, len(words)),
 		number: make(map[string]protoreflect.EnumNumber, len(words)),
 	}
-	var listed []string
 	for i := range ed.Values().Len() {
-		n := ed.Values().Get(i).Number()
-		info.quoted[n], info.number[words[n]] = strconv.Quote(words[n]), n
-		if n != 0 {
-			listed = append(listed, words[n])
+		v := ed.Values().Get(i)
+		info.quoted[v.Number()] = strconv.Quote(words[v.Number()])
+		if mayBeSent(v) {
+			info.number[words[v.Number()]] = v.Number()
+		} else {
+			info.unsent = words[v.Number()]
 		}
 	}
-	info.want = "must be one of " + strings.Join(listed, ", ")
+	info.want = EnumText(ed)
 	return info
+}
+
+// mayBeSent reports whether the word of a value can be sent: the zero is else sent by
+// leaving the field out.
+func mayBeSent(v protoreflect.EnumValueDescriptor) bool {
+	may, _ := proto.GetExtension(v.Options(), apikeysv1.E_MayBeSent).(bool)
+	return may || v.Number() != 0
+}
+
+// EnumText says which words a field of an enum takes, as the end of a sentence that
+// begins with the field: those of the numbers in, or all where there are none.
+func EnumText(ed protoreflect.EnumDescriptor, in ...int32) string {
+	words := EnumWords(ed)
+	var listed []string
+	for i := range ed.Values().Len() {
+		v := ed.Values().Get(i)
+		if mayBeSent(v) && (len(in) == 0 || slices.Contains(in, int32(v.Number()))) {
+			listed = append(listed, words[v.Number()])
+		}
+	}
+	return "must be one of " + strings.Join(listed, ", ")
 }
 
 // EnumWords returns the word of each number of an enum, the unspecified zero

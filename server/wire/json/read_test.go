@@ -42,7 +42,7 @@ func TestReadRequest(t *testing.T) {
 		"null is absent":   {`{"label": null, "scopes": null, "enabled": null, "metadata": null, "rate_limit": null, "expires_at": null}`, &apikeysv1.CreateApiKeyRequest{EmptyScopes: true}},
 		"null in a map":    {`{"metadata": {"a": null, "b": "2"}}`, &apikeysv1.CreateApiKeyRequest{Metadata: map[string]string{"b": "2"}}},
 		"explicit empty":   {`{"scopes": [], "ip_allow_list": []}`, &apikeysv1.CreateApiKeyRequest{EmptyScopes: true}},
-		"unspecified":      {`{"mode": "unspecified"}`, &apikeysv1.CreateApiKeyRequest{}},
+		"unspecified":      {`{"reason": "unspecified"}`, &apikeysv1.RevokeApiKeyRequest{}},
 		"escapes":          {`{"\u006cabel": "\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00é"}`, &apikeysv1.CreateApiKeyRequest{Label: "\"\\/\b\f\n\r\té😀é"}},
 		"zone":             {`{"expires_at": "2026-05-30T22:23:16.5+02:00"}`, &apikeysv1.CreateApiKeyRequest{ExpiresAt: &timestamppb.Timestamp{Seconds: 1780172596, Nanos: 500_000_000}}},
 		"zero is not null": {`{"cost": 0}`, &apikeysv1.VerifyApiKeyRequest{Cost: proto.Int32(0)}},

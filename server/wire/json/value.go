@@ -29,7 +29,10 @@ func (r *reader) value(f *fieldInfo) (v protoreflect.Value, text string, err err
 	}
 	switch kind {
 	case jsontext.KindString:
-		v, text = f.parse(string(r.unquote(literal)))
+		word := string(r.unquote(literal))
+		if v, text = f.parse(word); r.body == nil && f.enum != nil && word == f.enum.unsent {
+			v, text = protoreflect.ValueOfEnum(0), "" // Append writes it
+		}
 	case jsontext.KindNumber:
 		v, text = f.parseNumber(string(literal))
 	default:
