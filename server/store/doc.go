@@ -12,15 +12,17 @@
 //
 // There are two ways to write:
 //
-//   - commitChange, for what appends an event or makes a delivery due. Changes that
-//     wait at the same time are committed together, each in a savepoint of its own.
-//   - transact, for what does neither: counters, leases, the fan-out, retention,
-//     settings.
+//   - A change appends an event, or makes a delivery due at a caller's wish. Changes
+//     that wait at the same time are committed together, each in a savepoint of its
+//     own. commitChange waits where the organization's fan-out is far behind;
+//     commitAtOnce does not, and is for changes that end something and for the
+//     server's own; commitMany has a transaction alone, for a change of many rows.
+//   - transact is for the rest: counters, leases, the fan-out, retention, settings.
 //
 // # Rights
 //
-// commitChange takes the caller of the change, and checks in the transaction that this
-// caller may write. A caller that is a key is checked by its own row: once for each
+// Each of the three takes the caller of the change, and checks in the transaction that
+// this caller may write. A caller that is a key is checked by its own row: once for each
 // caller of a group, and again after a sibling has changed that row. The caller's
 // rights are then in tx.rights. By them appendKey and appendWebhook check what the
 // change grants, and append checks in which organization the change is.
@@ -74,7 +76,7 @@
 //     Taken before, a reader would pass a position that commits late, for ever.
 //   - A member's refusal is answered after the commit too: it may rest on a change
 //     of a sibling, which only the commit makes true.
-//   - transact changes no key: it evicts nothing from caches.
+//   - transact changes no key: it drops nothing from the cache.
 //   - A caller is admitted inside the transaction. Checked before, a key would go on
 //     for as long as its changes wait, behind the event that ended it.
 //   - A term of a webhook ends and begins in the transaction of the event that changes
