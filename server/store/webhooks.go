@@ -3,12 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	entsql "entgo.io/ent/dialect/sql"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	entdelivery "github.com/apikeys-dev/apikeys/ent/delivery"
@@ -319,14 +316,10 @@ func (t *tx) updateWebhook(ctx context.Context, w *webhook.Webhook) error {
 // Pending returns how many deliveries of a webhook wait or are under way, counted up to
 // most.
 func (s *Store) Pending(ctx context.Context, webhookID string, most int) (int, error) {
-	const doing = "count the pending deliveries"
-	rows, err := s.reader.QueryContext(ctx, countPending, webhookID, most)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
-	}
 	var n int
-	if err := errors.Join(entsql.ScanOne(rows, &n), rows.Close()); err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
+	err := queryRows(ctx, s.reader, countPending, []any{webhookID, most}, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	if err != nil {
+		return 0, fmt.Errorf("count the pending deliveries: %w", err)
 	}
 	return n, nil
 }
