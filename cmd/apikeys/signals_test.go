@@ -117,6 +117,7 @@ func TestHangupReadsAnew(t *testing.T) {
 		awaitLine(t, log, want)
 	}
 	hangUp("setting=log_level level=INFO was=INFO") // told although nothing has changed
+	awaitLine(t, log, "setting=root_token_file")    // the last that one signal reads
 	write("token", second)
 	hangUp(`msg="read anew" setting=root_token_file`)
 	check(second, first)
