@@ -158,11 +158,34 @@ func (h *history) together(t *rapid.T) {
 // log returns the events of the organization.
 func (h *history) log(t rapid.TB) []apikey.Event {
 	t.Helper()
-	page, err := h.f.Events(context.Background(), apikey.EventFilter{Organization: h.org}, apikey.OldestKept, 1000)
-	if err != nil || page.More {
-		t.Fatal(page.More, err)
+	var events []apikey.Event
+	for after := apikey.OldestKept; ; {
+		page, err := h.f.Events(context.Background(), apikey.EventFilter{Organization: h.org}, after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, page.Events...)
+		if !page.More {
+			return events
+		}
+		after = page.Next
 	}
-	return page.Events
+}
+
+// deliveries returns the deliveries of the organization.
+func (h *history) deliveries(t rapid.TB) []store.DeliveryOf {
+	t.Helper()
+	var all []store.DeliveryOf
+	for after := ""; ; {
+		list, next, err := h.f.Deliveries(context.Background(), store.DeliveryFilter{Organization: h.org}, after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, list...)
+		if after = next; next == "" {
+			return all
+		}
+	}
 }
 
 // demanded returns what the log says of deliveries: for each event the webhooks as they
@@ -198,11 +221,7 @@ func (h *history) check(t rapid.TB) {
 	for h.f.turn(t, h.org, time.Second).More {
 	}
 	want := h.demanded(t)
-	list, next, err := h.f.Deliveries(context.Background(), store.DeliveryFilter{Organization: h.org}, "", 1000)
-	if err != nil || next != "" {
-		t.Fatal(next, err)
-	}
-	for _, d := range list {
+	for _, d := range h.deliveries(t) {
 		m, err := wire.Delivery(&d.Delivery, d.Of, nil)
 		if err != nil {
 			t.Fatal(err)
