@@ -12,30 +12,15 @@ import (
 
 // TestAnswerBounds is the part of the table about answers that nobody reads.
 func TestAnswerBounds(t *testing.T) {
-	tests := []struct {
-		name string
-		run  func(*testing.T, protocol, bool)
-	}{
+	testBounds(t, []bound{
 		{"time to read an answer", boundAnswerTime},
-		{"time to read anything", boundReading},
 		{"time to read a stream", boundStreamTime},
 		{"bytes of answers of a caller", boundCallerAnswers},
 		{"bytes of answers in all", boundAnswers},
 		{"bytes of answers asked for at once", boundAnswersAtOnce},
 		{"bytes of messages of a caller", boundMessages},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			for _, p := range protocols {
-				for state, proven := range map[string]bool{"before": false, "after": true} {
-					t.Run(p.name+" "+state, func(t *testing.T) {
-						t.Parallel()
-						test.run(t, p, proven)
-					})
-				}
-			}
-		})
-	}
+	})
+	testBoundsOfMemory(t, []bound{{"time to read anything", boundReading}})
 }
 
 // boundAnswerTime asks for an answer and lets the server send none of it.
