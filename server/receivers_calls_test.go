@@ -37,7 +37,7 @@ func (h *hookCalls) create(t *testing.T, url string, format apikeysv1.WebhookFor
 // move gives a webhook another url.
 func (h *hookCalls) move(t *testing.T, id, url string) {
 	t.Helper()
-	h.s.Call(t, http.MethodPatch, "/developers/webhooks/"+id, fmt.Sprintf(`{"url": %q}`, url)).Into(t, new(any))
+	h.s.Call(t, http.MethodPatch, "/developers/webhooks/"+id, fmt.Sprintf(`{"url": %q, "headers": {"X-Tenant": "blue"}}`, url)).Into(t, new(any))
 }
 
 func (h *hookCalls) rotate(t *testing.T, id string, overlap int32) {
