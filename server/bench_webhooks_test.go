@@ -49,7 +49,7 @@ func BenchmarkDeliveries(b *testing.B) {
 		}
 		makeKeys(b, s, each)
 		fanOutAll(b, s)
-		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient()})
+		worker := deliver.NewWorker(deliver.WorkerConfig{Queue: s, PerWebhook: 8, PerHost: 64, PerOrganization: 256, Client: loopbackClient(), Grace: 20 * time.Second})
 		received.Store(0)
 		all = make(chan struct{})
 		b.StartTimer()
