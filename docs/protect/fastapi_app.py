@@ -4,28 +4,23 @@ import os
 import socket
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Request
-from verify import refusal_headers, verify
+from apikeys import Client
+from apikeys.fastapi import protect
+from fastapi import Depends, FastAPI
+
+keys = Client(os.environ.get("APIKEYS_URL", "http://127.0.0.1:8080"), os.environ["APIKEYS_KEY"])
+requires = protect(keys)
 
 app = FastAPI()
 
 
-def protect(*scopes):
-    def key(request: Request):  # not async: FastAPI runs it in a thread, since it waits
-        status, api_key, seconds = verify(request.headers, request.client.host, scopes)
-        if status != 200:
-            raise HTTPException(status, "refused", refusal_headers(status, seconds))
-        return api_key
-
-    return Depends(key)
-
-
 @app.get("/products")
-def products(api_key=protect("products.read")):
-    return {"owner": api_key["owner_id"]}
+def products(verified=Depends(requires("products.read"))):
+    return {"owner": verified.key["owner_id"]}
 
 
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", int(os.environ.get("PORT", 4000))))
     print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    # The client's address is the connection's: uvicorn would believe X-Forwarded-For.
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False)).run(sockets=[listener])

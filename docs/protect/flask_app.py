@@ -1,32 +1,21 @@
 """A Flask API that lets nobody in without a good API key."""
 
-import functools
 import os
 
-from flask import Flask, g, jsonify, request
-from verify import refusal_headers, verify
+from apikeys import Client
+from apikeys.flask import protect, verified
+from flask import Flask, jsonify
+
+keys = Client(os.environ.get("APIKEYS_URL", "http://127.0.0.1:8080"), os.environ["APIKEYS_KEY"])
+requires = protect(keys)
 
 app = Flask(__name__)
 
 
-def protect(*scopes):
-    def decorate(view):
-        @functools.wraps(view)
-        def protected(*args, **kwargs):
-            status, g.api_key, seconds = verify(request.headers, request.remote_addr, scopes)
-            if status != 200:
-                return jsonify(error="refused"), status, refusal_headers(status, seconds)
-            return view(*args, **kwargs)
-
-        return protected
-
-    return decorate
-
-
 @app.get("/products")
-@protect("products.read")
+@requires("products.read")
 def products():
-    return jsonify(owner=g.api_key["owner_id"])
+    return jsonify(owner=verified().key["owner_id"])
 
 
 if __name__ == "__main__":
