@@ -37,6 +37,8 @@ type ApiKey struct {
 	CreatedByKind string `json:"created_by_kind,omitempty"`
 	// CreatedByID holds the value of the "created_by_id" field.
 	CreatedByID string `json:"created_by_id,omitempty"`
+	// CreatedByName holds the value of the "created_by_name" field.
+	CreatedByName string `json:"created_by_name,omitempty"`
 	// Enabled holds the value of the "enabled" field.
 	Enabled bool `json:"enabled,omitempty"`
 	// Mode holds the value of the "mode" field.
@@ -45,12 +47,16 @@ type ApiKey struct {
 	KeyFormat string `json:"key_format,omitempty"`
 	// OwnerID holds the value of the "owner_id" field.
 	OwnerID string `json:"owner_id,omitempty"`
+	// NULL is none
+	ExternalID *string `json:"external_id,omitempty"`
 	// Metadata holds the value of the "metadata" field.
 	Metadata map[string]string `json:"metadata,omitempty"`
 	// RateLimitRequests holds the value of the "rate_limit_requests" field.
 	RateLimitRequests int `json:"rate_limit_requests,omitempty"`
 	// seconds
 	RateLimitWindow int `json:"rate_limit_window,omitempty"`
+	// local or exact; NULL is local
+	RateLimitMode *string `json:"rate_limit_mode,omitempty"`
 	// QuotaLimit holds the value of the "quota_limit" field.
 	QuotaLimit int64 `json:"quota_limit,omitempty"`
 	// QuotaRefill holds the value of the "quota_refill" field.
@@ -99,7 +105,7 @@ func (*ApiKey) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case apikey.FieldExpiresAt, apikey.FieldCreatedAt, apikey.FieldUpdatedAt, apikey.FieldRateLimitRequests, apikey.FieldRateLimitWindow, apikey.FieldQuotaLimit, apikey.FieldQuotaRefillDay, apikey.FieldRevokedAt, apikey.FieldPreviousExpiresAt, apikey.FieldRotations, apikey.FieldNoticeAt, apikey.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldMode, apikey.FieldKeyFormat, apikey.FieldOwnerID, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
+		case apikey.FieldID, apikey.FieldOrganizationID, apikey.FieldLabel, apikey.FieldDescription, apikey.FieldCreatedByKind, apikey.FieldCreatedByID, apikey.FieldCreatedByName, apikey.FieldMode, apikey.FieldKeyFormat, apikey.FieldOwnerID, apikey.FieldExternalID, apikey.FieldRateLimitMode, apikey.FieldQuotaRefill, apikey.FieldRevokeReason, apikey.FieldPepperID, apikey.FieldSecretMask, apikey.FieldPreviousPepperID, apikey.FieldPreviousMask:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -188,6 +194,12 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.CreatedByID = value.String
 			}
+		case apikey.FieldCreatedByName:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_name", values[i])
+			} else if value.Valid {
+				_m.CreatedByName = value.String
+			}
 		case apikey.FieldEnabled:
 			if value, ok := values[i].(*sql.NullBool); !ok {
 				return fmt.Errorf("unexpected type %T for field enabled", values[i])
@@ -212,6 +224,13 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 			} else if value.Valid {
 				_m.OwnerID = value.String
 			}
+		case apikey.FieldExternalID:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field external_id", values[i])
+			} else if value.Valid {
+				_m.ExternalID = new(string)
+				*_m.ExternalID = value.String
+			}
 		case apikey.FieldMetadata:
 			if value, ok := values[i].(*[]byte); !ok {
 				return fmt.Errorf("unexpected type %T for field metadata", values[i])
@@ -231,6 +250,13 @@ func (_m *ApiKey) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field rate_limit_window", values[i])
 			} else if value.Valid {
 				_m.RateLimitWindow = int(value.Int64)
+			}
+		case apikey.FieldRateLimitMode:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field rate_limit_mode", values[i])
+			} else if value.Valid {
+				_m.RateLimitMode = new(string)
+				*_m.RateLimitMode = value.String
 			}
 		case apikey.FieldQuotaLimit:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -407,6 +433,9 @@ func (_m *ApiKey) String() string {
 	builder.WriteString("created_by_id=")
 	builder.WriteString(_m.CreatedByID)
 	builder.WriteString(", ")
+	builder.WriteString("created_by_name=")
+	builder.WriteString(_m.CreatedByName)
+	builder.WriteString(", ")
 	builder.WriteString("enabled=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Enabled))
 	builder.WriteString(", ")
@@ -419,6 +448,11 @@ func (_m *ApiKey) String() string {
 	builder.WriteString("owner_id=")
 	builder.WriteString(_m.OwnerID)
 	builder.WriteString(", ")
+	if v := _m.ExternalID; v != nil {
+		builder.WriteString("external_id=")
+		builder.WriteString(*v)
+	}
+	builder.WriteString(", ")
 	builder.WriteString("metadata=")
 	builder.WriteString(fmt.Sprintf("%v", _m.Metadata))
 	builder.WriteString(", ")
@@ -427,6 +461,11 @@ func (_m *ApiKey) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("rate_limit_window=")
 	builder.WriteString(fmt.Sprintf("%v", _m.RateLimitWindow))
+	builder.WriteString(", ")
+	if v := _m.RateLimitMode; v != nil {
+		builder.WriteString("rate_limit_mode=")
+		builder.WriteString(*v)
+	}
 	builder.WriteString(", ")
 	builder.WriteString("quota_limit=")
 	builder.WriteString(fmt.Sprintf("%v", _m.QuotaLimit))

@@ -106,6 +106,20 @@ func (_c *ApiKeyCreate) SetCreatedByID(v string) *ApiKeyCreate {
 	return _c
 }
 
+// SetCreatedByName sets the "created_by_name" field.
+func (_c *ApiKeyCreate) SetCreatedByName(v string) *ApiKeyCreate {
+	_c.mutation.SetCreatedByName(v)
+	return _c
+}
+
+// SetNillableCreatedByName sets the "created_by_name" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableCreatedByName(v *string) *ApiKeyCreate {
+	if v != nil {
+		_c.SetCreatedByName(*v)
+	}
+	return _c
+}
+
 // SetEnabled sets the "enabled" field.
 func (_c *ApiKeyCreate) SetEnabled(v bool) *ApiKeyCreate {
 	_c.mutation.SetEnabled(v)
@@ -134,6 +148,20 @@ func (_c *ApiKeyCreate) SetOwnerID(v string) *ApiKeyCreate {
 func (_c *ApiKeyCreate) SetNillableOwnerID(v *string) *ApiKeyCreate {
 	if v != nil {
 		_c.SetOwnerID(*v)
+	}
+	return _c
+}
+
+// SetExternalID sets the "external_id" field.
+func (_c *ApiKeyCreate) SetExternalID(v string) *ApiKeyCreate {
+	_c.mutation.SetExternalID(v)
+	return _c
+}
+
+// SetNillableExternalID sets the "external_id" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableExternalID(v *string) *ApiKeyCreate {
+	if v != nil {
+		_c.SetExternalID(*v)
 	}
 	return _c
 }
@@ -168,6 +196,20 @@ func (_c *ApiKeyCreate) SetRateLimitWindow(v int) *ApiKeyCreate {
 func (_c *ApiKeyCreate) SetNillableRateLimitWindow(v *int) *ApiKeyCreate {
 	if v != nil {
 		_c.SetRateLimitWindow(*v)
+	}
+	return _c
+}
+
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (_c *ApiKeyCreate) SetRateLimitMode(v string) *ApiKeyCreate {
+	_c.mutation.SetRateLimitMode(v)
+	return _c
+}
+
+// SetNillableRateLimitMode sets the "rate_limit_mode" field if the given value is not nil.
+func (_c *ApiKeyCreate) SetNillableRateLimitMode(v *string) *ApiKeyCreate {
+	if v != nil {
+		_c.SetRateLimitMode(*v)
 	}
 	return _c
 }
@@ -399,6 +441,10 @@ func (_c *ApiKeyCreate) defaults() {
 		v := apikey.DefaultDescription
 		_c.mutation.SetDescription(v)
 	}
+	if _, ok := _c.mutation.CreatedByName(); !ok {
+		v := apikey.DefaultCreatedByName
+		_c.mutation.SetCreatedByName(v)
+	}
 	if _, ok := _c.mutation.OwnerID(); !ok {
 		v := apikey.DefaultOwnerID
 		_c.mutation.SetOwnerID(v)
@@ -460,6 +506,9 @@ func (_c *ApiKeyCreate) check() error {
 	}
 	if _, ok := _c.mutation.CreatedByID(); !ok {
 		return &ValidationError{Name: "created_by_id", err: errors.New(`ent: missing required field "ApiKey.created_by_id"`)}
+	}
+	if _, ok := _c.mutation.CreatedByName(); !ok {
+		return &ValidationError{Name: "created_by_name", err: errors.New(`ent: missing required field "ApiKey.created_by_name"`)}
 	}
 	if _, ok := _c.mutation.Enabled(); !ok {
 		return &ValidationError{Name: "enabled", err: errors.New(`ent: missing required field "ApiKey.enabled"`)}
@@ -591,6 +640,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 		_spec.SetField(apikey.FieldCreatedByID, field.TypeString, value)
 		_node.CreatedByID = value
 	}
+	if value, ok := _c.mutation.CreatedByName(); ok {
+		_spec.SetField(apikey.FieldCreatedByName, field.TypeString, value)
+		_node.CreatedByName = value
+	}
 	if value, ok := _c.mutation.Enabled(); ok {
 		_spec.SetField(apikey.FieldEnabled, field.TypeBool, value)
 		_node.Enabled = value
@@ -607,6 +660,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)
 		_node.OwnerID = value
 	}
+	if value, ok := _c.mutation.ExternalID(); ok {
+		_spec.SetField(apikey.FieldExternalID, field.TypeString, value)
+		_node.ExternalID = &value
+	}
 	if value, ok := _c.mutation.Metadata(); ok {
 		_spec.SetField(apikey.FieldMetadata, field.TypeJSON, value)
 		_node.Metadata = value
@@ -618,6 +675,10 @@ func (_c *ApiKeyCreate) createSpec() (*ApiKey, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.RateLimitWindow(); ok {
 		_spec.SetField(apikey.FieldRateLimitWindow, field.TypeInt, value)
 		_node.RateLimitWindow = value
+	}
+	if value, ok := _c.mutation.RateLimitMode(); ok {
+		_spec.SetField(apikey.FieldRateLimitMode, field.TypeString, value)
+		_node.RateLimitMode = &value
 	}
 	if value, ok := _c.mutation.QuotaLimit(); ok {
 		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)
@@ -937,6 +998,24 @@ func (u *ApiKeyUpsert) AddRateLimitWindow(v int) *ApiKeyUpsert {
 	return u
 }
 
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (u *ApiKeyUpsert) SetRateLimitMode(v string) *ApiKeyUpsert {
+	u.Set(apikey.FieldRateLimitMode, v)
+	return u
+}
+
+// UpdateRateLimitMode sets the "rate_limit_mode" field to the value that was provided on create.
+func (u *ApiKeyUpsert) UpdateRateLimitMode() *ApiKeyUpsert {
+	u.SetExcluded(apikey.FieldRateLimitMode)
+	return u
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (u *ApiKeyUpsert) ClearRateLimitMode() *ApiKeyUpsert {
+	u.SetNull(apikey.FieldRateLimitMode)
+	return u
+}
+
 // SetQuotaLimit sets the "quota_limit" field.
 func (u *ApiKeyUpsert) SetQuotaLimit(v int64) *ApiKeyUpsert {
 	u.Set(apikey.FieldQuotaLimit, v)
@@ -1242,8 +1321,14 @@ func (u *ApiKeyUpsertOne) UpdateNewValues() *ApiKeyUpsertOne {
 		if _, exists := u.create.mutation.CreatedByID(); exists {
 			s.SetIgnore(apikey.FieldCreatedByID)
 		}
+		if _, exists := u.create.mutation.CreatedByName(); exists {
+			s.SetIgnore(apikey.FieldCreatedByName)
+		}
 		if _, exists := u.create.mutation.Mode(); exists {
 			s.SetIgnore(apikey.FieldMode)
+		}
+		if _, exists := u.create.mutation.ExternalID(); exists {
+			s.SetIgnore(apikey.FieldExternalID)
 		}
 	}))
 	return u
@@ -1504,6 +1589,27 @@ func (u *ApiKeyUpsertOne) AddRateLimitWindow(v int) *ApiKeyUpsertOne {
 func (u *ApiKeyUpsertOne) UpdateRateLimitWindow() *ApiKeyUpsertOne {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateRateLimitWindow()
+	})
+}
+
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (u *ApiKeyUpsertOne) SetRateLimitMode(v string) *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetRateLimitMode(v)
+	})
+}
+
+// UpdateRateLimitMode sets the "rate_limit_mode" field to the value that was provided on create.
+func (u *ApiKeyUpsertOne) UpdateRateLimitMode() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateRateLimitMode()
+	})
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (u *ApiKeyUpsertOne) ClearRateLimitMode() *ApiKeyUpsertOne {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.ClearRateLimitMode()
 	})
 }
 
@@ -2024,8 +2130,14 @@ func (u *ApiKeyUpsertBulk) UpdateNewValues() *ApiKeyUpsertBulk {
 			if _, exists := b.mutation.CreatedByID(); exists {
 				s.SetIgnore(apikey.FieldCreatedByID)
 			}
+			if _, exists := b.mutation.CreatedByName(); exists {
+				s.SetIgnore(apikey.FieldCreatedByName)
+			}
 			if _, exists := b.mutation.Mode(); exists {
 				s.SetIgnore(apikey.FieldMode)
+			}
+			if _, exists := b.mutation.ExternalID(); exists {
+				s.SetIgnore(apikey.FieldExternalID)
 			}
 		}
 	}))
@@ -2287,6 +2399,27 @@ func (u *ApiKeyUpsertBulk) AddRateLimitWindow(v int) *ApiKeyUpsertBulk {
 func (u *ApiKeyUpsertBulk) UpdateRateLimitWindow() *ApiKeyUpsertBulk {
 	return u.Update(func(s *ApiKeyUpsert) {
 		s.UpdateRateLimitWindow()
+	})
+}
+
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (u *ApiKeyUpsertBulk) SetRateLimitMode(v string) *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.SetRateLimitMode(v)
+	})
+}
+
+// UpdateRateLimitMode sets the "rate_limit_mode" field to the value that was provided on create.
+func (u *ApiKeyUpsertBulk) UpdateRateLimitMode() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.UpdateRateLimitMode()
+	})
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (u *ApiKeyUpsertBulk) ClearRateLimitMode() *ApiKeyUpsertBulk {
+	return u.Update(func(s *ApiKeyUpsert) {
+		s.ClearRateLimitMode()
 	})
 }
 

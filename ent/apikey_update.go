@@ -243,6 +243,26 @@ func (_u *ApiKeyUpdate) AddRateLimitWindow(v int) *ApiKeyUpdate {
 	return _u
 }
 
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (_u *ApiKeyUpdate) SetRateLimitMode(v string) *ApiKeyUpdate {
+	_u.mutation.SetRateLimitMode(v)
+	return _u
+}
+
+// SetNillableRateLimitMode sets the "rate_limit_mode" field if the given value is not nil.
+func (_u *ApiKeyUpdate) SetNillableRateLimitMode(v *string) *ApiKeyUpdate {
+	if v != nil {
+		_u.SetRateLimitMode(*v)
+	}
+	return _u
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (_u *ApiKeyUpdate) ClearRateLimitMode() *ApiKeyUpdate {
+	_u.mutation.ClearRateLimitMode()
+	return _u
+}
+
 // SetQuotaLimit sets the "quota_limit" field.
 func (_u *ApiKeyUpdate) SetQuotaLimit(v int64) *ApiKeyUpdate {
 	_u.mutation.ResetQuotaLimit()
@@ -630,6 +650,9 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)
 	}
+	if _u.mutation.ExternalIDCleared() {
+		_spec.ClearField(apikey.FieldExternalID, field.TypeString)
+	}
 	if value, ok := _u.mutation.Metadata(); ok {
 		_spec.SetField(apikey.FieldMetadata, field.TypeJSON, value)
 	}
@@ -647,6 +670,12 @@ func (_u *ApiKeyUpdate) sqlSave(ctx context.Context) (_node int, err error) {
 	}
 	if value, ok := _u.mutation.AddedRateLimitWindow(); ok {
 		_spec.AddField(apikey.FieldRateLimitWindow, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.RateLimitMode(); ok {
+		_spec.SetField(apikey.FieldRateLimitMode, field.TypeString, value)
+	}
+	if _u.mutation.RateLimitModeCleared() {
+		_spec.ClearField(apikey.FieldRateLimitMode, field.TypeString)
 	}
 	if value, ok := _u.mutation.QuotaLimit(); ok {
 		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)
@@ -968,6 +997,26 @@ func (_u *ApiKeyUpdateOne) SetNillableRateLimitWindow(v *int) *ApiKeyUpdateOne {
 // AddRateLimitWindow adds value to the "rate_limit_window" field.
 func (_u *ApiKeyUpdateOne) AddRateLimitWindow(v int) *ApiKeyUpdateOne {
 	_u.mutation.AddRateLimitWindow(v)
+	return _u
+}
+
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (_u *ApiKeyUpdateOne) SetRateLimitMode(v string) *ApiKeyUpdateOne {
+	_u.mutation.SetRateLimitMode(v)
+	return _u
+}
+
+// SetNillableRateLimitMode sets the "rate_limit_mode" field if the given value is not nil.
+func (_u *ApiKeyUpdateOne) SetNillableRateLimitMode(v *string) *ApiKeyUpdateOne {
+	if v != nil {
+		_u.SetRateLimitMode(*v)
+	}
+	return _u
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (_u *ApiKeyUpdateOne) ClearRateLimitMode() *ApiKeyUpdateOne {
+	_u.mutation.ClearRateLimitMode()
 	return _u
 }
 
@@ -1388,6 +1437,9 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	if value, ok := _u.mutation.OwnerID(); ok {
 		_spec.SetField(apikey.FieldOwnerID, field.TypeString, value)
 	}
+	if _u.mutation.ExternalIDCleared() {
+		_spec.ClearField(apikey.FieldExternalID, field.TypeString)
+	}
 	if value, ok := _u.mutation.Metadata(); ok {
 		_spec.SetField(apikey.FieldMetadata, field.TypeJSON, value)
 	}
@@ -1405,6 +1457,12 @@ func (_u *ApiKeyUpdateOne) sqlSave(ctx context.Context) (_node *ApiKey, err erro
 	}
 	if value, ok := _u.mutation.AddedRateLimitWindow(); ok {
 		_spec.AddField(apikey.FieldRateLimitWindow, field.TypeInt, value)
+	}
+	if value, ok := _u.mutation.RateLimitMode(); ok {
+		_spec.SetField(apikey.FieldRateLimitMode, field.TypeString, value)
+	}
+	if _u.mutation.RateLimitModeCleared() {
+		_spec.ClearField(apikey.FieldRateLimitMode, field.TypeString)
 	}
 	if value, ok := _u.mutation.QuotaLimit(); ok {
 		_spec.SetField(apikey.FieldQuotaLimit, field.TypeInt64, value)

@@ -26,7 +26,17 @@ type ApiKeyUsage struct {
 	PreviousRequests int64 `json:"previous_requests,omitempty"`
 	// PreviousLastUsedAt holds the value of the "previous_last_used_at" field.
 	PreviousLastUsedAt *int64 `json:"previous_last_used_at,omitempty"`
-	selectValues       sql.SelectValues
+	// of the use at last_used_at, as the next
+	LastIP string `json:"last_ip,omitempty"`
+	// LastUserAgent holds the value of the "last_user_agent" field.
+	LastUserAgent string `json:"last_user_agent,omitempty"`
+	// the day since 1970 that the next two are of
+	AddressesDay int64 `json:"addresses_day,omitempty"`
+	// AddressesCount holds the value of the "addresses_count" field.
+	AddressesCount int64 `json:"addresses_count,omitempty"`
+	// what the count was made from, for more to be added: apikey.Addresses
+	Addresses    []byte `json:"addresses,omitempty"`
+	selectValues sql.SelectValues
 }
 
 // scanValues returns the types for scanning values from sql.Rows.
@@ -34,9 +44,11 @@ func (*ApiKeyUsage) scanValues(columns []string) ([]any, error) {
 	values := make([]any, len(columns))
 	for i := range columns {
 		switch columns[i] {
-		case apikeyusage.FieldTotalRequests, apikeyusage.FieldLastUsedAt, apikeyusage.FieldPreviousRotation, apikeyusage.FieldPreviousRequests, apikeyusage.FieldPreviousLastUsedAt:
+		case apikeyusage.FieldAddresses:
+			values[i] = new([]byte)
+		case apikeyusage.FieldTotalRequests, apikeyusage.FieldLastUsedAt, apikeyusage.FieldPreviousRotation, apikeyusage.FieldPreviousRequests, apikeyusage.FieldPreviousLastUsedAt, apikeyusage.FieldAddressesDay, apikeyusage.FieldAddressesCount:
 			values[i] = new(sql.NullInt64)
-		case apikeyusage.FieldID:
+		case apikeyusage.FieldID, apikeyusage.FieldLastIP, apikeyusage.FieldLastUserAgent:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -90,6 +102,36 @@ func (_m *ApiKeyUsage) assignValues(columns []string, values []any) error {
 				_m.PreviousLastUsedAt = new(int64)
 				*_m.PreviousLastUsedAt = value.Int64
 			}
+		case apikeyusage.FieldLastIP:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field last_ip", values[i])
+			} else if value.Valid {
+				_m.LastIP = value.String
+			}
+		case apikeyusage.FieldLastUserAgent:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field last_user_agent", values[i])
+			} else if value.Valid {
+				_m.LastUserAgent = value.String
+			}
+		case apikeyusage.FieldAddressesDay:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field addresses_day", values[i])
+			} else if value.Valid {
+				_m.AddressesDay = value.Int64
+			}
+		case apikeyusage.FieldAddressesCount:
+			if value, ok := values[i].(*sql.NullInt64); !ok {
+				return fmt.Errorf("unexpected type %T for field addresses_count", values[i])
+			} else if value.Valid {
+				_m.AddressesCount = value.Int64
+			}
+		case apikeyusage.FieldAddresses:
+			if value, ok := values[i].(*[]byte); !ok {
+				return fmt.Errorf("unexpected type %T for field addresses", values[i])
+			} else if value != nil {
+				_m.Addresses = *value
+			}
 		default:
 			_m.selectValues.Set(columns[i], values[i])
 		}
@@ -142,6 +184,21 @@ func (_m *ApiKeyUsage) String() string {
 		builder.WriteString("previous_last_used_at=")
 		builder.WriteString(fmt.Sprintf("%v", *v))
 	}
+	builder.WriteString(", ")
+	builder.WriteString("last_ip=")
+	builder.WriteString(_m.LastIP)
+	builder.WriteString(", ")
+	builder.WriteString("last_user_agent=")
+	builder.WriteString(_m.LastUserAgent)
+	builder.WriteString(", ")
+	builder.WriteString("addresses_day=")
+	builder.WriteString(fmt.Sprintf("%v", _m.AddressesDay))
+	builder.WriteString(", ")
+	builder.WriteString("addresses_count=")
+	builder.WriteString(fmt.Sprintf("%v", _m.AddressesCount))
+	builder.WriteString(", ")
+	builder.WriteString("addresses=")
+	builder.WriteString(fmt.Sprintf("%v", _m.Addresses))
 	builder.WriteByte(')')
 	return builder.String()
 }

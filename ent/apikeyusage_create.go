@@ -76,6 +76,68 @@ func (_c *ApiKeyUsageCreate) SetNillablePreviousLastUsedAt(v *int64) *ApiKeyUsag
 	return _c
 }
 
+// SetLastIP sets the "last_ip" field.
+func (_c *ApiKeyUsageCreate) SetLastIP(v string) *ApiKeyUsageCreate {
+	_c.mutation.SetLastIP(v)
+	return _c
+}
+
+// SetNillableLastIP sets the "last_ip" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillableLastIP(v *string) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetLastIP(*v)
+	}
+	return _c
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (_c *ApiKeyUsageCreate) SetLastUserAgent(v string) *ApiKeyUsageCreate {
+	_c.mutation.SetLastUserAgent(v)
+	return _c
+}
+
+// SetNillableLastUserAgent sets the "last_user_agent" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillableLastUserAgent(v *string) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetLastUserAgent(*v)
+	}
+	return _c
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (_c *ApiKeyUsageCreate) SetAddressesDay(v int64) *ApiKeyUsageCreate {
+	_c.mutation.SetAddressesDay(v)
+	return _c
+}
+
+// SetNillableAddressesDay sets the "addresses_day" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillableAddressesDay(v *int64) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetAddressesDay(*v)
+	}
+	return _c
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (_c *ApiKeyUsageCreate) SetAddressesCount(v int64) *ApiKeyUsageCreate {
+	_c.mutation.SetAddressesCount(v)
+	return _c
+}
+
+// SetNillableAddressesCount sets the "addresses_count" field if the given value is not nil.
+func (_c *ApiKeyUsageCreate) SetNillableAddressesCount(v *int64) *ApiKeyUsageCreate {
+	if v != nil {
+		_c.SetAddressesCount(*v)
+	}
+	return _c
+}
+
+// SetAddresses sets the "addresses" field.
+func (_c *ApiKeyUsageCreate) SetAddresses(v []byte) *ApiKeyUsageCreate {
+	_c.mutation.SetAddresses(v)
+	return _c
+}
+
 // SetID sets the "id" field.
 func (_c *ApiKeyUsageCreate) SetID(v string) *ApiKeyUsageCreate {
 	_c.mutation.SetID(v)
@@ -125,6 +187,22 @@ func (_c *ApiKeyUsageCreate) defaults() {
 		v := apikeyusage.DefaultPreviousRequests
 		_c.mutation.SetPreviousRequests(v)
 	}
+	if _, ok := _c.mutation.LastIP(); !ok {
+		v := apikeyusage.DefaultLastIP
+		_c.mutation.SetLastIP(v)
+	}
+	if _, ok := _c.mutation.LastUserAgent(); !ok {
+		v := apikeyusage.DefaultLastUserAgent
+		_c.mutation.SetLastUserAgent(v)
+	}
+	if _, ok := _c.mutation.AddressesDay(); !ok {
+		v := apikeyusage.DefaultAddressesDay
+		_c.mutation.SetAddressesDay(v)
+	}
+	if _, ok := _c.mutation.AddressesCount(); !ok {
+		v := apikeyusage.DefaultAddressesCount
+		_c.mutation.SetAddressesCount(v)
+	}
 }
 
 // check runs all checks and user-defined validators on the builder.
@@ -140,6 +218,18 @@ func (_c *ApiKeyUsageCreate) check() error {
 	}
 	if _, ok := _c.mutation.PreviousRequests(); !ok {
 		return &ValidationError{Name: "previous_requests", err: errors.New(`ent: missing required field "ApiKeyUsage.previous_requests"`)}
+	}
+	if _, ok := _c.mutation.LastIP(); !ok {
+		return &ValidationError{Name: "last_ip", err: errors.New(`ent: missing required field "ApiKeyUsage.last_ip"`)}
+	}
+	if _, ok := _c.mutation.LastUserAgent(); !ok {
+		return &ValidationError{Name: "last_user_agent", err: errors.New(`ent: missing required field "ApiKeyUsage.last_user_agent"`)}
+	}
+	if _, ok := _c.mutation.AddressesDay(); !ok {
+		return &ValidationError{Name: "addresses_day", err: errors.New(`ent: missing required field "ApiKeyUsage.addresses_day"`)}
+	}
+	if _, ok := _c.mutation.AddressesCount(); !ok {
+		return &ValidationError{Name: "addresses_count", err: errors.New(`ent: missing required field "ApiKeyUsage.addresses_count"`)}
 	}
 	return nil
 }
@@ -196,6 +286,26 @@ func (_c *ApiKeyUsageCreate) createSpec() (*ApiKeyUsage, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.PreviousLastUsedAt(); ok {
 		_spec.SetField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64, value)
 		_node.PreviousLastUsedAt = &value
+	}
+	if value, ok := _c.mutation.LastIP(); ok {
+		_spec.SetField(apikeyusage.FieldLastIP, field.TypeString, value)
+		_node.LastIP = value
+	}
+	if value, ok := _c.mutation.LastUserAgent(); ok {
+		_spec.SetField(apikeyusage.FieldLastUserAgent, field.TypeString, value)
+		_node.LastUserAgent = value
+	}
+	if value, ok := _c.mutation.AddressesDay(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesDay, field.TypeInt64, value)
+		_node.AddressesDay = value
+	}
+	if value, ok := _c.mutation.AddressesCount(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesCount, field.TypeInt64, value)
+		_node.AddressesCount = value
+	}
+	if value, ok := _c.mutation.Addresses(); ok {
+		_spec.SetField(apikeyusage.FieldAddresses, field.TypeBytes, value)
+		_node.Addresses = value
 	}
 	return _node, _spec
 }
@@ -342,6 +452,84 @@ func (u *ApiKeyUsageUpsert) AddPreviousLastUsedAt(v int64) *ApiKeyUsageUpsert {
 // ClearPreviousLastUsedAt clears the value of the "previous_last_used_at" field.
 func (u *ApiKeyUsageUpsert) ClearPreviousLastUsedAt() *ApiKeyUsageUpsert {
 	u.SetNull(apikeyusage.FieldPreviousLastUsedAt)
+	return u
+}
+
+// SetLastIP sets the "last_ip" field.
+func (u *ApiKeyUsageUpsert) SetLastIP(v string) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldLastIP, v)
+	return u
+}
+
+// UpdateLastIP sets the "last_ip" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdateLastIP() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldLastIP)
+	return u
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (u *ApiKeyUsageUpsert) SetLastUserAgent(v string) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldLastUserAgent, v)
+	return u
+}
+
+// UpdateLastUserAgent sets the "last_user_agent" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdateLastUserAgent() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldLastUserAgent)
+	return u
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (u *ApiKeyUsageUpsert) SetAddressesDay(v int64) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldAddressesDay, v)
+	return u
+}
+
+// UpdateAddressesDay sets the "addresses_day" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdateAddressesDay() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldAddressesDay)
+	return u
+}
+
+// AddAddressesDay adds v to the "addresses_day" field.
+func (u *ApiKeyUsageUpsert) AddAddressesDay(v int64) *ApiKeyUsageUpsert {
+	u.Add(apikeyusage.FieldAddressesDay, v)
+	return u
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (u *ApiKeyUsageUpsert) SetAddressesCount(v int64) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldAddressesCount, v)
+	return u
+}
+
+// UpdateAddressesCount sets the "addresses_count" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdateAddressesCount() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldAddressesCount)
+	return u
+}
+
+// AddAddressesCount adds v to the "addresses_count" field.
+func (u *ApiKeyUsageUpsert) AddAddressesCount(v int64) *ApiKeyUsageUpsert {
+	u.Add(apikeyusage.FieldAddressesCount, v)
+	return u
+}
+
+// SetAddresses sets the "addresses" field.
+func (u *ApiKeyUsageUpsert) SetAddresses(v []byte) *ApiKeyUsageUpsert {
+	u.Set(apikeyusage.FieldAddresses, v)
+	return u
+}
+
+// UpdateAddresses sets the "addresses" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsert) UpdateAddresses() *ApiKeyUsageUpsert {
+	u.SetExcluded(apikeyusage.FieldAddresses)
+	return u
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (u *ApiKeyUsageUpsert) ClearAddresses() *ApiKeyUsageUpsert {
+	u.SetNull(apikeyusage.FieldAddresses)
 	return u
 }
 
@@ -502,6 +690,97 @@ func (u *ApiKeyUsageUpsertOne) UpdatePreviousLastUsedAt() *ApiKeyUsageUpsertOne 
 func (u *ApiKeyUsageUpsertOne) ClearPreviousLastUsedAt() *ApiKeyUsageUpsertOne {
 	return u.Update(func(s *ApiKeyUsageUpsert) {
 		s.ClearPreviousLastUsedAt()
+	})
+}
+
+// SetLastIP sets the "last_ip" field.
+func (u *ApiKeyUsageUpsertOne) SetLastIP(v string) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetLastIP(v)
+	})
+}
+
+// UpdateLastIP sets the "last_ip" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdateLastIP() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateLastIP()
+	})
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (u *ApiKeyUsageUpsertOne) SetLastUserAgent(v string) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetLastUserAgent(v)
+	})
+}
+
+// UpdateLastUserAgent sets the "last_user_agent" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdateLastUserAgent() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateLastUserAgent()
+	})
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (u *ApiKeyUsageUpsertOne) SetAddressesDay(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddressesDay(v)
+	})
+}
+
+// AddAddressesDay adds v to the "addresses_day" field.
+func (u *ApiKeyUsageUpsertOne) AddAddressesDay(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddAddressesDay(v)
+	})
+}
+
+// UpdateAddressesDay sets the "addresses_day" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdateAddressesDay() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddressesDay()
+	})
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (u *ApiKeyUsageUpsertOne) SetAddressesCount(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddressesCount(v)
+	})
+}
+
+// AddAddressesCount adds v to the "addresses_count" field.
+func (u *ApiKeyUsageUpsertOne) AddAddressesCount(v int64) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddAddressesCount(v)
+	})
+}
+
+// UpdateAddressesCount sets the "addresses_count" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdateAddressesCount() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddressesCount()
+	})
+}
+
+// SetAddresses sets the "addresses" field.
+func (u *ApiKeyUsageUpsertOne) SetAddresses(v []byte) *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddresses(v)
+	})
+}
+
+// UpdateAddresses sets the "addresses" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertOne) UpdateAddresses() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddresses()
+	})
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (u *ApiKeyUsageUpsertOne) ClearAddresses() *ApiKeyUsageUpsertOne {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.ClearAddresses()
 	})
 }
 
@@ -829,6 +1108,97 @@ func (u *ApiKeyUsageUpsertBulk) UpdatePreviousLastUsedAt() *ApiKeyUsageUpsertBul
 func (u *ApiKeyUsageUpsertBulk) ClearPreviousLastUsedAt() *ApiKeyUsageUpsertBulk {
 	return u.Update(func(s *ApiKeyUsageUpsert) {
 		s.ClearPreviousLastUsedAt()
+	})
+}
+
+// SetLastIP sets the "last_ip" field.
+func (u *ApiKeyUsageUpsertBulk) SetLastIP(v string) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetLastIP(v)
+	})
+}
+
+// UpdateLastIP sets the "last_ip" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdateLastIP() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateLastIP()
+	})
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (u *ApiKeyUsageUpsertBulk) SetLastUserAgent(v string) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetLastUserAgent(v)
+	})
+}
+
+// UpdateLastUserAgent sets the "last_user_agent" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdateLastUserAgent() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateLastUserAgent()
+	})
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (u *ApiKeyUsageUpsertBulk) SetAddressesDay(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddressesDay(v)
+	})
+}
+
+// AddAddressesDay adds v to the "addresses_day" field.
+func (u *ApiKeyUsageUpsertBulk) AddAddressesDay(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddAddressesDay(v)
+	})
+}
+
+// UpdateAddressesDay sets the "addresses_day" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdateAddressesDay() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddressesDay()
+	})
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (u *ApiKeyUsageUpsertBulk) SetAddressesCount(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddressesCount(v)
+	})
+}
+
+// AddAddressesCount adds v to the "addresses_count" field.
+func (u *ApiKeyUsageUpsertBulk) AddAddressesCount(v int64) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.AddAddressesCount(v)
+	})
+}
+
+// UpdateAddressesCount sets the "addresses_count" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdateAddressesCount() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddressesCount()
+	})
+}
+
+// SetAddresses sets the "addresses" field.
+func (u *ApiKeyUsageUpsertBulk) SetAddresses(v []byte) *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.SetAddresses(v)
+	})
+}
+
+// UpdateAddresses sets the "addresses" field to the value that was provided on create.
+func (u *ApiKeyUsageUpsertBulk) UpdateAddresses() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.UpdateAddresses()
+	})
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (u *ApiKeyUsageUpsertBulk) ClearAddresses() *ApiKeyUsageUpsertBulk {
+	return u.Update(func(s *ApiKeyUsageUpsert) {
+		s.ClearAddresses()
 	})
 }
 

@@ -139,6 +139,88 @@ func (_u *ApiKeyUsageUpdate) ClearPreviousLastUsedAt() *ApiKeyUsageUpdate {
 	return _u
 }
 
+// SetLastIP sets the "last_ip" field.
+func (_u *ApiKeyUsageUpdate) SetLastIP(v string) *ApiKeyUsageUpdate {
+	_u.mutation.SetLastIP(v)
+	return _u
+}
+
+// SetNillableLastIP sets the "last_ip" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillableLastIP(v *string) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetLastIP(*v)
+	}
+	return _u
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (_u *ApiKeyUsageUpdate) SetLastUserAgent(v string) *ApiKeyUsageUpdate {
+	_u.mutation.SetLastUserAgent(v)
+	return _u
+}
+
+// SetNillableLastUserAgent sets the "last_user_agent" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillableLastUserAgent(v *string) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetLastUserAgent(*v)
+	}
+	return _u
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (_u *ApiKeyUsageUpdate) SetAddressesDay(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.ResetAddressesDay()
+	_u.mutation.SetAddressesDay(v)
+	return _u
+}
+
+// SetNillableAddressesDay sets the "addresses_day" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillableAddressesDay(v *int64) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetAddressesDay(*v)
+	}
+	return _u
+}
+
+// AddAddressesDay adds value to the "addresses_day" field.
+func (_u *ApiKeyUsageUpdate) AddAddressesDay(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.AddAddressesDay(v)
+	return _u
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (_u *ApiKeyUsageUpdate) SetAddressesCount(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.ResetAddressesCount()
+	_u.mutation.SetAddressesCount(v)
+	return _u
+}
+
+// SetNillableAddressesCount sets the "addresses_count" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdate) SetNillableAddressesCount(v *int64) *ApiKeyUsageUpdate {
+	if v != nil {
+		_u.SetAddressesCount(*v)
+	}
+	return _u
+}
+
+// AddAddressesCount adds value to the "addresses_count" field.
+func (_u *ApiKeyUsageUpdate) AddAddressesCount(v int64) *ApiKeyUsageUpdate {
+	_u.mutation.AddAddressesCount(v)
+	return _u
+}
+
+// SetAddresses sets the "addresses" field.
+func (_u *ApiKeyUsageUpdate) SetAddresses(v []byte) *ApiKeyUsageUpdate {
+	_u.mutation.SetAddresses(v)
+	return _u
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (_u *ApiKeyUsageUpdate) ClearAddresses() *ApiKeyUsageUpdate {
+	_u.mutation.ClearAddresses()
+	return _u
+}
+
 // Mutation returns the ApiKeyUsageMutation object of the builder.
 func (_u *ApiKeyUsageUpdate) Mutation() *ApiKeyUsageMutation {
 	return _u.mutation
@@ -218,6 +300,30 @@ func (_u *ApiKeyUsageUpdate) sqlSave(ctx context.Context) (_node int, err error)
 	}
 	if _u.mutation.PreviousLastUsedAtCleared() {
 		_spec.ClearField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastIP(); ok {
+		_spec.SetField(apikeyusage.FieldLastIP, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.LastUserAgent(); ok {
+		_spec.SetField(apikeyusage.FieldLastUserAgent, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.AddressesDay(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesDay, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAddressesDay(); ok {
+		_spec.AddField(apikeyusage.FieldAddressesDay, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddressesCount(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesCount, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAddressesCount(); ok {
+		_spec.AddField(apikeyusage.FieldAddressesCount, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.Addresses(); ok {
+		_spec.SetField(apikeyusage.FieldAddresses, field.TypeBytes, value)
+	}
+	if _u.mutation.AddressesCleared() {
+		_spec.ClearField(apikeyusage.FieldAddresses, field.TypeBytes)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	if _node, err = sqlgraph.UpdateNodes(ctx, _u.driver, _spec); err != nil {
@@ -352,6 +458,88 @@ func (_u *ApiKeyUsageUpdateOne) ClearPreviousLastUsedAt() *ApiKeyUsageUpdateOne 
 	return _u
 }
 
+// SetLastIP sets the "last_ip" field.
+func (_u *ApiKeyUsageUpdateOne) SetLastIP(v string) *ApiKeyUsageUpdateOne {
+	_u.mutation.SetLastIP(v)
+	return _u
+}
+
+// SetNillableLastIP sets the "last_ip" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillableLastIP(v *string) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetLastIP(*v)
+	}
+	return _u
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (_u *ApiKeyUsageUpdateOne) SetLastUserAgent(v string) *ApiKeyUsageUpdateOne {
+	_u.mutation.SetLastUserAgent(v)
+	return _u
+}
+
+// SetNillableLastUserAgent sets the "last_user_agent" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillableLastUserAgent(v *string) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetLastUserAgent(*v)
+	}
+	return _u
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (_u *ApiKeyUsageUpdateOne) SetAddressesDay(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.ResetAddressesDay()
+	_u.mutation.SetAddressesDay(v)
+	return _u
+}
+
+// SetNillableAddressesDay sets the "addresses_day" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillableAddressesDay(v *int64) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetAddressesDay(*v)
+	}
+	return _u
+}
+
+// AddAddressesDay adds value to the "addresses_day" field.
+func (_u *ApiKeyUsageUpdateOne) AddAddressesDay(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.AddAddressesDay(v)
+	return _u
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (_u *ApiKeyUsageUpdateOne) SetAddressesCount(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.ResetAddressesCount()
+	_u.mutation.SetAddressesCount(v)
+	return _u
+}
+
+// SetNillableAddressesCount sets the "addresses_count" field if the given value is not nil.
+func (_u *ApiKeyUsageUpdateOne) SetNillableAddressesCount(v *int64) *ApiKeyUsageUpdateOne {
+	if v != nil {
+		_u.SetAddressesCount(*v)
+	}
+	return _u
+}
+
+// AddAddressesCount adds value to the "addresses_count" field.
+func (_u *ApiKeyUsageUpdateOne) AddAddressesCount(v int64) *ApiKeyUsageUpdateOne {
+	_u.mutation.AddAddressesCount(v)
+	return _u
+}
+
+// SetAddresses sets the "addresses" field.
+func (_u *ApiKeyUsageUpdateOne) SetAddresses(v []byte) *ApiKeyUsageUpdateOne {
+	_u.mutation.SetAddresses(v)
+	return _u
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (_u *ApiKeyUsageUpdateOne) ClearAddresses() *ApiKeyUsageUpdateOne {
+	_u.mutation.ClearAddresses()
+	return _u
+}
+
 // Mutation returns the ApiKeyUsageMutation object of the builder.
 func (_u *ApiKeyUsageUpdateOne) Mutation() *ApiKeyUsageMutation {
 	return _u.mutation
@@ -461,6 +649,30 @@ func (_u *ApiKeyUsageUpdateOne) sqlSave(ctx context.Context) (_node *ApiKeyUsage
 	}
 	if _u.mutation.PreviousLastUsedAtCleared() {
 		_spec.ClearField(apikeyusage.FieldPreviousLastUsedAt, field.TypeInt64)
+	}
+	if value, ok := _u.mutation.LastIP(); ok {
+		_spec.SetField(apikeyusage.FieldLastIP, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.LastUserAgent(); ok {
+		_spec.SetField(apikeyusage.FieldLastUserAgent, field.TypeString, value)
+	}
+	if value, ok := _u.mutation.AddressesDay(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesDay, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAddressesDay(); ok {
+		_spec.AddField(apikeyusage.FieldAddressesDay, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddressesCount(); ok {
+		_spec.SetField(apikeyusage.FieldAddressesCount, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.AddedAddressesCount(); ok {
+		_spec.AddField(apikeyusage.FieldAddressesCount, field.TypeInt64, value)
+	}
+	if value, ok := _u.mutation.Addresses(); ok {
+		_spec.SetField(apikeyusage.FieldAddresses, field.TypeBytes, value)
+	}
+	if _u.mutation.AddressesCleared() {
+		_spec.ClearField(apikeyusage.FieldAddresses, field.TypeBytes)
 	}
 	_spec.AddModifiers(_u.modifiers...)
 	_node = &ApiKeyUsage{config: _u.config}

@@ -14,17 +14,29 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/sql"
+	"github.com/apikeys-dev/apikeys/ent/accesstoken"
+	"github.com/apikeys-dev/apikeys/ent/accesstokenuse"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
+	"github.com/apikeys-dev/apikeys/ent/apikeyratelimit"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusal"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusaltotal"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
+	"github.com/apikeys-dev/apikeys/ent/deliverycount"
+	"github.com/apikeys-dev/apikeys/ent/deliverydelay"
+	"github.com/apikeys-dev/apikeys/ent/deliveryfailure"
 	"github.com/apikeys-dev/apikeys/ent/event"
 	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyrecord"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyusage"
+	"github.com/apikeys-dev/apikeys/ent/lease"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
+	"github.com/apikeys-dev/apikeys/ent/usageunit"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 
@@ -36,20 +48,42 @@ type Client struct {
 	config
 	// Schema is the client for creating, migrating and dropping schema.
 	Schema *migrate.Schema
+	// AccessToken is the client for interacting with the AccessToken builders.
+	AccessToken *AccessTokenClient
+	// AccessTokenUse is the client for interacting with the AccessTokenUse builders.
+	AccessTokenUse *AccessTokenUseClient
 	// ApiKey is the client for interacting with the ApiKey builders.
 	ApiKey *ApiKeyClient
 	// ApiKeyQuota is the client for interacting with the ApiKeyQuota builders.
 	ApiKeyQuota *ApiKeyQuotaClient
+	// ApiKeyRateLimit is the client for interacting with the ApiKeyRateLimit builders.
+	ApiKeyRateLimit *ApiKeyRateLimitClient
+	// ApiKeyRefusal is the client for interacting with the ApiKeyRefusal builders.
+	ApiKeyRefusal *ApiKeyRefusalClient
+	// ApiKeyRefusalTotal is the client for interacting with the ApiKeyRefusalTotal builders.
+	ApiKeyRefusalTotal *ApiKeyRefusalTotalClient
 	// ApiKeyUsage is the client for interacting with the ApiKeyUsage builders.
 	ApiKeyUsage *ApiKeyUsageClient
 	// Delivery is the client for interacting with the Delivery builders.
 	Delivery *DeliveryClient
 	// DeliveryAttempt is the client for interacting with the DeliveryAttempt builders.
 	DeliveryAttempt *DeliveryAttemptClient
+	// DeliveryCount is the client for interacting with the DeliveryCount builders.
+	DeliveryCount *DeliveryCountClient
+	// DeliveryDelay is the client for interacting with the DeliveryDelay builders.
+	DeliveryDelay *DeliveryDelayClient
+	// DeliveryFailure is the client for interacting with the DeliveryFailure builders.
+	DeliveryFailure *DeliveryFailureClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
 	// FanOutPosition is the client for interacting with the FanOutPosition builders.
 	FanOutPosition *FanOutPositionClient
+	// IdempotencyRecord is the client for interacting with the IdempotencyRecord builders.
+	IdempotencyRecord *IdempotencyRecordClient
+	// IdempotencyUsage is the client for interacting with the IdempotencyUsage builders.
+	IdempotencyUsage *IdempotencyUsageClient
+	// Lease is the client for interacting with the Lease builders.
+	Lease *LeaseClient
 	// OperatorToken is the client for interacting with the OperatorToken builders.
 	OperatorToken *OperatorTokenClient
 	// Revision is the client for interacting with the Revision builders.
@@ -58,6 +92,8 @@ type Client struct {
 	Setting *SettingClient
 	// UsageBucket is the client for interacting with the UsageBucket builders.
 	UsageBucket *UsageBucketClient
+	// UsageUnit is the client for interacting with the UsageUnit builders.
+	UsageUnit *UsageUnitClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
 	// WebhookTerm is the client for interacting with the WebhookTerm builders.
@@ -73,17 +109,29 @@ func NewClient(opts ...Option) *Client {
 
 func (c *Client) init() {
 	c.Schema = migrate.NewSchema(c.driver)
+	c.AccessToken = NewAccessTokenClient(c.config)
+	c.AccessTokenUse = NewAccessTokenUseClient(c.config)
 	c.ApiKey = NewApiKeyClient(c.config)
 	c.ApiKeyQuota = NewApiKeyQuotaClient(c.config)
+	c.ApiKeyRateLimit = NewApiKeyRateLimitClient(c.config)
+	c.ApiKeyRefusal = NewApiKeyRefusalClient(c.config)
+	c.ApiKeyRefusalTotal = NewApiKeyRefusalTotalClient(c.config)
 	c.ApiKeyUsage = NewApiKeyUsageClient(c.config)
 	c.Delivery = NewDeliveryClient(c.config)
 	c.DeliveryAttempt = NewDeliveryAttemptClient(c.config)
+	c.DeliveryCount = NewDeliveryCountClient(c.config)
+	c.DeliveryDelay = NewDeliveryDelayClient(c.config)
+	c.DeliveryFailure = NewDeliveryFailureClient(c.config)
 	c.Event = NewEventClient(c.config)
 	c.FanOutPosition = NewFanOutPositionClient(c.config)
+	c.IdempotencyRecord = NewIdempotencyRecordClient(c.config)
+	c.IdempotencyUsage = NewIdempotencyUsageClient(c.config)
+	c.Lease = NewLeaseClient(c.config)
 	c.OperatorToken = NewOperatorTokenClient(c.config)
 	c.Revision = NewRevisionClient(c.config)
 	c.Setting = NewSettingClient(c.config)
 	c.UsageBucket = NewUsageBucketClient(c.config)
+	c.UsageUnit = NewUsageUnitClient(c.config)
 	c.Webhook = NewWebhookClient(c.config)
 	c.WebhookTerm = NewWebhookTermClient(c.config)
 }
@@ -176,21 +224,33 @@ func (c *Client) Tx(ctx context.Context) (*Tx, error) {
 	cfg := c.config
 	cfg.driver = tx
 	return &Tx{
-		ctx:             ctx,
-		config:          cfg,
-		ApiKey:          NewApiKeyClient(cfg),
-		ApiKeyQuota:     NewApiKeyQuotaClient(cfg),
-		ApiKeyUsage:     NewApiKeyUsageClient(cfg),
-		Delivery:        NewDeliveryClient(cfg),
-		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
-		Event:           NewEventClient(cfg),
-		FanOutPosition:  NewFanOutPositionClient(cfg),
-		OperatorToken:   NewOperatorTokenClient(cfg),
-		Revision:        NewRevisionClient(cfg),
-		Setting:         NewSettingClient(cfg),
-		UsageBucket:     NewUsageBucketClient(cfg),
-		Webhook:         NewWebhookClient(cfg),
-		WebhookTerm:     NewWebhookTermClient(cfg),
+		ctx:                ctx,
+		config:             cfg,
+		AccessToken:        NewAccessTokenClient(cfg),
+		AccessTokenUse:     NewAccessTokenUseClient(cfg),
+		ApiKey:             NewApiKeyClient(cfg),
+		ApiKeyQuota:        NewApiKeyQuotaClient(cfg),
+		ApiKeyRateLimit:    NewApiKeyRateLimitClient(cfg),
+		ApiKeyRefusal:      NewApiKeyRefusalClient(cfg),
+		ApiKeyRefusalTotal: NewApiKeyRefusalTotalClient(cfg),
+		ApiKeyUsage:        NewApiKeyUsageClient(cfg),
+		Delivery:           NewDeliveryClient(cfg),
+		DeliveryAttempt:    NewDeliveryAttemptClient(cfg),
+		DeliveryCount:      NewDeliveryCountClient(cfg),
+		DeliveryDelay:      NewDeliveryDelayClient(cfg),
+		DeliveryFailure:    NewDeliveryFailureClient(cfg),
+		Event:              NewEventClient(cfg),
+		FanOutPosition:     NewFanOutPositionClient(cfg),
+		IdempotencyRecord:  NewIdempotencyRecordClient(cfg),
+		IdempotencyUsage:   NewIdempotencyUsageClient(cfg),
+		Lease:              NewLeaseClient(cfg),
+		OperatorToken:      NewOperatorTokenClient(cfg),
+		Revision:           NewRevisionClient(cfg),
+		Setting:            NewSettingClient(cfg),
+		UsageBucket:        NewUsageBucketClient(cfg),
+		UsageUnit:          NewUsageUnitClient(cfg),
+		Webhook:            NewWebhookClient(cfg),
+		WebhookTerm:        NewWebhookTermClient(cfg),
 	}, nil
 }
 
@@ -208,28 +268,40 @@ func (c *Client) BeginTx(ctx context.Context, opts *sql.TxOptions) (*Tx, error) 
 	cfg := c.config
 	cfg.driver = &txDriver{tx: tx, drv: c.driver}
 	return &Tx{
-		ctx:             ctx,
-		config:          cfg,
-		ApiKey:          NewApiKeyClient(cfg),
-		ApiKeyQuota:     NewApiKeyQuotaClient(cfg),
-		ApiKeyUsage:     NewApiKeyUsageClient(cfg),
-		Delivery:        NewDeliveryClient(cfg),
-		DeliveryAttempt: NewDeliveryAttemptClient(cfg),
-		Event:           NewEventClient(cfg),
-		FanOutPosition:  NewFanOutPositionClient(cfg),
-		OperatorToken:   NewOperatorTokenClient(cfg),
-		Revision:        NewRevisionClient(cfg),
-		Setting:         NewSettingClient(cfg),
-		UsageBucket:     NewUsageBucketClient(cfg),
-		Webhook:         NewWebhookClient(cfg),
-		WebhookTerm:     NewWebhookTermClient(cfg),
+		ctx:                ctx,
+		config:             cfg,
+		AccessToken:        NewAccessTokenClient(cfg),
+		AccessTokenUse:     NewAccessTokenUseClient(cfg),
+		ApiKey:             NewApiKeyClient(cfg),
+		ApiKeyQuota:        NewApiKeyQuotaClient(cfg),
+		ApiKeyRateLimit:    NewApiKeyRateLimitClient(cfg),
+		ApiKeyRefusal:      NewApiKeyRefusalClient(cfg),
+		ApiKeyRefusalTotal: NewApiKeyRefusalTotalClient(cfg),
+		ApiKeyUsage:        NewApiKeyUsageClient(cfg),
+		Delivery:           NewDeliveryClient(cfg),
+		DeliveryAttempt:    NewDeliveryAttemptClient(cfg),
+		DeliveryCount:      NewDeliveryCountClient(cfg),
+		DeliveryDelay:      NewDeliveryDelayClient(cfg),
+		DeliveryFailure:    NewDeliveryFailureClient(cfg),
+		Event:              NewEventClient(cfg),
+		FanOutPosition:     NewFanOutPositionClient(cfg),
+		IdempotencyRecord:  NewIdempotencyRecordClient(cfg),
+		IdempotencyUsage:   NewIdempotencyUsageClient(cfg),
+		Lease:              NewLeaseClient(cfg),
+		OperatorToken:      NewOperatorTokenClient(cfg),
+		Revision:           NewRevisionClient(cfg),
+		Setting:            NewSettingClient(cfg),
+		UsageBucket:        NewUsageBucketClient(cfg),
+		UsageUnit:          NewUsageUnitClient(cfg),
+		Webhook:            NewWebhookClient(cfg),
+		WebhookTerm:        NewWebhookTermClient(cfg),
 	}, nil
 }
 
 // Debug returns a new debug-client. It's used to get verbose logging on specific operations.
 //
 //	client.Debug().
-//		ApiKey.
+//		AccessToken.
 //		Query().
 //		Count(ctx)
 func (c *Client) Debug() *Client {
@@ -252,9 +324,12 @@ func (c *Client) Close() error {
 // In order to add hooks to a specific client, call: `client.Node.Use(...)`.
 func (c *Client) Use(hooks ...Hook) {
 	for _, n := range []interface{ Use(...Hook) }{
-		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.FanOutPosition, c.OperatorToken, c.Revision, c.Setting, c.UsageBucket,
-		c.Webhook, c.WebhookTerm,
+		c.AccessToken, c.AccessTokenUse, c.ApiKey, c.ApiKeyQuota, c.ApiKeyRateLimit,
+		c.ApiKeyRefusal, c.ApiKeyRefusalTotal, c.ApiKeyUsage, c.Delivery,
+		c.DeliveryAttempt, c.DeliveryCount, c.DeliveryDelay, c.DeliveryFailure,
+		c.Event, c.FanOutPosition, c.IdempotencyRecord, c.IdempotencyUsage, c.Lease,
+		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.UsageUnit, c.Webhook,
+		c.WebhookTerm,
 	} {
 		n.Use(hooks...)
 	}
@@ -264,9 +339,12 @@ func (c *Client) Use(hooks ...Hook) {
 // In order to add interceptors to a specific client, call: `client.Node.Intercept(...)`.
 func (c *Client) Intercept(interceptors ...Interceptor) {
 	for _, n := range []interface{ Intercept(...Interceptor) }{
-		c.ApiKey, c.ApiKeyQuota, c.ApiKeyUsage, c.Delivery, c.DeliveryAttempt, c.Event,
-		c.FanOutPosition, c.OperatorToken, c.Revision, c.Setting, c.UsageBucket,
-		c.Webhook, c.WebhookTerm,
+		c.AccessToken, c.AccessTokenUse, c.ApiKey, c.ApiKeyQuota, c.ApiKeyRateLimit,
+		c.ApiKeyRefusal, c.ApiKeyRefusalTotal, c.ApiKeyUsage, c.Delivery,
+		c.DeliveryAttempt, c.DeliveryCount, c.DeliveryDelay, c.DeliveryFailure,
+		c.Event, c.FanOutPosition, c.IdempotencyRecord, c.IdempotencyUsage, c.Lease,
+		c.OperatorToken, c.Revision, c.Setting, c.UsageBucket, c.UsageUnit, c.Webhook,
+		c.WebhookTerm,
 	} {
 		n.Intercept(interceptors...)
 	}
@@ -275,20 +353,42 @@ func (c *Client) Intercept(interceptors ...Interceptor) {
 // Mutate implements the ent.Mutator interface.
 func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 	switch m := m.(type) {
+	case *AccessTokenMutation:
+		return c.AccessToken.mutate(ctx, m)
+	case *AccessTokenUseMutation:
+		return c.AccessTokenUse.mutate(ctx, m)
 	case *ApiKeyMutation:
 		return c.ApiKey.mutate(ctx, m)
 	case *ApiKeyQuotaMutation:
 		return c.ApiKeyQuota.mutate(ctx, m)
+	case *ApiKeyRateLimitMutation:
+		return c.ApiKeyRateLimit.mutate(ctx, m)
+	case *ApiKeyRefusalMutation:
+		return c.ApiKeyRefusal.mutate(ctx, m)
+	case *ApiKeyRefusalTotalMutation:
+		return c.ApiKeyRefusalTotal.mutate(ctx, m)
 	case *ApiKeyUsageMutation:
 		return c.ApiKeyUsage.mutate(ctx, m)
 	case *DeliveryMutation:
 		return c.Delivery.mutate(ctx, m)
 	case *DeliveryAttemptMutation:
 		return c.DeliveryAttempt.mutate(ctx, m)
+	case *DeliveryCountMutation:
+		return c.DeliveryCount.mutate(ctx, m)
+	case *DeliveryDelayMutation:
+		return c.DeliveryDelay.mutate(ctx, m)
+	case *DeliveryFailureMutation:
+		return c.DeliveryFailure.mutate(ctx, m)
 	case *EventMutation:
 		return c.Event.mutate(ctx, m)
 	case *FanOutPositionMutation:
 		return c.FanOutPosition.mutate(ctx, m)
+	case *IdempotencyRecordMutation:
+		return c.IdempotencyRecord.mutate(ctx, m)
+	case *IdempotencyUsageMutation:
+		return c.IdempotencyUsage.mutate(ctx, m)
+	case *LeaseMutation:
+		return c.Lease.mutate(ctx, m)
 	case *OperatorTokenMutation:
 		return c.OperatorToken.mutate(ctx, m)
 	case *RevisionMutation:
@@ -297,12 +397,280 @@ func (c *Client) Mutate(ctx context.Context, m Mutation) (Value, error) {
 		return c.Setting.mutate(ctx, m)
 	case *UsageBucketMutation:
 		return c.UsageBucket.mutate(ctx, m)
+	case *UsageUnitMutation:
+		return c.UsageUnit.mutate(ctx, m)
 	case *WebhookMutation:
 		return c.Webhook.mutate(ctx, m)
 	case *WebhookTermMutation:
 		return c.WebhookTerm.mutate(ctx, m)
 	default:
 		return nil, fmt.Errorf("ent: unknown mutation type %T", m)
+	}
+}
+
+// AccessTokenClient is a client for the AccessToken schema.
+type AccessTokenClient struct {
+	config
+}
+
+// NewAccessTokenClient returns a client for the AccessToken from the given config.
+func NewAccessTokenClient(c config) *AccessTokenClient {
+	return &AccessTokenClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `accesstoken.Hooks(f(g(h())))`.
+func (c *AccessTokenClient) Use(hooks ...Hook) {
+	c.hooks.AccessToken = append(c.hooks.AccessToken, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `accesstoken.Intercept(f(g(h())))`.
+func (c *AccessTokenClient) Intercept(interceptors ...Interceptor) {
+	c.inters.AccessToken = append(c.inters.AccessToken, interceptors...)
+}
+
+// Create returns a builder for creating a AccessToken entity.
+func (c *AccessTokenClient) Create() *AccessTokenCreate {
+	mutation := newAccessTokenMutation(c.config, OpCreate)
+	return &AccessTokenCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of AccessToken entities.
+func (c *AccessTokenClient) CreateBulk(builders ...*AccessTokenCreate) *AccessTokenCreateBulk {
+	return &AccessTokenCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *AccessTokenClient) MapCreateBulk(slice any, setFunc func(*AccessTokenCreate, int)) *AccessTokenCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &AccessTokenCreateBulk{err: fmt.Errorf("calling to AccessTokenClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*AccessTokenCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &AccessTokenCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for AccessToken.
+func (c *AccessTokenClient) Update() *AccessTokenUpdate {
+	mutation := newAccessTokenMutation(c.config, OpUpdate)
+	return &AccessTokenUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *AccessTokenClient) UpdateOne(_m *AccessToken) *AccessTokenUpdateOne {
+	mutation := newAccessTokenMutation(c.config, OpUpdateOne, withAccessToken(_m))
+	return &AccessTokenUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *AccessTokenClient) UpdateOneID(id string) *AccessTokenUpdateOne {
+	mutation := newAccessTokenMutation(c.config, OpUpdateOne, withAccessTokenID(id))
+	return &AccessTokenUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for AccessToken.
+func (c *AccessTokenClient) Delete() *AccessTokenDelete {
+	mutation := newAccessTokenMutation(c.config, OpDelete)
+	return &AccessTokenDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *AccessTokenClient) DeleteOne(_m *AccessToken) *AccessTokenDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *AccessTokenClient) DeleteOneID(id string) *AccessTokenDeleteOne {
+	builder := c.Delete().Where(accesstoken.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &AccessTokenDeleteOne{builder}
+}
+
+// Query returns a query builder for AccessToken.
+func (c *AccessTokenClient) Query() *AccessTokenQuery {
+	return &AccessTokenQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeAccessToken},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a AccessToken entity by its id.
+func (c *AccessTokenClient) Get(ctx context.Context, id string) (*AccessToken, error) {
+	return c.Query().Where(accesstoken.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *AccessTokenClient) GetX(ctx context.Context, id string) *AccessToken {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *AccessTokenClient) Hooks() []Hook {
+	return c.hooks.AccessToken
+}
+
+// Interceptors returns the client interceptors.
+func (c *AccessTokenClient) Interceptors() []Interceptor {
+	return c.inters.AccessToken
+}
+
+func (c *AccessTokenClient) mutate(ctx context.Context, m *AccessTokenMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&AccessTokenCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&AccessTokenUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&AccessTokenUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&AccessTokenDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown AccessToken mutation op: %q", m.Op())
+	}
+}
+
+// AccessTokenUseClient is a client for the AccessTokenUse schema.
+type AccessTokenUseClient struct {
+	config
+}
+
+// NewAccessTokenUseClient returns a client for the AccessTokenUse from the given config.
+func NewAccessTokenUseClient(c config) *AccessTokenUseClient {
+	return &AccessTokenUseClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `accesstokenuse.Hooks(f(g(h())))`.
+func (c *AccessTokenUseClient) Use(hooks ...Hook) {
+	c.hooks.AccessTokenUse = append(c.hooks.AccessTokenUse, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `accesstokenuse.Intercept(f(g(h())))`.
+func (c *AccessTokenUseClient) Intercept(interceptors ...Interceptor) {
+	c.inters.AccessTokenUse = append(c.inters.AccessTokenUse, interceptors...)
+}
+
+// Create returns a builder for creating a AccessTokenUse entity.
+func (c *AccessTokenUseClient) Create() *AccessTokenUseCreate {
+	mutation := newAccessTokenUseMutation(c.config, OpCreate)
+	return &AccessTokenUseCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of AccessTokenUse entities.
+func (c *AccessTokenUseClient) CreateBulk(builders ...*AccessTokenUseCreate) *AccessTokenUseCreateBulk {
+	return &AccessTokenUseCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *AccessTokenUseClient) MapCreateBulk(slice any, setFunc func(*AccessTokenUseCreate, int)) *AccessTokenUseCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &AccessTokenUseCreateBulk{err: fmt.Errorf("calling to AccessTokenUseClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*AccessTokenUseCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &AccessTokenUseCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for AccessTokenUse.
+func (c *AccessTokenUseClient) Update() *AccessTokenUseUpdate {
+	mutation := newAccessTokenUseMutation(c.config, OpUpdate)
+	return &AccessTokenUseUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *AccessTokenUseClient) UpdateOne(_m *AccessTokenUse) *AccessTokenUseUpdateOne {
+	mutation := newAccessTokenUseMutation(c.config, OpUpdateOne, withAccessTokenUse(_m))
+	return &AccessTokenUseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *AccessTokenUseClient) UpdateOneID(id string) *AccessTokenUseUpdateOne {
+	mutation := newAccessTokenUseMutation(c.config, OpUpdateOne, withAccessTokenUseID(id))
+	return &AccessTokenUseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for AccessTokenUse.
+func (c *AccessTokenUseClient) Delete() *AccessTokenUseDelete {
+	mutation := newAccessTokenUseMutation(c.config, OpDelete)
+	return &AccessTokenUseDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *AccessTokenUseClient) DeleteOne(_m *AccessTokenUse) *AccessTokenUseDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *AccessTokenUseClient) DeleteOneID(id string) *AccessTokenUseDeleteOne {
+	builder := c.Delete().Where(accesstokenuse.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &AccessTokenUseDeleteOne{builder}
+}
+
+// Query returns a query builder for AccessTokenUse.
+func (c *AccessTokenUseClient) Query() *AccessTokenUseQuery {
+	return &AccessTokenUseQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeAccessTokenUse},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a AccessTokenUse entity by its id.
+func (c *AccessTokenUseClient) Get(ctx context.Context, id string) (*AccessTokenUse, error) {
+	return c.Query().Where(accesstokenuse.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *AccessTokenUseClient) GetX(ctx context.Context, id string) *AccessTokenUse {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *AccessTokenUseClient) Hooks() []Hook {
+	return c.hooks.AccessTokenUse
+}
+
+// Interceptors returns the client interceptors.
+func (c *AccessTokenUseClient) Interceptors() []Interceptor {
+	return c.inters.AccessTokenUse
+}
+
+func (c *AccessTokenUseClient) mutate(ctx context.Context, m *AccessTokenUseMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&AccessTokenUseCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&AccessTokenUseUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&AccessTokenUseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&AccessTokenUseDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown AccessTokenUse mutation op: %q", m.Op())
 	}
 }
 
@@ -569,6 +937,405 @@ func (c *ApiKeyQuotaClient) mutate(ctx context.Context, m *ApiKeyQuotaMutation) 
 		return (&ApiKeyQuotaDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown ApiKeyQuota mutation op: %q", m.Op())
+	}
+}
+
+// ApiKeyRateLimitClient is a client for the ApiKeyRateLimit schema.
+type ApiKeyRateLimitClient struct {
+	config
+}
+
+// NewApiKeyRateLimitClient returns a client for the ApiKeyRateLimit from the given config.
+func NewApiKeyRateLimitClient(c config) *ApiKeyRateLimitClient {
+	return &ApiKeyRateLimitClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `apikeyratelimit.Hooks(f(g(h())))`.
+func (c *ApiKeyRateLimitClient) Use(hooks ...Hook) {
+	c.hooks.ApiKeyRateLimit = append(c.hooks.ApiKeyRateLimit, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `apikeyratelimit.Intercept(f(g(h())))`.
+func (c *ApiKeyRateLimitClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApiKeyRateLimit = append(c.inters.ApiKeyRateLimit, interceptors...)
+}
+
+// Create returns a builder for creating a ApiKeyRateLimit entity.
+func (c *ApiKeyRateLimitClient) Create() *ApiKeyRateLimitCreate {
+	mutation := newApiKeyRateLimitMutation(c.config, OpCreate)
+	return &ApiKeyRateLimitCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApiKeyRateLimit entities.
+func (c *ApiKeyRateLimitClient) CreateBulk(builders ...*ApiKeyRateLimitCreate) *ApiKeyRateLimitCreateBulk {
+	return &ApiKeyRateLimitCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApiKeyRateLimitClient) MapCreateBulk(slice any, setFunc func(*ApiKeyRateLimitCreate, int)) *ApiKeyRateLimitCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApiKeyRateLimitCreateBulk{err: fmt.Errorf("calling to ApiKeyRateLimitClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApiKeyRateLimitCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApiKeyRateLimitCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApiKeyRateLimit.
+func (c *ApiKeyRateLimitClient) Update() *ApiKeyRateLimitUpdate {
+	mutation := newApiKeyRateLimitMutation(c.config, OpUpdate)
+	return &ApiKeyRateLimitUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApiKeyRateLimitClient) UpdateOne(_m *ApiKeyRateLimit) *ApiKeyRateLimitUpdateOne {
+	mutation := newApiKeyRateLimitMutation(c.config, OpUpdateOne, withApiKeyRateLimit(_m))
+	return &ApiKeyRateLimitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApiKeyRateLimitClient) UpdateOneID(id string) *ApiKeyRateLimitUpdateOne {
+	mutation := newApiKeyRateLimitMutation(c.config, OpUpdateOne, withApiKeyRateLimitID(id))
+	return &ApiKeyRateLimitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApiKeyRateLimit.
+func (c *ApiKeyRateLimitClient) Delete() *ApiKeyRateLimitDelete {
+	mutation := newApiKeyRateLimitMutation(c.config, OpDelete)
+	return &ApiKeyRateLimitDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApiKeyRateLimitClient) DeleteOne(_m *ApiKeyRateLimit) *ApiKeyRateLimitDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApiKeyRateLimitClient) DeleteOneID(id string) *ApiKeyRateLimitDeleteOne {
+	builder := c.Delete().Where(apikeyratelimit.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApiKeyRateLimitDeleteOne{builder}
+}
+
+// Query returns a query builder for ApiKeyRateLimit.
+func (c *ApiKeyRateLimitClient) Query() *ApiKeyRateLimitQuery {
+	return &ApiKeyRateLimitQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApiKeyRateLimit},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApiKeyRateLimit entity by its id.
+func (c *ApiKeyRateLimitClient) Get(ctx context.Context, id string) (*ApiKeyRateLimit, error) {
+	return c.Query().Where(apikeyratelimit.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApiKeyRateLimitClient) GetX(ctx context.Context, id string) *ApiKeyRateLimit {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApiKeyRateLimitClient) Hooks() []Hook {
+	return c.hooks.ApiKeyRateLimit
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApiKeyRateLimitClient) Interceptors() []Interceptor {
+	return c.inters.ApiKeyRateLimit
+}
+
+func (c *ApiKeyRateLimitClient) mutate(ctx context.Context, m *ApiKeyRateLimitMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApiKeyRateLimitCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApiKeyRateLimitUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApiKeyRateLimitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApiKeyRateLimitDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApiKeyRateLimit mutation op: %q", m.Op())
+	}
+}
+
+// ApiKeyRefusalClient is a client for the ApiKeyRefusal schema.
+type ApiKeyRefusalClient struct {
+	config
+}
+
+// NewApiKeyRefusalClient returns a client for the ApiKeyRefusal from the given config.
+func NewApiKeyRefusalClient(c config) *ApiKeyRefusalClient {
+	return &ApiKeyRefusalClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `apikeyrefusal.Hooks(f(g(h())))`.
+func (c *ApiKeyRefusalClient) Use(hooks ...Hook) {
+	c.hooks.ApiKeyRefusal = append(c.hooks.ApiKeyRefusal, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `apikeyrefusal.Intercept(f(g(h())))`.
+func (c *ApiKeyRefusalClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApiKeyRefusal = append(c.inters.ApiKeyRefusal, interceptors...)
+}
+
+// Create returns a builder for creating a ApiKeyRefusal entity.
+func (c *ApiKeyRefusalClient) Create() *ApiKeyRefusalCreate {
+	mutation := newApiKeyRefusalMutation(c.config, OpCreate)
+	return &ApiKeyRefusalCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApiKeyRefusal entities.
+func (c *ApiKeyRefusalClient) CreateBulk(builders ...*ApiKeyRefusalCreate) *ApiKeyRefusalCreateBulk {
+	return &ApiKeyRefusalCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApiKeyRefusalClient) MapCreateBulk(slice any, setFunc func(*ApiKeyRefusalCreate, int)) *ApiKeyRefusalCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApiKeyRefusalCreateBulk{err: fmt.Errorf("calling to ApiKeyRefusalClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApiKeyRefusalCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApiKeyRefusalCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApiKeyRefusal.
+func (c *ApiKeyRefusalClient) Update() *ApiKeyRefusalUpdate {
+	mutation := newApiKeyRefusalMutation(c.config, OpUpdate)
+	return &ApiKeyRefusalUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApiKeyRefusalClient) UpdateOne(_m *ApiKeyRefusal) *ApiKeyRefusalUpdateOne {
+	mutation := newApiKeyRefusalMutation(c.config, OpUpdateOne, withApiKeyRefusal(_m))
+	return &ApiKeyRefusalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApiKeyRefusalClient) UpdateOneID(id string) *ApiKeyRefusalUpdateOne {
+	mutation := newApiKeyRefusalMutation(c.config, OpUpdateOne, withApiKeyRefusalID(id))
+	return &ApiKeyRefusalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApiKeyRefusal.
+func (c *ApiKeyRefusalClient) Delete() *ApiKeyRefusalDelete {
+	mutation := newApiKeyRefusalMutation(c.config, OpDelete)
+	return &ApiKeyRefusalDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApiKeyRefusalClient) DeleteOne(_m *ApiKeyRefusal) *ApiKeyRefusalDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApiKeyRefusalClient) DeleteOneID(id string) *ApiKeyRefusalDeleteOne {
+	builder := c.Delete().Where(apikeyrefusal.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApiKeyRefusalDeleteOne{builder}
+}
+
+// Query returns a query builder for ApiKeyRefusal.
+func (c *ApiKeyRefusalClient) Query() *ApiKeyRefusalQuery {
+	return &ApiKeyRefusalQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApiKeyRefusal},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApiKeyRefusal entity by its id.
+func (c *ApiKeyRefusalClient) Get(ctx context.Context, id string) (*ApiKeyRefusal, error) {
+	return c.Query().Where(apikeyrefusal.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApiKeyRefusalClient) GetX(ctx context.Context, id string) *ApiKeyRefusal {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApiKeyRefusalClient) Hooks() []Hook {
+	return c.hooks.ApiKeyRefusal
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApiKeyRefusalClient) Interceptors() []Interceptor {
+	return c.inters.ApiKeyRefusal
+}
+
+func (c *ApiKeyRefusalClient) mutate(ctx context.Context, m *ApiKeyRefusalMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApiKeyRefusalCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApiKeyRefusalUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApiKeyRefusalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApiKeyRefusalDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApiKeyRefusal mutation op: %q", m.Op())
+	}
+}
+
+// ApiKeyRefusalTotalClient is a client for the ApiKeyRefusalTotal schema.
+type ApiKeyRefusalTotalClient struct {
+	config
+}
+
+// NewApiKeyRefusalTotalClient returns a client for the ApiKeyRefusalTotal from the given config.
+func NewApiKeyRefusalTotalClient(c config) *ApiKeyRefusalTotalClient {
+	return &ApiKeyRefusalTotalClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `apikeyrefusaltotal.Hooks(f(g(h())))`.
+func (c *ApiKeyRefusalTotalClient) Use(hooks ...Hook) {
+	c.hooks.ApiKeyRefusalTotal = append(c.hooks.ApiKeyRefusalTotal, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `apikeyrefusaltotal.Intercept(f(g(h())))`.
+func (c *ApiKeyRefusalTotalClient) Intercept(interceptors ...Interceptor) {
+	c.inters.ApiKeyRefusalTotal = append(c.inters.ApiKeyRefusalTotal, interceptors...)
+}
+
+// Create returns a builder for creating a ApiKeyRefusalTotal entity.
+func (c *ApiKeyRefusalTotalClient) Create() *ApiKeyRefusalTotalCreate {
+	mutation := newApiKeyRefusalTotalMutation(c.config, OpCreate)
+	return &ApiKeyRefusalTotalCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of ApiKeyRefusalTotal entities.
+func (c *ApiKeyRefusalTotalClient) CreateBulk(builders ...*ApiKeyRefusalTotalCreate) *ApiKeyRefusalTotalCreateBulk {
+	return &ApiKeyRefusalTotalCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *ApiKeyRefusalTotalClient) MapCreateBulk(slice any, setFunc func(*ApiKeyRefusalTotalCreate, int)) *ApiKeyRefusalTotalCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &ApiKeyRefusalTotalCreateBulk{err: fmt.Errorf("calling to ApiKeyRefusalTotalClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*ApiKeyRefusalTotalCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &ApiKeyRefusalTotalCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for ApiKeyRefusalTotal.
+func (c *ApiKeyRefusalTotalClient) Update() *ApiKeyRefusalTotalUpdate {
+	mutation := newApiKeyRefusalTotalMutation(c.config, OpUpdate)
+	return &ApiKeyRefusalTotalUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *ApiKeyRefusalTotalClient) UpdateOne(_m *ApiKeyRefusalTotal) *ApiKeyRefusalTotalUpdateOne {
+	mutation := newApiKeyRefusalTotalMutation(c.config, OpUpdateOne, withApiKeyRefusalTotal(_m))
+	return &ApiKeyRefusalTotalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *ApiKeyRefusalTotalClient) UpdateOneID(id string) *ApiKeyRefusalTotalUpdateOne {
+	mutation := newApiKeyRefusalTotalMutation(c.config, OpUpdateOne, withApiKeyRefusalTotalID(id))
+	return &ApiKeyRefusalTotalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for ApiKeyRefusalTotal.
+func (c *ApiKeyRefusalTotalClient) Delete() *ApiKeyRefusalTotalDelete {
+	mutation := newApiKeyRefusalTotalMutation(c.config, OpDelete)
+	return &ApiKeyRefusalTotalDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *ApiKeyRefusalTotalClient) DeleteOne(_m *ApiKeyRefusalTotal) *ApiKeyRefusalTotalDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *ApiKeyRefusalTotalClient) DeleteOneID(id string) *ApiKeyRefusalTotalDeleteOne {
+	builder := c.Delete().Where(apikeyrefusaltotal.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &ApiKeyRefusalTotalDeleteOne{builder}
+}
+
+// Query returns a query builder for ApiKeyRefusalTotal.
+func (c *ApiKeyRefusalTotalClient) Query() *ApiKeyRefusalTotalQuery {
+	return &ApiKeyRefusalTotalQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeApiKeyRefusalTotal},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a ApiKeyRefusalTotal entity by its id.
+func (c *ApiKeyRefusalTotalClient) Get(ctx context.Context, id string) (*ApiKeyRefusalTotal, error) {
+	return c.Query().Where(apikeyrefusaltotal.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *ApiKeyRefusalTotalClient) GetX(ctx context.Context, id string) *ApiKeyRefusalTotal {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *ApiKeyRefusalTotalClient) Hooks() []Hook {
+	return c.hooks.ApiKeyRefusalTotal
+}
+
+// Interceptors returns the client interceptors.
+func (c *ApiKeyRefusalTotalClient) Interceptors() []Interceptor {
+	return c.inters.ApiKeyRefusalTotal
+}
+
+func (c *ApiKeyRefusalTotalClient) mutate(ctx context.Context, m *ApiKeyRefusalTotalMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&ApiKeyRefusalTotalCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&ApiKeyRefusalTotalUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&ApiKeyRefusalTotalUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&ApiKeyRefusalTotalDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown ApiKeyRefusalTotal mutation op: %q", m.Op())
 	}
 }
 
@@ -971,6 +1738,405 @@ func (c *DeliveryAttemptClient) mutate(ctx context.Context, m *DeliveryAttemptMu
 	}
 }
 
+// DeliveryCountClient is a client for the DeliveryCount schema.
+type DeliveryCountClient struct {
+	config
+}
+
+// NewDeliveryCountClient returns a client for the DeliveryCount from the given config.
+func NewDeliveryCountClient(c config) *DeliveryCountClient {
+	return &DeliveryCountClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `deliverycount.Hooks(f(g(h())))`.
+func (c *DeliveryCountClient) Use(hooks ...Hook) {
+	c.hooks.DeliveryCount = append(c.hooks.DeliveryCount, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `deliverycount.Intercept(f(g(h())))`.
+func (c *DeliveryCountClient) Intercept(interceptors ...Interceptor) {
+	c.inters.DeliveryCount = append(c.inters.DeliveryCount, interceptors...)
+}
+
+// Create returns a builder for creating a DeliveryCount entity.
+func (c *DeliveryCountClient) Create() *DeliveryCountCreate {
+	mutation := newDeliveryCountMutation(c.config, OpCreate)
+	return &DeliveryCountCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of DeliveryCount entities.
+func (c *DeliveryCountClient) CreateBulk(builders ...*DeliveryCountCreate) *DeliveryCountCreateBulk {
+	return &DeliveryCountCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *DeliveryCountClient) MapCreateBulk(slice any, setFunc func(*DeliveryCountCreate, int)) *DeliveryCountCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &DeliveryCountCreateBulk{err: fmt.Errorf("calling to DeliveryCountClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*DeliveryCountCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &DeliveryCountCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for DeliveryCount.
+func (c *DeliveryCountClient) Update() *DeliveryCountUpdate {
+	mutation := newDeliveryCountMutation(c.config, OpUpdate)
+	return &DeliveryCountUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *DeliveryCountClient) UpdateOne(_m *DeliveryCount) *DeliveryCountUpdateOne {
+	mutation := newDeliveryCountMutation(c.config, OpUpdateOne, withDeliveryCount(_m))
+	return &DeliveryCountUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *DeliveryCountClient) UpdateOneID(id int64) *DeliveryCountUpdateOne {
+	mutation := newDeliveryCountMutation(c.config, OpUpdateOne, withDeliveryCountID(id))
+	return &DeliveryCountUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for DeliveryCount.
+func (c *DeliveryCountClient) Delete() *DeliveryCountDelete {
+	mutation := newDeliveryCountMutation(c.config, OpDelete)
+	return &DeliveryCountDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *DeliveryCountClient) DeleteOne(_m *DeliveryCount) *DeliveryCountDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *DeliveryCountClient) DeleteOneID(id int64) *DeliveryCountDeleteOne {
+	builder := c.Delete().Where(deliverycount.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &DeliveryCountDeleteOne{builder}
+}
+
+// Query returns a query builder for DeliveryCount.
+func (c *DeliveryCountClient) Query() *DeliveryCountQuery {
+	return &DeliveryCountQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeDeliveryCount},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a DeliveryCount entity by its id.
+func (c *DeliveryCountClient) Get(ctx context.Context, id int64) (*DeliveryCount, error) {
+	return c.Query().Where(deliverycount.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *DeliveryCountClient) GetX(ctx context.Context, id int64) *DeliveryCount {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *DeliveryCountClient) Hooks() []Hook {
+	return c.hooks.DeliveryCount
+}
+
+// Interceptors returns the client interceptors.
+func (c *DeliveryCountClient) Interceptors() []Interceptor {
+	return c.inters.DeliveryCount
+}
+
+func (c *DeliveryCountClient) mutate(ctx context.Context, m *DeliveryCountMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&DeliveryCountCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&DeliveryCountUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&DeliveryCountUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&DeliveryCountDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown DeliveryCount mutation op: %q", m.Op())
+	}
+}
+
+// DeliveryDelayClient is a client for the DeliveryDelay schema.
+type DeliveryDelayClient struct {
+	config
+}
+
+// NewDeliveryDelayClient returns a client for the DeliveryDelay from the given config.
+func NewDeliveryDelayClient(c config) *DeliveryDelayClient {
+	return &DeliveryDelayClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `deliverydelay.Hooks(f(g(h())))`.
+func (c *DeliveryDelayClient) Use(hooks ...Hook) {
+	c.hooks.DeliveryDelay = append(c.hooks.DeliveryDelay, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `deliverydelay.Intercept(f(g(h())))`.
+func (c *DeliveryDelayClient) Intercept(interceptors ...Interceptor) {
+	c.inters.DeliveryDelay = append(c.inters.DeliveryDelay, interceptors...)
+}
+
+// Create returns a builder for creating a DeliveryDelay entity.
+func (c *DeliveryDelayClient) Create() *DeliveryDelayCreate {
+	mutation := newDeliveryDelayMutation(c.config, OpCreate)
+	return &DeliveryDelayCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of DeliveryDelay entities.
+func (c *DeliveryDelayClient) CreateBulk(builders ...*DeliveryDelayCreate) *DeliveryDelayCreateBulk {
+	return &DeliveryDelayCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *DeliveryDelayClient) MapCreateBulk(slice any, setFunc func(*DeliveryDelayCreate, int)) *DeliveryDelayCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &DeliveryDelayCreateBulk{err: fmt.Errorf("calling to DeliveryDelayClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*DeliveryDelayCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &DeliveryDelayCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for DeliveryDelay.
+func (c *DeliveryDelayClient) Update() *DeliveryDelayUpdate {
+	mutation := newDeliveryDelayMutation(c.config, OpUpdate)
+	return &DeliveryDelayUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *DeliveryDelayClient) UpdateOne(_m *DeliveryDelay) *DeliveryDelayUpdateOne {
+	mutation := newDeliveryDelayMutation(c.config, OpUpdateOne, withDeliveryDelay(_m))
+	return &DeliveryDelayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *DeliveryDelayClient) UpdateOneID(id int64) *DeliveryDelayUpdateOne {
+	mutation := newDeliveryDelayMutation(c.config, OpUpdateOne, withDeliveryDelayID(id))
+	return &DeliveryDelayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for DeliveryDelay.
+func (c *DeliveryDelayClient) Delete() *DeliveryDelayDelete {
+	mutation := newDeliveryDelayMutation(c.config, OpDelete)
+	return &DeliveryDelayDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *DeliveryDelayClient) DeleteOne(_m *DeliveryDelay) *DeliveryDelayDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *DeliveryDelayClient) DeleteOneID(id int64) *DeliveryDelayDeleteOne {
+	builder := c.Delete().Where(deliverydelay.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &DeliveryDelayDeleteOne{builder}
+}
+
+// Query returns a query builder for DeliveryDelay.
+func (c *DeliveryDelayClient) Query() *DeliveryDelayQuery {
+	return &DeliveryDelayQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeDeliveryDelay},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a DeliveryDelay entity by its id.
+func (c *DeliveryDelayClient) Get(ctx context.Context, id int64) (*DeliveryDelay, error) {
+	return c.Query().Where(deliverydelay.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *DeliveryDelayClient) GetX(ctx context.Context, id int64) *DeliveryDelay {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *DeliveryDelayClient) Hooks() []Hook {
+	return c.hooks.DeliveryDelay
+}
+
+// Interceptors returns the client interceptors.
+func (c *DeliveryDelayClient) Interceptors() []Interceptor {
+	return c.inters.DeliveryDelay
+}
+
+func (c *DeliveryDelayClient) mutate(ctx context.Context, m *DeliveryDelayMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&DeliveryDelayCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&DeliveryDelayUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&DeliveryDelayUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&DeliveryDelayDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown DeliveryDelay mutation op: %q", m.Op())
+	}
+}
+
+// DeliveryFailureClient is a client for the DeliveryFailure schema.
+type DeliveryFailureClient struct {
+	config
+}
+
+// NewDeliveryFailureClient returns a client for the DeliveryFailure from the given config.
+func NewDeliveryFailureClient(c config) *DeliveryFailureClient {
+	return &DeliveryFailureClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `deliveryfailure.Hooks(f(g(h())))`.
+func (c *DeliveryFailureClient) Use(hooks ...Hook) {
+	c.hooks.DeliveryFailure = append(c.hooks.DeliveryFailure, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `deliveryfailure.Intercept(f(g(h())))`.
+func (c *DeliveryFailureClient) Intercept(interceptors ...Interceptor) {
+	c.inters.DeliveryFailure = append(c.inters.DeliveryFailure, interceptors...)
+}
+
+// Create returns a builder for creating a DeliveryFailure entity.
+func (c *DeliveryFailureClient) Create() *DeliveryFailureCreate {
+	mutation := newDeliveryFailureMutation(c.config, OpCreate)
+	return &DeliveryFailureCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of DeliveryFailure entities.
+func (c *DeliveryFailureClient) CreateBulk(builders ...*DeliveryFailureCreate) *DeliveryFailureCreateBulk {
+	return &DeliveryFailureCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *DeliveryFailureClient) MapCreateBulk(slice any, setFunc func(*DeliveryFailureCreate, int)) *DeliveryFailureCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &DeliveryFailureCreateBulk{err: fmt.Errorf("calling to DeliveryFailureClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*DeliveryFailureCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &DeliveryFailureCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for DeliveryFailure.
+func (c *DeliveryFailureClient) Update() *DeliveryFailureUpdate {
+	mutation := newDeliveryFailureMutation(c.config, OpUpdate)
+	return &DeliveryFailureUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *DeliveryFailureClient) UpdateOne(_m *DeliveryFailure) *DeliveryFailureUpdateOne {
+	mutation := newDeliveryFailureMutation(c.config, OpUpdateOne, withDeliveryFailure(_m))
+	return &DeliveryFailureUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *DeliveryFailureClient) UpdateOneID(id int64) *DeliveryFailureUpdateOne {
+	mutation := newDeliveryFailureMutation(c.config, OpUpdateOne, withDeliveryFailureID(id))
+	return &DeliveryFailureUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for DeliveryFailure.
+func (c *DeliveryFailureClient) Delete() *DeliveryFailureDelete {
+	mutation := newDeliveryFailureMutation(c.config, OpDelete)
+	return &DeliveryFailureDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *DeliveryFailureClient) DeleteOne(_m *DeliveryFailure) *DeliveryFailureDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *DeliveryFailureClient) DeleteOneID(id int64) *DeliveryFailureDeleteOne {
+	builder := c.Delete().Where(deliveryfailure.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &DeliveryFailureDeleteOne{builder}
+}
+
+// Query returns a query builder for DeliveryFailure.
+func (c *DeliveryFailureClient) Query() *DeliveryFailureQuery {
+	return &DeliveryFailureQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeDeliveryFailure},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a DeliveryFailure entity by its id.
+func (c *DeliveryFailureClient) Get(ctx context.Context, id int64) (*DeliveryFailure, error) {
+	return c.Query().Where(deliveryfailure.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *DeliveryFailureClient) GetX(ctx context.Context, id int64) *DeliveryFailure {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *DeliveryFailureClient) Hooks() []Hook {
+	return c.hooks.DeliveryFailure
+}
+
+// Interceptors returns the client interceptors.
+func (c *DeliveryFailureClient) Interceptors() []Interceptor {
+	return c.inters.DeliveryFailure
+}
+
+func (c *DeliveryFailureClient) mutate(ctx context.Context, m *DeliveryFailureMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&DeliveryFailureCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&DeliveryFailureUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&DeliveryFailureUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&DeliveryFailureDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown DeliveryFailure mutation op: %q", m.Op())
+	}
+}
+
 // EventClient is a client for the Event schema.
 type EventClient struct {
 	config
@@ -1234,6 +2400,405 @@ func (c *FanOutPositionClient) mutate(ctx context.Context, m *FanOutPositionMuta
 		return (&FanOutPositionDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
 	default:
 		return nil, fmt.Errorf("ent: unknown FanOutPosition mutation op: %q", m.Op())
+	}
+}
+
+// IdempotencyRecordClient is a client for the IdempotencyRecord schema.
+type IdempotencyRecordClient struct {
+	config
+}
+
+// NewIdempotencyRecordClient returns a client for the IdempotencyRecord from the given config.
+func NewIdempotencyRecordClient(c config) *IdempotencyRecordClient {
+	return &IdempotencyRecordClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `idempotencyrecord.Hooks(f(g(h())))`.
+func (c *IdempotencyRecordClient) Use(hooks ...Hook) {
+	c.hooks.IdempotencyRecord = append(c.hooks.IdempotencyRecord, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `idempotencyrecord.Intercept(f(g(h())))`.
+func (c *IdempotencyRecordClient) Intercept(interceptors ...Interceptor) {
+	c.inters.IdempotencyRecord = append(c.inters.IdempotencyRecord, interceptors...)
+}
+
+// Create returns a builder for creating a IdempotencyRecord entity.
+func (c *IdempotencyRecordClient) Create() *IdempotencyRecordCreate {
+	mutation := newIdempotencyRecordMutation(c.config, OpCreate)
+	return &IdempotencyRecordCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of IdempotencyRecord entities.
+func (c *IdempotencyRecordClient) CreateBulk(builders ...*IdempotencyRecordCreate) *IdempotencyRecordCreateBulk {
+	return &IdempotencyRecordCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *IdempotencyRecordClient) MapCreateBulk(slice any, setFunc func(*IdempotencyRecordCreate, int)) *IdempotencyRecordCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &IdempotencyRecordCreateBulk{err: fmt.Errorf("calling to IdempotencyRecordClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*IdempotencyRecordCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &IdempotencyRecordCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for IdempotencyRecord.
+func (c *IdempotencyRecordClient) Update() *IdempotencyRecordUpdate {
+	mutation := newIdempotencyRecordMutation(c.config, OpUpdate)
+	return &IdempotencyRecordUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *IdempotencyRecordClient) UpdateOne(_m *IdempotencyRecord) *IdempotencyRecordUpdateOne {
+	mutation := newIdempotencyRecordMutation(c.config, OpUpdateOne, withIdempotencyRecord(_m))
+	return &IdempotencyRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *IdempotencyRecordClient) UpdateOneID(id string) *IdempotencyRecordUpdateOne {
+	mutation := newIdempotencyRecordMutation(c.config, OpUpdateOne, withIdempotencyRecordID(id))
+	return &IdempotencyRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for IdempotencyRecord.
+func (c *IdempotencyRecordClient) Delete() *IdempotencyRecordDelete {
+	mutation := newIdempotencyRecordMutation(c.config, OpDelete)
+	return &IdempotencyRecordDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *IdempotencyRecordClient) DeleteOne(_m *IdempotencyRecord) *IdempotencyRecordDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *IdempotencyRecordClient) DeleteOneID(id string) *IdempotencyRecordDeleteOne {
+	builder := c.Delete().Where(idempotencyrecord.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &IdempotencyRecordDeleteOne{builder}
+}
+
+// Query returns a query builder for IdempotencyRecord.
+func (c *IdempotencyRecordClient) Query() *IdempotencyRecordQuery {
+	return &IdempotencyRecordQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeIdempotencyRecord},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a IdempotencyRecord entity by its id.
+func (c *IdempotencyRecordClient) Get(ctx context.Context, id string) (*IdempotencyRecord, error) {
+	return c.Query().Where(idempotencyrecord.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *IdempotencyRecordClient) GetX(ctx context.Context, id string) *IdempotencyRecord {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *IdempotencyRecordClient) Hooks() []Hook {
+	return c.hooks.IdempotencyRecord
+}
+
+// Interceptors returns the client interceptors.
+func (c *IdempotencyRecordClient) Interceptors() []Interceptor {
+	return c.inters.IdempotencyRecord
+}
+
+func (c *IdempotencyRecordClient) mutate(ctx context.Context, m *IdempotencyRecordMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&IdempotencyRecordCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&IdempotencyRecordUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&IdempotencyRecordUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&IdempotencyRecordDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown IdempotencyRecord mutation op: %q", m.Op())
+	}
+}
+
+// IdempotencyUsageClient is a client for the IdempotencyUsage schema.
+type IdempotencyUsageClient struct {
+	config
+}
+
+// NewIdempotencyUsageClient returns a client for the IdempotencyUsage from the given config.
+func NewIdempotencyUsageClient(c config) *IdempotencyUsageClient {
+	return &IdempotencyUsageClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `idempotencyusage.Hooks(f(g(h())))`.
+func (c *IdempotencyUsageClient) Use(hooks ...Hook) {
+	c.hooks.IdempotencyUsage = append(c.hooks.IdempotencyUsage, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `idempotencyusage.Intercept(f(g(h())))`.
+func (c *IdempotencyUsageClient) Intercept(interceptors ...Interceptor) {
+	c.inters.IdempotencyUsage = append(c.inters.IdempotencyUsage, interceptors...)
+}
+
+// Create returns a builder for creating a IdempotencyUsage entity.
+func (c *IdempotencyUsageClient) Create() *IdempotencyUsageCreate {
+	mutation := newIdempotencyUsageMutation(c.config, OpCreate)
+	return &IdempotencyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of IdempotencyUsage entities.
+func (c *IdempotencyUsageClient) CreateBulk(builders ...*IdempotencyUsageCreate) *IdempotencyUsageCreateBulk {
+	return &IdempotencyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *IdempotencyUsageClient) MapCreateBulk(slice any, setFunc func(*IdempotencyUsageCreate, int)) *IdempotencyUsageCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &IdempotencyUsageCreateBulk{err: fmt.Errorf("calling to IdempotencyUsageClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*IdempotencyUsageCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &IdempotencyUsageCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for IdempotencyUsage.
+func (c *IdempotencyUsageClient) Update() *IdempotencyUsageUpdate {
+	mutation := newIdempotencyUsageMutation(c.config, OpUpdate)
+	return &IdempotencyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *IdempotencyUsageClient) UpdateOne(_m *IdempotencyUsage) *IdempotencyUsageUpdateOne {
+	mutation := newIdempotencyUsageMutation(c.config, OpUpdateOne, withIdempotencyUsage(_m))
+	return &IdempotencyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *IdempotencyUsageClient) UpdateOneID(id string) *IdempotencyUsageUpdateOne {
+	mutation := newIdempotencyUsageMutation(c.config, OpUpdateOne, withIdempotencyUsageID(id))
+	return &IdempotencyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for IdempotencyUsage.
+func (c *IdempotencyUsageClient) Delete() *IdempotencyUsageDelete {
+	mutation := newIdempotencyUsageMutation(c.config, OpDelete)
+	return &IdempotencyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *IdempotencyUsageClient) DeleteOne(_m *IdempotencyUsage) *IdempotencyUsageDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *IdempotencyUsageClient) DeleteOneID(id string) *IdempotencyUsageDeleteOne {
+	builder := c.Delete().Where(idempotencyusage.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &IdempotencyUsageDeleteOne{builder}
+}
+
+// Query returns a query builder for IdempotencyUsage.
+func (c *IdempotencyUsageClient) Query() *IdempotencyUsageQuery {
+	return &IdempotencyUsageQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeIdempotencyUsage},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a IdempotencyUsage entity by its id.
+func (c *IdempotencyUsageClient) Get(ctx context.Context, id string) (*IdempotencyUsage, error) {
+	return c.Query().Where(idempotencyusage.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *IdempotencyUsageClient) GetX(ctx context.Context, id string) *IdempotencyUsage {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *IdempotencyUsageClient) Hooks() []Hook {
+	return c.hooks.IdempotencyUsage
+}
+
+// Interceptors returns the client interceptors.
+func (c *IdempotencyUsageClient) Interceptors() []Interceptor {
+	return c.inters.IdempotencyUsage
+}
+
+func (c *IdempotencyUsageClient) mutate(ctx context.Context, m *IdempotencyUsageMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&IdempotencyUsageCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&IdempotencyUsageUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&IdempotencyUsageUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&IdempotencyUsageDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown IdempotencyUsage mutation op: %q", m.Op())
+	}
+}
+
+// LeaseClient is a client for the Lease schema.
+type LeaseClient struct {
+	config
+}
+
+// NewLeaseClient returns a client for the Lease from the given config.
+func NewLeaseClient(c config) *LeaseClient {
+	return &LeaseClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `lease.Hooks(f(g(h())))`.
+func (c *LeaseClient) Use(hooks ...Hook) {
+	c.hooks.Lease = append(c.hooks.Lease, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `lease.Intercept(f(g(h())))`.
+func (c *LeaseClient) Intercept(interceptors ...Interceptor) {
+	c.inters.Lease = append(c.inters.Lease, interceptors...)
+}
+
+// Create returns a builder for creating a Lease entity.
+func (c *LeaseClient) Create() *LeaseCreate {
+	mutation := newLeaseMutation(c.config, OpCreate)
+	return &LeaseCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of Lease entities.
+func (c *LeaseClient) CreateBulk(builders ...*LeaseCreate) *LeaseCreateBulk {
+	return &LeaseCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *LeaseClient) MapCreateBulk(slice any, setFunc func(*LeaseCreate, int)) *LeaseCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &LeaseCreateBulk{err: fmt.Errorf("calling to LeaseClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*LeaseCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &LeaseCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for Lease.
+func (c *LeaseClient) Update() *LeaseUpdate {
+	mutation := newLeaseMutation(c.config, OpUpdate)
+	return &LeaseUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *LeaseClient) UpdateOne(_m *Lease) *LeaseUpdateOne {
+	mutation := newLeaseMutation(c.config, OpUpdateOne, withLease(_m))
+	return &LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *LeaseClient) UpdateOneID(id string) *LeaseUpdateOne {
+	mutation := newLeaseMutation(c.config, OpUpdateOne, withLeaseID(id))
+	return &LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for Lease.
+func (c *LeaseClient) Delete() *LeaseDelete {
+	mutation := newLeaseMutation(c.config, OpDelete)
+	return &LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *LeaseClient) DeleteOne(_m *Lease) *LeaseDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *LeaseClient) DeleteOneID(id string) *LeaseDeleteOne {
+	builder := c.Delete().Where(lease.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &LeaseDeleteOne{builder}
+}
+
+// Query returns a query builder for Lease.
+func (c *LeaseClient) Query() *LeaseQuery {
+	return &LeaseQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeLease},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a Lease entity by its id.
+func (c *LeaseClient) Get(ctx context.Context, id string) (*Lease, error) {
+	return c.Query().Where(lease.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *LeaseClient) GetX(ctx context.Context, id string) *Lease {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *LeaseClient) Hooks() []Hook {
+	return c.hooks.Lease
+}
+
+// Interceptors returns the client interceptors.
+func (c *LeaseClient) Interceptors() []Interceptor {
+	return c.inters.Lease
+}
+
+func (c *LeaseClient) mutate(ctx context.Context, m *LeaseMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&LeaseCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&LeaseUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&LeaseUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&LeaseDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown Lease mutation op: %q", m.Op())
 	}
 }
 
@@ -1769,6 +3334,139 @@ func (c *UsageBucketClient) mutate(ctx context.Context, m *UsageBucketMutation) 
 	}
 }
 
+// UsageUnitClient is a client for the UsageUnit schema.
+type UsageUnitClient struct {
+	config
+}
+
+// NewUsageUnitClient returns a client for the UsageUnit from the given config.
+func NewUsageUnitClient(c config) *UsageUnitClient {
+	return &UsageUnitClient{config: c}
+}
+
+// Use adds a list of mutation hooks to the hooks stack.
+// A call to `Use(f, g, h)` equals to `usageunit.Hooks(f(g(h())))`.
+func (c *UsageUnitClient) Use(hooks ...Hook) {
+	c.hooks.UsageUnit = append(c.hooks.UsageUnit, hooks...)
+}
+
+// Intercept adds a list of query interceptors to the interceptors stack.
+// A call to `Intercept(f, g, h)` equals to `usageunit.Intercept(f(g(h())))`.
+func (c *UsageUnitClient) Intercept(interceptors ...Interceptor) {
+	c.inters.UsageUnit = append(c.inters.UsageUnit, interceptors...)
+}
+
+// Create returns a builder for creating a UsageUnit entity.
+func (c *UsageUnitClient) Create() *UsageUnitCreate {
+	mutation := newUsageUnitMutation(c.config, OpCreate)
+	return &UsageUnitCreate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// CreateBulk returns a builder for creating a bulk of UsageUnit entities.
+func (c *UsageUnitClient) CreateBulk(builders ...*UsageUnitCreate) *UsageUnitCreateBulk {
+	return &UsageUnitCreateBulk{config: c.config, builders: builders}
+}
+
+// MapCreateBulk creates a bulk creation builder from the given slice. For each item in the slice, the function creates
+// a builder and applies setFunc on it.
+func (c *UsageUnitClient) MapCreateBulk(slice any, setFunc func(*UsageUnitCreate, int)) *UsageUnitCreateBulk {
+	rv := reflect.ValueOf(slice)
+	if rv.Kind() != reflect.Slice {
+		return &UsageUnitCreateBulk{err: fmt.Errorf("calling to UsageUnitClient.MapCreateBulk with wrong type %T, need slice", slice)}
+	}
+	builders := make([]*UsageUnitCreate, rv.Len())
+	for i := 0; i < rv.Len(); i++ {
+		builders[i] = c.Create()
+		setFunc(builders[i], i)
+	}
+	return &UsageUnitCreateBulk{config: c.config, builders: builders}
+}
+
+// Update returns an update builder for UsageUnit.
+func (c *UsageUnitClient) Update() *UsageUnitUpdate {
+	mutation := newUsageUnitMutation(c.config, OpUpdate)
+	return &UsageUnitUpdate{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOne returns an update builder for the given entity.
+func (c *UsageUnitClient) UpdateOne(_m *UsageUnit) *UsageUnitUpdateOne {
+	mutation := newUsageUnitMutation(c.config, OpUpdateOne, withUsageUnit(_m))
+	return &UsageUnitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// UpdateOneID returns an update builder for the given id.
+func (c *UsageUnitClient) UpdateOneID(id int64) *UsageUnitUpdateOne {
+	mutation := newUsageUnitMutation(c.config, OpUpdateOne, withUsageUnitID(id))
+	return &UsageUnitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// Delete returns a delete builder for UsageUnit.
+func (c *UsageUnitClient) Delete() *UsageUnitDelete {
+	mutation := newUsageUnitMutation(c.config, OpDelete)
+	return &UsageUnitDelete{config: c.config, hooks: c.Hooks(), mutation: mutation}
+}
+
+// DeleteOne returns a builder for deleting the given entity.
+func (c *UsageUnitClient) DeleteOne(_m *UsageUnit) *UsageUnitDeleteOne {
+	return c.DeleteOneID(_m.ID)
+}
+
+// DeleteOneID returns a builder for deleting the given entity by its id.
+func (c *UsageUnitClient) DeleteOneID(id int64) *UsageUnitDeleteOne {
+	builder := c.Delete().Where(usageunit.ID(id))
+	builder.mutation.id = &id
+	builder.mutation.op = OpDeleteOne
+	return &UsageUnitDeleteOne{builder}
+}
+
+// Query returns a query builder for UsageUnit.
+func (c *UsageUnitClient) Query() *UsageUnitQuery {
+	return &UsageUnitQuery{
+		config: c.config,
+		ctx:    &QueryContext{Type: TypeUsageUnit},
+		inters: c.Interceptors(),
+	}
+}
+
+// Get returns a UsageUnit entity by its id.
+func (c *UsageUnitClient) Get(ctx context.Context, id int64) (*UsageUnit, error) {
+	return c.Query().Where(usageunit.ID(id)).Only(ctx)
+}
+
+// GetX is like Get, but panics if an error occurs.
+func (c *UsageUnitClient) GetX(ctx context.Context, id int64) *UsageUnit {
+	obj, err := c.Get(ctx, id)
+	if err != nil {
+		panic(err)
+	}
+	return obj
+}
+
+// Hooks returns the client hooks.
+func (c *UsageUnitClient) Hooks() []Hook {
+	return c.hooks.UsageUnit
+}
+
+// Interceptors returns the client interceptors.
+func (c *UsageUnitClient) Interceptors() []Interceptor {
+	return c.inters.UsageUnit
+}
+
+func (c *UsageUnitClient) mutate(ctx context.Context, m *UsageUnitMutation) (Value, error) {
+	switch m.Op() {
+	case OpCreate:
+		return (&UsageUnitCreate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdate:
+		return (&UsageUnitUpdate{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpUpdateOne:
+		return (&UsageUnitUpdateOne{config: c.config, hooks: c.Hooks(), mutation: m}).Save(ctx)
+	case OpDelete, OpDeleteOne:
+		return (&UsageUnitDelete{config: c.config, hooks: c.Hooks(), mutation: m}).Exec(ctx)
+	default:
+		return nil, fmt.Errorf("ent: unknown UsageUnit mutation op: %q", m.Op())
+	}
+}
+
 // WebhookClient is a client for the Webhook schema.
 type WebhookClient struct {
 	config
@@ -2038,14 +3736,18 @@ func (c *WebhookTermClient) mutate(ctx context.Context, m *WebhookTermMutation) 
 // hooks and interceptors per client, for fast access.
 type (
 	hooks struct {
-		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
-		FanOutPosition, OperatorToken, Revision, Setting, UsageBucket, Webhook,
-		WebhookTerm []ent.Hook
+		AccessToken, AccessTokenUse, ApiKey, ApiKeyQuota, ApiKeyRateLimit,
+		ApiKeyRefusal, ApiKeyRefusalTotal, ApiKeyUsage, Delivery, DeliveryAttempt,
+		DeliveryCount, DeliveryDelay, DeliveryFailure, Event, FanOutPosition,
+		IdempotencyRecord, IdempotencyUsage, Lease, OperatorToken, Revision, Setting,
+		UsageBucket, UsageUnit, Webhook, WebhookTerm []ent.Hook
 	}
 	inters struct {
-		ApiKey, ApiKeyQuota, ApiKeyUsage, Delivery, DeliveryAttempt, Event,
-		FanOutPosition, OperatorToken, Revision, Setting, UsageBucket, Webhook,
-		WebhookTerm []ent.Interceptor
+		AccessToken, AccessTokenUse, ApiKey, ApiKeyQuota, ApiKeyRateLimit,
+		ApiKeyRefusal, ApiKeyRefusalTotal, ApiKeyUsage, Delivery, DeliveryAttempt,
+		DeliveryCount, DeliveryDelay, DeliveryFailure, Event, FanOutPosition,
+		IdempotencyRecord, IdempotencyUsage, Lease, OperatorToken, Revision, Setting,
+		UsageBucket, UsageUnit, Webhook, WebhookTerm []ent.Interceptor
 	}
 )
 

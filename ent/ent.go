@@ -12,17 +12,29 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"github.com/apikeys-dev/apikeys/ent/accesstoken"
+	"github.com/apikeys-dev/apikeys/ent/accesstokenuse"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
+	"github.com/apikeys-dev/apikeys/ent/apikeyratelimit"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusal"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusaltotal"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
+	"github.com/apikeys-dev/apikeys/ent/deliverycount"
+	"github.com/apikeys-dev/apikeys/ent/deliverydelay"
+	"github.com/apikeys-dev/apikeys/ent/deliveryfailure"
 	"github.com/apikeys-dev/apikeys/ent/event"
 	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyrecord"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyusage"
+	"github.com/apikeys-dev/apikeys/ent/lease"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
+	"github.com/apikeys-dev/apikeys/ent/usageunit"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 )
@@ -85,19 +97,31 @@ var (
 func checkColumn(t, c string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
-			apikey.Table:          apikey.ValidColumn,
-			apikeyquota.Table:     apikeyquota.ValidColumn,
-			apikeyusage.Table:     apikeyusage.ValidColumn,
-			delivery.Table:        delivery.ValidColumn,
-			deliveryattempt.Table: deliveryattempt.ValidColumn,
-			event.Table:           event.ValidColumn,
-			fanoutposition.Table:  fanoutposition.ValidColumn,
-			operatortoken.Table:   operatortoken.ValidColumn,
-			revision.Table:        revision.ValidColumn,
-			setting.Table:         setting.ValidColumn,
-			usagebucket.Table:     usagebucket.ValidColumn,
-			webhook.Table:         webhook.ValidColumn,
-			webhookterm.Table:     webhookterm.ValidColumn,
+			accesstoken.Table:        accesstoken.ValidColumn,
+			accesstokenuse.Table:     accesstokenuse.ValidColumn,
+			apikey.Table:             apikey.ValidColumn,
+			apikeyquota.Table:        apikeyquota.ValidColumn,
+			apikeyratelimit.Table:    apikeyratelimit.ValidColumn,
+			apikeyrefusal.Table:      apikeyrefusal.ValidColumn,
+			apikeyrefusaltotal.Table: apikeyrefusaltotal.ValidColumn,
+			apikeyusage.Table:        apikeyusage.ValidColumn,
+			delivery.Table:           delivery.ValidColumn,
+			deliveryattempt.Table:    deliveryattempt.ValidColumn,
+			deliverycount.Table:      deliverycount.ValidColumn,
+			deliverydelay.Table:      deliverydelay.ValidColumn,
+			deliveryfailure.Table:    deliveryfailure.ValidColumn,
+			event.Table:              event.ValidColumn,
+			fanoutposition.Table:     fanoutposition.ValidColumn,
+			idempotencyrecord.Table:  idempotencyrecord.ValidColumn,
+			idempotencyusage.Table:   idempotencyusage.ValidColumn,
+			lease.Table:              lease.ValidColumn,
+			operatortoken.Table:      operatortoken.ValidColumn,
+			revision.Table:           revision.ValidColumn,
+			setting.Table:            setting.ValidColumn,
+			usagebucket.Table:        usagebucket.ValidColumn,
+			usageunit.Table:          usageunit.ValidColumn,
+			webhook.Table:            webhook.ValidColumn,
+			webhookterm.Table:        webhookterm.ValidColumn,
 		})
 	})
 	return columnCheck(t, c)

@@ -63,6 +63,20 @@ func (_c *EventCreate) SetActorID(v string) *EventCreate {
 	return _c
 }
 
+// SetActorName sets the "actor_name" field.
+func (_c *EventCreate) SetActorName(v string) *EventCreate {
+	_c.mutation.SetActorName(v)
+	return _c
+}
+
+// SetNillableActorName sets the "actor_name" field if the given value is not nil.
+func (_c *EventCreate) SetNillableActorName(v *string) *EventCreate {
+	if v != nil {
+		_c.SetActorName(*v)
+	}
+	return _c
+}
+
 // SetRequestID sets the "request_id" field.
 func (_c *EventCreate) SetRequestID(v string) *EventCreate {
 	_c.mutation.SetRequestID(v)
@@ -94,6 +108,7 @@ func (_c *EventCreate) Mutation() *EventMutation {
 
 // Save creates the Event in the database.
 func (_c *EventCreate) Save(ctx context.Context) (*Event, error) {
+	_c.defaults()
 	return withHooks(ctx, _c.sqlSave, _c.mutation, _c.hooks)
 }
 
@@ -119,6 +134,14 @@ func (_c *EventCreate) ExecX(ctx context.Context) {
 	}
 }
 
+// defaults sets the default values of the builder before save.
+func (_c *EventCreate) defaults() {
+	if _, ok := _c.mutation.ActorName(); !ok {
+		v := event.DefaultActorName
+		_c.mutation.SetActorName(v)
+	}
+}
+
 // check runs all checks and user-defined validators on the builder.
 func (_c *EventCreate) check() error {
 	if _, ok := _c.mutation.EventID(); !ok {
@@ -138,6 +161,9 @@ func (_c *EventCreate) check() error {
 	}
 	if _, ok := _c.mutation.ActorID(); !ok {
 		return &ValidationError{Name: "actor_id", err: errors.New(`ent: missing required field "Event.actor_id"`)}
+	}
+	if _, ok := _c.mutation.ActorName(); !ok {
+		return &ValidationError{Name: "actor_name", err: errors.New(`ent: missing required field "Event.actor_name"`)}
 	}
 	if _, ok := _c.mutation.RequestID(); !ok {
 		return &ValidationError{Name: "request_id", err: errors.New(`ent: missing required field "Event.request_id"`)}
@@ -208,6 +234,10 @@ func (_c *EventCreate) createSpec() (*Event, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.ActorID(); ok {
 		_spec.SetField(event.FieldActorID, field.TypeString, value)
 		_node.ActorID = value
+	}
+	if value, ok := _c.mutation.ActorName(); ok {
+		_spec.SetField(event.FieldActorName, field.TypeString, value)
+		_node.ActorName = value
 	}
 	if value, ok := _c.mutation.RequestID(); ok {
 		_spec.SetField(event.FieldRequestID, field.TypeString, value)
@@ -311,6 +341,9 @@ func (u *EventUpsertOne) UpdateNewValues() *EventUpsertOne {
 		if _, exists := u.create.mutation.ActorID(); exists {
 			s.SetIgnore(event.FieldActorID)
 		}
+		if _, exists := u.create.mutation.ActorName(); exists {
+			s.SetIgnore(event.FieldActorName)
+		}
 		if _, exists := u.create.mutation.RequestID(); exists {
 			s.SetIgnore(event.FieldRequestID)
 		}
@@ -403,6 +436,7 @@ func (_c *EventCreateBulk) Save(ctx context.Context) ([]*Event, error) {
 	for i := range _c.builders {
 		func(i int, root context.Context) {
 			builder := _c.builders[i]
+			builder.defaults()
 			var mut Mutator = MutateFunc(func(ctx context.Context, m Mutation) (Value, error) {
 				mutation, ok := m.(*EventMutation)
 				if !ok {
@@ -552,6 +586,9 @@ func (u *EventUpsertBulk) UpdateNewValues() *EventUpsertBulk {
 			}
 			if _, exists := b.mutation.ActorID(); exists {
 				s.SetIgnore(event.FieldActorID)
+			}
+			if _, exists := b.mutation.ActorName(); exists {
+				s.SetIgnore(event.FieldActorName)
 			}
 			if _, exists := b.mutation.RequestID(); exists {
 				s.SetIgnore(event.FieldRequestID)

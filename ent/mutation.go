@@ -7,21 +7,34 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
+	"github.com/apikeys-dev/apikeys/ent/accesstoken"
+	"github.com/apikeys-dev/apikeys/ent/accesstokenuse"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
 	"github.com/apikeys-dev/apikeys/ent/apikeyquota"
+	"github.com/apikeys-dev/apikeys/ent/apikeyratelimit"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusal"
+	"github.com/apikeys-dev/apikeys/ent/apikeyrefusaltotal"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
 	"github.com/apikeys-dev/apikeys/ent/deliveryattempt"
+	"github.com/apikeys-dev/apikeys/ent/deliverycount"
+	"github.com/apikeys-dev/apikeys/ent/deliverydelay"
+	"github.com/apikeys-dev/apikeys/ent/deliveryfailure"
 	"github.com/apikeys-dev/apikeys/ent/event"
 	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyrecord"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyusage"
+	"github.com/apikeys-dev/apikeys/ent/lease"
 	"github.com/apikeys-dev/apikeys/ent/operatortoken"
 	"github.com/apikeys-dev/apikeys/ent/predicate"
 	"github.com/apikeys-dev/apikeys/ent/revision"
 	"github.com/apikeys-dev/apikeys/ent/setting"
 	"github.com/apikeys-dev/apikeys/ent/usagebucket"
+	"github.com/apikeys-dev/apikeys/ent/usageunit"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 	"github.com/apikeys-dev/apikeys/ent/webhookterm"
 )
@@ -35,20 +48,2217 @@ const (
 	OpUpdateOne = ent.OpUpdateOne
 
 	// Node types.
-	TypeApiKey          = "ApiKey"
-	TypeApiKeyQuota     = "ApiKeyQuota"
-	TypeApiKeyUsage     = "ApiKeyUsage"
-	TypeDelivery        = "Delivery"
-	TypeDeliveryAttempt = "DeliveryAttempt"
-	TypeEvent           = "Event"
-	TypeFanOutPosition  = "FanOutPosition"
-	TypeOperatorToken   = "OperatorToken"
-	TypeRevision        = "Revision"
-	TypeSetting         = "Setting"
-	TypeUsageBucket     = "UsageBucket"
-	TypeWebhook         = "Webhook"
-	TypeWebhookTerm     = "WebhookTerm"
+	TypeAccessToken        = "AccessToken"
+	TypeAccessTokenUse     = "AccessTokenUse"
+	TypeApiKey             = "ApiKey"
+	TypeApiKeyQuota        = "ApiKeyQuota"
+	TypeApiKeyRateLimit    = "ApiKeyRateLimit"
+	TypeApiKeyRefusal      = "ApiKeyRefusal"
+	TypeApiKeyRefusalTotal = "ApiKeyRefusalTotal"
+	TypeApiKeyUsage        = "ApiKeyUsage"
+	TypeDelivery           = "Delivery"
+	TypeDeliveryAttempt    = "DeliveryAttempt"
+	TypeDeliveryCount      = "DeliveryCount"
+	TypeDeliveryDelay      = "DeliveryDelay"
+	TypeDeliveryFailure    = "DeliveryFailure"
+	TypeEvent              = "Event"
+	TypeFanOutPosition     = "FanOutPosition"
+	TypeIdempotencyRecord  = "IdempotencyRecord"
+	TypeIdempotencyUsage   = "IdempotencyUsage"
+	TypeLease              = "Lease"
+	TypeOperatorToken      = "OperatorToken"
+	TypeRevision           = "Revision"
+	TypeSetting            = "Setting"
+	TypeUsageBucket        = "UsageBucket"
+	TypeUsageUnit          = "UsageUnit"
+	TypeWebhook            = "Webhook"
+	TypeWebhookTerm        = "WebhookTerm"
 )
+
+// AccessTokenMutation represents an operation that mutates the AccessToken nodes in the graph.
+type AccessTokenMutation struct {
+	config
+	op                     Op
+	typ                    string
+	id                     *string
+	name                   *string
+	description            *string
+	scopes                 *[]string
+	appendscopes           []string
+	organizations          *[]string
+	appendorganizations    []string
+	ip_allow_list          *[]string
+	appendip_allow_list    []string
+	expires_at             *int64
+	addexpires_at          *int64
+	created_at             *int64
+	addcreated_at          *int64
+	updated_at             *int64
+	addupdated_at          *int64
+	created_by_kind        *string
+	created_by_id          *string
+	created_by_name        *string
+	secret_hash            *[]byte
+	pepper_id              *string
+	secret_mask            *string
+	previous_hash          *[]byte
+	previous_pepper_id     *string
+	previous_mask          *string
+	previous_expires_at    *int64
+	addprevious_expires_at *int64
+	rotations              *int64
+	addrotations           *int64
+	version                *int64
+	addversion             *int64
+	counted_for            *string
+	clearedFields          map[string]struct{}
+	done                   bool
+	oldValue               func(context.Context) (*AccessToken, error)
+	predicates             []predicate.AccessToken
+}
+
+var _ ent.Mutation = (*AccessTokenMutation)(nil)
+
+// accesstokenOption allows management of the mutation configuration using functional options.
+type accesstokenOption func(*AccessTokenMutation)
+
+// newAccessTokenMutation creates new mutation for the AccessToken entity.
+func newAccessTokenMutation(c config, op Op, opts ...accesstokenOption) *AccessTokenMutation {
+	m := &AccessTokenMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeAccessToken,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withAccessTokenID sets the ID field of the mutation.
+func withAccessTokenID(id string) accesstokenOption {
+	return func(m *AccessTokenMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *AccessToken
+		)
+		m.oldValue = func(ctx context.Context) (*AccessToken, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().AccessToken.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withAccessToken sets the old AccessToken of the mutation.
+func withAccessToken(node *AccessToken) accesstokenOption {
+	return func(m *AccessTokenMutation) {
+		m.oldValue = func(context.Context) (*AccessToken, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m AccessTokenMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m AccessTokenMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of AccessToken entities.
+func (m *AccessTokenMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *AccessTokenMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *AccessTokenMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().AccessToken.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetName sets the "name" field.
+func (m *AccessTokenMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *AccessTokenMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *AccessTokenMutation) ResetName() {
+	m.name = nil
+}
+
+// SetDescription sets the "description" field.
+func (m *AccessTokenMutation) SetDescription(s string) {
+	m.description = &s
+}
+
+// Description returns the value of the "description" field in the mutation.
+func (m *AccessTokenMutation) Description() (r string, exists bool) {
+	v := m.description
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDescription returns the old "description" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldDescription(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDescription is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDescription requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDescription: %w", err)
+	}
+	return oldValue.Description, nil
+}
+
+// ResetDescription resets all changes to the "description" field.
+func (m *AccessTokenMutation) ResetDescription() {
+	m.description = nil
+}
+
+// SetScopes sets the "scopes" field.
+func (m *AccessTokenMutation) SetScopes(s []string) {
+	m.scopes = &s
+	m.appendscopes = nil
+}
+
+// Scopes returns the value of the "scopes" field in the mutation.
+func (m *AccessTokenMutation) Scopes() (r []string, exists bool) {
+	v := m.scopes
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldScopes returns the old "scopes" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldScopes(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldScopes is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldScopes requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldScopes: %w", err)
+	}
+	return oldValue.Scopes, nil
+}
+
+// AppendScopes adds s to the "scopes" field.
+func (m *AccessTokenMutation) AppendScopes(s []string) {
+	m.appendscopes = append(m.appendscopes, s...)
+}
+
+// AppendedScopes returns the list of values that were appended to the "scopes" field in this mutation.
+func (m *AccessTokenMutation) AppendedScopes() ([]string, bool) {
+	if len(m.appendscopes) == 0 {
+		return nil, false
+	}
+	return m.appendscopes, true
+}
+
+// ResetScopes resets all changes to the "scopes" field.
+func (m *AccessTokenMutation) ResetScopes() {
+	m.scopes = nil
+	m.appendscopes = nil
+}
+
+// SetOrganizations sets the "organizations" field.
+func (m *AccessTokenMutation) SetOrganizations(s []string) {
+	m.organizations = &s
+	m.appendorganizations = nil
+}
+
+// Organizations returns the value of the "organizations" field in the mutation.
+func (m *AccessTokenMutation) Organizations() (r []string, exists bool) {
+	v := m.organizations
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizations returns the old "organizations" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldOrganizations(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizations is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizations requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizations: %w", err)
+	}
+	return oldValue.Organizations, nil
+}
+
+// AppendOrganizations adds s to the "organizations" field.
+func (m *AccessTokenMutation) AppendOrganizations(s []string) {
+	m.appendorganizations = append(m.appendorganizations, s...)
+}
+
+// AppendedOrganizations returns the list of values that were appended to the "organizations" field in this mutation.
+func (m *AccessTokenMutation) AppendedOrganizations() ([]string, bool) {
+	if len(m.appendorganizations) == 0 {
+		return nil, false
+	}
+	return m.appendorganizations, true
+}
+
+// ResetOrganizations resets all changes to the "organizations" field.
+func (m *AccessTokenMutation) ResetOrganizations() {
+	m.organizations = nil
+	m.appendorganizations = nil
+}
+
+// SetIPAllowList sets the "ip_allow_list" field.
+func (m *AccessTokenMutation) SetIPAllowList(s []string) {
+	m.ip_allow_list = &s
+	m.appendip_allow_list = nil
+}
+
+// IPAllowList returns the value of the "ip_allow_list" field in the mutation.
+func (m *AccessTokenMutation) IPAllowList() (r []string, exists bool) {
+	v := m.ip_allow_list
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldIPAllowList returns the old "ip_allow_list" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldIPAllowList(ctx context.Context) (v []string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldIPAllowList is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldIPAllowList requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldIPAllowList: %w", err)
+	}
+	return oldValue.IPAllowList, nil
+}
+
+// AppendIPAllowList adds s to the "ip_allow_list" field.
+func (m *AccessTokenMutation) AppendIPAllowList(s []string) {
+	m.appendip_allow_list = append(m.appendip_allow_list, s...)
+}
+
+// AppendedIPAllowList returns the list of values that were appended to the "ip_allow_list" field in this mutation.
+func (m *AccessTokenMutation) AppendedIPAllowList() ([]string, bool) {
+	if len(m.appendip_allow_list) == 0 {
+		return nil, false
+	}
+	return m.appendip_allow_list, true
+}
+
+// ClearIPAllowList clears the value of the "ip_allow_list" field.
+func (m *AccessTokenMutation) ClearIPAllowList() {
+	m.ip_allow_list = nil
+	m.appendip_allow_list = nil
+	m.clearedFields[accesstoken.FieldIPAllowList] = struct{}{}
+}
+
+// IPAllowListCleared returns if the "ip_allow_list" field was cleared in this mutation.
+func (m *AccessTokenMutation) IPAllowListCleared() bool {
+	_, ok := m.clearedFields[accesstoken.FieldIPAllowList]
+	return ok
+}
+
+// ResetIPAllowList resets all changes to the "ip_allow_list" field.
+func (m *AccessTokenMutation) ResetIPAllowList() {
+	m.ip_allow_list = nil
+	m.appendip_allow_list = nil
+	delete(m.clearedFields, accesstoken.FieldIPAllowList)
+}
+
+// SetExpiresAt sets the "expires_at" field.
+func (m *AccessTokenMutation) SetExpiresAt(i int64) {
+	m.expires_at = &i
+	m.addexpires_at = nil
+}
+
+// ExpiresAt returns the value of the "expires_at" field in the mutation.
+func (m *AccessTokenMutation) ExpiresAt() (r int64, exists bool) {
+	v := m.expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresAt returns the old "expires_at" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldExpiresAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresAt: %w", err)
+	}
+	return oldValue.ExpiresAt, nil
+}
+
+// AddExpiresAt adds i to the "expires_at" field.
+func (m *AccessTokenMutation) AddExpiresAt(i int64) {
+	if m.addexpires_at != nil {
+		*m.addexpires_at += i
+	} else {
+		m.addexpires_at = &i
+	}
+}
+
+// AddedExpiresAt returns the value that was added to the "expires_at" field in this mutation.
+func (m *AccessTokenMutation) AddedExpiresAt() (r int64, exists bool) {
+	v := m.addexpires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearExpiresAt clears the value of the "expires_at" field.
+func (m *AccessTokenMutation) ClearExpiresAt() {
+	m.expires_at = nil
+	m.addexpires_at = nil
+	m.clearedFields[accesstoken.FieldExpiresAt] = struct{}{}
+}
+
+// ExpiresAtCleared returns if the "expires_at" field was cleared in this mutation.
+func (m *AccessTokenMutation) ExpiresAtCleared() bool {
+	_, ok := m.clearedFields[accesstoken.FieldExpiresAt]
+	return ok
+}
+
+// ResetExpiresAt resets all changes to the "expires_at" field.
+func (m *AccessTokenMutation) ResetExpiresAt() {
+	m.expires_at = nil
+	m.addexpires_at = nil
+	delete(m.clearedFields, accesstoken.FieldExpiresAt)
+}
+
+// SetCreatedAt sets the "created_at" field.
+func (m *AccessTokenMutation) SetCreatedAt(i int64) {
+	m.created_at = &i
+	m.addcreated_at = nil
+}
+
+// CreatedAt returns the value of the "created_at" field in the mutation.
+func (m *AccessTokenMutation) CreatedAt() (r int64, exists bool) {
+	v := m.created_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedAt returns the old "created_at" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldCreatedAt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedAt: %w", err)
+	}
+	return oldValue.CreatedAt, nil
+}
+
+// AddCreatedAt adds i to the "created_at" field.
+func (m *AccessTokenMutation) AddCreatedAt(i int64) {
+	if m.addcreated_at != nil {
+		*m.addcreated_at += i
+	} else {
+		m.addcreated_at = &i
+	}
+}
+
+// AddedCreatedAt returns the value that was added to the "created_at" field in this mutation.
+func (m *AccessTokenMutation) AddedCreatedAt() (r int64, exists bool) {
+	v := m.addcreated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCreatedAt resets all changes to the "created_at" field.
+func (m *AccessTokenMutation) ResetCreatedAt() {
+	m.created_at = nil
+	m.addcreated_at = nil
+}
+
+// SetUpdatedAt sets the "updated_at" field.
+func (m *AccessTokenMutation) SetUpdatedAt(i int64) {
+	m.updated_at = &i
+	m.addupdated_at = nil
+}
+
+// UpdatedAt returns the value of the "updated_at" field in the mutation.
+func (m *AccessTokenMutation) UpdatedAt() (r int64, exists bool) {
+	v := m.updated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUpdatedAt returns the old "updated_at" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldUpdatedAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUpdatedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUpdatedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUpdatedAt: %w", err)
+	}
+	return oldValue.UpdatedAt, nil
+}
+
+// AddUpdatedAt adds i to the "updated_at" field.
+func (m *AccessTokenMutation) AddUpdatedAt(i int64) {
+	if m.addupdated_at != nil {
+		*m.addupdated_at += i
+	} else {
+		m.addupdated_at = &i
+	}
+}
+
+// AddedUpdatedAt returns the value that was added to the "updated_at" field in this mutation.
+func (m *AccessTokenMutation) AddedUpdatedAt() (r int64, exists bool) {
+	v := m.addupdated_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearUpdatedAt clears the value of the "updated_at" field.
+func (m *AccessTokenMutation) ClearUpdatedAt() {
+	m.updated_at = nil
+	m.addupdated_at = nil
+	m.clearedFields[accesstoken.FieldUpdatedAt] = struct{}{}
+}
+
+// UpdatedAtCleared returns if the "updated_at" field was cleared in this mutation.
+func (m *AccessTokenMutation) UpdatedAtCleared() bool {
+	_, ok := m.clearedFields[accesstoken.FieldUpdatedAt]
+	return ok
+}
+
+// ResetUpdatedAt resets all changes to the "updated_at" field.
+func (m *AccessTokenMutation) ResetUpdatedAt() {
+	m.updated_at = nil
+	m.addupdated_at = nil
+	delete(m.clearedFields, accesstoken.FieldUpdatedAt)
+}
+
+// SetCreatedByKind sets the "created_by_kind" field.
+func (m *AccessTokenMutation) SetCreatedByKind(s string) {
+	m.created_by_kind = &s
+}
+
+// CreatedByKind returns the value of the "created_by_kind" field in the mutation.
+func (m *AccessTokenMutation) CreatedByKind() (r string, exists bool) {
+	v := m.created_by_kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByKind returns the old "created_by_kind" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldCreatedByKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByKind: %w", err)
+	}
+	return oldValue.CreatedByKind, nil
+}
+
+// ResetCreatedByKind resets all changes to the "created_by_kind" field.
+func (m *AccessTokenMutation) ResetCreatedByKind() {
+	m.created_by_kind = nil
+}
+
+// SetCreatedByID sets the "created_by_id" field.
+func (m *AccessTokenMutation) SetCreatedByID(s string) {
+	m.created_by_id = &s
+}
+
+// CreatedByID returns the value of the "created_by_id" field in the mutation.
+func (m *AccessTokenMutation) CreatedByID() (r string, exists bool) {
+	v := m.created_by_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByID returns the old "created_by_id" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldCreatedByID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByID: %w", err)
+	}
+	return oldValue.CreatedByID, nil
+}
+
+// ResetCreatedByID resets all changes to the "created_by_id" field.
+func (m *AccessTokenMutation) ResetCreatedByID() {
+	m.created_by_id = nil
+}
+
+// SetCreatedByName sets the "created_by_name" field.
+func (m *AccessTokenMutation) SetCreatedByName(s string) {
+	m.created_by_name = &s
+}
+
+// CreatedByName returns the value of the "created_by_name" field in the mutation.
+func (m *AccessTokenMutation) CreatedByName() (r string, exists bool) {
+	v := m.created_by_name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByName returns the old "created_by_name" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldCreatedByName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByName: %w", err)
+	}
+	return oldValue.CreatedByName, nil
+}
+
+// ResetCreatedByName resets all changes to the "created_by_name" field.
+func (m *AccessTokenMutation) ResetCreatedByName() {
+	m.created_by_name = nil
+}
+
+// SetSecretHash sets the "secret_hash" field.
+func (m *AccessTokenMutation) SetSecretHash(b []byte) {
+	m.secret_hash = &b
+}
+
+// SecretHash returns the value of the "secret_hash" field in the mutation.
+func (m *AccessTokenMutation) SecretHash() (r []byte, exists bool) {
+	v := m.secret_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSecretHash returns the old "secret_hash" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldSecretHash(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSecretHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSecretHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSecretHash: %w", err)
+	}
+	return oldValue.SecretHash, nil
+}
+
+// ResetSecretHash resets all changes to the "secret_hash" field.
+func (m *AccessTokenMutation) ResetSecretHash() {
+	m.secret_hash = nil
+}
+
+// SetPepperID sets the "pepper_id" field.
+func (m *AccessTokenMutation) SetPepperID(s string) {
+	m.pepper_id = &s
+}
+
+// PepperID returns the value of the "pepper_id" field in the mutation.
+func (m *AccessTokenMutation) PepperID() (r string, exists bool) {
+	v := m.pepper_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPepperID returns the old "pepper_id" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldPepperID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPepperID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPepperID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPepperID: %w", err)
+	}
+	return oldValue.PepperID, nil
+}
+
+// ResetPepperID resets all changes to the "pepper_id" field.
+func (m *AccessTokenMutation) ResetPepperID() {
+	m.pepper_id = nil
+}
+
+// SetSecretMask sets the "secret_mask" field.
+func (m *AccessTokenMutation) SetSecretMask(s string) {
+	m.secret_mask = &s
+}
+
+// SecretMask returns the value of the "secret_mask" field in the mutation.
+func (m *AccessTokenMutation) SecretMask() (r string, exists bool) {
+	v := m.secret_mask
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSecretMask returns the old "secret_mask" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldSecretMask(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSecretMask is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSecretMask requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSecretMask: %w", err)
+	}
+	return oldValue.SecretMask, nil
+}
+
+// ResetSecretMask resets all changes to the "secret_mask" field.
+func (m *AccessTokenMutation) ResetSecretMask() {
+	m.secret_mask = nil
+}
+
+// SetPreviousHash sets the "previous_hash" field.
+func (m *AccessTokenMutation) SetPreviousHash(b []byte) {
+	m.previous_hash = &b
+}
+
+// PreviousHash returns the value of the "previous_hash" field in the mutation.
+func (m *AccessTokenMutation) PreviousHash() (r []byte, exists bool) {
+	v := m.previous_hash
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousHash returns the old "previous_hash" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldPreviousHash(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousHash is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousHash requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousHash: %w", err)
+	}
+	return oldValue.PreviousHash, nil
+}
+
+// ClearPreviousHash clears the value of the "previous_hash" field.
+func (m *AccessTokenMutation) ClearPreviousHash() {
+	m.previous_hash = nil
+	m.clearedFields[accesstoken.FieldPreviousHash] = struct{}{}
+}
+
+// PreviousHashCleared returns if the "previous_hash" field was cleared in this mutation.
+func (m *AccessTokenMutation) PreviousHashCleared() bool {
+	_, ok := m.clearedFields[accesstoken.FieldPreviousHash]
+	return ok
+}
+
+// ResetPreviousHash resets all changes to the "previous_hash" field.
+func (m *AccessTokenMutation) ResetPreviousHash() {
+	m.previous_hash = nil
+	delete(m.clearedFields, accesstoken.FieldPreviousHash)
+}
+
+// SetPreviousPepperID sets the "previous_pepper_id" field.
+func (m *AccessTokenMutation) SetPreviousPepperID(s string) {
+	m.previous_pepper_id = &s
+}
+
+// PreviousPepperID returns the value of the "previous_pepper_id" field in the mutation.
+func (m *AccessTokenMutation) PreviousPepperID() (r string, exists bool) {
+	v := m.previous_pepper_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousPepperID returns the old "previous_pepper_id" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldPreviousPepperID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousPepperID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousPepperID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousPepperID: %w", err)
+	}
+	return oldValue.PreviousPepperID, nil
+}
+
+// ResetPreviousPepperID resets all changes to the "previous_pepper_id" field.
+func (m *AccessTokenMutation) ResetPreviousPepperID() {
+	m.previous_pepper_id = nil
+}
+
+// SetPreviousMask sets the "previous_mask" field.
+func (m *AccessTokenMutation) SetPreviousMask(s string) {
+	m.previous_mask = &s
+}
+
+// PreviousMask returns the value of the "previous_mask" field in the mutation.
+func (m *AccessTokenMutation) PreviousMask() (r string, exists bool) {
+	v := m.previous_mask
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousMask returns the old "previous_mask" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldPreviousMask(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousMask is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousMask requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousMask: %w", err)
+	}
+	return oldValue.PreviousMask, nil
+}
+
+// ResetPreviousMask resets all changes to the "previous_mask" field.
+func (m *AccessTokenMutation) ResetPreviousMask() {
+	m.previous_mask = nil
+}
+
+// SetPreviousExpiresAt sets the "previous_expires_at" field.
+func (m *AccessTokenMutation) SetPreviousExpiresAt(i int64) {
+	m.previous_expires_at = &i
+	m.addprevious_expires_at = nil
+}
+
+// PreviousExpiresAt returns the value of the "previous_expires_at" field in the mutation.
+func (m *AccessTokenMutation) PreviousExpiresAt() (r int64, exists bool) {
+	v := m.previous_expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldPreviousExpiresAt returns the old "previous_expires_at" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldPreviousExpiresAt(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldPreviousExpiresAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldPreviousExpiresAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldPreviousExpiresAt: %w", err)
+	}
+	return oldValue.PreviousExpiresAt, nil
+}
+
+// AddPreviousExpiresAt adds i to the "previous_expires_at" field.
+func (m *AccessTokenMutation) AddPreviousExpiresAt(i int64) {
+	if m.addprevious_expires_at != nil {
+		*m.addprevious_expires_at += i
+	} else {
+		m.addprevious_expires_at = &i
+	}
+}
+
+// AddedPreviousExpiresAt returns the value that was added to the "previous_expires_at" field in this mutation.
+func (m *AccessTokenMutation) AddedPreviousExpiresAt() (r int64, exists bool) {
+	v := m.addprevious_expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearPreviousExpiresAt clears the value of the "previous_expires_at" field.
+func (m *AccessTokenMutation) ClearPreviousExpiresAt() {
+	m.previous_expires_at = nil
+	m.addprevious_expires_at = nil
+	m.clearedFields[accesstoken.FieldPreviousExpiresAt] = struct{}{}
+}
+
+// PreviousExpiresAtCleared returns if the "previous_expires_at" field was cleared in this mutation.
+func (m *AccessTokenMutation) PreviousExpiresAtCleared() bool {
+	_, ok := m.clearedFields[accesstoken.FieldPreviousExpiresAt]
+	return ok
+}
+
+// ResetPreviousExpiresAt resets all changes to the "previous_expires_at" field.
+func (m *AccessTokenMutation) ResetPreviousExpiresAt() {
+	m.previous_expires_at = nil
+	m.addprevious_expires_at = nil
+	delete(m.clearedFields, accesstoken.FieldPreviousExpiresAt)
+}
+
+// SetRotations sets the "rotations" field.
+func (m *AccessTokenMutation) SetRotations(i int64) {
+	m.rotations = &i
+	m.addrotations = nil
+}
+
+// Rotations returns the value of the "rotations" field in the mutation.
+func (m *AccessTokenMutation) Rotations() (r int64, exists bool) {
+	v := m.rotations
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRotations returns the old "rotations" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldRotations(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRotations is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRotations requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRotations: %w", err)
+	}
+	return oldValue.Rotations, nil
+}
+
+// AddRotations adds i to the "rotations" field.
+func (m *AccessTokenMutation) AddRotations(i int64) {
+	if m.addrotations != nil {
+		*m.addrotations += i
+	} else {
+		m.addrotations = &i
+	}
+}
+
+// AddedRotations returns the value that was added to the "rotations" field in this mutation.
+func (m *AccessTokenMutation) AddedRotations() (r int64, exists bool) {
+	v := m.addrotations
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRotations resets all changes to the "rotations" field.
+func (m *AccessTokenMutation) ResetRotations() {
+	m.rotations = nil
+	m.addrotations = nil
+}
+
+// SetVersion sets the "version" field.
+func (m *AccessTokenMutation) SetVersion(i int64) {
+	m.version = &i
+	m.addversion = nil
+}
+
+// Version returns the value of the "version" field in the mutation.
+func (m *AccessTokenMutation) Version() (r int64, exists bool) {
+	v := m.version
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVersion returns the old "version" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldVersion(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVersion is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVersion requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVersion: %w", err)
+	}
+	return oldValue.Version, nil
+}
+
+// AddVersion adds i to the "version" field.
+func (m *AccessTokenMutation) AddVersion(i int64) {
+	if m.addversion != nil {
+		*m.addversion += i
+	} else {
+		m.addversion = &i
+	}
+}
+
+// AddedVersion returns the value that was added to the "version" field in this mutation.
+func (m *AccessTokenMutation) AddedVersion() (r int64, exists bool) {
+	v := m.addversion
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetVersion resets all changes to the "version" field.
+func (m *AccessTokenMutation) ResetVersion() {
+	m.version = nil
+	m.addversion = nil
+}
+
+// SetCountedFor sets the "counted_for" field.
+func (m *AccessTokenMutation) SetCountedFor(s string) {
+	m.counted_for = &s
+}
+
+// CountedFor returns the value of the "counted_for" field in the mutation.
+func (m *AccessTokenMutation) CountedFor() (r string, exists bool) {
+	v := m.counted_for
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCountedFor returns the old "counted_for" field's value of the AccessToken entity.
+// If the AccessToken object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenMutation) OldCountedFor(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCountedFor is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCountedFor requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCountedFor: %w", err)
+	}
+	return oldValue.CountedFor, nil
+}
+
+// ResetCountedFor resets all changes to the "counted_for" field.
+func (m *AccessTokenMutation) ResetCountedFor() {
+	m.counted_for = nil
+}
+
+// Where appends a list predicates to the AccessTokenMutation builder.
+func (m *AccessTokenMutation) Where(ps ...predicate.AccessToken) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the AccessTokenMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *AccessTokenMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.AccessToken, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *AccessTokenMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *AccessTokenMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (AccessToken).
+func (m *AccessTokenMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *AccessTokenMutation) Fields() []string {
+	fields := make([]string, 0, 21)
+	if m.name != nil {
+		fields = append(fields, accesstoken.FieldName)
+	}
+	if m.description != nil {
+		fields = append(fields, accesstoken.FieldDescription)
+	}
+	if m.scopes != nil {
+		fields = append(fields, accesstoken.FieldScopes)
+	}
+	if m.organizations != nil {
+		fields = append(fields, accesstoken.FieldOrganizations)
+	}
+	if m.ip_allow_list != nil {
+		fields = append(fields, accesstoken.FieldIPAllowList)
+	}
+	if m.expires_at != nil {
+		fields = append(fields, accesstoken.FieldExpiresAt)
+	}
+	if m.created_at != nil {
+		fields = append(fields, accesstoken.FieldCreatedAt)
+	}
+	if m.updated_at != nil {
+		fields = append(fields, accesstoken.FieldUpdatedAt)
+	}
+	if m.created_by_kind != nil {
+		fields = append(fields, accesstoken.FieldCreatedByKind)
+	}
+	if m.created_by_id != nil {
+		fields = append(fields, accesstoken.FieldCreatedByID)
+	}
+	if m.created_by_name != nil {
+		fields = append(fields, accesstoken.FieldCreatedByName)
+	}
+	if m.secret_hash != nil {
+		fields = append(fields, accesstoken.FieldSecretHash)
+	}
+	if m.pepper_id != nil {
+		fields = append(fields, accesstoken.FieldPepperID)
+	}
+	if m.secret_mask != nil {
+		fields = append(fields, accesstoken.FieldSecretMask)
+	}
+	if m.previous_hash != nil {
+		fields = append(fields, accesstoken.FieldPreviousHash)
+	}
+	if m.previous_pepper_id != nil {
+		fields = append(fields, accesstoken.FieldPreviousPepperID)
+	}
+	if m.previous_mask != nil {
+		fields = append(fields, accesstoken.FieldPreviousMask)
+	}
+	if m.previous_expires_at != nil {
+		fields = append(fields, accesstoken.FieldPreviousExpiresAt)
+	}
+	if m.rotations != nil {
+		fields = append(fields, accesstoken.FieldRotations)
+	}
+	if m.version != nil {
+		fields = append(fields, accesstoken.FieldVersion)
+	}
+	if m.counted_for != nil {
+		fields = append(fields, accesstoken.FieldCountedFor)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *AccessTokenMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case accesstoken.FieldName:
+		return m.Name()
+	case accesstoken.FieldDescription:
+		return m.Description()
+	case accesstoken.FieldScopes:
+		return m.Scopes()
+	case accesstoken.FieldOrganizations:
+		return m.Organizations()
+	case accesstoken.FieldIPAllowList:
+		return m.IPAllowList()
+	case accesstoken.FieldExpiresAt:
+		return m.ExpiresAt()
+	case accesstoken.FieldCreatedAt:
+		return m.CreatedAt()
+	case accesstoken.FieldUpdatedAt:
+		return m.UpdatedAt()
+	case accesstoken.FieldCreatedByKind:
+		return m.CreatedByKind()
+	case accesstoken.FieldCreatedByID:
+		return m.CreatedByID()
+	case accesstoken.FieldCreatedByName:
+		return m.CreatedByName()
+	case accesstoken.FieldSecretHash:
+		return m.SecretHash()
+	case accesstoken.FieldPepperID:
+		return m.PepperID()
+	case accesstoken.FieldSecretMask:
+		return m.SecretMask()
+	case accesstoken.FieldPreviousHash:
+		return m.PreviousHash()
+	case accesstoken.FieldPreviousPepperID:
+		return m.PreviousPepperID()
+	case accesstoken.FieldPreviousMask:
+		return m.PreviousMask()
+	case accesstoken.FieldPreviousExpiresAt:
+		return m.PreviousExpiresAt()
+	case accesstoken.FieldRotations:
+		return m.Rotations()
+	case accesstoken.FieldVersion:
+		return m.Version()
+	case accesstoken.FieldCountedFor:
+		return m.CountedFor()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *AccessTokenMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case accesstoken.FieldName:
+		return m.OldName(ctx)
+	case accesstoken.FieldDescription:
+		return m.OldDescription(ctx)
+	case accesstoken.FieldScopes:
+		return m.OldScopes(ctx)
+	case accesstoken.FieldOrganizations:
+		return m.OldOrganizations(ctx)
+	case accesstoken.FieldIPAllowList:
+		return m.OldIPAllowList(ctx)
+	case accesstoken.FieldExpiresAt:
+		return m.OldExpiresAt(ctx)
+	case accesstoken.FieldCreatedAt:
+		return m.OldCreatedAt(ctx)
+	case accesstoken.FieldUpdatedAt:
+		return m.OldUpdatedAt(ctx)
+	case accesstoken.FieldCreatedByKind:
+		return m.OldCreatedByKind(ctx)
+	case accesstoken.FieldCreatedByID:
+		return m.OldCreatedByID(ctx)
+	case accesstoken.FieldCreatedByName:
+		return m.OldCreatedByName(ctx)
+	case accesstoken.FieldSecretHash:
+		return m.OldSecretHash(ctx)
+	case accesstoken.FieldPepperID:
+		return m.OldPepperID(ctx)
+	case accesstoken.FieldSecretMask:
+		return m.OldSecretMask(ctx)
+	case accesstoken.FieldPreviousHash:
+		return m.OldPreviousHash(ctx)
+	case accesstoken.FieldPreviousPepperID:
+		return m.OldPreviousPepperID(ctx)
+	case accesstoken.FieldPreviousMask:
+		return m.OldPreviousMask(ctx)
+	case accesstoken.FieldPreviousExpiresAt:
+		return m.OldPreviousExpiresAt(ctx)
+	case accesstoken.FieldRotations:
+		return m.OldRotations(ctx)
+	case accesstoken.FieldVersion:
+		return m.OldVersion(ctx)
+	case accesstoken.FieldCountedFor:
+		return m.OldCountedFor(ctx)
+	}
+	return nil, fmt.Errorf("unknown AccessToken field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AccessTokenMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case accesstoken.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case accesstoken.FieldDescription:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDescription(v)
+		return nil
+	case accesstoken.FieldScopes:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetScopes(v)
+		return nil
+	case accesstoken.FieldOrganizations:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizations(v)
+		return nil
+	case accesstoken.FieldIPAllowList:
+		v, ok := value.([]string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetIPAllowList(v)
+		return nil
+	case accesstoken.FieldExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresAt(v)
+		return nil
+	case accesstoken.FieldCreatedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedAt(v)
+		return nil
+	case accesstoken.FieldUpdatedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUpdatedAt(v)
+		return nil
+	case accesstoken.FieldCreatedByKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByKind(v)
+		return nil
+	case accesstoken.FieldCreatedByID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByID(v)
+		return nil
+	case accesstoken.FieldCreatedByName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByName(v)
+		return nil
+	case accesstoken.FieldSecretHash:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSecretHash(v)
+		return nil
+	case accesstoken.FieldPepperID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPepperID(v)
+		return nil
+	case accesstoken.FieldSecretMask:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSecretMask(v)
+		return nil
+	case accesstoken.FieldPreviousHash:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousHash(v)
+		return nil
+	case accesstoken.FieldPreviousPepperID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousPepperID(v)
+		return nil
+	case accesstoken.FieldPreviousMask:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousMask(v)
+		return nil
+	case accesstoken.FieldPreviousExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetPreviousExpiresAt(v)
+		return nil
+	case accesstoken.FieldRotations:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRotations(v)
+		return nil
+	case accesstoken.FieldVersion:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVersion(v)
+		return nil
+	case accesstoken.FieldCountedFor:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCountedFor(v)
+		return nil
+	}
+	return fmt.Errorf("unknown AccessToken field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *AccessTokenMutation) AddedFields() []string {
+	var fields []string
+	if m.addexpires_at != nil {
+		fields = append(fields, accesstoken.FieldExpiresAt)
+	}
+	if m.addcreated_at != nil {
+		fields = append(fields, accesstoken.FieldCreatedAt)
+	}
+	if m.addupdated_at != nil {
+		fields = append(fields, accesstoken.FieldUpdatedAt)
+	}
+	if m.addprevious_expires_at != nil {
+		fields = append(fields, accesstoken.FieldPreviousExpiresAt)
+	}
+	if m.addrotations != nil {
+		fields = append(fields, accesstoken.FieldRotations)
+	}
+	if m.addversion != nil {
+		fields = append(fields, accesstoken.FieldVersion)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *AccessTokenMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case accesstoken.FieldExpiresAt:
+		return m.AddedExpiresAt()
+	case accesstoken.FieldCreatedAt:
+		return m.AddedCreatedAt()
+	case accesstoken.FieldUpdatedAt:
+		return m.AddedUpdatedAt()
+	case accesstoken.FieldPreviousExpiresAt:
+		return m.AddedPreviousExpiresAt()
+	case accesstoken.FieldRotations:
+		return m.AddedRotations()
+	case accesstoken.FieldVersion:
+		return m.AddedVersion()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AccessTokenMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case accesstoken.FieldExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddExpiresAt(v)
+		return nil
+	case accesstoken.FieldCreatedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCreatedAt(v)
+		return nil
+	case accesstoken.FieldUpdatedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUpdatedAt(v)
+		return nil
+	case accesstoken.FieldPreviousExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddPreviousExpiresAt(v)
+		return nil
+	case accesstoken.FieldRotations:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRotations(v)
+		return nil
+	case accesstoken.FieldVersion:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddVersion(v)
+		return nil
+	}
+	return fmt.Errorf("unknown AccessToken numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *AccessTokenMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(accesstoken.FieldIPAllowList) {
+		fields = append(fields, accesstoken.FieldIPAllowList)
+	}
+	if m.FieldCleared(accesstoken.FieldExpiresAt) {
+		fields = append(fields, accesstoken.FieldExpiresAt)
+	}
+	if m.FieldCleared(accesstoken.FieldUpdatedAt) {
+		fields = append(fields, accesstoken.FieldUpdatedAt)
+	}
+	if m.FieldCleared(accesstoken.FieldPreviousHash) {
+		fields = append(fields, accesstoken.FieldPreviousHash)
+	}
+	if m.FieldCleared(accesstoken.FieldPreviousExpiresAt) {
+		fields = append(fields, accesstoken.FieldPreviousExpiresAt)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *AccessTokenMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *AccessTokenMutation) ClearField(name string) error {
+	switch name {
+	case accesstoken.FieldIPAllowList:
+		m.ClearIPAllowList()
+		return nil
+	case accesstoken.FieldExpiresAt:
+		m.ClearExpiresAt()
+		return nil
+	case accesstoken.FieldUpdatedAt:
+		m.ClearUpdatedAt()
+		return nil
+	case accesstoken.FieldPreviousHash:
+		m.ClearPreviousHash()
+		return nil
+	case accesstoken.FieldPreviousExpiresAt:
+		m.ClearPreviousExpiresAt()
+		return nil
+	}
+	return fmt.Errorf("unknown AccessToken nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *AccessTokenMutation) ResetField(name string) error {
+	switch name {
+	case accesstoken.FieldName:
+		m.ResetName()
+		return nil
+	case accesstoken.FieldDescription:
+		m.ResetDescription()
+		return nil
+	case accesstoken.FieldScopes:
+		m.ResetScopes()
+		return nil
+	case accesstoken.FieldOrganizations:
+		m.ResetOrganizations()
+		return nil
+	case accesstoken.FieldIPAllowList:
+		m.ResetIPAllowList()
+		return nil
+	case accesstoken.FieldExpiresAt:
+		m.ResetExpiresAt()
+		return nil
+	case accesstoken.FieldCreatedAt:
+		m.ResetCreatedAt()
+		return nil
+	case accesstoken.FieldUpdatedAt:
+		m.ResetUpdatedAt()
+		return nil
+	case accesstoken.FieldCreatedByKind:
+		m.ResetCreatedByKind()
+		return nil
+	case accesstoken.FieldCreatedByID:
+		m.ResetCreatedByID()
+		return nil
+	case accesstoken.FieldCreatedByName:
+		m.ResetCreatedByName()
+		return nil
+	case accesstoken.FieldSecretHash:
+		m.ResetSecretHash()
+		return nil
+	case accesstoken.FieldPepperID:
+		m.ResetPepperID()
+		return nil
+	case accesstoken.FieldSecretMask:
+		m.ResetSecretMask()
+		return nil
+	case accesstoken.FieldPreviousHash:
+		m.ResetPreviousHash()
+		return nil
+	case accesstoken.FieldPreviousPepperID:
+		m.ResetPreviousPepperID()
+		return nil
+	case accesstoken.FieldPreviousMask:
+		m.ResetPreviousMask()
+		return nil
+	case accesstoken.FieldPreviousExpiresAt:
+		m.ResetPreviousExpiresAt()
+		return nil
+	case accesstoken.FieldRotations:
+		m.ResetRotations()
+		return nil
+	case accesstoken.FieldVersion:
+		m.ResetVersion()
+		return nil
+	case accesstoken.FieldCountedFor:
+		m.ResetCountedFor()
+		return nil
+	}
+	return fmt.Errorf("unknown AccessToken field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *AccessTokenMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *AccessTokenMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *AccessTokenMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *AccessTokenMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *AccessTokenMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *AccessTokenMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *AccessTokenMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown AccessToken unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *AccessTokenMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown AccessToken edge %s", name)
+}
+
+// AccessTokenUseMutation represents an operation that mutates the AccessTokenUse nodes in the graph.
+type AccessTokenUseMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	used_at       *int64
+	addused_at    *int64
+	address       *string
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*AccessTokenUse, error)
+	predicates    []predicate.AccessTokenUse
+}
+
+var _ ent.Mutation = (*AccessTokenUseMutation)(nil)
+
+// accesstokenuseOption allows management of the mutation configuration using functional options.
+type accesstokenuseOption func(*AccessTokenUseMutation)
+
+// newAccessTokenUseMutation creates new mutation for the AccessTokenUse entity.
+func newAccessTokenUseMutation(c config, op Op, opts ...accesstokenuseOption) *AccessTokenUseMutation {
+	m := &AccessTokenUseMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeAccessTokenUse,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withAccessTokenUseID sets the ID field of the mutation.
+func withAccessTokenUseID(id string) accesstokenuseOption {
+	return func(m *AccessTokenUseMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *AccessTokenUse
+		)
+		m.oldValue = func(ctx context.Context) (*AccessTokenUse, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().AccessTokenUse.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withAccessTokenUse sets the old AccessTokenUse of the mutation.
+func withAccessTokenUse(node *AccessTokenUse) accesstokenuseOption {
+	return func(m *AccessTokenUseMutation) {
+		m.oldValue = func(context.Context) (*AccessTokenUse, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m AccessTokenUseMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m AccessTokenUseMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of AccessTokenUse entities.
+func (m *AccessTokenUseMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *AccessTokenUseMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *AccessTokenUseMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().AccessTokenUse.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetUsedAt sets the "used_at" field.
+func (m *AccessTokenUseMutation) SetUsedAt(i int64) {
+	m.used_at = &i
+	m.addused_at = nil
+}
+
+// UsedAt returns the value of the "used_at" field in the mutation.
+func (m *AccessTokenUseMutation) UsedAt() (r int64, exists bool) {
+	v := m.used_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUsedAt returns the old "used_at" field's value of the AccessTokenUse entity.
+// If the AccessTokenUse object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenUseMutation) OldUsedAt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUsedAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUsedAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUsedAt: %w", err)
+	}
+	return oldValue.UsedAt, nil
+}
+
+// AddUsedAt adds i to the "used_at" field.
+func (m *AccessTokenUseMutation) AddUsedAt(i int64) {
+	if m.addused_at != nil {
+		*m.addused_at += i
+	} else {
+		m.addused_at = &i
+	}
+}
+
+// AddedUsedAt returns the value that was added to the "used_at" field in this mutation.
+func (m *AccessTokenUseMutation) AddedUsedAt() (r int64, exists bool) {
+	v := m.addused_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetUsedAt resets all changes to the "used_at" field.
+func (m *AccessTokenUseMutation) ResetUsedAt() {
+	m.used_at = nil
+	m.addused_at = nil
+}
+
+// SetAddress sets the "address" field.
+func (m *AccessTokenUseMutation) SetAddress(s string) {
+	m.address = &s
+}
+
+// Address returns the value of the "address" field in the mutation.
+func (m *AccessTokenUseMutation) Address() (r string, exists bool) {
+	v := m.address
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAddress returns the old "address" field's value of the AccessTokenUse entity.
+// If the AccessTokenUse object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *AccessTokenUseMutation) OldAddress(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAddress is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAddress requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAddress: %w", err)
+	}
+	return oldValue.Address, nil
+}
+
+// ResetAddress resets all changes to the "address" field.
+func (m *AccessTokenUseMutation) ResetAddress() {
+	m.address = nil
+}
+
+// Where appends a list predicates to the AccessTokenUseMutation builder.
+func (m *AccessTokenUseMutation) Where(ps ...predicate.AccessTokenUse) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the AccessTokenUseMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *AccessTokenUseMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.AccessTokenUse, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *AccessTokenUseMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *AccessTokenUseMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (AccessTokenUse).
+func (m *AccessTokenUseMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *AccessTokenUseMutation) Fields() []string {
+	fields := make([]string, 0, 2)
+	if m.used_at != nil {
+		fields = append(fields, accesstokenuse.FieldUsedAt)
+	}
+	if m.address != nil {
+		fields = append(fields, accesstokenuse.FieldAddress)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *AccessTokenUseMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		return m.UsedAt()
+	case accesstokenuse.FieldAddress:
+		return m.Address()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *AccessTokenUseMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		return m.OldUsedAt(ctx)
+	case accesstokenuse.FieldAddress:
+		return m.OldAddress(ctx)
+	}
+	return nil, fmt.Errorf("unknown AccessTokenUse field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AccessTokenUseMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUsedAt(v)
+		return nil
+	case accesstokenuse.FieldAddress:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAddress(v)
+		return nil
+	}
+	return fmt.Errorf("unknown AccessTokenUse field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *AccessTokenUseMutation) AddedFields() []string {
+	var fields []string
+	if m.addused_at != nil {
+		fields = append(fields, accesstokenuse.FieldUsedAt)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *AccessTokenUseMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		return m.AddedUsedAt()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *AccessTokenUseMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUsedAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown AccessTokenUse numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *AccessTokenUseMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *AccessTokenUseMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *AccessTokenUseMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown AccessTokenUse nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *AccessTokenUseMutation) ResetField(name string) error {
+	switch name {
+	case accesstokenuse.FieldUsedAt:
+		m.ResetUsedAt()
+		return nil
+	case accesstokenuse.FieldAddress:
+		m.ResetAddress()
+		return nil
+	}
+	return fmt.Errorf("unknown AccessTokenUse field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *AccessTokenUseMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *AccessTokenUseMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *AccessTokenUseMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *AccessTokenUseMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *AccessTokenUseMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *AccessTokenUseMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *AccessTokenUseMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown AccessTokenUse unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *AccessTokenUseMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown AccessTokenUse edge %s", name)
+}
 
 // ApiKeyMutation represents an operation that mutates the ApiKey nodes in the graph.
 type ApiKeyMutation struct {
@@ -71,15 +2281,18 @@ type ApiKeyMutation struct {
 	addupdated_at          *int64
 	created_by_kind        *string
 	created_by_id          *string
+	created_by_name        *string
 	enabled                *bool
 	mode                   *string
 	key_format             *string
 	owner_id               *string
+	external_id            *string
 	metadata               *map[string]string
 	rate_limit_requests    *int
 	addrate_limit_requests *int
 	rate_limit_window      *int
 	addrate_limit_window   *int
+	rate_limit_mode        *string
 	quota_limit            *int64
 	addquota_limit         *int64
 	quota_refill           *string
@@ -720,6 +2933,42 @@ func (m *ApiKeyMutation) ResetCreatedByID() {
 	m.created_by_id = nil
 }
 
+// SetCreatedByName sets the "created_by_name" field.
+func (m *ApiKeyMutation) SetCreatedByName(s string) {
+	m.created_by_name = &s
+}
+
+// CreatedByName returns the value of the "created_by_name" field in the mutation.
+func (m *ApiKeyMutation) CreatedByName() (r string, exists bool) {
+	v := m.created_by_name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByName returns the old "created_by_name" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldCreatedByName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByName: %w", err)
+	}
+	return oldValue.CreatedByName, nil
+}
+
+// ResetCreatedByName resets all changes to the "created_by_name" field.
+func (m *ApiKeyMutation) ResetCreatedByName() {
+	m.created_by_name = nil
+}
+
 // SetEnabled sets the "enabled" field.
 func (m *ApiKeyMutation) SetEnabled(b bool) {
 	m.enabled = &b
@@ -862,6 +3111,55 @@ func (m *ApiKeyMutation) OldOwnerID(ctx context.Context) (v string, err error) {
 // ResetOwnerID resets all changes to the "owner_id" field.
 func (m *ApiKeyMutation) ResetOwnerID() {
 	m.owner_id = nil
+}
+
+// SetExternalID sets the "external_id" field.
+func (m *ApiKeyMutation) SetExternalID(s string) {
+	m.external_id = &s
+}
+
+// ExternalID returns the value of the "external_id" field in the mutation.
+func (m *ApiKeyMutation) ExternalID() (r string, exists bool) {
+	v := m.external_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExternalID returns the old "external_id" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldExternalID(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExternalID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExternalID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExternalID: %w", err)
+	}
+	return oldValue.ExternalID, nil
+}
+
+// ClearExternalID clears the value of the "external_id" field.
+func (m *ApiKeyMutation) ClearExternalID() {
+	m.external_id = nil
+	m.clearedFields[apikey.FieldExternalID] = struct{}{}
+}
+
+// ExternalIDCleared returns if the "external_id" field was cleared in this mutation.
+func (m *ApiKeyMutation) ExternalIDCleared() bool {
+	_, ok := m.clearedFields[apikey.FieldExternalID]
+	return ok
+}
+
+// ResetExternalID resets all changes to the "external_id" field.
+func (m *ApiKeyMutation) ResetExternalID() {
+	m.external_id = nil
+	delete(m.clearedFields, apikey.FieldExternalID)
 }
 
 // SetMetadata sets the "metadata" field.
@@ -1023,6 +3321,55 @@ func (m *ApiKeyMutation) AddedRateLimitWindow() (r int, exists bool) {
 func (m *ApiKeyMutation) ResetRateLimitWindow() {
 	m.rate_limit_window = nil
 	m.addrate_limit_window = nil
+}
+
+// SetRateLimitMode sets the "rate_limit_mode" field.
+func (m *ApiKeyMutation) SetRateLimitMode(s string) {
+	m.rate_limit_mode = &s
+}
+
+// RateLimitMode returns the value of the "rate_limit_mode" field in the mutation.
+func (m *ApiKeyMutation) RateLimitMode() (r string, exists bool) {
+	v := m.rate_limit_mode
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRateLimitMode returns the old "rate_limit_mode" field's value of the ApiKey entity.
+// If the ApiKey object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyMutation) OldRateLimitMode(ctx context.Context) (v *string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRateLimitMode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRateLimitMode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRateLimitMode: %w", err)
+	}
+	return oldValue.RateLimitMode, nil
+}
+
+// ClearRateLimitMode clears the value of the "rate_limit_mode" field.
+func (m *ApiKeyMutation) ClearRateLimitMode() {
+	m.rate_limit_mode = nil
+	m.clearedFields[apikey.FieldRateLimitMode] = struct{}{}
+}
+
+// RateLimitModeCleared returns if the "rate_limit_mode" field was cleared in this mutation.
+func (m *ApiKeyMutation) RateLimitModeCleared() bool {
+	_, ok := m.clearedFields[apikey.FieldRateLimitMode]
+	return ok
+}
+
+// ResetRateLimitMode resets all changes to the "rate_limit_mode" field.
+func (m *ApiKeyMutation) ResetRateLimitMode() {
+	m.rate_limit_mode = nil
+	delete(m.clearedFields, apikey.FieldRateLimitMode)
 }
 
 // SetQuotaLimit sets the "quota_limit" field.
@@ -1879,7 +4226,7 @@ func (m *ApiKeyMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyMutation) Fields() []string {
-	fields := make([]string, 0, 34)
+	fields := make([]string, 0, 37)
 	if m.organization_id != nil {
 		fields = append(fields, apikey.FieldOrganizationID)
 	}
@@ -1910,6 +4257,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	if m.created_by_id != nil {
 		fields = append(fields, apikey.FieldCreatedByID)
 	}
+	if m.created_by_name != nil {
+		fields = append(fields, apikey.FieldCreatedByName)
+	}
 	if m.enabled != nil {
 		fields = append(fields, apikey.FieldEnabled)
 	}
@@ -1922,6 +4272,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	if m.owner_id != nil {
 		fields = append(fields, apikey.FieldOwnerID)
 	}
+	if m.external_id != nil {
+		fields = append(fields, apikey.FieldExternalID)
+	}
 	if m.metadata != nil {
 		fields = append(fields, apikey.FieldMetadata)
 	}
@@ -1930,6 +4283,9 @@ func (m *ApiKeyMutation) Fields() []string {
 	}
 	if m.rate_limit_window != nil {
 		fields = append(fields, apikey.FieldRateLimitWindow)
+	}
+	if m.rate_limit_mode != nil {
+		fields = append(fields, apikey.FieldRateLimitMode)
 	}
 	if m.quota_limit != nil {
 		fields = append(fields, apikey.FieldQuotaLimit)
@@ -2010,6 +4366,8 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.CreatedByKind()
 	case apikey.FieldCreatedByID:
 		return m.CreatedByID()
+	case apikey.FieldCreatedByName:
+		return m.CreatedByName()
 	case apikey.FieldEnabled:
 		return m.Enabled()
 	case apikey.FieldMode:
@@ -2018,12 +4376,16 @@ func (m *ApiKeyMutation) Field(name string) (ent.Value, bool) {
 		return m.KeyFormat()
 	case apikey.FieldOwnerID:
 		return m.OwnerID()
+	case apikey.FieldExternalID:
+		return m.ExternalID()
 	case apikey.FieldMetadata:
 		return m.Metadata()
 	case apikey.FieldRateLimitRequests:
 		return m.RateLimitRequests()
 	case apikey.FieldRateLimitWindow:
 		return m.RateLimitWindow()
+	case apikey.FieldRateLimitMode:
+		return m.RateLimitMode()
 	case apikey.FieldQuotaLimit:
 		return m.QuotaLimit()
 	case apikey.FieldQuotaRefill:
@@ -2087,6 +4449,8 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldCreatedByKind(ctx)
 	case apikey.FieldCreatedByID:
 		return m.OldCreatedByID(ctx)
+	case apikey.FieldCreatedByName:
+		return m.OldCreatedByName(ctx)
 	case apikey.FieldEnabled:
 		return m.OldEnabled(ctx)
 	case apikey.FieldMode:
@@ -2095,12 +4459,16 @@ func (m *ApiKeyMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldKeyFormat(ctx)
 	case apikey.FieldOwnerID:
 		return m.OldOwnerID(ctx)
+	case apikey.FieldExternalID:
+		return m.OldExternalID(ctx)
 	case apikey.FieldMetadata:
 		return m.OldMetadata(ctx)
 	case apikey.FieldRateLimitRequests:
 		return m.OldRateLimitRequests(ctx)
 	case apikey.FieldRateLimitWindow:
 		return m.OldRateLimitWindow(ctx)
+	case apikey.FieldRateLimitMode:
+		return m.OldRateLimitMode(ctx)
 	case apikey.FieldQuotaLimit:
 		return m.OldQuotaLimit(ctx)
 	case apikey.FieldQuotaRefill:
@@ -2214,6 +4582,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetCreatedByID(v)
 		return nil
+	case apikey.FieldCreatedByName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByName(v)
+		return nil
 	case apikey.FieldEnabled:
 		v, ok := value.(bool)
 		if !ok {
@@ -2242,6 +4617,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetOwnerID(v)
 		return nil
+	case apikey.FieldExternalID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExternalID(v)
+		return nil
 	case apikey.FieldMetadata:
 		v, ok := value.(map[string]string)
 		if !ok {
@@ -2262,6 +4644,13 @@ func (m *ApiKeyMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetRateLimitWindow(v)
+		return nil
+	case apikey.FieldRateLimitMode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRateLimitMode(v)
 		return nil
 	case apikey.FieldQuotaLimit:
 		v, ok := value.(int64)
@@ -2571,8 +4960,14 @@ func (m *ApiKeyMutation) ClearedFields() []string {
 	if m.FieldCleared(apikey.FieldUpdatedAt) {
 		fields = append(fields, apikey.FieldUpdatedAt)
 	}
+	if m.FieldCleared(apikey.FieldExternalID) {
+		fields = append(fields, apikey.FieldExternalID)
+	}
 	if m.FieldCleared(apikey.FieldMetadata) {
 		fields = append(fields, apikey.FieldMetadata)
+	}
+	if m.FieldCleared(apikey.FieldRateLimitMode) {
+		fields = append(fields, apikey.FieldRateLimitMode)
 	}
 	if m.FieldCleared(apikey.FieldRevokedAt) {
 		fields = append(fields, apikey.FieldRevokedAt)
@@ -2615,8 +5010,14 @@ func (m *ApiKeyMutation) ClearField(name string) error {
 	case apikey.FieldUpdatedAt:
 		m.ClearUpdatedAt()
 		return nil
+	case apikey.FieldExternalID:
+		m.ClearExternalID()
+		return nil
 	case apikey.FieldMetadata:
 		m.ClearMetadata()
+		return nil
+	case apikey.FieldRateLimitMode:
+		m.ClearRateLimitMode()
 		return nil
 	case apikey.FieldRevokedAt:
 		m.ClearRevokedAt()
@@ -2671,6 +5072,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 	case apikey.FieldCreatedByID:
 		m.ResetCreatedByID()
 		return nil
+	case apikey.FieldCreatedByName:
+		m.ResetCreatedByName()
+		return nil
 	case apikey.FieldEnabled:
 		m.ResetEnabled()
 		return nil
@@ -2683,6 +5087,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 	case apikey.FieldOwnerID:
 		m.ResetOwnerID()
 		return nil
+	case apikey.FieldExternalID:
+		m.ResetExternalID()
+		return nil
 	case apikey.FieldMetadata:
 		m.ResetMetadata()
 		return nil
@@ -2691,6 +5098,9 @@ func (m *ApiKeyMutation) ResetField(name string) error {
 		return nil
 	case apikey.FieldRateLimitWindow:
 		m.ResetRateLimitWindow()
+		return nil
+	case apikey.FieldRateLimitMode:
+		m.ResetRateLimitMode()
 		return nil
 	case apikey.FieldQuotaLimit:
 		m.ResetQuotaLimit()
@@ -3360,6 +5770,2064 @@ func (m *ApiKeyQuotaMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown ApiKeyQuota edge %s", name)
 }
 
+// ApiKeyRateLimitMutation represents an operation that mutates the ApiKeyRateLimit nodes in the graph.
+type ApiKeyRateLimitMutation struct {
+	config
+	op                 Op
+	typ                string
+	id                 *string
+	requests           *int
+	addrequests        *int
+	window_seconds     *int
+	addwindow_seconds  *int
+	debt               *int64
+	adddebt            *int64
+	at                 *int64
+	addat              *int64
+	slot               *int64
+	addslot            *int64
+	reserved           *int64
+	addreserved        *int64
+	reserved_before    *int64
+	addreserved_before *int64
+	clearedFields      map[string]struct{}
+	done               bool
+	oldValue           func(context.Context) (*ApiKeyRateLimit, error)
+	predicates         []predicate.ApiKeyRateLimit
+}
+
+var _ ent.Mutation = (*ApiKeyRateLimitMutation)(nil)
+
+// apikeyratelimitOption allows management of the mutation configuration using functional options.
+type apikeyratelimitOption func(*ApiKeyRateLimitMutation)
+
+// newApiKeyRateLimitMutation creates new mutation for the ApiKeyRateLimit entity.
+func newApiKeyRateLimitMutation(c config, op Op, opts ...apikeyratelimitOption) *ApiKeyRateLimitMutation {
+	m := &ApiKeyRateLimitMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApiKeyRateLimit,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApiKeyRateLimitID sets the ID field of the mutation.
+func withApiKeyRateLimitID(id string) apikeyratelimitOption {
+	return func(m *ApiKeyRateLimitMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApiKeyRateLimit
+		)
+		m.oldValue = func(ctx context.Context) (*ApiKeyRateLimit, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApiKeyRateLimit.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApiKeyRateLimit sets the old ApiKeyRateLimit of the mutation.
+func withApiKeyRateLimit(node *ApiKeyRateLimit) apikeyratelimitOption {
+	return func(m *ApiKeyRateLimitMutation) {
+		m.oldValue = func(context.Context) (*ApiKeyRateLimit, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApiKeyRateLimitMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApiKeyRateLimitMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of ApiKeyRateLimit entities.
+func (m *ApiKeyRateLimitMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApiKeyRateLimitMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApiKeyRateLimitMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApiKeyRateLimit.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetRequests sets the "requests" field.
+func (m *ApiKeyRateLimitMutation) SetRequests(i int) {
+	m.requests = &i
+	m.addrequests = nil
+}
+
+// Requests returns the value of the "requests" field in the mutation.
+func (m *ApiKeyRateLimitMutation) Requests() (r int, exists bool) {
+	v := m.requests
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequests returns the old "requests" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldRequests(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequests is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequests requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequests: %w", err)
+	}
+	return oldValue.Requests, nil
+}
+
+// AddRequests adds i to the "requests" field.
+func (m *ApiKeyRateLimitMutation) AddRequests(i int) {
+	if m.addrequests != nil {
+		*m.addrequests += i
+	} else {
+		m.addrequests = &i
+	}
+}
+
+// AddedRequests returns the value that was added to the "requests" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedRequests() (r int, exists bool) {
+	v := m.addrequests
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRequests resets all changes to the "requests" field.
+func (m *ApiKeyRateLimitMutation) ResetRequests() {
+	m.requests = nil
+	m.addrequests = nil
+}
+
+// SetWindowSeconds sets the "window_seconds" field.
+func (m *ApiKeyRateLimitMutation) SetWindowSeconds(i int) {
+	m.window_seconds = &i
+	m.addwindow_seconds = nil
+}
+
+// WindowSeconds returns the value of the "window_seconds" field in the mutation.
+func (m *ApiKeyRateLimitMutation) WindowSeconds() (r int, exists bool) {
+	v := m.window_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWindowSeconds returns the old "window_seconds" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldWindowSeconds(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWindowSeconds is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWindowSeconds requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWindowSeconds: %w", err)
+	}
+	return oldValue.WindowSeconds, nil
+}
+
+// AddWindowSeconds adds i to the "window_seconds" field.
+func (m *ApiKeyRateLimitMutation) AddWindowSeconds(i int) {
+	if m.addwindow_seconds != nil {
+		*m.addwindow_seconds += i
+	} else {
+		m.addwindow_seconds = &i
+	}
+}
+
+// AddedWindowSeconds returns the value that was added to the "window_seconds" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedWindowSeconds() (r int, exists bool) {
+	v := m.addwindow_seconds
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetWindowSeconds resets all changes to the "window_seconds" field.
+func (m *ApiKeyRateLimitMutation) ResetWindowSeconds() {
+	m.window_seconds = nil
+	m.addwindow_seconds = nil
+}
+
+// SetDebt sets the "debt" field.
+func (m *ApiKeyRateLimitMutation) SetDebt(i int64) {
+	m.debt = &i
+	m.adddebt = nil
+}
+
+// Debt returns the value of the "debt" field in the mutation.
+func (m *ApiKeyRateLimitMutation) Debt() (r int64, exists bool) {
+	v := m.debt
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDebt returns the old "debt" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldDebt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDebt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDebt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDebt: %w", err)
+	}
+	return oldValue.Debt, nil
+}
+
+// AddDebt adds i to the "debt" field.
+func (m *ApiKeyRateLimitMutation) AddDebt(i int64) {
+	if m.adddebt != nil {
+		*m.adddebt += i
+	} else {
+		m.adddebt = &i
+	}
+}
+
+// AddedDebt returns the value that was added to the "debt" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedDebt() (r int64, exists bool) {
+	v := m.adddebt
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetDebt resets all changes to the "debt" field.
+func (m *ApiKeyRateLimitMutation) ResetDebt() {
+	m.debt = nil
+	m.adddebt = nil
+}
+
+// SetAt sets the "at" field.
+func (m *ApiKeyRateLimitMutation) SetAt(i int64) {
+	m.at = &i
+	m.addat = nil
+}
+
+// At returns the value of the "at" field in the mutation.
+func (m *ApiKeyRateLimitMutation) At() (r int64, exists bool) {
+	v := m.at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAt returns the old "at" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldAt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAt: %w", err)
+	}
+	return oldValue.At, nil
+}
+
+// AddAt adds i to the "at" field.
+func (m *ApiKeyRateLimitMutation) AddAt(i int64) {
+	if m.addat != nil {
+		*m.addat += i
+	} else {
+		m.addat = &i
+	}
+}
+
+// AddedAt returns the value that was added to the "at" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedAt() (r int64, exists bool) {
+	v := m.addat
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAt resets all changes to the "at" field.
+func (m *ApiKeyRateLimitMutation) ResetAt() {
+	m.at = nil
+	m.addat = nil
+}
+
+// SetSlot sets the "slot" field.
+func (m *ApiKeyRateLimitMutation) SetSlot(i int64) {
+	m.slot = &i
+	m.addslot = nil
+}
+
+// Slot returns the value of the "slot" field in the mutation.
+func (m *ApiKeyRateLimitMutation) Slot() (r int64, exists bool) {
+	v := m.slot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSlot returns the old "slot" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldSlot(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSlot is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSlot requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSlot: %w", err)
+	}
+	return oldValue.Slot, nil
+}
+
+// AddSlot adds i to the "slot" field.
+func (m *ApiKeyRateLimitMutation) AddSlot(i int64) {
+	if m.addslot != nil {
+		*m.addslot += i
+	} else {
+		m.addslot = &i
+	}
+}
+
+// AddedSlot returns the value that was added to the "slot" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedSlot() (r int64, exists bool) {
+	v := m.addslot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSlot resets all changes to the "slot" field.
+func (m *ApiKeyRateLimitMutation) ResetSlot() {
+	m.slot = nil
+	m.addslot = nil
+}
+
+// SetReserved sets the "reserved" field.
+func (m *ApiKeyRateLimitMutation) SetReserved(i int64) {
+	m.reserved = &i
+	m.addreserved = nil
+}
+
+// Reserved returns the value of the "reserved" field in the mutation.
+func (m *ApiKeyRateLimitMutation) Reserved() (r int64, exists bool) {
+	v := m.reserved
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReserved returns the old "reserved" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldReserved(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReserved is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReserved requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReserved: %w", err)
+	}
+	return oldValue.Reserved, nil
+}
+
+// AddReserved adds i to the "reserved" field.
+func (m *ApiKeyRateLimitMutation) AddReserved(i int64) {
+	if m.addreserved != nil {
+		*m.addreserved += i
+	} else {
+		m.addreserved = &i
+	}
+}
+
+// AddedReserved returns the value that was added to the "reserved" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedReserved() (r int64, exists bool) {
+	v := m.addreserved
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetReserved resets all changes to the "reserved" field.
+func (m *ApiKeyRateLimitMutation) ResetReserved() {
+	m.reserved = nil
+	m.addreserved = nil
+}
+
+// SetReservedBefore sets the "reserved_before" field.
+func (m *ApiKeyRateLimitMutation) SetReservedBefore(i int64) {
+	m.reserved_before = &i
+	m.addreserved_before = nil
+}
+
+// ReservedBefore returns the value of the "reserved_before" field in the mutation.
+func (m *ApiKeyRateLimitMutation) ReservedBefore() (r int64, exists bool) {
+	v := m.reserved_before
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldReservedBefore returns the old "reserved_before" field's value of the ApiKeyRateLimit entity.
+// If the ApiKeyRateLimit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRateLimitMutation) OldReservedBefore(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldReservedBefore is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldReservedBefore requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldReservedBefore: %w", err)
+	}
+	return oldValue.ReservedBefore, nil
+}
+
+// AddReservedBefore adds i to the "reserved_before" field.
+func (m *ApiKeyRateLimitMutation) AddReservedBefore(i int64) {
+	if m.addreserved_before != nil {
+		*m.addreserved_before += i
+	} else {
+		m.addreserved_before = &i
+	}
+}
+
+// AddedReservedBefore returns the value that was added to the "reserved_before" field in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedReservedBefore() (r int64, exists bool) {
+	v := m.addreserved_before
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetReservedBefore resets all changes to the "reserved_before" field.
+func (m *ApiKeyRateLimitMutation) ResetReservedBefore() {
+	m.reserved_before = nil
+	m.addreserved_before = nil
+}
+
+// Where appends a list predicates to the ApiKeyRateLimitMutation builder.
+func (m *ApiKeyRateLimitMutation) Where(ps ...predicate.ApiKeyRateLimit) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApiKeyRateLimitMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApiKeyRateLimitMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApiKeyRateLimit, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApiKeyRateLimitMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApiKeyRateLimitMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApiKeyRateLimit).
+func (m *ApiKeyRateLimitMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApiKeyRateLimitMutation) Fields() []string {
+	fields := make([]string, 0, 7)
+	if m.requests != nil {
+		fields = append(fields, apikeyratelimit.FieldRequests)
+	}
+	if m.window_seconds != nil {
+		fields = append(fields, apikeyratelimit.FieldWindowSeconds)
+	}
+	if m.debt != nil {
+		fields = append(fields, apikeyratelimit.FieldDebt)
+	}
+	if m.at != nil {
+		fields = append(fields, apikeyratelimit.FieldAt)
+	}
+	if m.slot != nil {
+		fields = append(fields, apikeyratelimit.FieldSlot)
+	}
+	if m.reserved != nil {
+		fields = append(fields, apikeyratelimit.FieldReserved)
+	}
+	if m.reserved_before != nil {
+		fields = append(fields, apikeyratelimit.FieldReservedBefore)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApiKeyRateLimitMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		return m.Requests()
+	case apikeyratelimit.FieldWindowSeconds:
+		return m.WindowSeconds()
+	case apikeyratelimit.FieldDebt:
+		return m.Debt()
+	case apikeyratelimit.FieldAt:
+		return m.At()
+	case apikeyratelimit.FieldSlot:
+		return m.Slot()
+	case apikeyratelimit.FieldReserved:
+		return m.Reserved()
+	case apikeyratelimit.FieldReservedBefore:
+		return m.ReservedBefore()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApiKeyRateLimitMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		return m.OldRequests(ctx)
+	case apikeyratelimit.FieldWindowSeconds:
+		return m.OldWindowSeconds(ctx)
+	case apikeyratelimit.FieldDebt:
+		return m.OldDebt(ctx)
+	case apikeyratelimit.FieldAt:
+		return m.OldAt(ctx)
+	case apikeyratelimit.FieldSlot:
+		return m.OldSlot(ctx)
+	case apikeyratelimit.FieldReserved:
+		return m.OldReserved(ctx)
+	case apikeyratelimit.FieldReservedBefore:
+		return m.OldReservedBefore(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApiKeyRateLimit field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRateLimitMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequests(v)
+		return nil
+	case apikeyratelimit.FieldWindowSeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWindowSeconds(v)
+		return nil
+	case apikeyratelimit.FieldDebt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDebt(v)
+		return nil
+	case apikeyratelimit.FieldAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAt(v)
+		return nil
+	case apikeyratelimit.FieldSlot:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSlot(v)
+		return nil
+	case apikeyratelimit.FieldReserved:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReserved(v)
+		return nil
+	case apikeyratelimit.FieldReservedBefore:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetReservedBefore(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRateLimit field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApiKeyRateLimitMutation) AddedFields() []string {
+	var fields []string
+	if m.addrequests != nil {
+		fields = append(fields, apikeyratelimit.FieldRequests)
+	}
+	if m.addwindow_seconds != nil {
+		fields = append(fields, apikeyratelimit.FieldWindowSeconds)
+	}
+	if m.adddebt != nil {
+		fields = append(fields, apikeyratelimit.FieldDebt)
+	}
+	if m.addat != nil {
+		fields = append(fields, apikeyratelimit.FieldAt)
+	}
+	if m.addslot != nil {
+		fields = append(fields, apikeyratelimit.FieldSlot)
+	}
+	if m.addreserved != nil {
+		fields = append(fields, apikeyratelimit.FieldReserved)
+	}
+	if m.addreserved_before != nil {
+		fields = append(fields, apikeyratelimit.FieldReservedBefore)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApiKeyRateLimitMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		return m.AddedRequests()
+	case apikeyratelimit.FieldWindowSeconds:
+		return m.AddedWindowSeconds()
+	case apikeyratelimit.FieldDebt:
+		return m.AddedDebt()
+	case apikeyratelimit.FieldAt:
+		return m.AddedAt()
+	case apikeyratelimit.FieldSlot:
+		return m.AddedSlot()
+	case apikeyratelimit.FieldReserved:
+		return m.AddedReserved()
+	case apikeyratelimit.FieldReservedBefore:
+		return m.AddedReservedBefore()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRateLimitMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRequests(v)
+		return nil
+	case apikeyratelimit.FieldWindowSeconds:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddWindowSeconds(v)
+		return nil
+	case apikeyratelimit.FieldDebt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDebt(v)
+		return nil
+	case apikeyratelimit.FieldAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAt(v)
+		return nil
+	case apikeyratelimit.FieldSlot:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSlot(v)
+		return nil
+	case apikeyratelimit.FieldReserved:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddReserved(v)
+		return nil
+	case apikeyratelimit.FieldReservedBefore:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddReservedBefore(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRateLimit numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApiKeyRateLimitMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApiKeyRateLimitMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApiKeyRateLimitMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown ApiKeyRateLimit nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApiKeyRateLimitMutation) ResetField(name string) error {
+	switch name {
+	case apikeyratelimit.FieldRequests:
+		m.ResetRequests()
+		return nil
+	case apikeyratelimit.FieldWindowSeconds:
+		m.ResetWindowSeconds()
+		return nil
+	case apikeyratelimit.FieldDebt:
+		m.ResetDebt()
+		return nil
+	case apikeyratelimit.FieldAt:
+		m.ResetAt()
+		return nil
+	case apikeyratelimit.FieldSlot:
+		m.ResetSlot()
+		return nil
+	case apikeyratelimit.FieldReserved:
+		m.ResetReserved()
+		return nil
+	case apikeyratelimit.FieldReservedBefore:
+		m.ResetReservedBefore()
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRateLimit field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApiKeyRateLimitMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApiKeyRateLimitMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApiKeyRateLimitMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApiKeyRateLimitMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApiKeyRateLimitMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApiKeyRateLimitMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRateLimit unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApiKeyRateLimitMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRateLimit edge %s", name)
+}
+
+// ApiKeyRefusalMutation represents an operation that mutates the ApiKeyRefusal nodes in the graph.
+type ApiKeyRefusalMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	key_id        *string
+	at            *int64
+	addat         *int64
+	code          *string
+	via           *string
+	ip            *string
+	user_agent    *string
+	actor_kind    *string
+	actor_id      *string
+	actor_name    *string
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*ApiKeyRefusal, error)
+	predicates    []predicate.ApiKeyRefusal
+}
+
+var _ ent.Mutation = (*ApiKeyRefusalMutation)(nil)
+
+// apikeyrefusalOption allows management of the mutation configuration using functional options.
+type apikeyrefusalOption func(*ApiKeyRefusalMutation)
+
+// newApiKeyRefusalMutation creates new mutation for the ApiKeyRefusal entity.
+func newApiKeyRefusalMutation(c config, op Op, opts ...apikeyrefusalOption) *ApiKeyRefusalMutation {
+	m := &ApiKeyRefusalMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApiKeyRefusal,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApiKeyRefusalID sets the ID field of the mutation.
+func withApiKeyRefusalID(id string) apikeyrefusalOption {
+	return func(m *ApiKeyRefusalMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApiKeyRefusal
+		)
+		m.oldValue = func(ctx context.Context) (*ApiKeyRefusal, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApiKeyRefusal.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApiKeyRefusal sets the old ApiKeyRefusal of the mutation.
+func withApiKeyRefusal(node *ApiKeyRefusal) apikeyrefusalOption {
+	return func(m *ApiKeyRefusalMutation) {
+		m.oldValue = func(context.Context) (*ApiKeyRefusal, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApiKeyRefusalMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApiKeyRefusalMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of ApiKeyRefusal entities.
+func (m *ApiKeyRefusalMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApiKeyRefusalMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApiKeyRefusalMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApiKeyRefusal.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetKeyID sets the "key_id" field.
+func (m *ApiKeyRefusalMutation) SetKeyID(s string) {
+	m.key_id = &s
+}
+
+// KeyID returns the value of the "key_id" field in the mutation.
+func (m *ApiKeyRefusalMutation) KeyID() (r string, exists bool) {
+	v := m.key_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKeyID returns the old "key_id" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldKeyID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKeyID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKeyID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKeyID: %w", err)
+	}
+	return oldValue.KeyID, nil
+}
+
+// ResetKeyID resets all changes to the "key_id" field.
+func (m *ApiKeyRefusalMutation) ResetKeyID() {
+	m.key_id = nil
+}
+
+// SetAt sets the "at" field.
+func (m *ApiKeyRefusalMutation) SetAt(i int64) {
+	m.at = &i
+	m.addat = nil
+}
+
+// At returns the value of the "at" field in the mutation.
+func (m *ApiKeyRefusalMutation) At() (r int64, exists bool) {
+	v := m.at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAt returns the old "at" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldAt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAt: %w", err)
+	}
+	return oldValue.At, nil
+}
+
+// AddAt adds i to the "at" field.
+func (m *ApiKeyRefusalMutation) AddAt(i int64) {
+	if m.addat != nil {
+		*m.addat += i
+	} else {
+		m.addat = &i
+	}
+}
+
+// AddedAt returns the value that was added to the "at" field in this mutation.
+func (m *ApiKeyRefusalMutation) AddedAt() (r int64, exists bool) {
+	v := m.addat
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAt resets all changes to the "at" field.
+func (m *ApiKeyRefusalMutation) ResetAt() {
+	m.at = nil
+	m.addat = nil
+}
+
+// SetCode sets the "code" field.
+func (m *ApiKeyRefusalMutation) SetCode(s string) {
+	m.code = &s
+}
+
+// Code returns the value of the "code" field in the mutation.
+func (m *ApiKeyRefusalMutation) Code() (r string, exists bool) {
+	v := m.code
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCode returns the old "code" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldCode(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCode is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCode requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCode: %w", err)
+	}
+	return oldValue.Code, nil
+}
+
+// ResetCode resets all changes to the "code" field.
+func (m *ApiKeyRefusalMutation) ResetCode() {
+	m.code = nil
+}
+
+// SetVia sets the "via" field.
+func (m *ApiKeyRefusalMutation) SetVia(s string) {
+	m.via = &s
+}
+
+// Via returns the value of the "via" field in the mutation.
+func (m *ApiKeyRefusalMutation) Via() (r string, exists bool) {
+	v := m.via
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldVia returns the old "via" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldVia(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldVia is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldVia requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldVia: %w", err)
+	}
+	return oldValue.Via, nil
+}
+
+// ResetVia resets all changes to the "via" field.
+func (m *ApiKeyRefusalMutation) ResetVia() {
+	m.via = nil
+}
+
+// SetIP sets the "ip" field.
+func (m *ApiKeyRefusalMutation) SetIP(s string) {
+	m.ip = &s
+}
+
+// IP returns the value of the "ip" field in the mutation.
+func (m *ApiKeyRefusalMutation) IP() (r string, exists bool) {
+	v := m.ip
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldIP returns the old "ip" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldIP(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldIP is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldIP requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldIP: %w", err)
+	}
+	return oldValue.IP, nil
+}
+
+// ResetIP resets all changes to the "ip" field.
+func (m *ApiKeyRefusalMutation) ResetIP() {
+	m.ip = nil
+}
+
+// SetUserAgent sets the "user_agent" field.
+func (m *ApiKeyRefusalMutation) SetUserAgent(s string) {
+	m.user_agent = &s
+}
+
+// UserAgent returns the value of the "user_agent" field in the mutation.
+func (m *ApiKeyRefusalMutation) UserAgent() (r string, exists bool) {
+	v := m.user_agent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUserAgent returns the old "user_agent" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldUserAgent(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUserAgent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUserAgent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUserAgent: %w", err)
+	}
+	return oldValue.UserAgent, nil
+}
+
+// ResetUserAgent resets all changes to the "user_agent" field.
+func (m *ApiKeyRefusalMutation) ResetUserAgent() {
+	m.user_agent = nil
+}
+
+// SetActorKind sets the "actor_kind" field.
+func (m *ApiKeyRefusalMutation) SetActorKind(s string) {
+	m.actor_kind = &s
+}
+
+// ActorKind returns the value of the "actor_kind" field in the mutation.
+func (m *ApiKeyRefusalMutation) ActorKind() (r string, exists bool) {
+	v := m.actor_kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldActorKind returns the old "actor_kind" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldActorKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldActorKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldActorKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldActorKind: %w", err)
+	}
+	return oldValue.ActorKind, nil
+}
+
+// ResetActorKind resets all changes to the "actor_kind" field.
+func (m *ApiKeyRefusalMutation) ResetActorKind() {
+	m.actor_kind = nil
+}
+
+// SetActorID sets the "actor_id" field.
+func (m *ApiKeyRefusalMutation) SetActorID(s string) {
+	m.actor_id = &s
+}
+
+// ActorID returns the value of the "actor_id" field in the mutation.
+func (m *ApiKeyRefusalMutation) ActorID() (r string, exists bool) {
+	v := m.actor_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldActorID returns the old "actor_id" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldActorID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldActorID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldActorID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldActorID: %w", err)
+	}
+	return oldValue.ActorID, nil
+}
+
+// ResetActorID resets all changes to the "actor_id" field.
+func (m *ApiKeyRefusalMutation) ResetActorID() {
+	m.actor_id = nil
+}
+
+// SetActorName sets the "actor_name" field.
+func (m *ApiKeyRefusalMutation) SetActorName(s string) {
+	m.actor_name = &s
+}
+
+// ActorName returns the value of the "actor_name" field in the mutation.
+func (m *ApiKeyRefusalMutation) ActorName() (r string, exists bool) {
+	v := m.actor_name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldActorName returns the old "actor_name" field's value of the ApiKeyRefusal entity.
+// If the ApiKeyRefusal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalMutation) OldActorName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldActorName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldActorName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldActorName: %w", err)
+	}
+	return oldValue.ActorName, nil
+}
+
+// ResetActorName resets all changes to the "actor_name" field.
+func (m *ApiKeyRefusalMutation) ResetActorName() {
+	m.actor_name = nil
+}
+
+// Where appends a list predicates to the ApiKeyRefusalMutation builder.
+func (m *ApiKeyRefusalMutation) Where(ps ...predicate.ApiKeyRefusal) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApiKeyRefusalMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApiKeyRefusalMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApiKeyRefusal, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApiKeyRefusalMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApiKeyRefusalMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApiKeyRefusal).
+func (m *ApiKeyRefusalMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApiKeyRefusalMutation) Fields() []string {
+	fields := make([]string, 0, 9)
+	if m.key_id != nil {
+		fields = append(fields, apikeyrefusal.FieldKeyID)
+	}
+	if m.at != nil {
+		fields = append(fields, apikeyrefusal.FieldAt)
+	}
+	if m.code != nil {
+		fields = append(fields, apikeyrefusal.FieldCode)
+	}
+	if m.via != nil {
+		fields = append(fields, apikeyrefusal.FieldVia)
+	}
+	if m.ip != nil {
+		fields = append(fields, apikeyrefusal.FieldIP)
+	}
+	if m.user_agent != nil {
+		fields = append(fields, apikeyrefusal.FieldUserAgent)
+	}
+	if m.actor_kind != nil {
+		fields = append(fields, apikeyrefusal.FieldActorKind)
+	}
+	if m.actor_id != nil {
+		fields = append(fields, apikeyrefusal.FieldActorID)
+	}
+	if m.actor_name != nil {
+		fields = append(fields, apikeyrefusal.FieldActorName)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApiKeyRefusalMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyrefusal.FieldKeyID:
+		return m.KeyID()
+	case apikeyrefusal.FieldAt:
+		return m.At()
+	case apikeyrefusal.FieldCode:
+		return m.Code()
+	case apikeyrefusal.FieldVia:
+		return m.Via()
+	case apikeyrefusal.FieldIP:
+		return m.IP()
+	case apikeyrefusal.FieldUserAgent:
+		return m.UserAgent()
+	case apikeyrefusal.FieldActorKind:
+		return m.ActorKind()
+	case apikeyrefusal.FieldActorID:
+		return m.ActorID()
+	case apikeyrefusal.FieldActorName:
+		return m.ActorName()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApiKeyRefusalMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case apikeyrefusal.FieldKeyID:
+		return m.OldKeyID(ctx)
+	case apikeyrefusal.FieldAt:
+		return m.OldAt(ctx)
+	case apikeyrefusal.FieldCode:
+		return m.OldCode(ctx)
+	case apikeyrefusal.FieldVia:
+		return m.OldVia(ctx)
+	case apikeyrefusal.FieldIP:
+		return m.OldIP(ctx)
+	case apikeyrefusal.FieldUserAgent:
+		return m.OldUserAgent(ctx)
+	case apikeyrefusal.FieldActorKind:
+		return m.OldActorKind(ctx)
+	case apikeyrefusal.FieldActorID:
+		return m.OldActorID(ctx)
+	case apikeyrefusal.FieldActorName:
+		return m.OldActorName(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApiKeyRefusal field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRefusalMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case apikeyrefusal.FieldKeyID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKeyID(v)
+		return nil
+	case apikeyrefusal.FieldAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAt(v)
+		return nil
+	case apikeyrefusal.FieldCode:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCode(v)
+		return nil
+	case apikeyrefusal.FieldVia:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetVia(v)
+		return nil
+	case apikeyrefusal.FieldIP:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetIP(v)
+		return nil
+	case apikeyrefusal.FieldUserAgent:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUserAgent(v)
+		return nil
+	case apikeyrefusal.FieldActorKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetActorKind(v)
+		return nil
+	case apikeyrefusal.FieldActorID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetActorID(v)
+		return nil
+	case apikeyrefusal.FieldActorName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetActorName(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusal field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApiKeyRefusalMutation) AddedFields() []string {
+	var fields []string
+	if m.addat != nil {
+		fields = append(fields, apikeyrefusal.FieldAt)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApiKeyRefusalMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyrefusal.FieldAt:
+		return m.AddedAt()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRefusalMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case apikeyrefusal.FieldAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusal numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApiKeyRefusalMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApiKeyRefusalMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApiKeyRefusalMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusal nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApiKeyRefusalMutation) ResetField(name string) error {
+	switch name {
+	case apikeyrefusal.FieldKeyID:
+		m.ResetKeyID()
+		return nil
+	case apikeyrefusal.FieldAt:
+		m.ResetAt()
+		return nil
+	case apikeyrefusal.FieldCode:
+		m.ResetCode()
+		return nil
+	case apikeyrefusal.FieldVia:
+		m.ResetVia()
+		return nil
+	case apikeyrefusal.FieldIP:
+		m.ResetIP()
+		return nil
+	case apikeyrefusal.FieldUserAgent:
+		m.ResetUserAgent()
+		return nil
+	case apikeyrefusal.FieldActorKind:
+		m.ResetActorKind()
+		return nil
+	case apikeyrefusal.FieldActorID:
+		m.ResetActorID()
+		return nil
+	case apikeyrefusal.FieldActorName:
+		m.ResetActorName()
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusal field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApiKeyRefusalMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApiKeyRefusalMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApiKeyRefusalMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApiKeyRefusalMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApiKeyRefusalMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApiKeyRefusalMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApiKeyRefusalMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusal unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApiKeyRefusalMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusal edge %s", name)
+}
+
+// ApiKeyRefusalTotalMutation represents an operation that mutates the ApiKeyRefusalTotal nodes in the graph.
+type ApiKeyRefusalTotalMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	total         *int64
+	addtotal      *int64
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*ApiKeyRefusalTotal, error)
+	predicates    []predicate.ApiKeyRefusalTotal
+}
+
+var _ ent.Mutation = (*ApiKeyRefusalTotalMutation)(nil)
+
+// apikeyrefusaltotalOption allows management of the mutation configuration using functional options.
+type apikeyrefusaltotalOption func(*ApiKeyRefusalTotalMutation)
+
+// newApiKeyRefusalTotalMutation creates new mutation for the ApiKeyRefusalTotal entity.
+func newApiKeyRefusalTotalMutation(c config, op Op, opts ...apikeyrefusaltotalOption) *ApiKeyRefusalTotalMutation {
+	m := &ApiKeyRefusalTotalMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeApiKeyRefusalTotal,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withApiKeyRefusalTotalID sets the ID field of the mutation.
+func withApiKeyRefusalTotalID(id string) apikeyrefusaltotalOption {
+	return func(m *ApiKeyRefusalTotalMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *ApiKeyRefusalTotal
+		)
+		m.oldValue = func(ctx context.Context) (*ApiKeyRefusalTotal, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().ApiKeyRefusalTotal.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withApiKeyRefusalTotal sets the old ApiKeyRefusalTotal of the mutation.
+func withApiKeyRefusalTotal(node *ApiKeyRefusalTotal) apikeyrefusaltotalOption {
+	return func(m *ApiKeyRefusalTotalMutation) {
+		m.oldValue = func(context.Context) (*ApiKeyRefusalTotal, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m ApiKeyRefusalTotalMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m ApiKeyRefusalTotalMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of ApiKeyRefusalTotal entities.
+func (m *ApiKeyRefusalTotalMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *ApiKeyRefusalTotalMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *ApiKeyRefusalTotalMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().ApiKeyRefusalTotal.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetTotal sets the "total" field.
+func (m *ApiKeyRefusalTotalMutation) SetTotal(i int64) {
+	m.total = &i
+	m.addtotal = nil
+}
+
+// Total returns the value of the "total" field in the mutation.
+func (m *ApiKeyRefusalTotalMutation) Total() (r int64, exists bool) {
+	v := m.total
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldTotal returns the old "total" field's value of the ApiKeyRefusalTotal entity.
+// If the ApiKeyRefusalTotal object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyRefusalTotalMutation) OldTotal(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldTotal is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldTotal requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldTotal: %w", err)
+	}
+	return oldValue.Total, nil
+}
+
+// AddTotal adds i to the "total" field.
+func (m *ApiKeyRefusalTotalMutation) AddTotal(i int64) {
+	if m.addtotal != nil {
+		*m.addtotal += i
+	} else {
+		m.addtotal = &i
+	}
+}
+
+// AddedTotal returns the value that was added to the "total" field in this mutation.
+func (m *ApiKeyRefusalTotalMutation) AddedTotal() (r int64, exists bool) {
+	v := m.addtotal
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetTotal resets all changes to the "total" field.
+func (m *ApiKeyRefusalTotalMutation) ResetTotal() {
+	m.total = nil
+	m.addtotal = nil
+}
+
+// Where appends a list predicates to the ApiKeyRefusalTotalMutation builder.
+func (m *ApiKeyRefusalTotalMutation) Where(ps ...predicate.ApiKeyRefusalTotal) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the ApiKeyRefusalTotalMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *ApiKeyRefusalTotalMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.ApiKeyRefusalTotal, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *ApiKeyRefusalTotalMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *ApiKeyRefusalTotalMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (ApiKeyRefusalTotal).
+func (m *ApiKeyRefusalTotalMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *ApiKeyRefusalTotalMutation) Fields() []string {
+	fields := make([]string, 0, 1)
+	if m.total != nil {
+		fields = append(fields, apikeyrefusaltotal.FieldTotal)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *ApiKeyRefusalTotalMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		return m.Total()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *ApiKeyRefusalTotalMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		return m.OldTotal(ctx)
+	}
+	return nil, fmt.Errorf("unknown ApiKeyRefusalTotal field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRefusalTotalMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetTotal(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusalTotal field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *ApiKeyRefusalTotalMutation) AddedFields() []string {
+	var fields []string
+	if m.addtotal != nil {
+		fields = append(fields, apikeyrefusaltotal.FieldTotal)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *ApiKeyRefusalTotalMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		return m.AddedTotal()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *ApiKeyRefusalTotalMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddTotal(v)
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusalTotal numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *ApiKeyRefusalTotalMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *ApiKeyRefusalTotalMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *ApiKeyRefusalTotalMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusalTotal nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *ApiKeyRefusalTotalMutation) ResetField(name string) error {
+	switch name {
+	case apikeyrefusaltotal.FieldTotal:
+		m.ResetTotal()
+		return nil
+	}
+	return fmt.Errorf("unknown ApiKeyRefusalTotal field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *ApiKeyRefusalTotalMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *ApiKeyRefusalTotalMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *ApiKeyRefusalTotalMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *ApiKeyRefusalTotalMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *ApiKeyRefusalTotalMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *ApiKeyRefusalTotalMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *ApiKeyRefusalTotalMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusalTotal unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *ApiKeyRefusalTotalMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown ApiKeyRefusalTotal edge %s", name)
+}
+
 // ApiKeyUsageMutation represents an operation that mutates the ApiKeyUsage nodes in the graph.
 type ApiKeyUsageMutation struct {
 	config
@@ -3376,6 +7844,13 @@ type ApiKeyUsageMutation struct {
 	addprevious_requests     *int64
 	previous_last_used_at    *int64
 	addprevious_last_used_at *int64
+	last_ip                  *string
+	last_user_agent          *string
+	addresses_day            *int64
+	addaddresses_day         *int64
+	addresses_count          *int64
+	addaddresses_count       *int64
+	addresses                *[]byte
 	clearedFields            map[string]struct{}
 	done                     bool
 	oldValue                 func(context.Context) (*ApiKeyUsage, error)
@@ -3780,6 +8255,239 @@ func (m *ApiKeyUsageMutation) ResetPreviousLastUsedAt() {
 	delete(m.clearedFields, apikeyusage.FieldPreviousLastUsedAt)
 }
 
+// SetLastIP sets the "last_ip" field.
+func (m *ApiKeyUsageMutation) SetLastIP(s string) {
+	m.last_ip = &s
+}
+
+// LastIP returns the value of the "last_ip" field in the mutation.
+func (m *ApiKeyUsageMutation) LastIP() (r string, exists bool) {
+	v := m.last_ip
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastIP returns the old "last_ip" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldLastIP(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastIP is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastIP requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastIP: %w", err)
+	}
+	return oldValue.LastIP, nil
+}
+
+// ResetLastIP resets all changes to the "last_ip" field.
+func (m *ApiKeyUsageMutation) ResetLastIP() {
+	m.last_ip = nil
+}
+
+// SetLastUserAgent sets the "last_user_agent" field.
+func (m *ApiKeyUsageMutation) SetLastUserAgent(s string) {
+	m.last_user_agent = &s
+}
+
+// LastUserAgent returns the value of the "last_user_agent" field in the mutation.
+func (m *ApiKeyUsageMutation) LastUserAgent() (r string, exists bool) {
+	v := m.last_user_agent
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLastUserAgent returns the old "last_user_agent" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldLastUserAgent(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLastUserAgent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLastUserAgent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLastUserAgent: %w", err)
+	}
+	return oldValue.LastUserAgent, nil
+}
+
+// ResetLastUserAgent resets all changes to the "last_user_agent" field.
+func (m *ApiKeyUsageMutation) ResetLastUserAgent() {
+	m.last_user_agent = nil
+}
+
+// SetAddressesDay sets the "addresses_day" field.
+func (m *ApiKeyUsageMutation) SetAddressesDay(i int64) {
+	m.addresses_day = &i
+	m.addaddresses_day = nil
+}
+
+// AddressesDay returns the value of the "addresses_day" field in the mutation.
+func (m *ApiKeyUsageMutation) AddressesDay() (r int64, exists bool) {
+	v := m.addresses_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAddressesDay returns the old "addresses_day" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldAddressesDay(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAddressesDay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAddressesDay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAddressesDay: %w", err)
+	}
+	return oldValue.AddressesDay, nil
+}
+
+// AddAddressesDay adds i to the "addresses_day" field.
+func (m *ApiKeyUsageMutation) AddAddressesDay(i int64) {
+	if m.addaddresses_day != nil {
+		*m.addaddresses_day += i
+	} else {
+		m.addaddresses_day = &i
+	}
+}
+
+// AddedAddressesDay returns the value that was added to the "addresses_day" field in this mutation.
+func (m *ApiKeyUsageMutation) AddedAddressesDay() (r int64, exists bool) {
+	v := m.addaddresses_day
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAddressesDay resets all changes to the "addresses_day" field.
+func (m *ApiKeyUsageMutation) ResetAddressesDay() {
+	m.addresses_day = nil
+	m.addaddresses_day = nil
+}
+
+// SetAddressesCount sets the "addresses_count" field.
+func (m *ApiKeyUsageMutation) SetAddressesCount(i int64) {
+	m.addresses_count = &i
+	m.addaddresses_count = nil
+}
+
+// AddressesCount returns the value of the "addresses_count" field in the mutation.
+func (m *ApiKeyUsageMutation) AddressesCount() (r int64, exists bool) {
+	v := m.addresses_count
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAddressesCount returns the old "addresses_count" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldAddressesCount(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAddressesCount is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAddressesCount requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAddressesCount: %w", err)
+	}
+	return oldValue.AddressesCount, nil
+}
+
+// AddAddressesCount adds i to the "addresses_count" field.
+func (m *ApiKeyUsageMutation) AddAddressesCount(i int64) {
+	if m.addaddresses_count != nil {
+		*m.addaddresses_count += i
+	} else {
+		m.addaddresses_count = &i
+	}
+}
+
+// AddedAddressesCount returns the value that was added to the "addresses_count" field in this mutation.
+func (m *ApiKeyUsageMutation) AddedAddressesCount() (r int64, exists bool) {
+	v := m.addaddresses_count
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAddressesCount resets all changes to the "addresses_count" field.
+func (m *ApiKeyUsageMutation) ResetAddressesCount() {
+	m.addresses_count = nil
+	m.addaddresses_count = nil
+}
+
+// SetAddresses sets the "addresses" field.
+func (m *ApiKeyUsageMutation) SetAddresses(b []byte) {
+	m.addresses = &b
+}
+
+// Addresses returns the value of the "addresses" field in the mutation.
+func (m *ApiKeyUsageMutation) Addresses() (r []byte, exists bool) {
+	v := m.addresses
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAddresses returns the old "addresses" field's value of the ApiKeyUsage entity.
+// If the ApiKeyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *ApiKeyUsageMutation) OldAddresses(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAddresses is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAddresses requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAddresses: %w", err)
+	}
+	return oldValue.Addresses, nil
+}
+
+// ClearAddresses clears the value of the "addresses" field.
+func (m *ApiKeyUsageMutation) ClearAddresses() {
+	m.addresses = nil
+	m.clearedFields[apikeyusage.FieldAddresses] = struct{}{}
+}
+
+// AddressesCleared returns if the "addresses" field was cleared in this mutation.
+func (m *ApiKeyUsageMutation) AddressesCleared() bool {
+	_, ok := m.clearedFields[apikeyusage.FieldAddresses]
+	return ok
+}
+
+// ResetAddresses resets all changes to the "addresses" field.
+func (m *ApiKeyUsageMutation) ResetAddresses() {
+	m.addresses = nil
+	delete(m.clearedFields, apikeyusage.FieldAddresses)
+}
+
 // Where appends a list predicates to the ApiKeyUsageMutation builder.
 func (m *ApiKeyUsageMutation) Where(ps ...predicate.ApiKeyUsage) {
 	m.predicates = append(m.predicates, ps...)
@@ -3814,7 +8522,7 @@ func (m *ApiKeyUsageMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *ApiKeyUsageMutation) Fields() []string {
-	fields := make([]string, 0, 5)
+	fields := make([]string, 0, 10)
 	if m.total_requests != nil {
 		fields = append(fields, apikeyusage.FieldTotalRequests)
 	}
@@ -3829,6 +8537,21 @@ func (m *ApiKeyUsageMutation) Fields() []string {
 	}
 	if m.previous_last_used_at != nil {
 		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
+	}
+	if m.last_ip != nil {
+		fields = append(fields, apikeyusage.FieldLastIP)
+	}
+	if m.last_user_agent != nil {
+		fields = append(fields, apikeyusage.FieldLastUserAgent)
+	}
+	if m.addresses_day != nil {
+		fields = append(fields, apikeyusage.FieldAddressesDay)
+	}
+	if m.addresses_count != nil {
+		fields = append(fields, apikeyusage.FieldAddressesCount)
+	}
+	if m.addresses != nil {
+		fields = append(fields, apikeyusage.FieldAddresses)
 	}
 	return fields
 }
@@ -3848,6 +8571,16 @@ func (m *ApiKeyUsageMutation) Field(name string) (ent.Value, bool) {
 		return m.PreviousRequests()
 	case apikeyusage.FieldPreviousLastUsedAt:
 		return m.PreviousLastUsedAt()
+	case apikeyusage.FieldLastIP:
+		return m.LastIP()
+	case apikeyusage.FieldLastUserAgent:
+		return m.LastUserAgent()
+	case apikeyusage.FieldAddressesDay:
+		return m.AddressesDay()
+	case apikeyusage.FieldAddressesCount:
+		return m.AddressesCount()
+	case apikeyusage.FieldAddresses:
+		return m.Addresses()
 	}
 	return nil, false
 }
@@ -3867,6 +8600,16 @@ func (m *ApiKeyUsageMutation) OldField(ctx context.Context, name string) (ent.Va
 		return m.OldPreviousRequests(ctx)
 	case apikeyusage.FieldPreviousLastUsedAt:
 		return m.OldPreviousLastUsedAt(ctx)
+	case apikeyusage.FieldLastIP:
+		return m.OldLastIP(ctx)
+	case apikeyusage.FieldLastUserAgent:
+		return m.OldLastUserAgent(ctx)
+	case apikeyusage.FieldAddressesDay:
+		return m.OldAddressesDay(ctx)
+	case apikeyusage.FieldAddressesCount:
+		return m.OldAddressesCount(ctx)
+	case apikeyusage.FieldAddresses:
+		return m.OldAddresses(ctx)
 	}
 	return nil, fmt.Errorf("unknown ApiKeyUsage field %s", name)
 }
@@ -3911,6 +8654,41 @@ func (m *ApiKeyUsageMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetPreviousLastUsedAt(v)
 		return nil
+	case apikeyusage.FieldLastIP:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastIP(v)
+		return nil
+	case apikeyusage.FieldLastUserAgent:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLastUserAgent(v)
+		return nil
+	case apikeyusage.FieldAddressesDay:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAddressesDay(v)
+		return nil
+	case apikeyusage.FieldAddressesCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAddressesCount(v)
+		return nil
+	case apikeyusage.FieldAddresses:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAddresses(v)
+		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage field %s", name)
 }
@@ -3934,6 +8712,12 @@ func (m *ApiKeyUsageMutation) AddedFields() []string {
 	if m.addprevious_last_used_at != nil {
 		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
 	}
+	if m.addaddresses_day != nil {
+		fields = append(fields, apikeyusage.FieldAddressesDay)
+	}
+	if m.addaddresses_count != nil {
+		fields = append(fields, apikeyusage.FieldAddressesCount)
+	}
 	return fields
 }
 
@@ -3952,6 +8736,10 @@ func (m *ApiKeyUsageMutation) AddedField(name string) (ent.Value, bool) {
 		return m.AddedPreviousRequests()
 	case apikeyusage.FieldPreviousLastUsedAt:
 		return m.AddedPreviousLastUsedAt()
+	case apikeyusage.FieldAddressesDay:
+		return m.AddedAddressesDay()
+	case apikeyusage.FieldAddressesCount:
+		return m.AddedAddressesCount()
 	}
 	return nil, false
 }
@@ -3996,6 +8784,20 @@ func (m *ApiKeyUsageMutation) AddField(name string, value ent.Value) error {
 		}
 		m.AddPreviousLastUsedAt(v)
 		return nil
+	case apikeyusage.FieldAddressesDay:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAddressesDay(v)
+		return nil
+	case apikeyusage.FieldAddressesCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAddressesCount(v)
+		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage numeric field %s", name)
 }
@@ -4006,6 +8808,9 @@ func (m *ApiKeyUsageMutation) ClearedFields() []string {
 	var fields []string
 	if m.FieldCleared(apikeyusage.FieldPreviousLastUsedAt) {
 		fields = append(fields, apikeyusage.FieldPreviousLastUsedAt)
+	}
+	if m.FieldCleared(apikeyusage.FieldAddresses) {
+		fields = append(fields, apikeyusage.FieldAddresses)
 	}
 	return fields
 }
@@ -4023,6 +8828,9 @@ func (m *ApiKeyUsageMutation) ClearField(name string) error {
 	switch name {
 	case apikeyusage.FieldPreviousLastUsedAt:
 		m.ClearPreviousLastUsedAt()
+		return nil
+	case apikeyusage.FieldAddresses:
+		m.ClearAddresses()
 		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage nullable field %s", name)
@@ -4046,6 +8854,21 @@ func (m *ApiKeyUsageMutation) ResetField(name string) error {
 		return nil
 	case apikeyusage.FieldPreviousLastUsedAt:
 		m.ResetPreviousLastUsedAt()
+		return nil
+	case apikeyusage.FieldLastIP:
+		m.ResetLastIP()
+		return nil
+	case apikeyusage.FieldLastUserAgent:
+		m.ResetLastUserAgent()
+		return nil
+	case apikeyusage.FieldAddressesDay:
+		m.ResetAddressesDay()
+		return nil
+	case apikeyusage.FieldAddressesCount:
+		m.ResetAddressesCount()
+		return nil
+	case apikeyusage.FieldAddresses:
+		m.ResetAddresses()
 		return nil
 	}
 	return fmt.Errorf("unknown ApiKeyUsage field %s", name)
@@ -7130,6 +11953,2598 @@ func (m *DeliveryAttemptMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown DeliveryAttempt edge %s", name)
 }
 
+// DeliveryCountMutation represents an operation that mutates the DeliveryCount nodes in the graph.
+type DeliveryCountMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int64
+	organization_id *string
+	start           *int64
+	addstart        *int64
+	event           *string
+	slot            *int
+	addslot         *int
+	made            *int64
+	addmade         *int64
+	delivered       *int64
+	adddelivered    *int64
+	failed          *int64
+	addfailed       *int64
+	cancelled       *int64
+	addcancelled    *int64
+	attempted       *int64
+	addattempted    *int64
+	retried         *int64
+	addretried      *int64
+	delay           *int64
+	adddelay        *int64
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*DeliveryCount, error)
+	predicates      []predicate.DeliveryCount
+}
+
+var _ ent.Mutation = (*DeliveryCountMutation)(nil)
+
+// deliverycountOption allows management of the mutation configuration using functional options.
+type deliverycountOption func(*DeliveryCountMutation)
+
+// newDeliveryCountMutation creates new mutation for the DeliveryCount entity.
+func newDeliveryCountMutation(c config, op Op, opts ...deliverycountOption) *DeliveryCountMutation {
+	m := &DeliveryCountMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeDeliveryCount,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withDeliveryCountID sets the ID field of the mutation.
+func withDeliveryCountID(id int64) deliverycountOption {
+	return func(m *DeliveryCountMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *DeliveryCount
+		)
+		m.oldValue = func(ctx context.Context) (*DeliveryCount, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().DeliveryCount.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withDeliveryCount sets the old DeliveryCount of the mutation.
+func withDeliveryCount(node *DeliveryCount) deliverycountOption {
+	return func(m *DeliveryCountMutation) {
+		m.oldValue = func(context.Context) (*DeliveryCount, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m DeliveryCountMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m DeliveryCountMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of DeliveryCount entities.
+func (m *DeliveryCountMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *DeliveryCountMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *DeliveryCountMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().DeliveryCount.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *DeliveryCountMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *DeliveryCountMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *DeliveryCountMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetStart sets the "start" field.
+func (m *DeliveryCountMutation) SetStart(i int64) {
+	m.start = &i
+	m.addstart = nil
+}
+
+// Start returns the value of the "start" field in the mutation.
+func (m *DeliveryCountMutation) Start() (r int64, exists bool) {
+	v := m.start
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStart returns the old "start" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldStart(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStart is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStart requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStart: %w", err)
+	}
+	return oldValue.Start, nil
+}
+
+// AddStart adds i to the "start" field.
+func (m *DeliveryCountMutation) AddStart(i int64) {
+	if m.addstart != nil {
+		*m.addstart += i
+	} else {
+		m.addstart = &i
+	}
+}
+
+// AddedStart returns the value that was added to the "start" field in this mutation.
+func (m *DeliveryCountMutation) AddedStart() (r int64, exists bool) {
+	v := m.addstart
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetStart resets all changes to the "start" field.
+func (m *DeliveryCountMutation) ResetStart() {
+	m.start = nil
+	m.addstart = nil
+}
+
+// SetEvent sets the "event" field.
+func (m *DeliveryCountMutation) SetEvent(s string) {
+	m.event = &s
+}
+
+// Event returns the value of the "event" field in the mutation.
+func (m *DeliveryCountMutation) Event() (r string, exists bool) {
+	v := m.event
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldEvent returns the old "event" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldEvent(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldEvent is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldEvent requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldEvent: %w", err)
+	}
+	return oldValue.Event, nil
+}
+
+// ResetEvent resets all changes to the "event" field.
+func (m *DeliveryCountMutation) ResetEvent() {
+	m.event = nil
+}
+
+// SetSlot sets the "slot" field.
+func (m *DeliveryCountMutation) SetSlot(i int) {
+	m.slot = &i
+	m.addslot = nil
+}
+
+// Slot returns the value of the "slot" field in the mutation.
+func (m *DeliveryCountMutation) Slot() (r int, exists bool) {
+	v := m.slot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSlot returns the old "slot" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldSlot(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSlot is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSlot requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSlot: %w", err)
+	}
+	return oldValue.Slot, nil
+}
+
+// AddSlot adds i to the "slot" field.
+func (m *DeliveryCountMutation) AddSlot(i int) {
+	if m.addslot != nil {
+		*m.addslot += i
+	} else {
+		m.addslot = &i
+	}
+}
+
+// AddedSlot returns the value that was added to the "slot" field in this mutation.
+func (m *DeliveryCountMutation) AddedSlot() (r int, exists bool) {
+	v := m.addslot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSlot resets all changes to the "slot" field.
+func (m *DeliveryCountMutation) ResetSlot() {
+	m.slot = nil
+	m.addslot = nil
+}
+
+// SetMade sets the "made" field.
+func (m *DeliveryCountMutation) SetMade(i int64) {
+	m.made = &i
+	m.addmade = nil
+}
+
+// Made returns the value of the "made" field in the mutation.
+func (m *DeliveryCountMutation) Made() (r int64, exists bool) {
+	v := m.made
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldMade returns the old "made" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldMade(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldMade is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldMade requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldMade: %w", err)
+	}
+	return oldValue.Made, nil
+}
+
+// AddMade adds i to the "made" field.
+func (m *DeliveryCountMutation) AddMade(i int64) {
+	if m.addmade != nil {
+		*m.addmade += i
+	} else {
+		m.addmade = &i
+	}
+}
+
+// AddedMade returns the value that was added to the "made" field in this mutation.
+func (m *DeliveryCountMutation) AddedMade() (r int64, exists bool) {
+	v := m.addmade
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetMade resets all changes to the "made" field.
+func (m *DeliveryCountMutation) ResetMade() {
+	m.made = nil
+	m.addmade = nil
+}
+
+// SetDelivered sets the "delivered" field.
+func (m *DeliveryCountMutation) SetDelivered(i int64) {
+	m.delivered = &i
+	m.adddelivered = nil
+}
+
+// Delivered returns the value of the "delivered" field in the mutation.
+func (m *DeliveryCountMutation) Delivered() (r int64, exists bool) {
+	v := m.delivered
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDelivered returns the old "delivered" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldDelivered(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDelivered is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDelivered requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDelivered: %w", err)
+	}
+	return oldValue.Delivered, nil
+}
+
+// AddDelivered adds i to the "delivered" field.
+func (m *DeliveryCountMutation) AddDelivered(i int64) {
+	if m.adddelivered != nil {
+		*m.adddelivered += i
+	} else {
+		m.adddelivered = &i
+	}
+}
+
+// AddedDelivered returns the value that was added to the "delivered" field in this mutation.
+func (m *DeliveryCountMutation) AddedDelivered() (r int64, exists bool) {
+	v := m.adddelivered
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetDelivered resets all changes to the "delivered" field.
+func (m *DeliveryCountMutation) ResetDelivered() {
+	m.delivered = nil
+	m.adddelivered = nil
+}
+
+// SetFailed sets the "failed" field.
+func (m *DeliveryCountMutation) SetFailed(i int64) {
+	m.failed = &i
+	m.addfailed = nil
+}
+
+// Failed returns the value of the "failed" field in the mutation.
+func (m *DeliveryCountMutation) Failed() (r int64, exists bool) {
+	v := m.failed
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldFailed returns the old "failed" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldFailed(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldFailed is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldFailed requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldFailed: %w", err)
+	}
+	return oldValue.Failed, nil
+}
+
+// AddFailed adds i to the "failed" field.
+func (m *DeliveryCountMutation) AddFailed(i int64) {
+	if m.addfailed != nil {
+		*m.addfailed += i
+	} else {
+		m.addfailed = &i
+	}
+}
+
+// AddedFailed returns the value that was added to the "failed" field in this mutation.
+func (m *DeliveryCountMutation) AddedFailed() (r int64, exists bool) {
+	v := m.addfailed
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetFailed resets all changes to the "failed" field.
+func (m *DeliveryCountMutation) ResetFailed() {
+	m.failed = nil
+	m.addfailed = nil
+}
+
+// SetCancelled sets the "cancelled" field.
+func (m *DeliveryCountMutation) SetCancelled(i int64) {
+	m.cancelled = &i
+	m.addcancelled = nil
+}
+
+// Cancelled returns the value of the "cancelled" field in the mutation.
+func (m *DeliveryCountMutation) Cancelled() (r int64, exists bool) {
+	v := m.cancelled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCancelled returns the old "cancelled" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldCancelled(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCancelled is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCancelled requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCancelled: %w", err)
+	}
+	return oldValue.Cancelled, nil
+}
+
+// AddCancelled adds i to the "cancelled" field.
+func (m *DeliveryCountMutation) AddCancelled(i int64) {
+	if m.addcancelled != nil {
+		*m.addcancelled += i
+	} else {
+		m.addcancelled = &i
+	}
+}
+
+// AddedCancelled returns the value that was added to the "cancelled" field in this mutation.
+func (m *DeliveryCountMutation) AddedCancelled() (r int64, exists bool) {
+	v := m.addcancelled
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCancelled resets all changes to the "cancelled" field.
+func (m *DeliveryCountMutation) ResetCancelled() {
+	m.cancelled = nil
+	m.addcancelled = nil
+}
+
+// SetAttempted sets the "attempted" field.
+func (m *DeliveryCountMutation) SetAttempted(i int64) {
+	m.attempted = &i
+	m.addattempted = nil
+}
+
+// Attempted returns the value of the "attempted" field in the mutation.
+func (m *DeliveryCountMutation) Attempted() (r int64, exists bool) {
+	v := m.attempted
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAttempted returns the old "attempted" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldAttempted(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAttempted is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAttempted requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAttempted: %w", err)
+	}
+	return oldValue.Attempted, nil
+}
+
+// AddAttempted adds i to the "attempted" field.
+func (m *DeliveryCountMutation) AddAttempted(i int64) {
+	if m.addattempted != nil {
+		*m.addattempted += i
+	} else {
+		m.addattempted = &i
+	}
+}
+
+// AddedAttempted returns the value that was added to the "attempted" field in this mutation.
+func (m *DeliveryCountMutation) AddedAttempted() (r int64, exists bool) {
+	v := m.addattempted
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAttempted resets all changes to the "attempted" field.
+func (m *DeliveryCountMutation) ResetAttempted() {
+	m.attempted = nil
+	m.addattempted = nil
+}
+
+// SetRetried sets the "retried" field.
+func (m *DeliveryCountMutation) SetRetried(i int64) {
+	m.retried = &i
+	m.addretried = nil
+}
+
+// Retried returns the value of the "retried" field in the mutation.
+func (m *DeliveryCountMutation) Retried() (r int64, exists bool) {
+	v := m.retried
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRetried returns the old "retried" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldRetried(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRetried is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRetried requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRetried: %w", err)
+	}
+	return oldValue.Retried, nil
+}
+
+// AddRetried adds i to the "retried" field.
+func (m *DeliveryCountMutation) AddRetried(i int64) {
+	if m.addretried != nil {
+		*m.addretried += i
+	} else {
+		m.addretried = &i
+	}
+}
+
+// AddedRetried returns the value that was added to the "retried" field in this mutation.
+func (m *DeliveryCountMutation) AddedRetried() (r int64, exists bool) {
+	v := m.addretried
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRetried resets all changes to the "retried" field.
+func (m *DeliveryCountMutation) ResetRetried() {
+	m.retried = nil
+	m.addretried = nil
+}
+
+// SetDelay sets the "delay" field.
+func (m *DeliveryCountMutation) SetDelay(i int64) {
+	m.delay = &i
+	m.adddelay = nil
+}
+
+// Delay returns the value of the "delay" field in the mutation.
+func (m *DeliveryCountMutation) Delay() (r int64, exists bool) {
+	v := m.delay
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDelay returns the old "delay" field's value of the DeliveryCount entity.
+// If the DeliveryCount object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryCountMutation) OldDelay(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDelay is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDelay requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDelay: %w", err)
+	}
+	return oldValue.Delay, nil
+}
+
+// AddDelay adds i to the "delay" field.
+func (m *DeliveryCountMutation) AddDelay(i int64) {
+	if m.adddelay != nil {
+		*m.adddelay += i
+	} else {
+		m.adddelay = &i
+	}
+}
+
+// AddedDelay returns the value that was added to the "delay" field in this mutation.
+func (m *DeliveryCountMutation) AddedDelay() (r int64, exists bool) {
+	v := m.adddelay
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetDelay resets all changes to the "delay" field.
+func (m *DeliveryCountMutation) ResetDelay() {
+	m.delay = nil
+	m.adddelay = nil
+}
+
+// Where appends a list predicates to the DeliveryCountMutation builder.
+func (m *DeliveryCountMutation) Where(ps ...predicate.DeliveryCount) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the DeliveryCountMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *DeliveryCountMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.DeliveryCount, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *DeliveryCountMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *DeliveryCountMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (DeliveryCount).
+func (m *DeliveryCountMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *DeliveryCountMutation) Fields() []string {
+	fields := make([]string, 0, 11)
+	if m.organization_id != nil {
+		fields = append(fields, deliverycount.FieldOrganizationID)
+	}
+	if m.start != nil {
+		fields = append(fields, deliverycount.FieldStart)
+	}
+	if m.event != nil {
+		fields = append(fields, deliverycount.FieldEvent)
+	}
+	if m.slot != nil {
+		fields = append(fields, deliverycount.FieldSlot)
+	}
+	if m.made != nil {
+		fields = append(fields, deliverycount.FieldMade)
+	}
+	if m.delivered != nil {
+		fields = append(fields, deliverycount.FieldDelivered)
+	}
+	if m.failed != nil {
+		fields = append(fields, deliverycount.FieldFailed)
+	}
+	if m.cancelled != nil {
+		fields = append(fields, deliverycount.FieldCancelled)
+	}
+	if m.attempted != nil {
+		fields = append(fields, deliverycount.FieldAttempted)
+	}
+	if m.retried != nil {
+		fields = append(fields, deliverycount.FieldRetried)
+	}
+	if m.delay != nil {
+		fields = append(fields, deliverycount.FieldDelay)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *DeliveryCountMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case deliverycount.FieldOrganizationID:
+		return m.OrganizationID()
+	case deliverycount.FieldStart:
+		return m.Start()
+	case deliverycount.FieldEvent:
+		return m.Event()
+	case deliverycount.FieldSlot:
+		return m.Slot()
+	case deliverycount.FieldMade:
+		return m.Made()
+	case deliverycount.FieldDelivered:
+		return m.Delivered()
+	case deliverycount.FieldFailed:
+		return m.Failed()
+	case deliverycount.FieldCancelled:
+		return m.Cancelled()
+	case deliverycount.FieldAttempted:
+		return m.Attempted()
+	case deliverycount.FieldRetried:
+		return m.Retried()
+	case deliverycount.FieldDelay:
+		return m.Delay()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *DeliveryCountMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case deliverycount.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case deliverycount.FieldStart:
+		return m.OldStart(ctx)
+	case deliverycount.FieldEvent:
+		return m.OldEvent(ctx)
+	case deliverycount.FieldSlot:
+		return m.OldSlot(ctx)
+	case deliverycount.FieldMade:
+		return m.OldMade(ctx)
+	case deliverycount.FieldDelivered:
+		return m.OldDelivered(ctx)
+	case deliverycount.FieldFailed:
+		return m.OldFailed(ctx)
+	case deliverycount.FieldCancelled:
+		return m.OldCancelled(ctx)
+	case deliverycount.FieldAttempted:
+		return m.OldAttempted(ctx)
+	case deliverycount.FieldRetried:
+		return m.OldRetried(ctx)
+	case deliverycount.FieldDelay:
+		return m.OldDelay(ctx)
+	}
+	return nil, fmt.Errorf("unknown DeliveryCount field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryCountMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case deliverycount.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case deliverycount.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStart(v)
+		return nil
+	case deliverycount.FieldEvent:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetEvent(v)
+		return nil
+	case deliverycount.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSlot(v)
+		return nil
+	case deliverycount.FieldMade:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetMade(v)
+		return nil
+	case deliverycount.FieldDelivered:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDelivered(v)
+		return nil
+	case deliverycount.FieldFailed:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetFailed(v)
+		return nil
+	case deliverycount.FieldCancelled:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCancelled(v)
+		return nil
+	case deliverycount.FieldAttempted:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAttempted(v)
+		return nil
+	case deliverycount.FieldRetried:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRetried(v)
+		return nil
+	case deliverycount.FieldDelay:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDelay(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryCount field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *DeliveryCountMutation) AddedFields() []string {
+	var fields []string
+	if m.addstart != nil {
+		fields = append(fields, deliverycount.FieldStart)
+	}
+	if m.addslot != nil {
+		fields = append(fields, deliverycount.FieldSlot)
+	}
+	if m.addmade != nil {
+		fields = append(fields, deliverycount.FieldMade)
+	}
+	if m.adddelivered != nil {
+		fields = append(fields, deliverycount.FieldDelivered)
+	}
+	if m.addfailed != nil {
+		fields = append(fields, deliverycount.FieldFailed)
+	}
+	if m.addcancelled != nil {
+		fields = append(fields, deliverycount.FieldCancelled)
+	}
+	if m.addattempted != nil {
+		fields = append(fields, deliverycount.FieldAttempted)
+	}
+	if m.addretried != nil {
+		fields = append(fields, deliverycount.FieldRetried)
+	}
+	if m.adddelay != nil {
+		fields = append(fields, deliverycount.FieldDelay)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *DeliveryCountMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case deliverycount.FieldStart:
+		return m.AddedStart()
+	case deliverycount.FieldSlot:
+		return m.AddedSlot()
+	case deliverycount.FieldMade:
+		return m.AddedMade()
+	case deliverycount.FieldDelivered:
+		return m.AddedDelivered()
+	case deliverycount.FieldFailed:
+		return m.AddedFailed()
+	case deliverycount.FieldCancelled:
+		return m.AddedCancelled()
+	case deliverycount.FieldAttempted:
+		return m.AddedAttempted()
+	case deliverycount.FieldRetried:
+		return m.AddedRetried()
+	case deliverycount.FieldDelay:
+		return m.AddedDelay()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryCountMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case deliverycount.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddStart(v)
+		return nil
+	case deliverycount.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSlot(v)
+		return nil
+	case deliverycount.FieldMade:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddMade(v)
+		return nil
+	case deliverycount.FieldDelivered:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDelivered(v)
+		return nil
+	case deliverycount.FieldFailed:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddFailed(v)
+		return nil
+	case deliverycount.FieldCancelled:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCancelled(v)
+		return nil
+	case deliverycount.FieldAttempted:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAttempted(v)
+		return nil
+	case deliverycount.FieldRetried:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRetried(v)
+		return nil
+	case deliverycount.FieldDelay:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDelay(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryCount numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *DeliveryCountMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *DeliveryCountMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *DeliveryCountMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown DeliveryCount nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *DeliveryCountMutation) ResetField(name string) error {
+	switch name {
+	case deliverycount.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case deliverycount.FieldStart:
+		m.ResetStart()
+		return nil
+	case deliverycount.FieldEvent:
+		m.ResetEvent()
+		return nil
+	case deliverycount.FieldSlot:
+		m.ResetSlot()
+		return nil
+	case deliverycount.FieldMade:
+		m.ResetMade()
+		return nil
+	case deliverycount.FieldDelivered:
+		m.ResetDelivered()
+		return nil
+	case deliverycount.FieldFailed:
+		m.ResetFailed()
+		return nil
+	case deliverycount.FieldCancelled:
+		m.ResetCancelled()
+		return nil
+	case deliverycount.FieldAttempted:
+		m.ResetAttempted()
+		return nil
+	case deliverycount.FieldRetried:
+		m.ResetRetried()
+		return nil
+	case deliverycount.FieldDelay:
+		m.ResetDelay()
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryCount field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *DeliveryCountMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *DeliveryCountMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *DeliveryCountMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *DeliveryCountMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *DeliveryCountMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *DeliveryCountMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *DeliveryCountMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryCount unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *DeliveryCountMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryCount edge %s", name)
+}
+
+// DeliveryDelayMutation represents an operation that mutates the DeliveryDelay nodes in the graph.
+type DeliveryDelayMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int64
+	organization_id *string
+	start           *int64
+	addstart        *int64
+	least           *int64
+	addleast        *int64
+	slot            *int
+	addslot         *int
+	count           *int64
+	addcount        *int64
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*DeliveryDelay, error)
+	predicates      []predicate.DeliveryDelay
+}
+
+var _ ent.Mutation = (*DeliveryDelayMutation)(nil)
+
+// deliverydelayOption allows management of the mutation configuration using functional options.
+type deliverydelayOption func(*DeliveryDelayMutation)
+
+// newDeliveryDelayMutation creates new mutation for the DeliveryDelay entity.
+func newDeliveryDelayMutation(c config, op Op, opts ...deliverydelayOption) *DeliveryDelayMutation {
+	m := &DeliveryDelayMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeDeliveryDelay,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withDeliveryDelayID sets the ID field of the mutation.
+func withDeliveryDelayID(id int64) deliverydelayOption {
+	return func(m *DeliveryDelayMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *DeliveryDelay
+		)
+		m.oldValue = func(ctx context.Context) (*DeliveryDelay, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().DeliveryDelay.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withDeliveryDelay sets the old DeliveryDelay of the mutation.
+func withDeliveryDelay(node *DeliveryDelay) deliverydelayOption {
+	return func(m *DeliveryDelayMutation) {
+		m.oldValue = func(context.Context) (*DeliveryDelay, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m DeliveryDelayMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m DeliveryDelayMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of DeliveryDelay entities.
+func (m *DeliveryDelayMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *DeliveryDelayMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *DeliveryDelayMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().DeliveryDelay.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *DeliveryDelayMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *DeliveryDelayMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the DeliveryDelay entity.
+// If the DeliveryDelay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryDelayMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *DeliveryDelayMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetStart sets the "start" field.
+func (m *DeliveryDelayMutation) SetStart(i int64) {
+	m.start = &i
+	m.addstart = nil
+}
+
+// Start returns the value of the "start" field in the mutation.
+func (m *DeliveryDelayMutation) Start() (r int64, exists bool) {
+	v := m.start
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStart returns the old "start" field's value of the DeliveryDelay entity.
+// If the DeliveryDelay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryDelayMutation) OldStart(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStart is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStart requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStart: %w", err)
+	}
+	return oldValue.Start, nil
+}
+
+// AddStart adds i to the "start" field.
+func (m *DeliveryDelayMutation) AddStart(i int64) {
+	if m.addstart != nil {
+		*m.addstart += i
+	} else {
+		m.addstart = &i
+	}
+}
+
+// AddedStart returns the value that was added to the "start" field in this mutation.
+func (m *DeliveryDelayMutation) AddedStart() (r int64, exists bool) {
+	v := m.addstart
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetStart resets all changes to the "start" field.
+func (m *DeliveryDelayMutation) ResetStart() {
+	m.start = nil
+	m.addstart = nil
+}
+
+// SetLeast sets the "least" field.
+func (m *DeliveryDelayMutation) SetLeast(i int64) {
+	m.least = &i
+	m.addleast = nil
+}
+
+// Least returns the value of the "least" field in the mutation.
+func (m *DeliveryDelayMutation) Least() (r int64, exists bool) {
+	v := m.least
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldLeast returns the old "least" field's value of the DeliveryDelay entity.
+// If the DeliveryDelay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryDelayMutation) OldLeast(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldLeast is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldLeast requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldLeast: %w", err)
+	}
+	return oldValue.Least, nil
+}
+
+// AddLeast adds i to the "least" field.
+func (m *DeliveryDelayMutation) AddLeast(i int64) {
+	if m.addleast != nil {
+		*m.addleast += i
+	} else {
+		m.addleast = &i
+	}
+}
+
+// AddedLeast returns the value that was added to the "least" field in this mutation.
+func (m *DeliveryDelayMutation) AddedLeast() (r int64, exists bool) {
+	v := m.addleast
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetLeast resets all changes to the "least" field.
+func (m *DeliveryDelayMutation) ResetLeast() {
+	m.least = nil
+	m.addleast = nil
+}
+
+// SetSlot sets the "slot" field.
+func (m *DeliveryDelayMutation) SetSlot(i int) {
+	m.slot = &i
+	m.addslot = nil
+}
+
+// Slot returns the value of the "slot" field in the mutation.
+func (m *DeliveryDelayMutation) Slot() (r int, exists bool) {
+	v := m.slot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSlot returns the old "slot" field's value of the DeliveryDelay entity.
+// If the DeliveryDelay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryDelayMutation) OldSlot(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSlot is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSlot requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSlot: %w", err)
+	}
+	return oldValue.Slot, nil
+}
+
+// AddSlot adds i to the "slot" field.
+func (m *DeliveryDelayMutation) AddSlot(i int) {
+	if m.addslot != nil {
+		*m.addslot += i
+	} else {
+		m.addslot = &i
+	}
+}
+
+// AddedSlot returns the value that was added to the "slot" field in this mutation.
+func (m *DeliveryDelayMutation) AddedSlot() (r int, exists bool) {
+	v := m.addslot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSlot resets all changes to the "slot" field.
+func (m *DeliveryDelayMutation) ResetSlot() {
+	m.slot = nil
+	m.addslot = nil
+}
+
+// SetCount sets the "count" field.
+func (m *DeliveryDelayMutation) SetCount(i int64) {
+	m.count = &i
+	m.addcount = nil
+}
+
+// Count returns the value of the "count" field in the mutation.
+func (m *DeliveryDelayMutation) Count() (r int64, exists bool) {
+	v := m.count
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCount returns the old "count" field's value of the DeliveryDelay entity.
+// If the DeliveryDelay object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryDelayMutation) OldCount(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCount is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCount requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCount: %w", err)
+	}
+	return oldValue.Count, nil
+}
+
+// AddCount adds i to the "count" field.
+func (m *DeliveryDelayMutation) AddCount(i int64) {
+	if m.addcount != nil {
+		*m.addcount += i
+	} else {
+		m.addcount = &i
+	}
+}
+
+// AddedCount returns the value that was added to the "count" field in this mutation.
+func (m *DeliveryDelayMutation) AddedCount() (r int64, exists bool) {
+	v := m.addcount
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCount resets all changes to the "count" field.
+func (m *DeliveryDelayMutation) ResetCount() {
+	m.count = nil
+	m.addcount = nil
+}
+
+// Where appends a list predicates to the DeliveryDelayMutation builder.
+func (m *DeliveryDelayMutation) Where(ps ...predicate.DeliveryDelay) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the DeliveryDelayMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *DeliveryDelayMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.DeliveryDelay, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *DeliveryDelayMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *DeliveryDelayMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (DeliveryDelay).
+func (m *DeliveryDelayMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *DeliveryDelayMutation) Fields() []string {
+	fields := make([]string, 0, 5)
+	if m.organization_id != nil {
+		fields = append(fields, deliverydelay.FieldOrganizationID)
+	}
+	if m.start != nil {
+		fields = append(fields, deliverydelay.FieldStart)
+	}
+	if m.least != nil {
+		fields = append(fields, deliverydelay.FieldLeast)
+	}
+	if m.slot != nil {
+		fields = append(fields, deliverydelay.FieldSlot)
+	}
+	if m.count != nil {
+		fields = append(fields, deliverydelay.FieldCount)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *DeliveryDelayMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case deliverydelay.FieldOrganizationID:
+		return m.OrganizationID()
+	case deliverydelay.FieldStart:
+		return m.Start()
+	case deliverydelay.FieldLeast:
+		return m.Least()
+	case deliverydelay.FieldSlot:
+		return m.Slot()
+	case deliverydelay.FieldCount:
+		return m.Count()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *DeliveryDelayMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case deliverydelay.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case deliverydelay.FieldStart:
+		return m.OldStart(ctx)
+	case deliverydelay.FieldLeast:
+		return m.OldLeast(ctx)
+	case deliverydelay.FieldSlot:
+		return m.OldSlot(ctx)
+	case deliverydelay.FieldCount:
+		return m.OldCount(ctx)
+	}
+	return nil, fmt.Errorf("unknown DeliveryDelay field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryDelayMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case deliverydelay.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case deliverydelay.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStart(v)
+		return nil
+	case deliverydelay.FieldLeast:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetLeast(v)
+		return nil
+	case deliverydelay.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSlot(v)
+		return nil
+	case deliverydelay.FieldCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCount(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryDelay field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *DeliveryDelayMutation) AddedFields() []string {
+	var fields []string
+	if m.addstart != nil {
+		fields = append(fields, deliverydelay.FieldStart)
+	}
+	if m.addleast != nil {
+		fields = append(fields, deliverydelay.FieldLeast)
+	}
+	if m.addslot != nil {
+		fields = append(fields, deliverydelay.FieldSlot)
+	}
+	if m.addcount != nil {
+		fields = append(fields, deliverydelay.FieldCount)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *DeliveryDelayMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case deliverydelay.FieldStart:
+		return m.AddedStart()
+	case deliverydelay.FieldLeast:
+		return m.AddedLeast()
+	case deliverydelay.FieldSlot:
+		return m.AddedSlot()
+	case deliverydelay.FieldCount:
+		return m.AddedCount()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryDelayMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case deliverydelay.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddStart(v)
+		return nil
+	case deliverydelay.FieldLeast:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddLeast(v)
+		return nil
+	case deliverydelay.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSlot(v)
+		return nil
+	case deliverydelay.FieldCount:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCount(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryDelay numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *DeliveryDelayMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *DeliveryDelayMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *DeliveryDelayMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown DeliveryDelay nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *DeliveryDelayMutation) ResetField(name string) error {
+	switch name {
+	case deliverydelay.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case deliverydelay.FieldStart:
+		m.ResetStart()
+		return nil
+	case deliverydelay.FieldLeast:
+		m.ResetLeast()
+		return nil
+	case deliverydelay.FieldSlot:
+		m.ResetSlot()
+		return nil
+	case deliverydelay.FieldCount:
+		m.ResetCount()
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryDelay field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *DeliveryDelayMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *DeliveryDelayMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *DeliveryDelayMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *DeliveryDelayMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *DeliveryDelayMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *DeliveryDelayMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *DeliveryDelayMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryDelay unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *DeliveryDelayMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryDelay edge %s", name)
+}
+
+// DeliveryFailureMutation represents an operation that mutates the DeliveryFailure nodes in the graph.
+type DeliveryFailureMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int64
+	organization_id *string
+	start           *int64
+	addstart        *int64
+	url             *string
+	slot            *int
+	addslot         *int
+	attempts        *int64
+	addattempts     *int64
+	deliveries      *int64
+	adddeliveries   *int64
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*DeliveryFailure, error)
+	predicates      []predicate.DeliveryFailure
+}
+
+var _ ent.Mutation = (*DeliveryFailureMutation)(nil)
+
+// deliveryfailureOption allows management of the mutation configuration using functional options.
+type deliveryfailureOption func(*DeliveryFailureMutation)
+
+// newDeliveryFailureMutation creates new mutation for the DeliveryFailure entity.
+func newDeliveryFailureMutation(c config, op Op, opts ...deliveryfailureOption) *DeliveryFailureMutation {
+	m := &DeliveryFailureMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeDeliveryFailure,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withDeliveryFailureID sets the ID field of the mutation.
+func withDeliveryFailureID(id int64) deliveryfailureOption {
+	return func(m *DeliveryFailureMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *DeliveryFailure
+		)
+		m.oldValue = func(ctx context.Context) (*DeliveryFailure, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().DeliveryFailure.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withDeliveryFailure sets the old DeliveryFailure of the mutation.
+func withDeliveryFailure(node *DeliveryFailure) deliveryfailureOption {
+	return func(m *DeliveryFailureMutation) {
+		m.oldValue = func(context.Context) (*DeliveryFailure, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m DeliveryFailureMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m DeliveryFailureMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of DeliveryFailure entities.
+func (m *DeliveryFailureMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *DeliveryFailureMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *DeliveryFailureMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().DeliveryFailure.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *DeliveryFailureMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *DeliveryFailureMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *DeliveryFailureMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetStart sets the "start" field.
+func (m *DeliveryFailureMutation) SetStart(i int64) {
+	m.start = &i
+	m.addstart = nil
+}
+
+// Start returns the value of the "start" field in the mutation.
+func (m *DeliveryFailureMutation) Start() (r int64, exists bool) {
+	v := m.start
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStart returns the old "start" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldStart(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStart is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStart requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStart: %w", err)
+	}
+	return oldValue.Start, nil
+}
+
+// AddStart adds i to the "start" field.
+func (m *DeliveryFailureMutation) AddStart(i int64) {
+	if m.addstart != nil {
+		*m.addstart += i
+	} else {
+		m.addstart = &i
+	}
+}
+
+// AddedStart returns the value that was added to the "start" field in this mutation.
+func (m *DeliveryFailureMutation) AddedStart() (r int64, exists bool) {
+	v := m.addstart
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetStart resets all changes to the "start" field.
+func (m *DeliveryFailureMutation) ResetStart() {
+	m.start = nil
+	m.addstart = nil
+}
+
+// SetURL sets the "url" field.
+func (m *DeliveryFailureMutation) SetURL(s string) {
+	m.url = &s
+}
+
+// URL returns the value of the "url" field in the mutation.
+func (m *DeliveryFailureMutation) URL() (r string, exists bool) {
+	v := m.url
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldURL returns the old "url" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldURL(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldURL is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldURL requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldURL: %w", err)
+	}
+	return oldValue.URL, nil
+}
+
+// ResetURL resets all changes to the "url" field.
+func (m *DeliveryFailureMutation) ResetURL() {
+	m.url = nil
+}
+
+// SetSlot sets the "slot" field.
+func (m *DeliveryFailureMutation) SetSlot(i int) {
+	m.slot = &i
+	m.addslot = nil
+}
+
+// Slot returns the value of the "slot" field in the mutation.
+func (m *DeliveryFailureMutation) Slot() (r int, exists bool) {
+	v := m.slot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSlot returns the old "slot" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldSlot(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSlot is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSlot requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSlot: %w", err)
+	}
+	return oldValue.Slot, nil
+}
+
+// AddSlot adds i to the "slot" field.
+func (m *DeliveryFailureMutation) AddSlot(i int) {
+	if m.addslot != nil {
+		*m.addslot += i
+	} else {
+		m.addslot = &i
+	}
+}
+
+// AddedSlot returns the value that was added to the "slot" field in this mutation.
+func (m *DeliveryFailureMutation) AddedSlot() (r int, exists bool) {
+	v := m.addslot
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSlot resets all changes to the "slot" field.
+func (m *DeliveryFailureMutation) ResetSlot() {
+	m.slot = nil
+	m.addslot = nil
+}
+
+// SetAttempts sets the "attempts" field.
+func (m *DeliveryFailureMutation) SetAttempts(i int64) {
+	m.attempts = &i
+	m.addattempts = nil
+}
+
+// Attempts returns the value of the "attempts" field in the mutation.
+func (m *DeliveryFailureMutation) Attempts() (r int64, exists bool) {
+	v := m.attempts
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAttempts returns the old "attempts" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldAttempts(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAttempts is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAttempts requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAttempts: %w", err)
+	}
+	return oldValue.Attempts, nil
+}
+
+// AddAttempts adds i to the "attempts" field.
+func (m *DeliveryFailureMutation) AddAttempts(i int64) {
+	if m.addattempts != nil {
+		*m.addattempts += i
+	} else {
+		m.addattempts = &i
+	}
+}
+
+// AddedAttempts returns the value that was added to the "attempts" field in this mutation.
+func (m *DeliveryFailureMutation) AddedAttempts() (r int64, exists bool) {
+	v := m.addattempts
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetAttempts resets all changes to the "attempts" field.
+func (m *DeliveryFailureMutation) ResetAttempts() {
+	m.attempts = nil
+	m.addattempts = nil
+}
+
+// SetDeliveries sets the "deliveries" field.
+func (m *DeliveryFailureMutation) SetDeliveries(i int64) {
+	m.deliveries = &i
+	m.adddeliveries = nil
+}
+
+// Deliveries returns the value of the "deliveries" field in the mutation.
+func (m *DeliveryFailureMutation) Deliveries() (r int64, exists bool) {
+	v := m.deliveries
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldDeliveries returns the old "deliveries" field's value of the DeliveryFailure entity.
+// If the DeliveryFailure object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *DeliveryFailureMutation) OldDeliveries(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldDeliveries is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldDeliveries requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldDeliveries: %w", err)
+	}
+	return oldValue.Deliveries, nil
+}
+
+// AddDeliveries adds i to the "deliveries" field.
+func (m *DeliveryFailureMutation) AddDeliveries(i int64) {
+	if m.adddeliveries != nil {
+		*m.adddeliveries += i
+	} else {
+		m.adddeliveries = &i
+	}
+}
+
+// AddedDeliveries returns the value that was added to the "deliveries" field in this mutation.
+func (m *DeliveryFailureMutation) AddedDeliveries() (r int64, exists bool) {
+	v := m.adddeliveries
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetDeliveries resets all changes to the "deliveries" field.
+func (m *DeliveryFailureMutation) ResetDeliveries() {
+	m.deliveries = nil
+	m.adddeliveries = nil
+}
+
+// Where appends a list predicates to the DeliveryFailureMutation builder.
+func (m *DeliveryFailureMutation) Where(ps ...predicate.DeliveryFailure) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the DeliveryFailureMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *DeliveryFailureMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.DeliveryFailure, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *DeliveryFailureMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *DeliveryFailureMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (DeliveryFailure).
+func (m *DeliveryFailureMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *DeliveryFailureMutation) Fields() []string {
+	fields := make([]string, 0, 6)
+	if m.organization_id != nil {
+		fields = append(fields, deliveryfailure.FieldOrganizationID)
+	}
+	if m.start != nil {
+		fields = append(fields, deliveryfailure.FieldStart)
+	}
+	if m.url != nil {
+		fields = append(fields, deliveryfailure.FieldURL)
+	}
+	if m.slot != nil {
+		fields = append(fields, deliveryfailure.FieldSlot)
+	}
+	if m.attempts != nil {
+		fields = append(fields, deliveryfailure.FieldAttempts)
+	}
+	if m.deliveries != nil {
+		fields = append(fields, deliveryfailure.FieldDeliveries)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *DeliveryFailureMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case deliveryfailure.FieldOrganizationID:
+		return m.OrganizationID()
+	case deliveryfailure.FieldStart:
+		return m.Start()
+	case deliveryfailure.FieldURL:
+		return m.URL()
+	case deliveryfailure.FieldSlot:
+		return m.Slot()
+	case deliveryfailure.FieldAttempts:
+		return m.Attempts()
+	case deliveryfailure.FieldDeliveries:
+		return m.Deliveries()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *DeliveryFailureMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case deliveryfailure.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case deliveryfailure.FieldStart:
+		return m.OldStart(ctx)
+	case deliveryfailure.FieldURL:
+		return m.OldURL(ctx)
+	case deliveryfailure.FieldSlot:
+		return m.OldSlot(ctx)
+	case deliveryfailure.FieldAttempts:
+		return m.OldAttempts(ctx)
+	case deliveryfailure.FieldDeliveries:
+		return m.OldDeliveries(ctx)
+	}
+	return nil, fmt.Errorf("unknown DeliveryFailure field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryFailureMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case deliveryfailure.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case deliveryfailure.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStart(v)
+		return nil
+	case deliveryfailure.FieldURL:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetURL(v)
+		return nil
+	case deliveryfailure.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSlot(v)
+		return nil
+	case deliveryfailure.FieldAttempts:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAttempts(v)
+		return nil
+	case deliveryfailure.FieldDeliveries:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetDeliveries(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryFailure field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *DeliveryFailureMutation) AddedFields() []string {
+	var fields []string
+	if m.addstart != nil {
+		fields = append(fields, deliveryfailure.FieldStart)
+	}
+	if m.addslot != nil {
+		fields = append(fields, deliveryfailure.FieldSlot)
+	}
+	if m.addattempts != nil {
+		fields = append(fields, deliveryfailure.FieldAttempts)
+	}
+	if m.adddeliveries != nil {
+		fields = append(fields, deliveryfailure.FieldDeliveries)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *DeliveryFailureMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case deliveryfailure.FieldStart:
+		return m.AddedStart()
+	case deliveryfailure.FieldSlot:
+		return m.AddedSlot()
+	case deliveryfailure.FieldAttempts:
+		return m.AddedAttempts()
+	case deliveryfailure.FieldDeliveries:
+		return m.AddedDeliveries()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *DeliveryFailureMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case deliveryfailure.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddStart(v)
+		return nil
+	case deliveryfailure.FieldSlot:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSlot(v)
+		return nil
+	case deliveryfailure.FieldAttempts:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddAttempts(v)
+		return nil
+	case deliveryfailure.FieldDeliveries:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddDeliveries(v)
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryFailure numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *DeliveryFailureMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *DeliveryFailureMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *DeliveryFailureMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown DeliveryFailure nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *DeliveryFailureMutation) ResetField(name string) error {
+	switch name {
+	case deliveryfailure.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case deliveryfailure.FieldStart:
+		m.ResetStart()
+		return nil
+	case deliveryfailure.FieldURL:
+		m.ResetURL()
+		return nil
+	case deliveryfailure.FieldSlot:
+		m.ResetSlot()
+		return nil
+	case deliveryfailure.FieldAttempts:
+		m.ResetAttempts()
+		return nil
+	case deliveryfailure.FieldDeliveries:
+		m.ResetDeliveries()
+		return nil
+	}
+	return fmt.Errorf("unknown DeliveryFailure field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *DeliveryFailureMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *DeliveryFailureMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *DeliveryFailureMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *DeliveryFailureMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *DeliveryFailureMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *DeliveryFailureMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *DeliveryFailureMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryFailure unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *DeliveryFailureMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown DeliveryFailure edge %s", name)
+}
+
 // EventMutation represents an operation that mutates the Event nodes in the graph.
 type EventMutation struct {
 	config
@@ -7144,6 +14559,7 @@ type EventMutation struct {
 	appendchanges   []string
 	actor_kind      *string
 	actor_id        *string
+	actor_name      *string
 	request_id      *string
 	created_at      *int64
 	addcreated_at   *int64
@@ -7539,6 +14955,42 @@ func (m *EventMutation) ResetActorID() {
 	m.actor_id = nil
 }
 
+// SetActorName sets the "actor_name" field.
+func (m *EventMutation) SetActorName(s string) {
+	m.actor_name = &s
+}
+
+// ActorName returns the value of the "actor_name" field in the mutation.
+func (m *EventMutation) ActorName() (r string, exists bool) {
+	v := m.actor_name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldActorName returns the old "actor_name" field's value of the Event entity.
+// If the Event object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *EventMutation) OldActorName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldActorName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldActorName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldActorName: %w", err)
+	}
+	return oldValue.ActorName, nil
+}
+
+// ResetActorName resets all changes to the "actor_name" field.
+func (m *EventMutation) ResetActorName() {
+	m.actor_name = nil
+}
+
 // SetRequestID sets the "request_id" field.
 func (m *EventMutation) SetRequestID(s string) {
 	m.request_id = &s
@@ -7701,7 +15153,7 @@ func (m *EventMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *EventMutation) Fields() []string {
-	fields := make([]string, 0, 10)
+	fields := make([]string, 0, 11)
 	if m.event_id != nil {
 		fields = append(fields, event.FieldEventID)
 	}
@@ -7722,6 +15174,9 @@ func (m *EventMutation) Fields() []string {
 	}
 	if m.actor_id != nil {
 		fields = append(fields, event.FieldActorID)
+	}
+	if m.actor_name != nil {
+		fields = append(fields, event.FieldActorName)
 	}
 	if m.request_id != nil {
 		fields = append(fields, event.FieldRequestID)
@@ -7754,6 +15209,8 @@ func (m *EventMutation) Field(name string) (ent.Value, bool) {
 		return m.ActorKind()
 	case event.FieldActorID:
 		return m.ActorID()
+	case event.FieldActorName:
+		return m.ActorName()
 	case event.FieldRequestID:
 		return m.RequestID()
 	case event.FieldCreatedAt:
@@ -7783,6 +15240,8 @@ func (m *EventMutation) OldField(ctx context.Context, name string) (ent.Value, e
 		return m.OldActorKind(ctx)
 	case event.FieldActorID:
 		return m.OldActorID(ctx)
+	case event.FieldActorName:
+		return m.OldActorName(ctx)
 	case event.FieldRequestID:
 		return m.OldRequestID(ctx)
 	case event.FieldCreatedAt:
@@ -7846,6 +15305,13 @@ func (m *EventMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetActorID(v)
+		return nil
+	case event.FieldActorName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetActorName(v)
 		return nil
 	case event.FieldRequestID:
 		v, ok := value.(string)
@@ -7961,6 +15427,9 @@ func (m *EventMutation) ResetField(name string) error {
 		return nil
 	case event.FieldActorID:
 		m.ResetActorID()
+		return nil
+	case event.FieldActorName:
+		m.ResetActorName()
 		return nil
 	case event.FieldRequestID:
 		m.ResetRequestID()
@@ -8443,6 +15912,1791 @@ func (m *FanOutPositionMutation) ClearEdge(name string) error {
 // It returns an error if the edge is not defined in the schema.
 func (m *FanOutPositionMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown FanOutPosition edge %s", name)
+}
+
+// IdempotencyRecordMutation represents an operation that mutates the IdempotencyRecord nodes in the graph.
+type IdempotencyRecordMutation struct {
+	config
+	op               Op
+	typ              string
+	id               *string
+	organization_id  *string
+	sealed_key_id    *string
+	request          *[]byte
+	answer           *[]byte
+	size             *int64
+	addsize          *int64
+	claim            *string
+	claimed_until    *int64
+	addclaimed_until *int64
+	expires_at       *int64
+	addexpires_at    *int64
+	clearedFields    map[string]struct{}
+	done             bool
+	oldValue         func(context.Context) (*IdempotencyRecord, error)
+	predicates       []predicate.IdempotencyRecord
+}
+
+var _ ent.Mutation = (*IdempotencyRecordMutation)(nil)
+
+// idempotencyrecordOption allows management of the mutation configuration using functional options.
+type idempotencyrecordOption func(*IdempotencyRecordMutation)
+
+// newIdempotencyRecordMutation creates new mutation for the IdempotencyRecord entity.
+func newIdempotencyRecordMutation(c config, op Op, opts ...idempotencyrecordOption) *IdempotencyRecordMutation {
+	m := &IdempotencyRecordMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeIdempotencyRecord,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withIdempotencyRecordID sets the ID field of the mutation.
+func withIdempotencyRecordID(id string) idempotencyrecordOption {
+	return func(m *IdempotencyRecordMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *IdempotencyRecord
+		)
+		m.oldValue = func(ctx context.Context) (*IdempotencyRecord, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().IdempotencyRecord.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withIdempotencyRecord sets the old IdempotencyRecord of the mutation.
+func withIdempotencyRecord(node *IdempotencyRecord) idempotencyrecordOption {
+	return func(m *IdempotencyRecordMutation) {
+		m.oldValue = func(context.Context) (*IdempotencyRecord, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m IdempotencyRecordMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m IdempotencyRecordMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of IdempotencyRecord entities.
+func (m *IdempotencyRecordMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *IdempotencyRecordMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *IdempotencyRecordMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().IdempotencyRecord.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *IdempotencyRecordMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *IdempotencyRecordMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *IdempotencyRecordMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetSealedKeyID sets the "sealed_key_id" field.
+func (m *IdempotencyRecordMutation) SetSealedKeyID(s string) {
+	m.sealed_key_id = &s
+}
+
+// SealedKeyID returns the value of the "sealed_key_id" field in the mutation.
+func (m *IdempotencyRecordMutation) SealedKeyID() (r string, exists bool) {
+	v := m.sealed_key_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSealedKeyID returns the old "sealed_key_id" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldSealedKeyID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSealedKeyID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSealedKeyID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSealedKeyID: %w", err)
+	}
+	return oldValue.SealedKeyID, nil
+}
+
+// ResetSealedKeyID resets all changes to the "sealed_key_id" field.
+func (m *IdempotencyRecordMutation) ResetSealedKeyID() {
+	m.sealed_key_id = nil
+}
+
+// SetRequest sets the "request" field.
+func (m *IdempotencyRecordMutation) SetRequest(b []byte) {
+	m.request = &b
+}
+
+// Request returns the value of the "request" field in the mutation.
+func (m *IdempotencyRecordMutation) Request() (r []byte, exists bool) {
+	v := m.request
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRequest returns the old "request" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldRequest(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRequest is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRequest requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRequest: %w", err)
+	}
+	return oldValue.Request, nil
+}
+
+// ResetRequest resets all changes to the "request" field.
+func (m *IdempotencyRecordMutation) ResetRequest() {
+	m.request = nil
+}
+
+// SetAnswer sets the "answer" field.
+func (m *IdempotencyRecordMutation) SetAnswer(b []byte) {
+	m.answer = &b
+}
+
+// Answer returns the value of the "answer" field in the mutation.
+func (m *IdempotencyRecordMutation) Answer() (r []byte, exists bool) {
+	v := m.answer
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldAnswer returns the old "answer" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldAnswer(ctx context.Context) (v []byte, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldAnswer is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldAnswer requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldAnswer: %w", err)
+	}
+	return oldValue.Answer, nil
+}
+
+// ClearAnswer clears the value of the "answer" field.
+func (m *IdempotencyRecordMutation) ClearAnswer() {
+	m.answer = nil
+	m.clearedFields[idempotencyrecord.FieldAnswer] = struct{}{}
+}
+
+// AnswerCleared returns if the "answer" field was cleared in this mutation.
+func (m *IdempotencyRecordMutation) AnswerCleared() bool {
+	_, ok := m.clearedFields[idempotencyrecord.FieldAnswer]
+	return ok
+}
+
+// ResetAnswer resets all changes to the "answer" field.
+func (m *IdempotencyRecordMutation) ResetAnswer() {
+	m.answer = nil
+	delete(m.clearedFields, idempotencyrecord.FieldAnswer)
+}
+
+// SetSize sets the "size" field.
+func (m *IdempotencyRecordMutation) SetSize(i int64) {
+	m.size = &i
+	m.addsize = nil
+}
+
+// Size returns the value of the "size" field in the mutation.
+func (m *IdempotencyRecordMutation) Size() (r int64, exists bool) {
+	v := m.size
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldSize returns the old "size" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldSize(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldSize is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldSize requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldSize: %w", err)
+	}
+	return oldValue.Size, nil
+}
+
+// AddSize adds i to the "size" field.
+func (m *IdempotencyRecordMutation) AddSize(i int64) {
+	if m.addsize != nil {
+		*m.addsize += i
+	} else {
+		m.addsize = &i
+	}
+}
+
+// AddedSize returns the value that was added to the "size" field in this mutation.
+func (m *IdempotencyRecordMutation) AddedSize() (r int64, exists bool) {
+	v := m.addsize
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetSize resets all changes to the "size" field.
+func (m *IdempotencyRecordMutation) ResetSize() {
+	m.size = nil
+	m.addsize = nil
+}
+
+// SetClaim sets the "claim" field.
+func (m *IdempotencyRecordMutation) SetClaim(s string) {
+	m.claim = &s
+}
+
+// Claim returns the value of the "claim" field in the mutation.
+func (m *IdempotencyRecordMutation) Claim() (r string, exists bool) {
+	v := m.claim
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldClaim returns the old "claim" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldClaim(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldClaim is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldClaim requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldClaim: %w", err)
+	}
+	return oldValue.Claim, nil
+}
+
+// ResetClaim resets all changes to the "claim" field.
+func (m *IdempotencyRecordMutation) ResetClaim() {
+	m.claim = nil
+}
+
+// SetClaimedUntil sets the "claimed_until" field.
+func (m *IdempotencyRecordMutation) SetClaimedUntil(i int64) {
+	m.claimed_until = &i
+	m.addclaimed_until = nil
+}
+
+// ClaimedUntil returns the value of the "claimed_until" field in the mutation.
+func (m *IdempotencyRecordMutation) ClaimedUntil() (r int64, exists bool) {
+	v := m.claimed_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldClaimedUntil returns the old "claimed_until" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldClaimedUntil(ctx context.Context) (v *int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldClaimedUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldClaimedUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldClaimedUntil: %w", err)
+	}
+	return oldValue.ClaimedUntil, nil
+}
+
+// AddClaimedUntil adds i to the "claimed_until" field.
+func (m *IdempotencyRecordMutation) AddClaimedUntil(i int64) {
+	if m.addclaimed_until != nil {
+		*m.addclaimed_until += i
+	} else {
+		m.addclaimed_until = &i
+	}
+}
+
+// AddedClaimedUntil returns the value that was added to the "claimed_until" field in this mutation.
+func (m *IdempotencyRecordMutation) AddedClaimedUntil() (r int64, exists bool) {
+	v := m.addclaimed_until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ClearClaimedUntil clears the value of the "claimed_until" field.
+func (m *IdempotencyRecordMutation) ClearClaimedUntil() {
+	m.claimed_until = nil
+	m.addclaimed_until = nil
+	m.clearedFields[idempotencyrecord.FieldClaimedUntil] = struct{}{}
+}
+
+// ClaimedUntilCleared returns if the "claimed_until" field was cleared in this mutation.
+func (m *IdempotencyRecordMutation) ClaimedUntilCleared() bool {
+	_, ok := m.clearedFields[idempotencyrecord.FieldClaimedUntil]
+	return ok
+}
+
+// ResetClaimedUntil resets all changes to the "claimed_until" field.
+func (m *IdempotencyRecordMutation) ResetClaimedUntil() {
+	m.claimed_until = nil
+	m.addclaimed_until = nil
+	delete(m.clearedFields, idempotencyrecord.FieldClaimedUntil)
+}
+
+// SetExpiresAt sets the "expires_at" field.
+func (m *IdempotencyRecordMutation) SetExpiresAt(i int64) {
+	m.expires_at = &i
+	m.addexpires_at = nil
+}
+
+// ExpiresAt returns the value of the "expires_at" field in the mutation.
+func (m *IdempotencyRecordMutation) ExpiresAt() (r int64, exists bool) {
+	v := m.expires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldExpiresAt returns the old "expires_at" field's value of the IdempotencyRecord entity.
+// If the IdempotencyRecord object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyRecordMutation) OldExpiresAt(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldExpiresAt is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldExpiresAt requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldExpiresAt: %w", err)
+	}
+	return oldValue.ExpiresAt, nil
+}
+
+// AddExpiresAt adds i to the "expires_at" field.
+func (m *IdempotencyRecordMutation) AddExpiresAt(i int64) {
+	if m.addexpires_at != nil {
+		*m.addexpires_at += i
+	} else {
+		m.addexpires_at = &i
+	}
+}
+
+// AddedExpiresAt returns the value that was added to the "expires_at" field in this mutation.
+func (m *IdempotencyRecordMutation) AddedExpiresAt() (r int64, exists bool) {
+	v := m.addexpires_at
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetExpiresAt resets all changes to the "expires_at" field.
+func (m *IdempotencyRecordMutation) ResetExpiresAt() {
+	m.expires_at = nil
+	m.addexpires_at = nil
+}
+
+// Where appends a list predicates to the IdempotencyRecordMutation builder.
+func (m *IdempotencyRecordMutation) Where(ps ...predicate.IdempotencyRecord) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the IdempotencyRecordMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *IdempotencyRecordMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.IdempotencyRecord, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *IdempotencyRecordMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *IdempotencyRecordMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (IdempotencyRecord).
+func (m *IdempotencyRecordMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *IdempotencyRecordMutation) Fields() []string {
+	fields := make([]string, 0, 8)
+	if m.organization_id != nil {
+		fields = append(fields, idempotencyrecord.FieldOrganizationID)
+	}
+	if m.sealed_key_id != nil {
+		fields = append(fields, idempotencyrecord.FieldSealedKeyID)
+	}
+	if m.request != nil {
+		fields = append(fields, idempotencyrecord.FieldRequest)
+	}
+	if m.answer != nil {
+		fields = append(fields, idempotencyrecord.FieldAnswer)
+	}
+	if m.size != nil {
+		fields = append(fields, idempotencyrecord.FieldSize)
+	}
+	if m.claim != nil {
+		fields = append(fields, idempotencyrecord.FieldClaim)
+	}
+	if m.claimed_until != nil {
+		fields = append(fields, idempotencyrecord.FieldClaimedUntil)
+	}
+	if m.expires_at != nil {
+		fields = append(fields, idempotencyrecord.FieldExpiresAt)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *IdempotencyRecordMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencyrecord.FieldOrganizationID:
+		return m.OrganizationID()
+	case idempotencyrecord.FieldSealedKeyID:
+		return m.SealedKeyID()
+	case idempotencyrecord.FieldRequest:
+		return m.Request()
+	case idempotencyrecord.FieldAnswer:
+		return m.Answer()
+	case idempotencyrecord.FieldSize:
+		return m.Size()
+	case idempotencyrecord.FieldClaim:
+		return m.Claim()
+	case idempotencyrecord.FieldClaimedUntil:
+		return m.ClaimedUntil()
+	case idempotencyrecord.FieldExpiresAt:
+		return m.ExpiresAt()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *IdempotencyRecordMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case idempotencyrecord.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case idempotencyrecord.FieldSealedKeyID:
+		return m.OldSealedKeyID(ctx)
+	case idempotencyrecord.FieldRequest:
+		return m.OldRequest(ctx)
+	case idempotencyrecord.FieldAnswer:
+		return m.OldAnswer(ctx)
+	case idempotencyrecord.FieldSize:
+		return m.OldSize(ctx)
+	case idempotencyrecord.FieldClaim:
+		return m.OldClaim(ctx)
+	case idempotencyrecord.FieldClaimedUntil:
+		return m.OldClaimedUntil(ctx)
+	case idempotencyrecord.FieldExpiresAt:
+		return m.OldExpiresAt(ctx)
+	}
+	return nil, fmt.Errorf("unknown IdempotencyRecord field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyRecordMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case idempotencyrecord.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case idempotencyrecord.FieldSealedKeyID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSealedKeyID(v)
+		return nil
+	case idempotencyrecord.FieldRequest:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRequest(v)
+		return nil
+	case idempotencyrecord.FieldAnswer:
+		v, ok := value.([]byte)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetAnswer(v)
+		return nil
+	case idempotencyrecord.FieldSize:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetSize(v)
+		return nil
+	case idempotencyrecord.FieldClaim:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetClaim(v)
+		return nil
+	case idempotencyrecord.FieldClaimedUntil:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetClaimedUntil(v)
+		return nil
+	case idempotencyrecord.FieldExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetExpiresAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyRecord field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *IdempotencyRecordMutation) AddedFields() []string {
+	var fields []string
+	if m.addsize != nil {
+		fields = append(fields, idempotencyrecord.FieldSize)
+	}
+	if m.addclaimed_until != nil {
+		fields = append(fields, idempotencyrecord.FieldClaimedUntil)
+	}
+	if m.addexpires_at != nil {
+		fields = append(fields, idempotencyrecord.FieldExpiresAt)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *IdempotencyRecordMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencyrecord.FieldSize:
+		return m.AddedSize()
+	case idempotencyrecord.FieldClaimedUntil:
+		return m.AddedClaimedUntil()
+	case idempotencyrecord.FieldExpiresAt:
+		return m.AddedExpiresAt()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyRecordMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case idempotencyrecord.FieldSize:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddSize(v)
+		return nil
+	case idempotencyrecord.FieldClaimedUntil:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddClaimedUntil(v)
+		return nil
+	case idempotencyrecord.FieldExpiresAt:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddExpiresAt(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyRecord numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *IdempotencyRecordMutation) ClearedFields() []string {
+	var fields []string
+	if m.FieldCleared(idempotencyrecord.FieldAnswer) {
+		fields = append(fields, idempotencyrecord.FieldAnswer)
+	}
+	if m.FieldCleared(idempotencyrecord.FieldClaimedUntil) {
+		fields = append(fields, idempotencyrecord.FieldClaimedUntil)
+	}
+	return fields
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *IdempotencyRecordMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *IdempotencyRecordMutation) ClearField(name string) error {
+	switch name {
+	case idempotencyrecord.FieldAnswer:
+		m.ClearAnswer()
+		return nil
+	case idempotencyrecord.FieldClaimedUntil:
+		m.ClearClaimedUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyRecord nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *IdempotencyRecordMutation) ResetField(name string) error {
+	switch name {
+	case idempotencyrecord.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case idempotencyrecord.FieldSealedKeyID:
+		m.ResetSealedKeyID()
+		return nil
+	case idempotencyrecord.FieldRequest:
+		m.ResetRequest()
+		return nil
+	case idempotencyrecord.FieldAnswer:
+		m.ResetAnswer()
+		return nil
+	case idempotencyrecord.FieldSize:
+		m.ResetSize()
+		return nil
+	case idempotencyrecord.FieldClaim:
+		m.ResetClaim()
+		return nil
+	case idempotencyrecord.FieldClaimedUntil:
+		m.ResetClaimedUntil()
+		return nil
+	case idempotencyrecord.FieldExpiresAt:
+		m.ResetExpiresAt()
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyRecord field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *IdempotencyRecordMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *IdempotencyRecordMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *IdempotencyRecordMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *IdempotencyRecordMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *IdempotencyRecordMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *IdempotencyRecordMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *IdempotencyRecordMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyRecord unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *IdempotencyRecordMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyRecord edge %s", name)
+}
+
+// IdempotencyUsageMutation represents an operation that mutates the IdempotencyUsage nodes in the graph.
+type IdempotencyUsageMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	records       *int64
+	addrecords    *int64
+	bytes         *int64
+	addbytes      *int64
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*IdempotencyUsage, error)
+	predicates    []predicate.IdempotencyUsage
+}
+
+var _ ent.Mutation = (*IdempotencyUsageMutation)(nil)
+
+// idempotencyusageOption allows management of the mutation configuration using functional options.
+type idempotencyusageOption func(*IdempotencyUsageMutation)
+
+// newIdempotencyUsageMutation creates new mutation for the IdempotencyUsage entity.
+func newIdempotencyUsageMutation(c config, op Op, opts ...idempotencyusageOption) *IdempotencyUsageMutation {
+	m := &IdempotencyUsageMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeIdempotencyUsage,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withIdempotencyUsageID sets the ID field of the mutation.
+func withIdempotencyUsageID(id string) idempotencyusageOption {
+	return func(m *IdempotencyUsageMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *IdempotencyUsage
+		)
+		m.oldValue = func(ctx context.Context) (*IdempotencyUsage, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().IdempotencyUsage.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withIdempotencyUsage sets the old IdempotencyUsage of the mutation.
+func withIdempotencyUsage(node *IdempotencyUsage) idempotencyusageOption {
+	return func(m *IdempotencyUsageMutation) {
+		m.oldValue = func(context.Context) (*IdempotencyUsage, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m IdempotencyUsageMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m IdempotencyUsageMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of IdempotencyUsage entities.
+func (m *IdempotencyUsageMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *IdempotencyUsageMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *IdempotencyUsageMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().IdempotencyUsage.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetRecords sets the "records" field.
+func (m *IdempotencyUsageMutation) SetRecords(i int64) {
+	m.records = &i
+	m.addrecords = nil
+}
+
+// Records returns the value of the "records" field in the mutation.
+func (m *IdempotencyUsageMutation) Records() (r int64, exists bool) {
+	v := m.records
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldRecords returns the old "records" field's value of the IdempotencyUsage entity.
+// If the IdempotencyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyUsageMutation) OldRecords(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldRecords is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldRecords requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldRecords: %w", err)
+	}
+	return oldValue.Records, nil
+}
+
+// AddRecords adds i to the "records" field.
+func (m *IdempotencyUsageMutation) AddRecords(i int64) {
+	if m.addrecords != nil {
+		*m.addrecords += i
+	} else {
+		m.addrecords = &i
+	}
+}
+
+// AddedRecords returns the value that was added to the "records" field in this mutation.
+func (m *IdempotencyUsageMutation) AddedRecords() (r int64, exists bool) {
+	v := m.addrecords
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetRecords resets all changes to the "records" field.
+func (m *IdempotencyUsageMutation) ResetRecords() {
+	m.records = nil
+	m.addrecords = nil
+}
+
+// SetBytes sets the "bytes" field.
+func (m *IdempotencyUsageMutation) SetBytes(i int64) {
+	m.bytes = &i
+	m.addbytes = nil
+}
+
+// Bytes returns the value of the "bytes" field in the mutation.
+func (m *IdempotencyUsageMutation) Bytes() (r int64, exists bool) {
+	v := m.bytes
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldBytes returns the old "bytes" field's value of the IdempotencyUsage entity.
+// If the IdempotencyUsage object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *IdempotencyUsageMutation) OldBytes(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldBytes is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldBytes requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldBytes: %w", err)
+	}
+	return oldValue.Bytes, nil
+}
+
+// AddBytes adds i to the "bytes" field.
+func (m *IdempotencyUsageMutation) AddBytes(i int64) {
+	if m.addbytes != nil {
+		*m.addbytes += i
+	} else {
+		m.addbytes = &i
+	}
+}
+
+// AddedBytes returns the value that was added to the "bytes" field in this mutation.
+func (m *IdempotencyUsageMutation) AddedBytes() (r int64, exists bool) {
+	v := m.addbytes
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetBytes resets all changes to the "bytes" field.
+func (m *IdempotencyUsageMutation) ResetBytes() {
+	m.bytes = nil
+	m.addbytes = nil
+}
+
+// Where appends a list predicates to the IdempotencyUsageMutation builder.
+func (m *IdempotencyUsageMutation) Where(ps ...predicate.IdempotencyUsage) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the IdempotencyUsageMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *IdempotencyUsageMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.IdempotencyUsage, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *IdempotencyUsageMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *IdempotencyUsageMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (IdempotencyUsage).
+func (m *IdempotencyUsageMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *IdempotencyUsageMutation) Fields() []string {
+	fields := make([]string, 0, 2)
+	if m.records != nil {
+		fields = append(fields, idempotencyusage.FieldRecords)
+	}
+	if m.bytes != nil {
+		fields = append(fields, idempotencyusage.FieldBytes)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *IdempotencyUsageMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		return m.Records()
+	case idempotencyusage.FieldBytes:
+		return m.Bytes()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *IdempotencyUsageMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		return m.OldRecords(ctx)
+	case idempotencyusage.FieldBytes:
+		return m.OldBytes(ctx)
+	}
+	return nil, fmt.Errorf("unknown IdempotencyUsage field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyUsageMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetRecords(v)
+		return nil
+	case idempotencyusage.FieldBytes:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetBytes(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyUsage field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *IdempotencyUsageMutation) AddedFields() []string {
+	var fields []string
+	if m.addrecords != nil {
+		fields = append(fields, idempotencyusage.FieldRecords)
+	}
+	if m.addbytes != nil {
+		fields = append(fields, idempotencyusage.FieldBytes)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *IdempotencyUsageMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		return m.AddedRecords()
+	case idempotencyusage.FieldBytes:
+		return m.AddedBytes()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *IdempotencyUsageMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddRecords(v)
+		return nil
+	case idempotencyusage.FieldBytes:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddBytes(v)
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyUsage numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *IdempotencyUsageMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *IdempotencyUsageMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *IdempotencyUsageMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown IdempotencyUsage nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *IdempotencyUsageMutation) ResetField(name string) error {
+	switch name {
+	case idempotencyusage.FieldRecords:
+		m.ResetRecords()
+		return nil
+	case idempotencyusage.FieldBytes:
+		m.ResetBytes()
+		return nil
+	}
+	return fmt.Errorf("unknown IdempotencyUsage field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *IdempotencyUsageMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *IdempotencyUsageMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *IdempotencyUsageMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *IdempotencyUsageMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *IdempotencyUsageMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *IdempotencyUsageMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *IdempotencyUsageMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyUsage unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *IdempotencyUsageMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown IdempotencyUsage edge %s", name)
+}
+
+// LeaseMutation represents an operation that mutates the Lease nodes in the graph.
+type LeaseMutation struct {
+	config
+	op            Op
+	typ           string
+	id            *string
+	holder        *string
+	token         *int64
+	addtoken      *int64
+	until         *time.Time
+	clearedFields map[string]struct{}
+	done          bool
+	oldValue      func(context.Context) (*Lease, error)
+	predicates    []predicate.Lease
+}
+
+var _ ent.Mutation = (*LeaseMutation)(nil)
+
+// leaseOption allows management of the mutation configuration using functional options.
+type leaseOption func(*LeaseMutation)
+
+// newLeaseMutation creates new mutation for the Lease entity.
+func newLeaseMutation(c config, op Op, opts ...leaseOption) *LeaseMutation {
+	m := &LeaseMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeLease,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withLeaseID sets the ID field of the mutation.
+func withLeaseID(id string) leaseOption {
+	return func(m *LeaseMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *Lease
+		)
+		m.oldValue = func(ctx context.Context) (*Lease, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().Lease.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withLease sets the old Lease of the mutation.
+func withLease(node *Lease) leaseOption {
+	return func(m *LeaseMutation) {
+		m.oldValue = func(context.Context) (*Lease, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m LeaseMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m LeaseMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of Lease entities.
+func (m *LeaseMutation) SetID(id string) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *LeaseMutation) ID() (id string, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *LeaseMutation) IDs(ctx context.Context) ([]string, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []string{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().Lease.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetHolder sets the "holder" field.
+func (m *LeaseMutation) SetHolder(s string) {
+	m.holder = &s
+}
+
+// Holder returns the value of the "holder" field in the mutation.
+func (m *LeaseMutation) Holder() (r string, exists bool) {
+	v := m.holder
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldHolder returns the old "holder" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldHolder(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldHolder is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldHolder requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldHolder: %w", err)
+	}
+	return oldValue.Holder, nil
+}
+
+// ResetHolder resets all changes to the "holder" field.
+func (m *LeaseMutation) ResetHolder() {
+	m.holder = nil
+}
+
+// SetToken sets the "token" field.
+func (m *LeaseMutation) SetToken(i int64) {
+	m.token = &i
+	m.addtoken = nil
+}
+
+// Token returns the value of the "token" field in the mutation.
+func (m *LeaseMutation) Token() (r int64, exists bool) {
+	v := m.token
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldToken returns the old "token" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldToken(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldToken is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldToken requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldToken: %w", err)
+	}
+	return oldValue.Token, nil
+}
+
+// AddToken adds i to the "token" field.
+func (m *LeaseMutation) AddToken(i int64) {
+	if m.addtoken != nil {
+		*m.addtoken += i
+	} else {
+		m.addtoken = &i
+	}
+}
+
+// AddedToken returns the value that was added to the "token" field in this mutation.
+func (m *LeaseMutation) AddedToken() (r int64, exists bool) {
+	v := m.addtoken
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetToken resets all changes to the "token" field.
+func (m *LeaseMutation) ResetToken() {
+	m.token = nil
+	m.addtoken = nil
+}
+
+// SetUntil sets the "until" field.
+func (m *LeaseMutation) SetUntil(t time.Time) {
+	m.until = &t
+}
+
+// Until returns the value of the "until" field in the mutation.
+func (m *LeaseMutation) Until() (r time.Time, exists bool) {
+	v := m.until
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUntil returns the old "until" field's value of the Lease entity.
+// If the Lease object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *LeaseMutation) OldUntil(ctx context.Context) (v time.Time, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUntil is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUntil requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUntil: %w", err)
+	}
+	return oldValue.Until, nil
+}
+
+// ResetUntil resets all changes to the "until" field.
+func (m *LeaseMutation) ResetUntil() {
+	m.until = nil
+}
+
+// Where appends a list predicates to the LeaseMutation builder.
+func (m *LeaseMutation) Where(ps ...predicate.Lease) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the LeaseMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *LeaseMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.Lease, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *LeaseMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *LeaseMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (Lease).
+func (m *LeaseMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *LeaseMutation) Fields() []string {
+	fields := make([]string, 0, 3)
+	if m.holder != nil {
+		fields = append(fields, lease.FieldHolder)
+	}
+	if m.token != nil {
+		fields = append(fields, lease.FieldToken)
+	}
+	if m.until != nil {
+		fields = append(fields, lease.FieldUntil)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *LeaseMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case lease.FieldHolder:
+		return m.Holder()
+	case lease.FieldToken:
+		return m.Token()
+	case lease.FieldUntil:
+		return m.Until()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *LeaseMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case lease.FieldHolder:
+		return m.OldHolder(ctx)
+	case lease.FieldToken:
+		return m.OldToken(ctx)
+	case lease.FieldUntil:
+		return m.OldUntil(ctx)
+	}
+	return nil, fmt.Errorf("unknown Lease field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LeaseMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case lease.FieldHolder:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetHolder(v)
+		return nil
+	case lease.FieldToken:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetToken(v)
+		return nil
+	case lease.FieldUntil:
+		v, ok := value.(time.Time)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUntil(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Lease field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *LeaseMutation) AddedFields() []string {
+	var fields []string
+	if m.addtoken != nil {
+		fields = append(fields, lease.FieldToken)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *LeaseMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case lease.FieldToken:
+		return m.AddedToken()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *LeaseMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case lease.FieldToken:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddToken(v)
+		return nil
+	}
+	return fmt.Errorf("unknown Lease numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *LeaseMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *LeaseMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *LeaseMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown Lease nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *LeaseMutation) ResetField(name string) error {
+	switch name {
+	case lease.FieldHolder:
+		m.ResetHolder()
+		return nil
+	case lease.FieldToken:
+		m.ResetToken()
+		return nil
+	case lease.FieldUntil:
+		m.ResetUntil()
+		return nil
+	}
+	return fmt.Errorf("unknown Lease field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *LeaseMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *LeaseMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *LeaseMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *LeaseMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *LeaseMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *LeaseMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *LeaseMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown Lease unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *LeaseMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown Lease edge %s", name)
 }
 
 // OperatorTokenMutation represents an operation that mutates the OperatorToken nodes in the graph.
@@ -10325,6 +19579,797 @@ func (m *UsageBucketMutation) ResetEdge(name string) error {
 	return fmt.Errorf("unknown UsageBucket edge %s", name)
 }
 
+// UsageUnitMutation represents an operation that mutates the UsageUnit nodes in the graph.
+type UsageUnitMutation struct {
+	config
+	op              Op
+	typ             string
+	id              *int64
+	organization_id *string
+	kind            *string
+	width           *int
+	addwidth        *int
+	start           *int64
+	addstart        *int64
+	name            *string
+	calls           *int64
+	addcalls        *int64
+	units           *int64
+	addunits        *int64
+	clearedFields   map[string]struct{}
+	done            bool
+	oldValue        func(context.Context) (*UsageUnit, error)
+	predicates      []predicate.UsageUnit
+}
+
+var _ ent.Mutation = (*UsageUnitMutation)(nil)
+
+// usageunitOption allows management of the mutation configuration using functional options.
+type usageunitOption func(*UsageUnitMutation)
+
+// newUsageUnitMutation creates new mutation for the UsageUnit entity.
+func newUsageUnitMutation(c config, op Op, opts ...usageunitOption) *UsageUnitMutation {
+	m := &UsageUnitMutation{
+		config:        c,
+		op:            op,
+		typ:           TypeUsageUnit,
+		clearedFields: make(map[string]struct{}),
+	}
+	for _, opt := range opts {
+		opt(m)
+	}
+	return m
+}
+
+// withUsageUnitID sets the ID field of the mutation.
+func withUsageUnitID(id int64) usageunitOption {
+	return func(m *UsageUnitMutation) {
+		var (
+			err   error
+			once  sync.Once
+			value *UsageUnit
+		)
+		m.oldValue = func(ctx context.Context) (*UsageUnit, error) {
+			once.Do(func() {
+				if m.done {
+					err = errors.New("querying old values post mutation is not allowed")
+				} else {
+					value, err = m.Client().UsageUnit.Get(ctx, id)
+				}
+			})
+			return value, err
+		}
+		m.id = &id
+	}
+}
+
+// withUsageUnit sets the old UsageUnit of the mutation.
+func withUsageUnit(node *UsageUnit) usageunitOption {
+	return func(m *UsageUnitMutation) {
+		m.oldValue = func(context.Context) (*UsageUnit, error) {
+			return node, nil
+		}
+		m.id = &node.ID
+	}
+}
+
+// Client returns a new `ent.Client` from the mutation. If the mutation was
+// executed in a transaction (ent.Tx), a transactional client is returned.
+func (m UsageUnitMutation) Client() *Client {
+	client := &Client{config: m.config}
+	client.init()
+	return client
+}
+
+// Tx returns an `ent.Tx` for mutations that were executed in transactions;
+// it returns an error otherwise.
+func (m UsageUnitMutation) Tx() (*Tx, error) {
+	if _, ok := m.driver.(*txDriver); !ok {
+		return nil, errors.New("ent: mutation is not running in a transaction")
+	}
+	tx := &Tx{config: m.config}
+	tx.init()
+	return tx, nil
+}
+
+// SetID sets the value of the id field. Note that this
+// operation is only accepted on creation of UsageUnit entities.
+func (m *UsageUnitMutation) SetID(id int64) {
+	m.id = &id
+}
+
+// ID returns the ID value in the mutation. Note that the ID is only available
+// if it was provided to the builder or after it was returned from the database.
+func (m *UsageUnitMutation) ID() (id int64, exists bool) {
+	if m.id == nil {
+		return
+	}
+	return *m.id, true
+}
+
+// IDs queries the database and returns the entity ids that match the mutation's predicate.
+// That means, if the mutation is applied within a transaction with an isolation level such
+// as sql.LevelSerializable, the returned ids match the ids of the rows that will be updated
+// or updated by the mutation.
+func (m *UsageUnitMutation) IDs(ctx context.Context) ([]int64, error) {
+	switch {
+	case m.op.Is(OpUpdateOne | OpDeleteOne):
+		id, exists := m.ID()
+		if exists {
+			return []int64{id}, nil
+		}
+		fallthrough
+	case m.op.Is(OpUpdate | OpDelete):
+		return m.Client().UsageUnit.Query().Where(m.predicates...).IDs(ctx)
+	default:
+		return nil, fmt.Errorf("IDs is not allowed on %s operations", m.op)
+	}
+}
+
+// SetOrganizationID sets the "organization_id" field.
+func (m *UsageUnitMutation) SetOrganizationID(s string) {
+	m.organization_id = &s
+}
+
+// OrganizationID returns the value of the "organization_id" field in the mutation.
+func (m *UsageUnitMutation) OrganizationID() (r string, exists bool) {
+	v := m.organization_id
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldOrganizationID returns the old "organization_id" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldOrganizationID(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldOrganizationID is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldOrganizationID requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldOrganizationID: %w", err)
+	}
+	return oldValue.OrganizationID, nil
+}
+
+// ResetOrganizationID resets all changes to the "organization_id" field.
+func (m *UsageUnitMutation) ResetOrganizationID() {
+	m.organization_id = nil
+}
+
+// SetKind sets the "kind" field.
+func (m *UsageUnitMutation) SetKind(s string) {
+	m.kind = &s
+}
+
+// Kind returns the value of the "kind" field in the mutation.
+func (m *UsageUnitMutation) Kind() (r string, exists bool) {
+	v := m.kind
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldKind returns the old "kind" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldKind(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldKind is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldKind requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldKind: %w", err)
+	}
+	return oldValue.Kind, nil
+}
+
+// ResetKind resets all changes to the "kind" field.
+func (m *UsageUnitMutation) ResetKind() {
+	m.kind = nil
+}
+
+// SetWidth sets the "width" field.
+func (m *UsageUnitMutation) SetWidth(i int) {
+	m.width = &i
+	m.addwidth = nil
+}
+
+// Width returns the value of the "width" field in the mutation.
+func (m *UsageUnitMutation) Width() (r int, exists bool) {
+	v := m.width
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldWidth returns the old "width" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldWidth(ctx context.Context) (v int, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldWidth is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldWidth requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldWidth: %w", err)
+	}
+	return oldValue.Width, nil
+}
+
+// AddWidth adds i to the "width" field.
+func (m *UsageUnitMutation) AddWidth(i int) {
+	if m.addwidth != nil {
+		*m.addwidth += i
+	} else {
+		m.addwidth = &i
+	}
+}
+
+// AddedWidth returns the value that was added to the "width" field in this mutation.
+func (m *UsageUnitMutation) AddedWidth() (r int, exists bool) {
+	v := m.addwidth
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetWidth resets all changes to the "width" field.
+func (m *UsageUnitMutation) ResetWidth() {
+	m.width = nil
+	m.addwidth = nil
+}
+
+// SetStart sets the "start" field.
+func (m *UsageUnitMutation) SetStart(i int64) {
+	m.start = &i
+	m.addstart = nil
+}
+
+// Start returns the value of the "start" field in the mutation.
+func (m *UsageUnitMutation) Start() (r int64, exists bool) {
+	v := m.start
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldStart returns the old "start" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldStart(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldStart is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldStart requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldStart: %w", err)
+	}
+	return oldValue.Start, nil
+}
+
+// AddStart adds i to the "start" field.
+func (m *UsageUnitMutation) AddStart(i int64) {
+	if m.addstart != nil {
+		*m.addstart += i
+	} else {
+		m.addstart = &i
+	}
+}
+
+// AddedStart returns the value that was added to the "start" field in this mutation.
+func (m *UsageUnitMutation) AddedStart() (r int64, exists bool) {
+	v := m.addstart
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetStart resets all changes to the "start" field.
+func (m *UsageUnitMutation) ResetStart() {
+	m.start = nil
+	m.addstart = nil
+}
+
+// SetName sets the "name" field.
+func (m *UsageUnitMutation) SetName(s string) {
+	m.name = &s
+}
+
+// Name returns the value of the "name" field in the mutation.
+func (m *UsageUnitMutation) Name() (r string, exists bool) {
+	v := m.name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldName returns the old "name" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldName: %w", err)
+	}
+	return oldValue.Name, nil
+}
+
+// ResetName resets all changes to the "name" field.
+func (m *UsageUnitMutation) ResetName() {
+	m.name = nil
+}
+
+// SetCalls sets the "calls" field.
+func (m *UsageUnitMutation) SetCalls(i int64) {
+	m.calls = &i
+	m.addcalls = nil
+}
+
+// Calls returns the value of the "calls" field in the mutation.
+func (m *UsageUnitMutation) Calls() (r int64, exists bool) {
+	v := m.calls
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCalls returns the old "calls" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldCalls(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCalls is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCalls requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCalls: %w", err)
+	}
+	return oldValue.Calls, nil
+}
+
+// AddCalls adds i to the "calls" field.
+func (m *UsageUnitMutation) AddCalls(i int64) {
+	if m.addcalls != nil {
+		*m.addcalls += i
+	} else {
+		m.addcalls = &i
+	}
+}
+
+// AddedCalls returns the value that was added to the "calls" field in this mutation.
+func (m *UsageUnitMutation) AddedCalls() (r int64, exists bool) {
+	v := m.addcalls
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetCalls resets all changes to the "calls" field.
+func (m *UsageUnitMutation) ResetCalls() {
+	m.calls = nil
+	m.addcalls = nil
+}
+
+// SetUnits sets the "units" field.
+func (m *UsageUnitMutation) SetUnits(i int64) {
+	m.units = &i
+	m.addunits = nil
+}
+
+// Units returns the value of the "units" field in the mutation.
+func (m *UsageUnitMutation) Units() (r int64, exists bool) {
+	v := m.units
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldUnits returns the old "units" field's value of the UsageUnit entity.
+// If the UsageUnit object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *UsageUnitMutation) OldUnits(ctx context.Context) (v int64, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldUnits is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldUnits requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldUnits: %w", err)
+	}
+	return oldValue.Units, nil
+}
+
+// AddUnits adds i to the "units" field.
+func (m *UsageUnitMutation) AddUnits(i int64) {
+	if m.addunits != nil {
+		*m.addunits += i
+	} else {
+		m.addunits = &i
+	}
+}
+
+// AddedUnits returns the value that was added to the "units" field in this mutation.
+func (m *UsageUnitMutation) AddedUnits() (r int64, exists bool) {
+	v := m.addunits
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// ResetUnits resets all changes to the "units" field.
+func (m *UsageUnitMutation) ResetUnits() {
+	m.units = nil
+	m.addunits = nil
+}
+
+// Where appends a list predicates to the UsageUnitMutation builder.
+func (m *UsageUnitMutation) Where(ps ...predicate.UsageUnit) {
+	m.predicates = append(m.predicates, ps...)
+}
+
+// WhereP appends storage-level predicates to the UsageUnitMutation builder. Using this method,
+// users can use type-assertion to append predicates that do not depend on any generated package.
+func (m *UsageUnitMutation) WhereP(ps ...func(*sql.Selector)) {
+	p := make([]predicate.UsageUnit, len(ps))
+	for i := range ps {
+		p[i] = ps[i]
+	}
+	m.Where(p...)
+}
+
+// Op returns the operation name.
+func (m *UsageUnitMutation) Op() Op {
+	return m.op
+}
+
+// SetOp allows setting the mutation operation.
+func (m *UsageUnitMutation) SetOp(op Op) {
+	m.op = op
+}
+
+// Type returns the node type of this mutation (UsageUnit).
+func (m *UsageUnitMutation) Type() string {
+	return m.typ
+}
+
+// Fields returns all fields that were changed during this mutation. Note that in
+// order to get all numeric fields that were incremented/decremented, call
+// AddedFields().
+func (m *UsageUnitMutation) Fields() []string {
+	fields := make([]string, 0, 7)
+	if m.organization_id != nil {
+		fields = append(fields, usageunit.FieldOrganizationID)
+	}
+	if m.kind != nil {
+		fields = append(fields, usageunit.FieldKind)
+	}
+	if m.width != nil {
+		fields = append(fields, usageunit.FieldWidth)
+	}
+	if m.start != nil {
+		fields = append(fields, usageunit.FieldStart)
+	}
+	if m.name != nil {
+		fields = append(fields, usageunit.FieldName)
+	}
+	if m.calls != nil {
+		fields = append(fields, usageunit.FieldCalls)
+	}
+	if m.units != nil {
+		fields = append(fields, usageunit.FieldUnits)
+	}
+	return fields
+}
+
+// Field returns the value of a field with the given name. The second boolean
+// return value indicates that this field was not set, or was not defined in the
+// schema.
+func (m *UsageUnitMutation) Field(name string) (ent.Value, bool) {
+	switch name {
+	case usageunit.FieldOrganizationID:
+		return m.OrganizationID()
+	case usageunit.FieldKind:
+		return m.Kind()
+	case usageunit.FieldWidth:
+		return m.Width()
+	case usageunit.FieldStart:
+		return m.Start()
+	case usageunit.FieldName:
+		return m.Name()
+	case usageunit.FieldCalls:
+		return m.Calls()
+	case usageunit.FieldUnits:
+		return m.Units()
+	}
+	return nil, false
+}
+
+// OldField returns the old value of the field from the database. An error is
+// returned if the mutation operation is not UpdateOne, or the query to the
+// database failed.
+func (m *UsageUnitMutation) OldField(ctx context.Context, name string) (ent.Value, error) {
+	switch name {
+	case usageunit.FieldOrganizationID:
+		return m.OldOrganizationID(ctx)
+	case usageunit.FieldKind:
+		return m.OldKind(ctx)
+	case usageunit.FieldWidth:
+		return m.OldWidth(ctx)
+	case usageunit.FieldStart:
+		return m.OldStart(ctx)
+	case usageunit.FieldName:
+		return m.OldName(ctx)
+	case usageunit.FieldCalls:
+		return m.OldCalls(ctx)
+	case usageunit.FieldUnits:
+		return m.OldUnits(ctx)
+	}
+	return nil, fmt.Errorf("unknown UsageUnit field %s", name)
+}
+
+// SetField sets the value of a field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *UsageUnitMutation) SetField(name string, value ent.Value) error {
+	switch name {
+	case usageunit.FieldOrganizationID:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetOrganizationID(v)
+		return nil
+	case usageunit.FieldKind:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetKind(v)
+		return nil
+	case usageunit.FieldWidth:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetWidth(v)
+		return nil
+	case usageunit.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetStart(v)
+		return nil
+	case usageunit.FieldName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetName(v)
+		return nil
+	case usageunit.FieldCalls:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCalls(v)
+		return nil
+	case usageunit.FieldUnits:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetUnits(v)
+		return nil
+	}
+	return fmt.Errorf("unknown UsageUnit field %s", name)
+}
+
+// AddedFields returns all numeric fields that were incremented/decremented during
+// this mutation.
+func (m *UsageUnitMutation) AddedFields() []string {
+	var fields []string
+	if m.addwidth != nil {
+		fields = append(fields, usageunit.FieldWidth)
+	}
+	if m.addstart != nil {
+		fields = append(fields, usageunit.FieldStart)
+	}
+	if m.addcalls != nil {
+		fields = append(fields, usageunit.FieldCalls)
+	}
+	if m.addunits != nil {
+		fields = append(fields, usageunit.FieldUnits)
+	}
+	return fields
+}
+
+// AddedField returns the numeric value that was incremented/decremented on a field
+// with the given name. The second boolean return value indicates that this field
+// was not set, or was not defined in the schema.
+func (m *UsageUnitMutation) AddedField(name string) (ent.Value, bool) {
+	switch name {
+	case usageunit.FieldWidth:
+		return m.AddedWidth()
+	case usageunit.FieldStart:
+		return m.AddedStart()
+	case usageunit.FieldCalls:
+		return m.AddedCalls()
+	case usageunit.FieldUnits:
+		return m.AddedUnits()
+	}
+	return nil, false
+}
+
+// AddField adds the value to the field with the given name. It returns an error if
+// the field is not defined in the schema, or if the type mismatched the field
+// type.
+func (m *UsageUnitMutation) AddField(name string, value ent.Value) error {
+	switch name {
+	case usageunit.FieldWidth:
+		v, ok := value.(int)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddWidth(v)
+		return nil
+	case usageunit.FieldStart:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddStart(v)
+		return nil
+	case usageunit.FieldCalls:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddCalls(v)
+		return nil
+	case usageunit.FieldUnits:
+		v, ok := value.(int64)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.AddUnits(v)
+		return nil
+	}
+	return fmt.Errorf("unknown UsageUnit numeric field %s", name)
+}
+
+// ClearedFields returns all nullable fields that were cleared during this
+// mutation.
+func (m *UsageUnitMutation) ClearedFields() []string {
+	return nil
+}
+
+// FieldCleared returns a boolean indicating if a field with the given name was
+// cleared in this mutation.
+func (m *UsageUnitMutation) FieldCleared(name string) bool {
+	_, ok := m.clearedFields[name]
+	return ok
+}
+
+// ClearField clears the value of the field with the given name. It returns an
+// error if the field is not defined in the schema.
+func (m *UsageUnitMutation) ClearField(name string) error {
+	return fmt.Errorf("unknown UsageUnit nullable field %s", name)
+}
+
+// ResetField resets all changes in the mutation for the field with the given name.
+// It returns an error if the field is not defined in the schema.
+func (m *UsageUnitMutation) ResetField(name string) error {
+	switch name {
+	case usageunit.FieldOrganizationID:
+		m.ResetOrganizationID()
+		return nil
+	case usageunit.FieldKind:
+		m.ResetKind()
+		return nil
+	case usageunit.FieldWidth:
+		m.ResetWidth()
+		return nil
+	case usageunit.FieldStart:
+		m.ResetStart()
+		return nil
+	case usageunit.FieldName:
+		m.ResetName()
+		return nil
+	case usageunit.FieldCalls:
+		m.ResetCalls()
+		return nil
+	case usageunit.FieldUnits:
+		m.ResetUnits()
+		return nil
+	}
+	return fmt.Errorf("unknown UsageUnit field %s", name)
+}
+
+// AddedEdges returns all edge names that were set/added in this mutation.
+func (m *UsageUnitMutation) AddedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// AddedIDs returns all IDs (to other nodes) that were added for the given edge
+// name in this mutation.
+func (m *UsageUnitMutation) AddedIDs(name string) []ent.Value {
+	return nil
+}
+
+// RemovedEdges returns all edge names that were removed in this mutation.
+func (m *UsageUnitMutation) RemovedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// RemovedIDs returns all IDs (to other nodes) that were removed for the edge with
+// the given name in this mutation.
+func (m *UsageUnitMutation) RemovedIDs(name string) []ent.Value {
+	return nil
+}
+
+// ClearedEdges returns all edge names that were cleared in this mutation.
+func (m *UsageUnitMutation) ClearedEdges() []string {
+	edges := make([]string, 0, 0)
+	return edges
+}
+
+// EdgeCleared returns a boolean which indicates if the edge with the given name
+// was cleared in this mutation.
+func (m *UsageUnitMutation) EdgeCleared(name string) bool {
+	return false
+}
+
+// ClearEdge clears the value of the edge with the given name. It returns an error
+// if that edge is not defined in the schema.
+func (m *UsageUnitMutation) ClearEdge(name string) error {
+	return fmt.Errorf("unknown UsageUnit unique edge %s", name)
+}
+
+// ResetEdge resets all changes to the edge with the given name in this mutation.
+// It returns an error if the edge is not defined in the schema.
+func (m *UsageUnitMutation) ResetEdge(name string) error {
+	return fmt.Errorf("unknown UsageUnit edge %s", name)
+}
+
 // WebhookMutation represents an operation that mutates the Webhook nodes in the graph.
 type WebhookMutation struct {
 	config
@@ -10347,6 +20392,7 @@ type WebhookMutation struct {
 	addcreated_at      *int64
 	created_by_kind    *string
 	created_by_id      *string
+	created_by_name    *string
 	updated_at         *int64
 	addupdated_at      *int64
 	last_success_at    *int64
@@ -11007,6 +21053,42 @@ func (m *WebhookMutation) ResetCreatedByID() {
 	m.created_by_id = nil
 }
 
+// SetCreatedByName sets the "created_by_name" field.
+func (m *WebhookMutation) SetCreatedByName(s string) {
+	m.created_by_name = &s
+}
+
+// CreatedByName returns the value of the "created_by_name" field in the mutation.
+func (m *WebhookMutation) CreatedByName() (r string, exists bool) {
+	v := m.created_by_name
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldCreatedByName returns the old "created_by_name" field's value of the Webhook entity.
+// If the Webhook object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *WebhookMutation) OldCreatedByName(ctx context.Context) (v string, err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldCreatedByName is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldCreatedByName requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldCreatedByName: %w", err)
+	}
+	return oldValue.CreatedByName, nil
+}
+
+// ResetCreatedByName resets all changes to the "created_by_name" field.
+func (m *WebhookMutation) ResetCreatedByName() {
+	m.created_by_name = nil
+}
+
 // SetUpdatedAt sets the "updated_at" field.
 func (m *WebhookMutation) SetUpdatedAt(i int64) {
 	m.updated_at = &i
@@ -11415,7 +21497,7 @@ func (m *WebhookMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *WebhookMutation) Fields() []string {
-	fields := make([]string, 0, 21)
+	fields := make([]string, 0, 22)
 	if m.organization_id != nil {
 		fields = append(fields, webhook.FieldOrganizationID)
 	}
@@ -11457,6 +21539,9 @@ func (m *WebhookMutation) Fields() []string {
 	}
 	if m.created_by_id != nil {
 		fields = append(fields, webhook.FieldCreatedByID)
+	}
+	if m.created_by_name != nil {
+		fields = append(fields, webhook.FieldCreatedByName)
 	}
 	if m.updated_at != nil {
 		fields = append(fields, webhook.FieldUpdatedAt)
@@ -11515,6 +21600,8 @@ func (m *WebhookMutation) Field(name string) (ent.Value, bool) {
 		return m.CreatedByKind()
 	case webhook.FieldCreatedByID:
 		return m.CreatedByID()
+	case webhook.FieldCreatedByName:
+		return m.CreatedByName()
 	case webhook.FieldUpdatedAt:
 		return m.UpdatedAt()
 	case webhook.FieldLastSuccessAt:
@@ -11566,6 +21653,8 @@ func (m *WebhookMutation) OldField(ctx context.Context, name string) (ent.Value,
 		return m.OldCreatedByKind(ctx)
 	case webhook.FieldCreatedByID:
 		return m.OldCreatedByID(ctx)
+	case webhook.FieldCreatedByName:
+		return m.OldCreatedByName(ctx)
 	case webhook.FieldUpdatedAt:
 		return m.OldUpdatedAt(ctx)
 	case webhook.FieldLastSuccessAt:
@@ -11686,6 +21775,13 @@ func (m *WebhookMutation) SetField(name string, value ent.Value) error {
 			return fmt.Errorf("unexpected type %T for field %s", value, name)
 		}
 		m.SetCreatedByID(v)
+		return nil
+	case webhook.FieldCreatedByName:
+		v, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetCreatedByName(v)
 		return nil
 	case webhook.FieldUpdatedAt:
 		v, ok := value.(int64)
@@ -11910,6 +22006,9 @@ func (m *WebhookMutation) ResetField(name string) error {
 		return nil
 	case webhook.FieldCreatedByID:
 		m.ResetCreatedByID()
+		return nil
+	case webhook.FieldCreatedByName:
+		m.ResetCreatedByName()
 		return nil
 	case webhook.FieldUpdatedAt:
 		m.ResetUpdatedAt()

@@ -3,10 +3,17 @@
 package ent
 
 import (
+	"github.com/apikeys-dev/apikeys/ent/accesstoken"
+	"github.com/apikeys-dev/apikeys/ent/accesstokenuse"
 	"github.com/apikeys-dev/apikeys/ent/apikey"
+	"github.com/apikeys-dev/apikeys/ent/apikeyratelimit"
 	"github.com/apikeys-dev/apikeys/ent/apikeyusage"
 	"github.com/apikeys-dev/apikeys/ent/delivery"
+	"github.com/apikeys-dev/apikeys/ent/deliverycount"
+	"github.com/apikeys-dev/apikeys/ent/event"
 	"github.com/apikeys-dev/apikeys/ent/fanoutposition"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyrecord"
+	"github.com/apikeys-dev/apikeys/ent/idempotencyusage"
 	"github.com/apikeys-dev/apikeys/ent/schema"
 	"github.com/apikeys-dev/apikeys/ent/webhook"
 )
@@ -15,52 +22,114 @@ import (
 // (default values, validators, hooks and policies) and stitches it
 // to their package variables.
 func init() {
+	accesstokenFields := schema.AccessToken{}.Fields()
+	_ = accesstokenFields
+	// accesstokenDescDescription is the schema descriptor for description field.
+	accesstokenDescDescription := accesstokenFields[2].Descriptor()
+	// accesstoken.DefaultDescription holds the default value on creation for the description field.
+	accesstoken.DefaultDescription = accesstokenDescDescription.Default.(string)
+	// accesstokenDescPreviousPepperID is the schema descriptor for previous_pepper_id field.
+	accesstokenDescPreviousPepperID := accesstokenFields[16].Descriptor()
+	// accesstoken.DefaultPreviousPepperID holds the default value on creation for the previous_pepper_id field.
+	accesstoken.DefaultPreviousPepperID = accesstokenDescPreviousPepperID.Default.(string)
+	// accesstokenDescPreviousMask is the schema descriptor for previous_mask field.
+	accesstokenDescPreviousMask := accesstokenFields[17].Descriptor()
+	// accesstoken.DefaultPreviousMask holds the default value on creation for the previous_mask field.
+	accesstoken.DefaultPreviousMask = accesstokenDescPreviousMask.Default.(string)
+	// accesstokenDescRotations is the schema descriptor for rotations field.
+	accesstokenDescRotations := accesstokenFields[19].Descriptor()
+	// accesstoken.DefaultRotations holds the default value on creation for the rotations field.
+	accesstoken.DefaultRotations = accesstokenDescRotations.Default.(int64)
+	// accesstokenDescCountedFor is the schema descriptor for counted_for field.
+	accesstokenDescCountedFor := accesstokenFields[21].Descriptor()
+	// accesstoken.DefaultCountedFor holds the default value on creation for the counted_for field.
+	accesstoken.DefaultCountedFor = accesstokenDescCountedFor.Default.(string)
+	accesstokenuseFields := schema.AccessTokenUse{}.Fields()
+	_ = accesstokenuseFields
+	// accesstokenuseDescAddress is the schema descriptor for address field.
+	accesstokenuseDescAddress := accesstokenuseFields[2].Descriptor()
+	// accesstokenuse.DefaultAddress holds the default value on creation for the address field.
+	accesstokenuse.DefaultAddress = accesstokenuseDescAddress.Default.(string)
 	apikeyFields := schema.ApiKey{}.Fields()
 	_ = apikeyFields
 	// apikeyDescDescription is the schema descriptor for description field.
 	apikeyDescDescription := apikeyFields[3].Descriptor()
 	// apikey.DefaultDescription holds the default value on creation for the description field.
 	apikey.DefaultDescription = apikeyDescDescription.Default.(string)
+	// apikeyDescCreatedByName is the schema descriptor for created_by_name field.
+	apikeyDescCreatedByName := apikeyFields[11].Descriptor()
+	// apikey.DefaultCreatedByName holds the default value on creation for the created_by_name field.
+	apikey.DefaultCreatedByName = apikeyDescCreatedByName.Default.(string)
 	// apikeyDescOwnerID is the schema descriptor for owner_id field.
-	apikeyDescOwnerID := apikeyFields[14].Descriptor()
+	apikeyDescOwnerID := apikeyFields[15].Descriptor()
 	// apikey.DefaultOwnerID holds the default value on creation for the owner_id field.
 	apikey.DefaultOwnerID = apikeyDescOwnerID.Default.(string)
 	// apikeyDescRateLimitRequests is the schema descriptor for rate_limit_requests field.
-	apikeyDescRateLimitRequests := apikeyFields[16].Descriptor()
+	apikeyDescRateLimitRequests := apikeyFields[18].Descriptor()
 	// apikey.DefaultRateLimitRequests holds the default value on creation for the rate_limit_requests field.
 	apikey.DefaultRateLimitRequests = apikeyDescRateLimitRequests.Default.(int)
 	// apikeyDescRateLimitWindow is the schema descriptor for rate_limit_window field.
-	apikeyDescRateLimitWindow := apikeyFields[17].Descriptor()
+	apikeyDescRateLimitWindow := apikeyFields[19].Descriptor()
 	// apikey.DefaultRateLimitWindow holds the default value on creation for the rate_limit_window field.
 	apikey.DefaultRateLimitWindow = apikeyDescRateLimitWindow.Default.(int)
 	// apikeyDescQuotaLimit is the schema descriptor for quota_limit field.
-	apikeyDescQuotaLimit := apikeyFields[18].Descriptor()
+	apikeyDescQuotaLimit := apikeyFields[21].Descriptor()
 	// apikey.DefaultQuotaLimit holds the default value on creation for the quota_limit field.
 	apikey.DefaultQuotaLimit = apikeyDescQuotaLimit.Default.(int64)
 	// apikeyDescQuotaRefill is the schema descriptor for quota_refill field.
-	apikeyDescQuotaRefill := apikeyFields[19].Descriptor()
+	apikeyDescQuotaRefill := apikeyFields[22].Descriptor()
 	// apikey.DefaultQuotaRefill holds the default value on creation for the quota_refill field.
 	apikey.DefaultQuotaRefill = apikeyDescQuotaRefill.Default.(string)
 	// apikeyDescQuotaRefillDay is the schema descriptor for quota_refill_day field.
-	apikeyDescQuotaRefillDay := apikeyFields[20].Descriptor()
+	apikeyDescQuotaRefillDay := apikeyFields[23].Descriptor()
 	// apikey.DefaultQuotaRefillDay holds the default value on creation for the quota_refill_day field.
 	apikey.DefaultQuotaRefillDay = apikeyDescQuotaRefillDay.Default.(int)
 	// apikeyDescRevokeReason is the schema descriptor for revoke_reason field.
-	apikeyDescRevokeReason := apikeyFields[22].Descriptor()
+	apikeyDescRevokeReason := apikeyFields[25].Descriptor()
 	// apikey.DefaultRevokeReason holds the default value on creation for the revoke_reason field.
 	apikey.DefaultRevokeReason = apikeyDescRevokeReason.Default.(string)
 	// apikeyDescPreviousPepperID is the schema descriptor for previous_pepper_id field.
-	apikeyDescPreviousPepperID := apikeyFields[28].Descriptor()
+	apikeyDescPreviousPepperID := apikeyFields[31].Descriptor()
 	// apikey.DefaultPreviousPepperID holds the default value on creation for the previous_pepper_id field.
 	apikey.DefaultPreviousPepperID = apikeyDescPreviousPepperID.Default.(string)
 	// apikeyDescPreviousMask is the schema descriptor for previous_mask field.
-	apikeyDescPreviousMask := apikeyFields[29].Descriptor()
+	apikeyDescPreviousMask := apikeyFields[32].Descriptor()
 	// apikey.DefaultPreviousMask holds the default value on creation for the previous_mask field.
 	apikey.DefaultPreviousMask = apikeyDescPreviousMask.Default.(string)
 	// apikeyDescRotations is the schema descriptor for rotations field.
-	apikeyDescRotations := apikeyFields[32].Descriptor()
+	apikeyDescRotations := apikeyFields[35].Descriptor()
 	// apikey.DefaultRotations holds the default value on creation for the rotations field.
 	apikey.DefaultRotations = apikeyDescRotations.Default.(int64)
+	apikeyratelimitFields := schema.ApiKeyRateLimit{}.Fields()
+	_ = apikeyratelimitFields
+	// apikeyratelimitDescRequests is the schema descriptor for requests field.
+	apikeyratelimitDescRequests := apikeyratelimitFields[1].Descriptor()
+	// apikeyratelimit.DefaultRequests holds the default value on creation for the requests field.
+	apikeyratelimit.DefaultRequests = apikeyratelimitDescRequests.Default.(int)
+	// apikeyratelimitDescWindowSeconds is the schema descriptor for window_seconds field.
+	apikeyratelimitDescWindowSeconds := apikeyratelimitFields[2].Descriptor()
+	// apikeyratelimit.DefaultWindowSeconds holds the default value on creation for the window_seconds field.
+	apikeyratelimit.DefaultWindowSeconds = apikeyratelimitDescWindowSeconds.Default.(int)
+	// apikeyratelimitDescDebt is the schema descriptor for debt field.
+	apikeyratelimitDescDebt := apikeyratelimitFields[3].Descriptor()
+	// apikeyratelimit.DefaultDebt holds the default value on creation for the debt field.
+	apikeyratelimit.DefaultDebt = apikeyratelimitDescDebt.Default.(int64)
+	// apikeyratelimitDescAt is the schema descriptor for at field.
+	apikeyratelimitDescAt := apikeyratelimitFields[4].Descriptor()
+	// apikeyratelimit.DefaultAt holds the default value on creation for the at field.
+	apikeyratelimit.DefaultAt = apikeyratelimitDescAt.Default.(int64)
+	// apikeyratelimitDescSlot is the schema descriptor for slot field.
+	apikeyratelimitDescSlot := apikeyratelimitFields[5].Descriptor()
+	// apikeyratelimit.DefaultSlot holds the default value on creation for the slot field.
+	apikeyratelimit.DefaultSlot = apikeyratelimitDescSlot.Default.(int64)
+	// apikeyratelimitDescReserved is the schema descriptor for reserved field.
+	apikeyratelimitDescReserved := apikeyratelimitFields[6].Descriptor()
+	// apikeyratelimit.DefaultReserved holds the default value on creation for the reserved field.
+	apikeyratelimit.DefaultReserved = apikeyratelimitDescReserved.Default.(int64)
+	// apikeyratelimitDescReservedBefore is the schema descriptor for reserved_before field.
+	apikeyratelimitDescReservedBefore := apikeyratelimitFields[7].Descriptor()
+	// apikeyratelimit.DefaultReservedBefore holds the default value on creation for the reserved_before field.
+	apikeyratelimit.DefaultReservedBefore = apikeyratelimitDescReservedBefore.Default.(int64)
 	apikeyusageFields := schema.ApiKeyUsage{}.Fields()
 	_ = apikeyusageFields
 	// apikeyusageDescPreviousRotation is the schema descriptor for previous_rotation field.
@@ -71,6 +140,22 @@ func init() {
 	apikeyusageDescPreviousRequests := apikeyusageFields[4].Descriptor()
 	// apikeyusage.DefaultPreviousRequests holds the default value on creation for the previous_requests field.
 	apikeyusage.DefaultPreviousRequests = apikeyusageDescPreviousRequests.Default.(int64)
+	// apikeyusageDescLastIP is the schema descriptor for last_ip field.
+	apikeyusageDescLastIP := apikeyusageFields[6].Descriptor()
+	// apikeyusage.DefaultLastIP holds the default value on creation for the last_ip field.
+	apikeyusage.DefaultLastIP = apikeyusageDescLastIP.Default.(string)
+	// apikeyusageDescLastUserAgent is the schema descriptor for last_user_agent field.
+	apikeyusageDescLastUserAgent := apikeyusageFields[7].Descriptor()
+	// apikeyusage.DefaultLastUserAgent holds the default value on creation for the last_user_agent field.
+	apikeyusage.DefaultLastUserAgent = apikeyusageDescLastUserAgent.Default.(string)
+	// apikeyusageDescAddressesDay is the schema descriptor for addresses_day field.
+	apikeyusageDescAddressesDay := apikeyusageFields[8].Descriptor()
+	// apikeyusage.DefaultAddressesDay holds the default value on creation for the addresses_day field.
+	apikeyusage.DefaultAddressesDay = apikeyusageDescAddressesDay.Default.(int64)
+	// apikeyusageDescAddressesCount is the schema descriptor for addresses_count field.
+	apikeyusageDescAddressesCount := apikeyusageFields[9].Descriptor()
+	// apikeyusage.DefaultAddressesCount holds the default value on creation for the addresses_count field.
+	apikeyusage.DefaultAddressesCount = apikeyusageDescAddressesCount.Default.(int64)
 	deliveryFields := schema.Delivery{}.Fields()
 	_ = deliveryFields
 	// deliveryDescTrigger is the schema descriptor for trigger field.
@@ -105,12 +190,64 @@ func init() {
 	deliveryDescLease := deliveryFields[24].Descriptor()
 	// delivery.DefaultLease holds the default value on creation for the lease field.
 	delivery.DefaultLease = deliveryDescLease.Default.(string)
+	deliverycountFields := schema.DeliveryCount{}.Fields()
+	_ = deliverycountFields
+	// deliverycountDescMade is the schema descriptor for made field.
+	deliverycountDescMade := deliverycountFields[5].Descriptor()
+	// deliverycount.DefaultMade holds the default value on creation for the made field.
+	deliverycount.DefaultMade = deliverycountDescMade.Default.(int64)
+	// deliverycountDescDelivered is the schema descriptor for delivered field.
+	deliverycountDescDelivered := deliverycountFields[6].Descriptor()
+	// deliverycount.DefaultDelivered holds the default value on creation for the delivered field.
+	deliverycount.DefaultDelivered = deliverycountDescDelivered.Default.(int64)
+	// deliverycountDescFailed is the schema descriptor for failed field.
+	deliverycountDescFailed := deliverycountFields[7].Descriptor()
+	// deliverycount.DefaultFailed holds the default value on creation for the failed field.
+	deliverycount.DefaultFailed = deliverycountDescFailed.Default.(int64)
+	// deliverycountDescCancelled is the schema descriptor for cancelled field.
+	deliverycountDescCancelled := deliverycountFields[8].Descriptor()
+	// deliverycount.DefaultCancelled holds the default value on creation for the cancelled field.
+	deliverycount.DefaultCancelled = deliverycountDescCancelled.Default.(int64)
+	// deliverycountDescAttempted is the schema descriptor for attempted field.
+	deliverycountDescAttempted := deliverycountFields[9].Descriptor()
+	// deliverycount.DefaultAttempted holds the default value on creation for the attempted field.
+	deliverycount.DefaultAttempted = deliverycountDescAttempted.Default.(int64)
+	// deliverycountDescRetried is the schema descriptor for retried field.
+	deliverycountDescRetried := deliverycountFields[10].Descriptor()
+	// deliverycount.DefaultRetried holds the default value on creation for the retried field.
+	deliverycount.DefaultRetried = deliverycountDescRetried.Default.(int64)
+	// deliverycountDescDelay is the schema descriptor for delay field.
+	deliverycountDescDelay := deliverycountFields[11].Descriptor()
+	// deliverycount.DefaultDelay holds the default value on creation for the delay field.
+	deliverycount.DefaultDelay = deliverycountDescDelay.Default.(int64)
+	eventFields := schema.Event{}.Fields()
+	_ = eventFields
+	// eventDescActorName is the schema descriptor for actor_name field.
+	eventDescActorName := eventFields[8].Descriptor()
+	// event.DefaultActorName holds the default value on creation for the actor_name field.
+	event.DefaultActorName = eventDescActorName.Default.(string)
 	fanoutpositionFields := schema.FanOutPosition{}.Fields()
 	_ = fanoutpositionFields
 	// fanoutpositionDescWebhookID is the schema descriptor for webhook_id field.
 	fanoutpositionDescWebhookID := fanoutpositionFields[2].Descriptor()
 	// fanoutposition.DefaultWebhookID holds the default value on creation for the webhook_id field.
 	fanoutposition.DefaultWebhookID = fanoutpositionDescWebhookID.Default.(string)
+	idempotencyrecordFields := schema.IdempotencyRecord{}.Fields()
+	_ = idempotencyrecordFields
+	// idempotencyrecordDescClaim is the schema descriptor for claim field.
+	idempotencyrecordDescClaim := idempotencyrecordFields[6].Descriptor()
+	// idempotencyrecord.DefaultClaim holds the default value on creation for the claim field.
+	idempotencyrecord.DefaultClaim = idempotencyrecordDescClaim.Default.(string)
+	idempotencyusageFields := schema.IdempotencyUsage{}.Fields()
+	_ = idempotencyusageFields
+	// idempotencyusageDescRecords is the schema descriptor for records field.
+	idempotencyusageDescRecords := idempotencyusageFields[1].Descriptor()
+	// idempotencyusage.DefaultRecords holds the default value on creation for the records field.
+	idempotencyusage.DefaultRecords = idempotencyusageDescRecords.Default.(int64)
+	// idempotencyusageDescBytes is the schema descriptor for bytes field.
+	idempotencyusageDescBytes := idempotencyusageFields[2].Descriptor()
+	// idempotencyusage.DefaultBytes holds the default value on creation for the bytes field.
+	idempotencyusage.DefaultBytes = idempotencyusageDescBytes.Default.(int64)
 	webhookFields := schema.Webhook{}.Fields()
 	_ = webhookFields
 	// webhookDescDescription is the schema descriptor for description field.
@@ -121,16 +258,20 @@ func init() {
 	webhookDescDisabledReason := webhookFields[8].Descriptor()
 	// webhook.DefaultDisabledReason holds the default value on creation for the disabled_reason field.
 	webhook.DefaultDisabledReason = webhookDescDisabledReason.Default.(string)
+	// webhookDescCreatedByName is the schema descriptor for created_by_name field.
+	webhookDescCreatedByName := webhookFields[15].Descriptor()
+	// webhook.DefaultCreatedByName holds the default value on creation for the created_by_name field.
+	webhook.DefaultCreatedByName = webhookDescCreatedByName.Default.(string)
 	// webhookDescLastErrorClass is the schema descriptor for last_error_class field.
-	webhookDescLastErrorClass := webhookFields[17].Descriptor()
+	webhookDescLastErrorClass := webhookFields[18].Descriptor()
 	// webhook.DefaultLastErrorClass holds the default value on creation for the last_error_class field.
 	webhook.DefaultLastErrorClass = webhookDescLastErrorClass.Default.(string)
 	// webhookDescLastErrorMessage is the schema descriptor for last_error_message field.
-	webhookDescLastErrorMessage := webhookFields[18].Descriptor()
+	webhookDescLastErrorMessage := webhookFields[19].Descriptor()
 	// webhook.DefaultLastErrorMessage holds the default value on creation for the last_error_message field.
 	webhook.DefaultLastErrorMessage = webhookDescLastErrorMessage.Default.(string)
 	// webhookDescFailingWarned is the schema descriptor for failing_warned field.
-	webhookDescFailingWarned := webhookFields[20].Descriptor()
+	webhookDescFailingWarned := webhookFields[21].Descriptor()
 	// webhook.DefaultFailingWarned holds the default value on creation for the failing_warned field.
 	webhook.DefaultFailingWarned = webhookDescFailingWarned.Default.(bool)
 }

@@ -14,20 +14,42 @@ import (
 // Tx is a transactional client that is created by calling Client.Tx().
 type Tx struct {
 	config
+	// AccessToken is the client for interacting with the AccessToken builders.
+	AccessToken *AccessTokenClient
+	// AccessTokenUse is the client for interacting with the AccessTokenUse builders.
+	AccessTokenUse *AccessTokenUseClient
 	// ApiKey is the client for interacting with the ApiKey builders.
 	ApiKey *ApiKeyClient
 	// ApiKeyQuota is the client for interacting with the ApiKeyQuota builders.
 	ApiKeyQuota *ApiKeyQuotaClient
+	// ApiKeyRateLimit is the client for interacting with the ApiKeyRateLimit builders.
+	ApiKeyRateLimit *ApiKeyRateLimitClient
+	// ApiKeyRefusal is the client for interacting with the ApiKeyRefusal builders.
+	ApiKeyRefusal *ApiKeyRefusalClient
+	// ApiKeyRefusalTotal is the client for interacting with the ApiKeyRefusalTotal builders.
+	ApiKeyRefusalTotal *ApiKeyRefusalTotalClient
 	// ApiKeyUsage is the client for interacting with the ApiKeyUsage builders.
 	ApiKeyUsage *ApiKeyUsageClient
 	// Delivery is the client for interacting with the Delivery builders.
 	Delivery *DeliveryClient
 	// DeliveryAttempt is the client for interacting with the DeliveryAttempt builders.
 	DeliveryAttempt *DeliveryAttemptClient
+	// DeliveryCount is the client for interacting with the DeliveryCount builders.
+	DeliveryCount *DeliveryCountClient
+	// DeliveryDelay is the client for interacting with the DeliveryDelay builders.
+	DeliveryDelay *DeliveryDelayClient
+	// DeliveryFailure is the client for interacting with the DeliveryFailure builders.
+	DeliveryFailure *DeliveryFailureClient
 	// Event is the client for interacting with the Event builders.
 	Event *EventClient
 	// FanOutPosition is the client for interacting with the FanOutPosition builders.
 	FanOutPosition *FanOutPositionClient
+	// IdempotencyRecord is the client for interacting with the IdempotencyRecord builders.
+	IdempotencyRecord *IdempotencyRecordClient
+	// IdempotencyUsage is the client for interacting with the IdempotencyUsage builders.
+	IdempotencyUsage *IdempotencyUsageClient
+	// Lease is the client for interacting with the Lease builders.
+	Lease *LeaseClient
 	// OperatorToken is the client for interacting with the OperatorToken builders.
 	OperatorToken *OperatorTokenClient
 	// Revision is the client for interacting with the Revision builders.
@@ -36,6 +58,8 @@ type Tx struct {
 	Setting *SettingClient
 	// UsageBucket is the client for interacting with the UsageBucket builders.
 	UsageBucket *UsageBucketClient
+	// UsageUnit is the client for interacting with the UsageUnit builders.
+	UsageUnit *UsageUnitClient
 	// Webhook is the client for interacting with the Webhook builders.
 	Webhook *WebhookClient
 	// WebhookTerm is the client for interacting with the WebhookTerm builders.
@@ -171,17 +195,29 @@ func (tx *Tx) Client() *Client {
 }
 
 func (tx *Tx) init() {
+	tx.AccessToken = NewAccessTokenClient(tx.config)
+	tx.AccessTokenUse = NewAccessTokenUseClient(tx.config)
 	tx.ApiKey = NewApiKeyClient(tx.config)
 	tx.ApiKeyQuota = NewApiKeyQuotaClient(tx.config)
+	tx.ApiKeyRateLimit = NewApiKeyRateLimitClient(tx.config)
+	tx.ApiKeyRefusal = NewApiKeyRefusalClient(tx.config)
+	tx.ApiKeyRefusalTotal = NewApiKeyRefusalTotalClient(tx.config)
 	tx.ApiKeyUsage = NewApiKeyUsageClient(tx.config)
 	tx.Delivery = NewDeliveryClient(tx.config)
 	tx.DeliveryAttempt = NewDeliveryAttemptClient(tx.config)
+	tx.DeliveryCount = NewDeliveryCountClient(tx.config)
+	tx.DeliveryDelay = NewDeliveryDelayClient(tx.config)
+	tx.DeliveryFailure = NewDeliveryFailureClient(tx.config)
 	tx.Event = NewEventClient(tx.config)
 	tx.FanOutPosition = NewFanOutPositionClient(tx.config)
+	tx.IdempotencyRecord = NewIdempotencyRecordClient(tx.config)
+	tx.IdempotencyUsage = NewIdempotencyUsageClient(tx.config)
+	tx.Lease = NewLeaseClient(tx.config)
 	tx.OperatorToken = NewOperatorTokenClient(tx.config)
 	tx.Revision = NewRevisionClient(tx.config)
 	tx.Setting = NewSettingClient(tx.config)
 	tx.UsageBucket = NewUsageBucketClient(tx.config)
+	tx.UsageUnit = NewUsageUnitClient(tx.config)
 	tx.Webhook = NewWebhookClient(tx.config)
 	tx.WebhookTerm = NewWebhookTermClient(tx.config)
 }
@@ -193,7 +229,7 @@ func (tx *Tx) init() {
 // of them in order to commit or rollback the transaction.
 //
 // If a closed transaction is embedded in one of the generated entities, and the entity
-// applies a query, for example: ApiKey.QueryXXX(), the query will be executed
+// applies a query, for example: AccessToken.QueryXXX(), the query will be executed
 // through the driver which created this transaction.
 //
 // Note that txDriver is not goroutine safe.

@@ -45,6 +45,8 @@ type Webhook struct {
 	CreatedByKind string `json:"created_by_kind,omitempty"`
 	// CreatedByID holds the value of the "created_by_id" field.
 	CreatedByID string `json:"created_by_id,omitempty"`
+	// CreatedByName holds the value of the "created_by_name" field.
+	CreatedByName string `json:"created_by_name,omitempty"`
 	// UpdatedAt holds the value of the "updated_at" field.
 	UpdatedAt *int64 `json:"updated_at,omitempty"`
 	// LastSuccessAt holds the value of the "last_success_at" field.
@@ -73,7 +75,7 @@ func (*Webhook) scanValues(columns []string) ([]any, error) {
 			values[i] = new(sql.NullBool)
 		case webhook.FieldCreatedAt, webhook.FieldUpdatedAt, webhook.FieldLastSuccessAt, webhook.FieldFailingSince, webhook.FieldVersion:
 			values[i] = new(sql.NullInt64)
-		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask, webhook.FieldCreatedByKind, webhook.FieldCreatedByID, webhook.FieldLastErrorClass, webhook.FieldLastErrorMessage:
+		case webhook.FieldID, webhook.FieldOrganizationID, webhook.FieldLabel, webhook.FieldDescription, webhook.FieldURL, webhook.FieldFormat, webhook.FieldDisabledReason, webhook.FieldSealedKeyID, webhook.FieldSecretMask, webhook.FieldCreatedByKind, webhook.FieldCreatedByID, webhook.FieldCreatedByName, webhook.FieldLastErrorClass, webhook.FieldLastErrorMessage:
 			values[i] = new(sql.NullString)
 		default:
 			values[i] = new(sql.UnknownType)
@@ -181,6 +183,12 @@ func (_m *Webhook) assignValues(columns []string, values []any) error {
 				return fmt.Errorf("unexpected type %T for field created_by_id", values[i])
 			} else if value.Valid {
 				_m.CreatedByID = value.String
+			}
+		case webhook.FieldCreatedByName:
+			if value, ok := values[i].(*sql.NullString); !ok {
+				return fmt.Errorf("unexpected type %T for field created_by_name", values[i])
+			} else if value.Valid {
+				_m.CreatedByName = value.String
 			}
 		case webhook.FieldUpdatedAt:
 			if value, ok := values[i].(*sql.NullInt64); !ok {
@@ -304,6 +312,9 @@ func (_m *Webhook) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("created_by_id=")
 	builder.WriteString(_m.CreatedByID)
+	builder.WriteString(", ")
+	builder.WriteString("created_by_name=")
+	builder.WriteString(_m.CreatedByName)
 	builder.WriteString(", ")
 	if v := _m.UpdatedAt; v != nil {
 		builder.WriteString("updated_at=")

@@ -122,6 +122,20 @@ func (_c *WebhookCreate) SetCreatedByID(v string) *WebhookCreate {
 	return _c
 }
 
+// SetCreatedByName sets the "created_by_name" field.
+func (_c *WebhookCreate) SetCreatedByName(v string) *WebhookCreate {
+	_c.mutation.SetCreatedByName(v)
+	return _c
+}
+
+// SetNillableCreatedByName sets the "created_by_name" field if the given value is not nil.
+func (_c *WebhookCreate) SetNillableCreatedByName(v *string) *WebhookCreate {
+	if v != nil {
+		_c.SetCreatedByName(*v)
+	}
+	return _c
+}
+
 // SetUpdatedAt sets the "updated_at" field.
 func (_c *WebhookCreate) SetUpdatedAt(v int64) *WebhookCreate {
 	_c.mutation.SetUpdatedAt(v)
@@ -261,6 +275,10 @@ func (_c *WebhookCreate) defaults() {
 		v := webhook.DefaultDisabledReason
 		_c.mutation.SetDisabledReason(v)
 	}
+	if _, ok := _c.mutation.CreatedByName(); !ok {
+		v := webhook.DefaultCreatedByName
+		_c.mutation.SetCreatedByName(v)
+	}
 	if _, ok := _c.mutation.LastErrorClass(); !ok {
 		v := webhook.DefaultLastErrorClass
 		_c.mutation.SetLastErrorClass(v)
@@ -318,6 +336,9 @@ func (_c *WebhookCreate) check() error {
 	}
 	if _, ok := _c.mutation.CreatedByID(); !ok {
 		return &ValidationError{Name: "created_by_id", err: errors.New(`ent: missing required field "Webhook.created_by_id"`)}
+	}
+	if _, ok := _c.mutation.CreatedByName(); !ok {
+		return &ValidationError{Name: "created_by_name", err: errors.New(`ent: missing required field "Webhook.created_by_name"`)}
 	}
 	if _, ok := _c.mutation.LastErrorClass(); !ok {
 		return &ValidationError{Name: "last_error_class", err: errors.New(`ent: missing required field "Webhook.last_error_class"`)}
@@ -422,6 +443,10 @@ func (_c *WebhookCreate) createSpec() (*Webhook, *sqlgraph.CreateSpec) {
 	if value, ok := _c.mutation.CreatedByID(); ok {
 		_spec.SetField(webhook.FieldCreatedByID, field.TypeString, value)
 		_node.CreatedByID = value
+	}
+	if value, ok := _c.mutation.CreatedByName(); ok {
+		_spec.SetField(webhook.FieldCreatedByName, field.TypeString, value)
+		_node.CreatedByName = value
 	}
 	if value, ok := _c.mutation.UpdatedAt(); ok {
 		_spec.SetField(webhook.FieldUpdatedAt, field.TypeInt64, value)
@@ -777,6 +802,9 @@ func (u *WebhookUpsertOne) UpdateNewValues() *WebhookUpsertOne {
 		}
 		if _, exists := u.create.mutation.CreatedByID(); exists {
 			s.SetIgnore(webhook.FieldCreatedByID)
+		}
+		if _, exists := u.create.mutation.CreatedByName(); exists {
+			s.SetIgnore(webhook.FieldCreatedByName)
 		}
 	}))
 	return u
@@ -1290,6 +1318,9 @@ func (u *WebhookUpsertBulk) UpdateNewValues() *WebhookUpsertBulk {
 			}
 			if _, exists := b.mutation.CreatedByID(); exists {
 				s.SetIgnore(webhook.FieldCreatedByID)
+			}
+			if _, exists := b.mutation.CreatedByName(); exists {
+				s.SetIgnore(webhook.FieldCreatedByName)
 			}
 		}
 	}))

@@ -18,6 +18,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 )
 
 // attackers is how many connections make changes with one key at the same time: half
@@ -78,7 +79,7 @@ func attack(t *testing.T, s *servertest.Server, end attackEnd) {
 	for i := range attackers / 2 {
 		all.Go(func() {
 			defer note() // whatever fails, the operator does not wait for ever
-			client := &http.Client{Transport: &http.Transport{}}
+			client := &http.Client{Transport: described.Transport(t, s.REST, &http.Transport{})}
 			defer client.CloseIdleConnections()
 			call := calls[i%len(calls)]
 			for n := 0; ; n++ {

@@ -269,11 +269,13 @@ func copyEvents(b *testing.B, path string, n int) {
 		b.Fatal(err)
 	}
 	defer db.Close()
-	columns := "event_id, organization_id, type, resource_id, changes, actor_kind, actor_id, request_id, created_at, payload"
+	columns := "event_id, organization_id, type, resource_id, changes, actor_kind, actor_id, actor_name, request_id, created_at, payload"
+	// The first event tells of the root token, and no organization sees it.
+	last := strconv.Itoa(n + 1)
 	for _, statement := range []string{
-		"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(n) + ") " +
-			"INSERT INTO events (id, " + columns + ") SELECT n.i, " + columns + " FROM n, events WHERE events.id = 1",
-		"UPDATE revisions SET position = " + strconv.Itoa(n),
+		"WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < " + last + ") " +
+			"INSERT INTO events (id, " + columns + ") SELECT n.i, " + columns + " FROM n, events WHERE events.id = 2",
+		"UPDATE revisions SET position = " + last,
 	} {
 		if _, err := db.ExecContext(b.Context(), statement); err != nil {
 			b.Fatal(err)

@@ -62,6 +62,24 @@ func BenchmarkVerifyGRPC(b *testing.B) {
 	b.ReportMetric(float64(least)/float64(spent), "x-of-answer")
 }
 
+// BenchmarkVerifyWithMetrics is VerifyApiKey over gRPC of a server with a listener for
+// operators. Its floor is the same server without, measured in turns: x-of-floor is what
+// metrics leave of its rate.
+func BenchmarkVerifyWithMetrics(b *testing.B) {
+	side := func(change ...func(*server.Config)) func(i int) error {
+		s := servertest.Start(b, append(change, quiet)...)
+		secrets, ctx := manyKeys(b, s, benchKeys/10), s.Context(b.Context())
+		return func(i int) error {
+			resp, err := s.Keys.VerifyApiKey(ctx, &apikeysv1.VerifyApiKeyRequest{Key: secrets[i%len(secrets)]})
+			if err == nil && !resp.GetValid() {
+				err = fmt.Errorf("not valid: %v", resp.GetCode())
+			}
+			return err
+		}
+	}
+	compare(b, side(), side(withOps))
+}
+
 // BenchmarkVerifyREST is the same over REST. Its floor is a bare net/http handler
 // that decodes the same request and encodes the same answer with encoding/json.
 func BenchmarkVerifyREST(b *testing.B) {

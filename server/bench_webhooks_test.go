@@ -19,18 +19,33 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/keyring"
+	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/servertest"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 // BenchmarkDeliveries drains 10,000 prepared deliveries of 100 webhooks. Its floor
-// is a bare net/http client that posts the same bodies to the same receiver.
-func BenchmarkDeliveries(b *testing.B) {
+// is a bare net/http client that posts the same bodies to the same receiver, 64 at a
+// time. All webhooks are of one host, which has at most 64 attempts at a time.
+func BenchmarkDeliveries(b *testing.B) { drainDeliveries(b, 1, openStore) }
+
+// BenchmarkDeliveriesOfHosts is BenchmarkDeliveries where the webhooks are of four hosts,
+// 127.0.0.1 to 127.0.0.4, as those of many owners are of many hosts: what bounds the
+// attempts at a time is then the organization's 256. The floor stays the same: 64 posts
+// at a time to one host.
+func BenchmarkDeliveriesOfHosts(b *testing.B) { drainDeliveries(b, 4, openStore) }
+
+// BenchmarkDeliveriesPostgres is BenchmarkDeliveriesOfHosts on PostgreSQL, which does not
+// wait for its disk where .ci/postgres runs it.
+func BenchmarkDeliveriesPostgres(b *testing.B) { drainDeliveries(b, 4, openPostgresStore) }
+
+func drainDeliveries(b *testing.B, hosts int, open func(testing.TB) *store.Store) {
 	const webhooks, each = 100, 100
 	var received atomic.Int64
 	var all chan struct{}
 	var sample atomic.Pointer[[]byte]
-	receiver := bareReceiver(b, func(_ http.ResponseWriter, r *http.Request) {
+	receivers := hostReceivers(b, hosts, func(_ http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			b.Error(err)
@@ -43,9 +58,9 @@ func BenchmarkDeliveries(b *testing.B) {
 	var floor, ours time.Duration
 	for b.Loop() {
 		b.StopTimer()
-		s := openStore(b)
+		s := open(b)
 		for i := range webhooks {
-			makeWebhook(b, s, fmt.Sprint(receiver, "/", i))
+			makeWebhook(b, s, fmt.Sprint(receivers[i%hosts], "/", i))
 		}
 		makeKeys(b, s, each)
 		fanOutAll(b, s)
@@ -64,7 +79,7 @@ func BenchmarkDeliveries(b *testing.B) {
 		}
 		received.Store(0)
 		all = make(chan struct{})
-		floor += postAll(b, receiver, *sample.Load(), webhooks*each)
+		floor += postAll(b, receivers[0], *sample.Load(), webhooks*each)
 		b.StartTimer()
 	}
 	perSecond := float64(webhooks*each*b.N) / ours.Seconds()
@@ -95,7 +110,7 @@ func BenchmarkBesideHanging(b *testing.B) {
 			makeKeys(b, s, 10_000)
 			fanOutAll(b, s)
 			// Its share of what is measured would be a second webhook's, not one's that hangs.
-			_, err := s.ChangeWebhook(b.Context(), apikey.System(), "org_default", w.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
+			_, err := s.ChangeWebhook(b.Context(), apikey.System("benchmark"), "org_default", w.ID, webhook.WebhookUpdated, func(w *webhook.Webhook, _ time.Time) error {
 				w.Events = []apikey.EventType{webhook.WebhookFailing}
 				return nil
 			})
@@ -145,6 +160,26 @@ func bareReceiver(tb testing.TB, receive http.HandlerFunc) string {
 	return s.URL
 }
 
+// hostReceivers runs a bare receiver on each of the first addresses of loopback and
+// returns their URLs.
+func hostReceivers(tb testing.TB, hosts int, receive http.HandlerFunc) (urls []string) {
+	tb.Helper()
+	for i := range hosts {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", i+1))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		s := &httptest.Server{Listener: listener, Config: &http.Server{Handler: receive, ReadHeaderTimeout: time.Minute}}
+		s.Start()
+		tb.Cleanup(func() {
+			s.CloseClientConnections()
+			s.Close()
+		})
+		urls = append(urls, s.URL)
+	}
+	return urls
+}
+
 var loopback = webhook.Guard{Loopback: true}
 
 func loopbackClient() *deliver.Client {
@@ -154,7 +189,18 @@ func loopbackClient() *deliver.Client {
 // openStore opens a new database, without a server.
 func openStore(tb testing.TB) *store.Store {
 	tb.Helper()
-	s, err := store.Open(tb.Context(), store.Config{Path: filepath.Join(tb.TempDir(), "apikeys.db")})
+	return initialized(tb, store.Config{Path: filepath.Join(tb.TempDir(), "apikeys.db")})
+}
+
+// openPostgresStore opens a new database of the server that APIKEYS_TEST_POSTGRES names.
+func openPostgresStore(tb testing.TB) *store.Store {
+	tb.Helper()
+	return initialized(tb, store.Config{Postgres: masked.New(servertest.NewPostgres(tb))})
+}
+
+func initialized(tb testing.TB, c store.Config) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), c)
 	if err == nil {
 		err = s.Initialize(tb.Context(), nil, nil)
 	}
@@ -176,7 +222,7 @@ func makeWebhook(tb testing.TB, s *store.Store, url string) webhook.Webhook {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w, err := s.CreateWebhook(tb.Context(), apikey.System(), "org_default", func(_ int, now time.Time) (webhook.Webhook, error) {
+	w, err := s.CreateWebhook(tb.Context(), apikey.System("benchmark"), "org_default", func(_ int, now time.Time) (webhook.Webhook, error) {
 		return webhook.Rules{Guard: loopback}.Create(webhook.Webhook{
 			OrganizationID: "org_default", Label: "x", URL: url, Enabled: true,
 			Events: []apikey.EventType{webhook.AllEvents}, Format: webhook.FormatClassic,

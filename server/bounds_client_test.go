@@ -105,7 +105,7 @@ func (c *client) trySend(b boundedCall) (uint32, error) {
 	fields := []string{":method", b.verb, ":scheme", "http", ":path", b.path, ":authority", "a"}
 	if c.rpc {
 		fields = []string{":method", "POST", ":scheme", "http", ":path", "/" + b.method, ":authority", "a", "content-type", "application/grpc", "te", "trailers"}
-		if !strings.HasPrefix(b.method, "grpc.") {
+		if !strings.HasPrefix(b.method, "grpc.") && !strings.HasPrefix(b.method, "envoy.") {
 			fields[5] = "/apikeys.v1." + b.method
 		}
 	}

@@ -20,15 +20,16 @@ const boundsToken = "bounds-root-token-of-enough-length"
 type protocol struct {
 	name               string
 	rpc, http2, secure bool
+	gateway            bool // whether it is spoken to the listener for gateways
 }
 
 // protocols are all ways. REST speaks HTTP/2 only with TLS.
 var protocols = []protocol{
-	{"gRPC", true, true, false},
-	{"gRPC with TLS", true, true, true},
-	{"REST over HTTP/1.1", false, false, false},
-	{"REST over HTTP/1.1 with TLS", false, false, true},
-	{"REST over HTTP/2 with TLS", false, true, true},
+	{name: "gRPC", rpc: true, http2: true},
+	{name: "gRPC with TLS", rpc: true, http2: true, secure: true},
+	{name: "REST over HTTP/1.1"},
+	{name: "REST over HTTP/1.1 with TLS", secure: true},
+	{name: "REST over HTTP/2 with TLS", http2: true, secure: true},
 }
 
 // boundedServer is a running server that is spoken to by one protocol.
@@ -49,6 +50,9 @@ func startBounded(t *testing.T, p protocol, change func(*Config)) *boundedServer
 	s := &boundedServer{protocol: p, t: t}
 	if p.secure {
 		c.TLSCert, c.TLSKey, s.roots = certificate(t)
+	}
+	if p.gateway {
+		c.GateAddr = "127.0.0.1:0"
 	}
 	if change != nil {
 		change(&c)
@@ -74,7 +78,10 @@ func startBounded(t *testing.T, p protocol, change func(*Config)) *boundedServer
 func (s *boundedServer) bare(from string) net.Conn {
 	s.t.Helper()
 	addr := s.RESTAddr()
-	if s.rpc {
+	switch {
+	case s.gateway:
+		addr = s.GateAddr()
+	case s.rpc:
 		addr = s.GRPCAddr()
 	}
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}

@@ -105,9 +105,9 @@ func testConnections(t *testing.T, s *boundedServer, proven bool) {
 	if !proven {
 		// Whoever has a good credential is not kept out by those who have none: the
 		// oldest of them goes, and the caller stays.
-		for _, stranger := range open[:2] {
+		for _, oldest := range open[:2] {
 			s.dial().prove()
-			stranger.closed()
+			oldest.closed()
 		}
 		open[2].prove()
 		return
@@ -266,9 +266,10 @@ func boundMessage(t *testing.T, p protocol, proven bool) {
 // boundHeaderTime sends the beginning of the headers and no more.
 func boundHeaderTime(t *testing.T, p protocol, proven bool) {
 	s := startBounded(t, p, func(c *Config) {
-		c.HeaderTimeout = 100 * time.Millisecond
-		c.MessageTimeout = 100 * time.Millisecond
-		c.AnswerTimeout = 100 * time.Millisecond
+		// Long enough for the calls that go well, on a machine with other work.
+		c.HeaderTimeout = 500 * time.Millisecond
+		c.MessageTimeout = 500 * time.Millisecond
+		c.AnswerTimeout = 500 * time.Millisecond
 		if !proven {
 			c.CredentialTimeout = 100 * time.Millisecond
 		}
@@ -306,8 +307,8 @@ func boundCredentialTime(t *testing.T, p protocol, proven bool) {
 	if got := bad.answer(bad.send(list.as("sk_live_bad"))); got != "unauthenticated" {
 		t.Fatalf("a bad credential: %s", got)
 	}
-	stranger := s.dial()
-	stranger.closed() // by then, the others have had their time
+	newest := s.dial()
+	newest.closed() // by then, the others have had their time
 	if !proven {
 		silent.closed()
 		bad.closed()

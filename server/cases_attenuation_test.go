@@ -79,6 +79,7 @@ func TestWithin(t *testing.T) {
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"rate_limit": {"requests": 101}}`, want: "OWN_LIMITS"},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"rate_limit": {"requests": 99}}`, want: "OWN_LIMITS"},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"rate_limit": null, "label": "mine"}`, want: "OWN_LIMITS"},
+			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"rate_limit": {"mode": "exact"}}`, want: "OWN_LIMITS"},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"rate_limit": {"requests": 100, "window_seconds": 60}}`, quiet: true},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"label": "mine"}`},
 			{rpc: "UpdateApiKey", as: in, id: "$c.id", body: `{"scopes": ["*"]}`, want: exceeds},

@@ -28,7 +28,10 @@ import (
 	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
-const keysPath = "/developers/api_keys"
+const (
+	keysPath   = "/developers/api_keys"
+	tokensPath = "/developers/operator_tokens"
+)
 
 // places are the verb and the path of each RPC.
 var places = map[string]struct{ verb, path string }{
@@ -41,10 +44,26 @@ var places = map[string]struct{ verb, path string }{
 	"DeleteApiKey": {http.MethodDelete, keysPath + "/{id}"},
 	"VerifyApiKey": {http.MethodPost, keysPath + "/verify"},
 
-	"ListScopes":          {http.MethodGet, "/developers/scopes"},
-	"BatchVerifyApiKeys":  {http.MethodPost, keysPath + "/verify_batch"},
-	"GetApiKeyUsage":      {http.MethodGet, keysPath + "/{id}/usage"},
-	"GetApiKeysAnalytics": {http.MethodGet, "/analytics/api_keys"},
+	"BatchUpdateApiKeys": {http.MethodPost, keysPath + "/update_batch"},
+	"BatchRotateApiKeys": {http.MethodPost, keysPath + "/rotate_batch"},
+	"BatchRevokeApiKeys": {http.MethodPost, keysPath + "/revoke_batch"},
+	"BatchDeleteApiKeys": {http.MethodPost, keysPath + "/delete_batch"},
+
+	"ListScopes":           {http.MethodGet, "/developers/scopes"},
+	"BatchVerifyApiKeys":   {http.MethodPost, keysPath + "/verify_batch"},
+	"GetApiKeyUsage":       {http.MethodGet, keysPath + "/{id}/usage"},
+	"ListApiKeyRefusals":   {http.MethodGet, keysPath + "/{id}/refusals"},
+	"GetWebhooksAnalytics": {http.MethodGet, "/analytics/webhooks"},
+	"GetUsage":             {http.MethodGet, "/developers/usage"},
+	"GetApiKeysAnalytics":  {http.MethodGet, "/analytics/api_keys"},
+
+	"CreateOperatorToken": {http.MethodPost, tokensPath},
+	"ListOperatorTokens":  {http.MethodGet, tokensPath},
+	"GetOperatorToken":    {http.MethodGet, tokensPath + "/{id}"},
+	"UpdateOperatorToken": {http.MethodPatch, tokensPath + "/{id}"},
+	"RotateOperatorToken": {http.MethodPost, tokensPath + "/{id}/rotate"},
+	"DeleteOperatorToken": {http.MethodDelete, tokensPath + "/{id}"},
+	"GetCaller":           {http.MethodGet, "/developers/me"},
 
 	"CreateWebhook":         {http.MethodPost, hooksPath},
 	"ListWebhooks":          {http.MethodGet, hooksPath},
@@ -230,7 +249,8 @@ func (s *step) request(md protoreflect.MethodDescriptor) (proto.Message, error) 
 // methodOf returns the method of that name, of whichever service.
 func methodOf(t *testing.T, name string) protoreflect.MethodDescriptor {
 	t.Helper()
-	for _, file := range []protoreflect.FileDescriptor{apikeysv1.File_apikeys_v1_api_keys_proto, apikeysv1.File_apikeys_v1_webhooks_proto, apikeysv1.File_apikeys_v1_events_proto} {
+	for _, file := range []protoreflect.FileDescriptor{apikeysv1.File_apikeys_v1_api_keys_proto, apikeysv1.File_apikeys_v1_webhooks_proto, apikeysv1.File_apikeys_v1_events_proto,
+		apikeysv1.File_apikeys_v1_operator_tokens_proto, apikeysv1.File_apikeys_v1_callers_proto, apikeysv1.File_apikeys_v1_usage_proto} {
 		if md := file.Services().Get(0).Methods().ByName(protoreflect.Name(name)); md != nil {
 			return md
 		}
@@ -274,7 +294,8 @@ func (w *harness) grpc(t *testing.T, s step) answer {
 	if fd := fields.ByName("next_page_token"); fd != nil {
 		a.next = out.Get(fd).String()
 	}
-	whole := []string{"VerifyApiKey", "DeleteApiKey", "GetApiKeyUsage", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents", "RetryDeliveries"}
+	whole := []string{"VerifyApiKey", "DeleteApiKey", "DeleteOperatorToken", "GetApiKeyUsage", "GetUsage", "GetWebhooksAnalytics", "GetApiKeysAnalytics", "DeleteWebhook", "ReplayEvents", "RetryDeliveries",
+		"BatchUpdateApiKeys", "BatchRotateApiKeys", "BatchRevokeApiKeys", "BatchDeleteApiKeys"}
 	if fd := fields.Get(0); !slices.Contains(whole, s.rpc) {
 		data = wirejson.AppendField(nil, out, fd)
 	}

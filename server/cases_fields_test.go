@@ -113,6 +113,9 @@ var badFields = []struct{ body, field string }{
 	{`"rate_limit": {"requests": 1e999999999, "window_seconds": 1}`, "rate_limit.requests"},
 	{`"rate_limit": {"requests": "1", "window_seconds": 1, "burst": 1}`, "rate_limit.requests rate_limit.burst"},
 	{`"rate_limit": 5`, "rate_limit"},
+	{`"rate_limit": {"mode": "exact"}`, "rate_limit.requests rate_limit.window_seconds"},
+	{`"rate_limit": {"requests": 1, "window_seconds": 1, "mode": "global"}`, "rate_limit.mode"},
+	{`"rate_limit": {"requests": 1, "window_seconds": 1, "mode": "EXACT"}`, "rate_limit.mode"},
 	{`"nothing": null`, "nothing"},
 	{`"Label": "x"`, "Label"},
 	{`"empty_scopes": true`, "empty_scopes"},
@@ -152,6 +155,9 @@ var bounds = []struct{ body, data string }{
 	{`"metadata": {"a": "` + strings.Repeat("x", 8191) + `"}`, `{}`},
 	{`"rate_limit": {"requests": 1000000, "window_seconds": 86400}`, `{"rate_limit": {"requests": 1000000, "window_seconds": 86400}}`},
 	{`"rate_limit": {"requests": 1e2, "window_seconds": 1.0}`, `{"rate_limit": {"requests": 100, "window_seconds": 1}}`},
+	{`"rate_limit": {"requests": 1, "window_seconds": 1}`, `{"rate_limit": {"requests": 1, "window_seconds": 1, "mode": "local"}}`},
+	{`"rate_limit": {"requests": 1, "window_seconds": 1, "mode": null}`, `{"rate_limit": {"mode": "local"}}`},
+	{`"rate_limit": {"requests": 1, "window_seconds": 1, "mode": "exact"}`, `{"rate_limit": {"mode": "exact"}}`},
 	{`"rate_limit": null, "enabled": false`, `{"rate_limit": null, "enabled": false, "state": "disabled"}`},
 }
 

@@ -252,7 +252,7 @@ func TestCreatedBy(t *testing.T) {
 			{rpc: "ListApiKeys", body: "created_by=$k.id", data: `[]`},
 			step{rpc: "ListApiKeys", body: "created_by=$maker.id", data: `[{"id": "$k.id"}]`}.in("*"),
 			step{rpc: "ListApiKeys", body: "created_by=$maker.id", data: `[]`}.in("org_other"),
-			{rpc: "ListApiKeys", body: "created_by=" + strings.Repeat("a", 256), want: "INVALID_ARGUMENT", field: "created_by"},
+			{rpc: "ListApiKeys", body: "created_by=" + strings.Repeat("a", 512), want: "INVALID_ARGUMENT", field: "created_by"},
 			{rpc: "RevokeApiKey", id: "$k.id", data: `{` + byMaker + `}`},
 		},
 		"a webhook": {

@@ -152,6 +152,7 @@ func TestMethodsOfPaths(t *testing.T) {
 		keysPath + "/verify":                        "POST, OPTIONS",
 		keysPath + "/%76erify":                      "POST, OPTIONS",
 		keysPath + "/verify_batch":                  "POST, OPTIONS",
+		keysPath + "/revoke_batch":                  "POST, OPTIONS",
 		keysPath + "/Verify":                        "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", // an id like any other
 		keysPath + "/verify/rotate":                 "POST, OPTIONS",
 		keysPath + id + "/rotate":                   "POST, OPTIONS",

@@ -20,6 +20,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 )
 
 // restProtocols are the protocols that REST is spoken over.
@@ -45,7 +46,7 @@ func eachRESTProtocol(t *testing.T, f func(t *testing.T, w *harness)) {
 			protocols.SetHTTP2(w.http2)
 			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, Protocols: protocols}
 			t.Cleanup(transport.CloseIdleConnections)
-			w.client = &http.Client{Transport: transport}
+			w.client = &http.Client{Transport: described.Transport(t, w.REST, transport)}
 			f(t, w)
 		})
 	}

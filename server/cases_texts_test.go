@@ -93,6 +93,7 @@ func textPlaces(md protoreflect.MessageDescriptor, at string) (all []textPlace) 
 func eachMethod(t *testing.T, f func(t *testing.T, method protoreflect.MethodDescriptor)) {
 	for _, file := range []protoreflect.FileDescriptor{
 		apikeysv1.File_apikeys_v1_api_keys_proto, apikeysv1.File_apikeys_v1_events_proto, apikeysv1.File_apikeys_v1_webhooks_proto,
+		apikeysv1.File_apikeys_v1_operator_tokens_proto, apikeysv1.File_apikeys_v1_callers_proto,
 	} {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()
@@ -111,6 +112,7 @@ func TestPastedSecretsAreRefused(t *testing.T) {
 	w := newHarness(t)
 	w.take(t, "key", "rest", step{rpc: "CreateApiKey", body: `{"label": "k", "scopes": ["*"]}`, save: "k"})
 	w.take(t, "webhook", "rest", step{rpc: "CreateWebhook", body: `{"label": "w", "url": "https://example.com/", "events": ["*"]}`, save: "w"})
+	w.take(t, "operator token", "rest", operatorToken("t", `"role": "viewer", "organizations": ["*"]`))
 	token, err := apikey.RandomToken("root_", zeros{})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +123,7 @@ func TestPastedSecretsAreRefused(t *testing.T) {
 	}
 	secrets := map[string]string{
 		"a key's secret": w.saved["k.secret"], "of another prefix": other, "an access token": token,
-		"a webhook's secret": w.saved["w.secret"], "the configured root token": servertest.RootToken,
+		"an operator's token": w.saved["t.secret"], "a webhook's secret": w.saved["w.secret"], "the configured root token": servertest.RootToken,
 	}
 	var answers bytes.Buffer
 	for kind, secret := range secrets {
@@ -217,7 +219,7 @@ func (w *harness) refuseOverREST(t *testing.T, method protoreflect.MethodDescrip
 	for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
 		verb, template := verbOf(r)
 		target := strings.ReplaceAll(template, "{id}", "api_key_0197c0ec-a197-719f-84a9-99270a79b42a")
-		body, query := "", url.Values{}
+		body, query, headers := "", url.Values{}, []string(nil)
 		fd := m.Descriptor().Fields().ByName(protoreflect.Name(strings.TrimSuffix(place.name, "[0]")))
 		switch inPath := place.name == "id" && strings.Contains(template, "{id}") && m.Has(fd); {
 		case inPath:
@@ -238,18 +240,25 @@ func (w *harness) refuseOverREST(t *testing.T, method protoreflect.MethodDescrip
 				text = m.Get(fd).String()
 			}
 			query.Set(string(fd.Name()), text)
+		case ruleOf(method).GetOauth() && fd != nil:
+			body, headers = url.Values{string(fd.Name()): {m.Get(fd).String()}}.Encode(), []string{formHeader}
 		default:
 			body = bodyOf(t, m)
 		}
 		if len(query) > 0 {
 			target += "?" + query.Encode()
 		}
-		a := w.ask(t, verb, target, body)
+		a := w.ask(t, verb, target, body, headers...)
 		fmt.Fprintln(answers, verb, place.name, a.Status, string(a.Body))
 		if !place.marked && a.Status != http.StatusBadRequest {
 			t.Errorf("%s with %s: %d %s", verb, place.name, a.Status, a.Body)
 		}
 	}
+}
+
+func ruleOf(method protoreflect.MethodDescriptor) *apikeysv1.MethodRule {
+	rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
+	return rule
 }
 
 // bodyOf returns m as the body of a request; of an update the resource is it.

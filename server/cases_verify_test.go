@@ -112,6 +112,24 @@ func TestVerify(t *testing.T) {
 			verify(``, `{"code": "rate_limited", "retry_after_seconds": 1}`).later(1500 * time.Millisecond), verify(``, valid).later(500 * time.Millisecond), verify(``, `{"code": "rate_limited"}`),
 			verify(``, valid).later(time.Hour), verify(``, valid), verify(``, `{"code": "rate_limited"}`), // an hour is no more than one burst
 		},
+		"exact limit": { // the same of one server
+			made(`, "rate_limit": {"requests": 2, "window_seconds": 4, "mode": "exact"}`),
+			verify(`, "cost": 0`, `{"valid": true, "rate_limit": {"limit": 2, "remaining": 2, "reset_at": "$in(0s)"}, "api_key": {"rate_limit": {"mode": "exact"}}}`),
+			verify(``, `{"valid": true, "rate_limit": {"limit": 2, "remaining": 1, "reset_at": "$in(2s)"}}`), verify(``, valid),
+			verify(``, `{"code": "rate_limited", "retry_after_seconds": 2, "rate_limit": {"remaining": 0, "reset_at": "$in(4s)"}}`), verify(`, "cost": 0`, valid),
+			verify(``, `{"code": "rate_limited", "retry_after_seconds": 1}`).later(1500 * time.Millisecond), verify(``, valid).later(500 * time.Millisecond), verify(``, `{"code": "rate_limited"}`),
+			verify(`, "cost": 2`, valid).later(time.Hour), verify(``, `{"code": "rate_limited"}`), verify(`, "cost": 3`, ``).failing("INVALID_ARGUMENT", "cost"),
+			{rpc: "UpdateApiKey", id: "$k.id", body: `{"rate_limit": {"requests": 3}}`, data: `{"rate_limit": {"requests": 3, "window_seconds": 4, "mode": "exact"}}`},
+			verify(``, `{"valid": true, "rate_limit": {"limit": 3, "remaining": 0}}`),
+			step{rpc: "BatchVerifyApiKeys", body: `{"keys": [{"key": "$k.secret", "cost": 2}, {"key": "$k.secret", "cost": 2}, {"key": "$k.secret", "cost": 1}, {"key": "$k.secret", "cost": 4}]}`,
+				data: `[{"valid": true, "rate_limit": {"remaining": 1}}, {"code": "rate_limited"}, {"valid": true, "rate_limit": {"remaining": 0}}, {"code": "rate_limited", "retry_after_seconds": null}]`}.later(time.Hour),
+			{rpc: "UpdateApiKey", id: "$k.id", body: `{"rate_limit": {"mode": "local"}}`, data: `{"rate_limit": {"requests": 3, "window_seconds": 4, "mode": "local"}}`}, verify(``, valid),
+		},
+		"exact limit and quota": { // a call that one of the two refuses spends neither
+			made(`, "rate_limit": {"requests": 3, "window_seconds": 3600, "mode": "exact"}, "quota": {"limit": 2}`), verify(`, "cost": 2`, `{"valid": true, "rate_limit": {"remaining": 1}, "quota": {"remaining": 0}}`),
+			verify(``, `{"code": "quota_exceeded", "rate_limit": {"remaining": 1}}`), {rpc: "UpdateApiKey", id: "$k.id", body: `{"quota": {"remaining": 2}}`},
+			verify(`, "cost": 2`, `{"code": "rate_limited", "quota": {"remaining": 2}, "rate_limit": {"remaining": 1}}`), verify(``, `{"valid": true, "rate_limit": {"remaining": 0}, "quota": {"remaining": 1}}`),
+		},
 		"address": {
 			made(`, "ip_allow_list": ["192.0.2.0/24", "2001:db8::/32", "198.51.100.1"]`),
 			verify(`, "ip": "192.0.2.255"`, valid), verify(`, "ip": "::ffff:192.0.2.1"`, valid), verify(`, "ip": "2001:DB8:0:0::1"`, valid), verify(`, "ip": "198.51.100.1"`, valid),

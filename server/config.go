@@ -2,16 +2,16 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/identity"
 	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
@@ -39,6 +39,31 @@ type Config struct {
 	// GRPCAddr is the host:port of the gRPC listener. Default: 127.0.0.1:9090.
 	GRPCAddr string
 
+	// OpsAddr is the host:port of a listener for operators, with /metrics, /healthz and
+	// /readyz, none of which needs a credential: it is for a network that only operators
+	// reach. A port alone, and an empty host, mean loopback. Default: no such listener.
+	OpsAddr string
+
+	// GateAddr is the host:port of a listener for the gateways of a trusted network,
+	// which ask there whether the keys of requests are good, without a credential of
+	// their own. Default: no such listener.
+	GateAddr string
+	// GateTokenFile is a file that holds an access token of an operator alone, white
+	// space around it aside, with whose rights keys are verified there. Default: none,
+	// which is keys of every organization.
+	GateTokenFile string
+	// GateRules say what requests need by method and path, a rule each as
+	// gate.ParseRule takes it. The first that matches counts; a request that none
+	// matches is refused. Default: none, and every request needs what its gateway asks.
+	GateRules []string
+	// CredentialHeaders are where requests that gateways ask about carry their keys, in
+	// the order in which they are looked at, as gate.ParseSources takes them. Default:
+	// Authorization and X-API-Key.
+	CredentialHeaders []string
+	// CredentialQuery is a parameter of the query that may carry the key besides. It
+	// shows keys to every log that has the URL. Default: none.
+	CredentialQuery string
+
 	// DataDir is the directory of the files that are not placed by a setting of
 	// their own. It is made, for its owner alone, where it is missing.
 	// Default: data.
@@ -55,17 +80,28 @@ type Config struct {
 	// DatabaseWait is how long a start waits for a PostgreSQL database that cannot
 	// be reached. Zero means 30 seconds; a negative one does not wait.
 	DatabaseWait time.Duration
+	// Unnotified keeps the server from telling others that share its PostgreSQL database
+	// of its changes, and from hearing of theirs, so that all find them by looking. It
+	// is for tests.
+	Unnotified bool
+	// Force starts on a database that was moved to another, from what it was then, and
+	// takes the mark of that away. Without it such a database is an error.
+	Force bool
 	// SecretsFile is the path of the file with the peppers and encryption keys,
 	// without which the database is worthless. Default: secrets in DataDir.
 	SecretsFile string
 
-	// RootToken is the operator's token, of 24 characters or more. Where it is
-	// set, no other operator token is good; where neither it nor RootTokenFile
+	// RootToken is the token that may do everything, of 24 characters or more. Where
+	// it is set, no other root token is good; where neither it nor RootTokenFile
 	// is, the first start makes one and keeps only its hash. Default: none.
 	RootToken masked.Text
 	// RootTokenFile is a file that holds the root token alone, white space
 	// around it aside. It cannot be set together with RootToken. Default: none.
 	RootTokenFile string
+
+	// OIDC are the OpenID Connect issuers whose access tokens are taken as credentials of
+	// people and workloads. Default: none.
+	OIDC []identity.Issuer
 
 	// Env is Development or Production. Default: Development.
 	Env string
@@ -125,6 +161,16 @@ type Config struct {
 	AbsentScopes string
 	// KeysMax is how many keys an organization may have. Zero means any number.
 	KeysMax int
+	// OperatorTokensMax is how many access tokens of operators may be made with the root
+	// token, by each person, and by each token that was made with the root token, together
+	// with the tokens that it has made. Zero means 1,000.
+	OperatorTokensMax int
+	// IdempotencyRetention is how long the answer of a call with an idempotency key is
+	// kept, and given again. Zero means 24 hours; at least a minute, 30 days at most.
+	IdempotencyRetention time.Duration
+	// IdempotencyMax is how many such answers an organization may have kept, and
+	// IdempotencyBytesMax how many bytes of them. Zero means 100,000 and 256 MiB.
+	IdempotencyMax, IdempotencyBytesMax int64
 	// ExpiringNotice is how long before a key's expiry api_key.expiring is
 	// published. Zero means 7 days; a negative one publishes none.
 	ExpiringNotice time.Duration
@@ -163,6 +209,13 @@ type Config struct {
 	// days; at least a day, and as long as hours are.
 	DailyUsageRetention time.Duration
 
+	// RefusalRetention is how long refused uses of keys are kept. Zero means 30 days; at
+	// least a minute.
+	RefusalRetention time.Duration
+	// RefusalsMax is how many of them are kept, of all keys together. Zero means
+	// 1,000,000.
+	RefusalsMax int
+
 	// ShutdownDelay is how long a stopping server serves on, while it says that it
 	// is not ready, so that those who ask about that send their calls elsewhere. At
 	// most 10 minutes. Default: none.
@@ -172,7 +225,10 @@ type Config struct {
 	// a stop is over within 30.
 	ShutdownTimeout time.Duration
 
-	// Version is what the log calls the program. Default: unknown.
+	// NoDocs leaves the page at /docs out. Default: it is served; with Env development
+	// calls can be made from it.
+	NoDocs bool
+	// Version is what the log and the OpenAPI document call the program. Default: unknown.
 	Version string
 	// Logger gets what an operator should know. Nil means slog.Default().
 	Logger *slog.Logger
@@ -182,8 +238,14 @@ type Config struct {
 	// NoticeIsTerminal says that a person reads Notice. Only then is the token
 	// itself written to it; else the token goes to a file and its path is told.
 	NoticeIsTerminal bool
-	// Now is the clock. Nil means time.Now.
+	// Now is the clock. Nil means time.Now, and on PostgreSQL the database's time.
 	Now func() time.Time
+	// systemClock reports that Now was not given.
+	systemClock bool
+	// Machine is the clocks of the machine, by which the database's time goes on from
+	// one look at it to the next. The zero value means those of the system; others are
+	// for tests.
+	Machine feed.Machine
 }
 
 // Defaults returns the zero Config with every field at its default.
@@ -210,11 +272,17 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.CallsPerCaller, 16_384)
 	setDefault(&c.FailuresPerSecond, 100)
 	setDefault(&c.AbsentScopes, AbsentScopesNone)
+	setDefault(&c.OperatorTokensMax, 1000)
+	setDefault(&c.IdempotencyRetention, 24*time.Hour)
+	setDefault(&c.IdempotencyMax, 100_000)
+	setDefault(&c.IdempotencyBytesMax, 256<<20)
 	setDefault(&c.ExpiringNotice, 7*24*time.Hour)
 	setDefault(&c.EventRetention, 30*24*time.Hour)
 	setDefault(&c.DeliveryRetention, min(30*24*time.Hour, c.EventRetention))
 	setDefault(&c.HourlyUsageRetention, 30*24*time.Hour)
 	setDefault(&c.DailyUsageRetention, 400*24*time.Hour)
+	setDefault(&c.RefusalRetention, 30*24*time.Hour)
+	setDefault(&c.RefusalsMax, 1_000_000)
 	setDefault(&c.WebhooksDisableAfter, 5*24*time.Hour)
 	setDefault(&c.WebhooksMax, 100)
 	setDefault(&c.WebhooksInFlight, 8)
@@ -231,10 +299,32 @@ func (c Config) withDefaults() Config {
 	if len(c.KeyFormats) == 0 {
 		c.KeyFormats = apikey.DefaultKeyFormats()
 	}
+	if len(c.CredentialHeaders) == 0 {
+		c.CredentialHeaders = slices.Clone(defaultCredentialHeaders)
+	}
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now, c.systemClock = time.Now, true
 	}
 	return c
+}
+
+// Check returns c with every unset field at its default, and an error that names all
+// faults at once. New checks the same, so this is for whoever wants to know before.
+func (c Config) Check() (Config, error) {
+	c = c.withDefaults()
+	return c, c.validate()
+}
+
+// CheckFiles reports what is wrong with the files that the settings name and a start
+// reads: certificates and tokens.
+func (c Config) CheckFiles() error {
+	faults := []error{nil, nil, nil}
+	if c.TLSCert != "" {
+		faults[0] = (&servingCertificate{certFile: c.TLSCert, keyFile: c.TLSKey}).reload()
+	}
+	_, faults[1] = c.rootToken()
+	_, faults[2] = c.gateToken()
+	return errors.Join(faults...)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -242,141 +332,4 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// validate returns what is wrong with c, a line for each fault, or nil. It is
-// asked after withDefaults and opens nothing.
-func (c Config) validate() error {
-	var faults []error
-	fault := func(setting, format string, args ...any) {
-		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
-	}
-	oneOf := func(setting, value string, words ...string) {
-		if !slices.Contains(words, value) {
-			fault(setting, "must be %s, not %q", strings.Join(words, " or "), apikey.Excerpt(value))
-		}
-	}
-	together := func(setting, value, other, otherValue string) {
-		if (value == "") != (otherValue == "") {
-			fault(setting, "must be set together with %s", other)
-		}
-	}
-	if err := checkAddr(c.RESTAddr); err != nil {
-		fault("rest_addr", "%w", err)
-	}
-	if err := checkAddr(c.GRPCAddr); err != nil {
-		fault("grpc_addr", "%w", err)
-	}
-	if c.RESTAddr == c.GRPCAddr && !strings.HasSuffix(c.RESTAddr, ":0") {
-		fault("grpc_addr", "must not be rest_addr, %s", c.RESTAddr)
-	}
-	c.checkDatabase(fault)
-	if !c.RootToken.IsZero() && c.RootTokenFile != "" {
-		fault("root_token", "must not be set together with root_token_file")
-	} else if !c.RootToken.IsZero() {
-		if err := c.checkToken(c.RootToken); err != nil {
-			fault("root_token", "%w", err)
-		}
-	}
-	oneOf("env", c.Env, Development, Production)
-	oneOf("absent_scopes", c.AbsentScopes, AbsentScopesNone, AbsentScopesAll)
-	together("tls_cert", c.TLSCert, "tls_key", c.TLSKey)
-	if c.Plaintext && c.TLSCert != "" {
-		fault("plaintext", "must not be set together with tls_cert: TLS ends either here or in front")
-	}
-	for _, p := range c.TrustedProxies {
-		if !p.IsValid() {
-			fault("trusted_proxies", "holds a range that is none")
-		}
-	}
-	c.checkBounds(fault)
-	if err := checkCatalogue(c.Scopes); err != nil {
-		fault("scopes", "%w", err)
-	}
-	if err := c.KeyFormats.Check(); err != nil {
-		fault("key_formats", "%w", err)
-	}
-	if most := 366 * 24 * time.Hour; c.ExpiringNotice > most {
-		fault("expiring_notice", "must be at most 366 days")
-	}
-	if c.EventRetention < time.Minute {
-		fault("event_retention", "must be at least a minute")
-	}
-	if c.HourlyUsageRetention < time.Hour {
-		fault("hourly_usage_retention", "must be at least an hour")
-	}
-	if c.DailyUsageRetention < 24*time.Hour {
-		fault("daily_usage_retention", "must be at least a day")
-	}
-	// A day answers for its hours.
-	if c.DailyUsageRetention < c.HourlyUsageRetention {
-		fault("daily_usage_retention", "must not be shorter than hourly_usage_retention")
-	}
-	if c.DeliveryRetention < time.Minute {
-		fault("delivery_retention", "must be at least a minute")
-	}
-	// A delivery's body is made of its event.
-	if c.DeliveryRetention > c.EventRetention {
-		fault("delivery_retention", "must not be longer than event_retention")
-	}
-	for _, p := range c.WebhooksAllowNetworks {
-		if !p.IsValid() {
-			fault("webhooks_allow_networks", "holds a range that is none")
-		}
-	}
-	for _, d := range c.WebhooksDelays {
-		if d <= 0 || d > 7*24*time.Hour {
-			fault("webhooks_delays", "must be times of up to 7 days")
-		}
-	}
-	if c.WebhooksDisableAfter < time.Minute {
-		fault("webhooks_disable_after", "must be at least a minute")
-	}
-	if c.KeysMax < 0 {
-		fault("keys_max", "must not be negative")
-	}
-	if c.WebhooksMax < 1 || c.WebhooksMax > 10_000 {
-		fault("webhooks_max", "must be 1 to 10,000")
-	}
-	if c.WebhooksInFlight < 1 || c.WebhooksInFlight > 256 {
-		fault("webhooks_in_flight", "must be 1 to 256")
-	}
-	if c.WebhooksInFlightHost < 1 || c.WebhooksInFlightHost > 4096 {
-		fault("webhooks_in_flight_host", "must be 1 to 4,096")
-	}
-	if c.WebhooksInFlightOrganization < 1 || c.WebhooksInFlightOrganization > 4096 {
-		fault("webhooks_in_flight_organization", "must be 1 to 4,096")
-	}
-	if c.WebhooksMaxBehind < time.Second {
-		fault("webhooks_max_behind", "must be at least a second")
-	}
-	if c.ShutdownDelay < 0 || c.ShutdownDelay > 10*time.Minute {
-		fault("shutdown_delay", "must be 0 to 10 minutes")
-	}
-	if c.ShutdownTimeout < 0 {
-		fault("shutdown_timeout", "must not be negative")
-	}
-	return errors.Join(faults...)
-}
-
-// checkCatalogue reports the first scope that cannot be one.
-func checkCatalogue(scopes []string) error {
-	for i, s := range scopes {
-		switch {
-		case s == apikey.AllScopes:
-			return errors.New("must not name *, which stands for all of them")
-		case s == "" || len(s) > 128:
-			return fmt.Errorf("must have 1 to 128 characters each; number %d has %d", i+1, len(s))
-		case strings.ContainsFunc(s, notInScope):
-			return fmt.Errorf("may hold only letters, digits and _ . : - /, unlike %q", apikey.Excerpt(s))
-		case slices.Contains(scopes[:i], s):
-			return fmt.Errorf("names %s twice", apikey.Excerpt(s))
-		}
-	}
-	return nil
-}
-
-func notInScope(r rune) bool {
-	letterOrDigit := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-	return !letterOrDigit && !strings.ContainsRune("_.:-/", r)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
@@ -13,6 +15,17 @@ import (
 func (c Config) postgres() bool {
 	scheme, _, _ := strings.Cut(c.Database, ":")
 	return scheme == "postgres" || scheme == "postgresql"
+}
+
+// setClock returns the clock of a database that servers share, nil for one of SQLite.
+// It becomes c's.
+func (c *Config) setClock() *feed.Clock {
+	if !c.postgres() {
+		return nil
+	}
+	clock := feed.NewClock(feed.ClockConfig{Machine: c.Machine, Now: c.Now})
+	c.Now, c.systemClock = clock.Now, c.Now == nil
+	return clock
 }
 
 // checkDatabase tells fault what is wrong with the settings of the database. None
@@ -56,7 +69,8 @@ func (c Config) checkDatabase(fault func(setting, format string, args ...any)) {
 
 // storeConfig returns what opens the database for a server.
 func (c Config) storeConfig(onFault func(*store.Fault)) (store.Config, error) {
-	config := store.Config{Now: c.Now, Logger: c.Logger, OnFault: onFault}
+	config := store.Config{Now: c.Now, NewID: apikey.NewIDAt(c.Now), Logger: c.Logger, OnFault: onFault, Serving: true, Force: c.Force}
+	config.SharedClock = c.systemClock // Servers that share a database have its clock for what they share.
 	if !c.postgres() {
 		var err error
 		config.Path, err = sqlitePath(c.Database)
@@ -66,8 +80,17 @@ func (c Config) storeConfig(onFault func(*store.Fault)) (store.Config, error) {
 	if c.DatabaseDirect != "" {
 		config.PostgresDirect = masked.New(c.DatabaseDirect)
 	}
-	config.Wait, config.Exclusive = c.DatabaseWait, true
+	config.Wait, config.Unnotified = c.DatabaseWait, c.Unnotified
 	return config, nil
+}
+
+// rescan is how often the worker looks for deliveries that another server has made or
+// has left behind; zero where there is no other.
+func (c Config) rescan() time.Duration {
+	if c.postgres() {
+		return time.Second
+	}
+	return 0
 }
 
 const sqliteScheme = "sqlite:"

@@ -35,6 +35,15 @@ func (c Config) checkToken(token masked.Text) error {
 	if apikey.HasSecretForm(t) {
 		return errors.New("must not have the form of an API key's secret, a prefix and 49 characters")
 	}
+	if apikey.HasTokenForm(t) {
+		return errors.New("must not have the form of an operator token's secret, opt_ and 49 characters")
+	}
+	if apikey.HasIdentityTokenForm(t) {
+		return errors.New("must not have the form of a JSON Web Token, eyJ and two dots or more")
+	}
+	if apikey.BareSecret(t) != t {
+		return errors.New("must not begin with secret-token:, which is taken off wherever a credential comes in")
+	}
 	for _, prefix := range c.KeyFormats.Prefixes() {
 		if strings.HasPrefix(t, prefix) {
 			return fmt.Errorf("must not begin with %s, as the secrets of API keys do", prefix)

@@ -54,7 +54,9 @@ type database struct {
 // It looks for damage as long as quickCheckTimeout lets it, so that a large file
 // does not hold the start up. onFault hears of damage and of other faults of the
 // file, now and later.
-func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ *database, err error) {
+//
+// The clock of a database that servers share is read before anything is made.
+func openDatabase(ctx context.Context, c Config, clock *feed.Clock, onFault func(*store.Fault)) (_ *database, err error) {
 	config, err := c.storeConfig(onFault)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -87,21 +89,19 @@ func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ 
 		}
 		return nil, fmt.Errorf("database %s: %w", config.Path, err)
 	}
+	if clock != nil {
+		if err := clock.Read(ctx, d.store.Time); err != nil {
+			return nil, fmt.Errorf("database: %w", err)
+		}
+	}
 	check, cancel := context.WithTimeout(ctx, quickCheckTimeout)
 	defer cancel()
 	d.store.QuickCheck(check)
+	if err := d.store.SetUp(ctx, func(ctx context.Context) error { return d.setUp(ctx, c) }); err != nil {
+		return nil, err
+	}
 	settings, err := d.store.Settings(ctx)
 	if err != nil {
-		return nil, err
-	}
-	empty := settings[databaseIDSetting] == ""
-	if err := d.openSecrets(ctx, c, settings, empty); err != nil {
-		return nil, err
-	}
-	if err := d.initialize(ctx, c, empty); err != nil {
-		return nil, err
-	}
-	if settings, err = d.store.Settings(ctx); err != nil {
 		return nil, err
 	}
 	cursors, err := d.keys.CursorSealer()
@@ -114,7 +114,7 @@ func openDatabase(ctx context.Context, c Config, onFault func(*store.Fault)) (_ 
 		return nil, err
 	}
 	d.store.SealWith(sealer)
-	// The lock says that no other server has anything under way.
+	d.store.KeepAnswers(store.AnswerLimits{Retention: c.IdempotencyRetention, Records: c.IdempotencyMax, Bytes: c.IdempotencyBytesMax})
 	return d, d.store.VoidLeases(ctx)
 }
 
@@ -130,13 +130,28 @@ func (d *database) close() error {
 	return errors.Join(faults...)
 }
 
+// setUp opens the secrets file of the database, and initializes a database that is
+// empty. Servers that start together on one database do it one after the other, so that
+// one of them makes the file and its check values, and the others must have that file.
+func (d *database) setUp(ctx context.Context, c Config) error {
+	settings, err := d.store.Settings(ctx)
+	if err != nil {
+		return err
+	}
+	empty := settings[databaseIDSetting] == ""
+	if err := d.openSecrets(ctx, c, settings, empty); err != nil {
+		return err
+	}
+	return d.initialize(ctx, c, empty)
+}
+
 // openSecrets reads the secrets file and holds it against the check values of the
 // database.
 func (d *database) openSecrets(ctx context.Context, c Config, settings map[string]string, empty bool) (err error) {
 	d.keys, err = keyring.Load(c.SecretsFile, c.Logger)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !empty {
-			return fmt.Errorf("secrets_file: %s is missing, and without it no key of this database can be verified; restore it from the backup", c.SecretsFile)
+			return fmt.Errorf("secrets_file: %s is missing, and without it no key of this database can be verified; restore it from the backup%s", c.SecretsFile, c.orFromAnother())
 		}
 		d.keys, err = keyring.Create(c.SecretsFile)
 	}
@@ -163,10 +178,19 @@ func (d *database) openSecrets(ctx context.Context, c Config, settings map[strin
 			}
 		}
 		if used {
-			return fmt.Errorf("secrets_file: %s lacks %s, which the database was written under; restore it from the backup", c.SecretsFile, name)
+			return fmt.Errorf("secrets_file: %s lacks %s, which the database was written under; restore it from the backup%s", c.SecretsFile, name, c.orFromAnother())
 		}
 	}
 	return nil
+}
+
+// orFromAnother names the other place where the secrets file may be: the servers of a
+// database share it.
+func (c Config) orFromAnother() string {
+	if c.postgres() {
+		return ", or copy it from another server of this database"
+	}
+	return ""
 }
 
 // initialize stores the check values that the database lacks and, in an empty
@@ -183,7 +207,7 @@ func (d *database) initialize(ctx context.Context, c Config, empty bool) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := d.store.OperatorTokens(ctx)
+	tokens, err := d.store.RootTokens(ctx)
 	if err != nil {
 		return err
 	}
@@ -255,7 +279,7 @@ func ResetToken(ctx context.Context, c Config) (_ masked.Text, err error) {
 	if err != nil {
 		return masked.Text{}, err
 	}
-	if err := s.ReplaceOperatorTokens(ctx, stored); err != nil {
+	if err := s.ReplaceRootTokens(ctx, stored); err != nil {
 		return masked.Text{}, err
 	}
 	return token, awaitReset(ctx, path)

@@ -20,7 +20,15 @@
 //	authn       who calls, and with which rights
 //	api         the services over gRPC
 //	rest        the same services over REST, as a client of api
+//	gate        what gateways ask about the requests that they pass on
+//	measure     what happens often, counted and timed
+//	metrics     what is measured, in the form that Prometheus reads
 //	outage      an outage of storage, told by two lines of the log
+//
+// On PostgreSQL several servers may share a database and a secrets file. Each serves all
+// calls. The fan-out, and the periodic jobs that change the database, run on one of them
+// at a time, under the leases of package store; [Server.Leases] tells which this one has.
+// Readiness and the certificate are of each server by itself.
 //
 // Imports point down only: imports_test.go lists the edges that are allowed.
 //

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/deliver"
@@ -32,7 +33,6 @@ func TestChangesWaitForTheFanOut(t *testing.T) {
 	}
 	// Nobody runs this one, so it makes no deliveries.
 	still := deliver.NewFanOut(deliver.FanOutConfig{MaxBehind: 1, MaxWait: time.Millisecond})
-	still.Notify([]string{"org_default"}, []string{"org_default"})
 	s.db.store.HoldWith(still.Wait)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -49,7 +49,29 @@ func TestChangesWaitForTheFanOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	keys := apikeysv1.NewApiKeysServiceClient(conn)
+	keys, hooks := apikeysv1.NewApiKeysServiceClient(conn), apikeysv1.NewWebhooksServiceClient(conn)
+	operator := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+stopToken)
+	key, err := keys.CreateApiKey(operator, &apikeysv1.CreateApiKeyRequest{Label: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook, err := hooks.CreateWebhook(operator, &apikeysv1.CreateWebhookRequest{Label: "x", Url: "https://example.com/", Events: []string{"*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	still.Notify([]string{"org_default"}, []string{"org_default"})
+	// What does nothing but disable does not wait.
+	for path, want := range map[string]codes.Code{"label": codes.Unavailable, "enabled": codes.OK} {
+		mask := &fieldmaskpb.FieldMask{Paths: []string{path}}
+		_, err := keys.UpdateApiKey(operator, &apikeysv1.UpdateApiKeyRequest{Id: key.GetApiKey().GetId(), ApiKey: &apikeysv1.ApiKey{Label: "y"}, UpdateMask: mask})
+		if status.Code(err) != want {
+			t.Errorf("%s of a key: %v", path, err)
+		}
+		_, err = hooks.UpdateWebhook(operator, &apikeysv1.UpdateWebhookRequest{Id: hook.GetWebhook().GetId(), Webhook: &apikeysv1.Webhook{Label: "y"}, UpdateMask: mask})
+		if status.Code(err) != want {
+			t.Errorf("%s of a webhook: %v", path, err)
+		}
+	}
 	for organization, want := range map[string]struct {
 		code codes.Code
 		http int

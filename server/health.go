@@ -2,13 +2,16 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/apikeys-dev/apikeys/server/api"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
@@ -23,13 +26,23 @@ type storage interface {
 	Retry(context.Context) *store.Fault
 }
 
+// readyTimeout bounds how long the database is waited for.
+const readyTimeout = 2 * time.Second
+
 // readiness knows whether the server should be sent calls. `GET /readyz` and the
 // health service of gRPC say the same: not while the storage of the database is at
-// fault or the database does not answer, and not once the server is stopping.
+// fault, the database does not answer or a log that other servers write is not
+// followed, and not once the server is stopping.
+//
+// A clock of this machine that is off the database's is a warning: the server goes by
+// the database's, and checks right.
 type readiness struct {
 	storage storage
+	feed    *feed.Feed // nil until there is one
 	health  *health.Server
 	log     *slog.Logger
+	// further are the names of services that are not of the API.
+	further []string
 
 	mu       sync.Mutex
 	notReady bool         // what was told last
@@ -49,10 +62,43 @@ func (r *readiness) ready(ctx context.Context) error {
 	if fault := r.storage.Fault(); fault != nil {
 		return &rest.NotReady{Text: fault.Public() + " The log of the server says what to do.", Cause: fault}
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
 	if err := r.storage.Ready(ctx); err != nil {
 		return &rest.NotReady{Text: "The database does not answer.", Cause: err}
 	}
+	if r.feed != nil && r.feed.Broken() {
+		return &rest.NotReady{Text: "The server cannot follow the changes of other servers; it answers from the database."}
+	}
 	return nil
+}
+
+// warnings returns what is not as it should be while the server is ready, in words for
+// everybody.
+func (r *readiness) warnings() []string {
+	if r.feed == nil {
+		return nil
+	}
+	if off, warn := r.feed.ClockOff(); warn {
+		return []string{fmt.Sprintf("The clock of this machine is %s off the database's, by which the server goes.", off.Abs().Round(time.Second))}
+	}
+	return nil
+}
+
+func newReadiness(log *slog.Logger) *readiness {
+	return &readiness{health: health.NewServer(), log: log}
+}
+
+// begin tells the health service of each service before the first check: as the server is
+// whose database has just been opened.
+func (r *readiness) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := healthpb.HealthCheckResponse_SERVING
+	if r.told != nil {
+		status = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	r.tellHealthLocked(status)
 }
 
 // check tells the health service and, where something has changed, the log. It is
@@ -103,6 +149,13 @@ func (r *readiness) tellFaultLocked(fault *store.Fault) {
 	r.told = fault
 }
 
+// last reports whether the server was ready at the last look.
+func (r *readiness) last() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.notReady && !r.stopping
+}
+
 // stop says from now on that the server is not ready.
 func (r *readiness) stop() {
 	r.mu.Lock()
@@ -121,5 +174,8 @@ func (r *readiness) tellHealthLocked(status healthpb.HealthCheckResponse_Serving
 	r.health.SetServingStatus("", status)
 	for _, service := range api.Services() {
 		r.health.SetServingStatus(service.ServiceName, status)
+	}
+	for _, name := range r.further {
+		r.health.SetServingStatus(name, status)
 	}
 }

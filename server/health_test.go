@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -126,7 +127,7 @@ func damage(t *testing.T, path, table string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", table)
+	rows, err := db.QueryContext(t.Context(), "SELECT rootpage FROM sqlite_master WHERE rootpage > 0 AND tbl_name = ?", table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +164,7 @@ func TestDamageOverBothListeners(t *testing.T) {
 	var log bytes.Buffer
 	s, stop := runServer(t, Config{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 
+	client := &http.Client{Transport: described.Transport(t, "http://"+s.RESTAddr().String(), http.DefaultTransport)}
 	get := func(path string) (status int, body string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.RESTAddr().String()+path, nil)
@@ -170,7 +172,7 @@ func TestDamageOverBothListeners(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+stopToken)
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
 
-// listeners are the two sockets of a server, open but not yet served.
+// listeners are the sockets of a server, open but not yet served.
 type listeners struct {
-	// conns is the open connections of both.
+	// conns is the open connections of REST and gRPC.
 	conns *connection.Table
 	// rest speaks TLS already where TLS is set.
 	rest net.Listener
@@ -29,9 +29,16 @@ type listeners struct {
 	secure   bool
 	// certificate is what both speak TLS with, nil where they do not.
 	certificate *servingCertificate
+	// ops is where operators are served, and opsConns the connections of it: nil where
+	// there is no such listener. They are counted apart, so that clients without a credential that flood the
+	// other listeners do not keep a scrape out.
+	ops      net.Listener
+	opsConns *connection.Table
+	// gate is where gateways are served, nil where they are not.
+	gate *gateListener
 }
 
-// listen opens both listeners of c, or neither. A production server that could
+// listen opens the listeners of c, or none. A production server that could
 // be heard by others without TLS is refused.
 func listen(ctx context.Context, c Config) (*listeners, error) {
 	certificate, err := openCertificate(c)
@@ -54,13 +61,26 @@ func listen(ctx context.Context, c Config) (*listeners, error) {
 	if restTLS != nil {
 		l.rest = tls.NewListener(l.rest, restTLS)
 	}
+	if err := l.listenOps(ctx, c, restTLS); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	if err := l.listenGate(ctx, c, restTLS); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
 	return l, nil
 }
 
-// close closes both listeners. Those that a server has closed already are fine.
+// close closes all listeners. Those that a server has closed already are fine.
 func (l *listeners) close() error {
 	var faults []error
-	for _, listener := range []net.Listener{l.rest, l.grpc} {
+	all := []net.Listener{l.rest, l.grpc, l.ops}
+	if l.gate != nil {
+		all = append(all, l.gate.splitter.Listener)
+	}
+	for _, listener := range all {
+		if listener == nil {
+			continue
+		}
 		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			faults = append(faults, err)
 		}
@@ -68,9 +88,10 @@ func (l *listeners) close() error {
 	return errors.Join(faults...)
 }
 
-// onLoopback reports whether no other machine can reach either listener.
+// onLoopback reports whether no other machine can reach any listener.
 func (l *listeners) onLoopback() bool {
-	return isLoopback(l.rest.Addr()) && isLoopback(l.grpc.Addr())
+	return isLoopback(l.rest.Addr()) && isLoopback(l.grpc.Addr()) && (l.ops == nil || isLoopback(l.ops.Addr())) &&
+		(l.gate == nil || isLoopback(l.gate.splitter.Listener.Addr()))
 }
 
 // listenOn opens one listener. The rule about TLS looks at the address that was
@@ -85,11 +106,24 @@ func listenOn(ctx context.Context, c Config, addr, setting string) (net.Listener
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
-	if c.Env == Production && c.TLSCert == "" && !c.Plaintext && !isLoopback(l.Addr()) {
+	if !c.mayBeReached() && !isLoopback(l.Addr()) {
 		l.Close()
-		return nil, fmt.Errorf("%s: %s can be reached by other machines, and production needs TLS for that: set tls_cert and tls_key, or plaintext if TLS ends in front", setting, addr)
+		return nil, fmt.Errorf(setting+": "+needsTLS, addr)
 	}
 	return l, nil
+}
+
+// needsTLS is what is wrong with an address that [Config.mayBeReached] forbids.
+const needsTLS = "%s can be reached by other machines, and production needs TLS for that: set tls_cert and tls_key, or plaintext if TLS ends in front"
+
+// mayBeReached reports whether other machines may reach the listeners.
+func (c Config) mayBeReached() bool { return c.Env != Production || c.TLSCert != "" || c.Plaintext }
+
+// offLoopback reports whether other machines can reach host, as far as that is seen
+// without asking for the addresses of a name.
+func offLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && !ip.IsLoopback()
 }
 
 // checkAddr reports why addr cannot be listened on.

@@ -45,6 +45,7 @@ func TestPortInUse(t *testing.T) {
 	for setting, set := range map[string]func(*Config){
 		"rest_addr": func(c *Config) { c.RESTAddr = addr },
 		"grpc_addr": func(c *Config) { c.GRPCAddr = addr },
+		"ops_addr":  func(c *Config) { c.OpsAddr = addr },
 	} {
 		c := freePorts()
 		set(&c)
@@ -69,6 +70,8 @@ func TestProductionOffLoopbackNeedsTLS(t *testing.T) {
 		{"every interface", func(c *Config) { c.RESTAddr = ":0" }, true},
 		{"every interface of IPv4", func(c *Config) { c.RESTAddr = "0.0.0.0:0" }, true},
 		{"gRPC on every interface", func(c *Config) { c.GRPCAddr = ":0" }, true},
+		{"operators on every interface", func(c *Config) { c.OpsAddr = "0.0.0.0:0" }, true},
+		{"operators at a port alone", func(c *Config) { c.OpsAddr = ":0" }, false},
 		{"with plaintext", func(c *Config) { c.RESTAddr, c.Plaintext = ":0", true }, false},
 		{"with TLS", func(c *Config) { c.RESTAddr, c.TLSCert, c.TLSKey = ":0", cert, key }, false},
 		{"in development", func(c *Config) { c.RESTAddr, c.Env = ":0", Development }, false},
@@ -104,6 +107,16 @@ func TestOnLoopback(t *testing.T) {
 	defer l.close()
 	if l.onLoopback() {
 		t.Error("a listener on every interface passes for loopback")
+	}
+	c = freePorts()
+	c.OpsAddr = "0.0.0.0:0"
+	ops, err := listen(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ops.close()
+	if ops.onLoopback() {
+		t.Error("a listener for operators on every interface passes for loopback")
 	}
 }
 
@@ -173,5 +186,22 @@ func TestUnreadableCertificate(t *testing.T) {
 	_, err := listen(t.Context(), c)
 	if err == nil || !strings.HasPrefix(err.Error(), "tls_cert /nowhere/cert.pem and tls_key /nowhere/key.pem: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestOpsAddr(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]string{
+		"9091": "127.0.0.1:9091", ":9091": "127.0.0.1:9091", "0.0.0.0:9091": "0.0.0.0:9091", "[::1]:9091": "[::1]:9091", "ops:1": "ops:1",
+	} {
+		if got := opsAddr(setting); got != want {
+			t.Errorf("%s: got %s, want %s", setting, got, want)
+		}
+	}
+	for _, setting := range []string{"x", "127.0.0.1", "127.0.0.1:x", "99999", "127.0.0.1:8080", "8080"} {
+		c := Config{OpsAddr: setting}.withDefaults()
+		if err := c.validate(); err == nil || !strings.HasPrefix(err.Error(), "ops_addr: must ") {
+			t.Errorf("%s: got %v", setting, err)
+		}
 	}
 }

@@ -153,7 +153,7 @@ func testReceiver(t *testing.T, h *hookCalls, format apikeysv1.WebhookFormat, co
 // testOpenSSL runs the shell scripts on deliveries that were kept.
 func testOpenSSL(t *testing.T, h *hookCalls, dir string) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed")
+		servertest.Missing(t, "openssl is not installed: package openssl of Debian has it")
 	}
 	url, arrived := capture(t)
 	hook := h.create(t, url+"/hook", apikeysv1.WebhookFormat_WEBHOOK_FORMAT_STANDARD)

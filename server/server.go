@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -24,8 +23,11 @@ import (
 	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/deliver"
 	"github.com/apikeys-dev/apikeys/server/feed"
+	"github.com/apikeys-dev/apikeys/server/identity"
 	"github.com/apikeys-dev/apikeys/server/masked"
 	"github.com/apikeys-dev/apikeys/server/meter"
+	"github.com/apikeys-dev/apikeys/server/metrics"
+	"github.com/apikeys-dev/apikeys/server/operator"
 	"github.com/apikeys-dev/apikeys/server/rest"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
@@ -49,28 +51,41 @@ const (
 // Server is a server that has its database and its listeners, and serves nobody
 // until Run.
 type Server struct {
-	config        Config
-	rules         apikey.Rules
-	secrets       *apikey.SecretFinder
-	db            *database
-	listeners     *listeners
-	meter         *meter.Meter
-	verifier      *verify.Verifier
-	feed          *feed.Feed
-	fanOut        *deliver.FanOut
-	worker        *deliver.Worker
-	operators     *authn.Operators
-	services      *api.API
-	orphans       wakeup
-	readiness     *readiness
-	gracefulClose *gracefulClose
-	grpc          *grpc.Server
-	http          *http.Server
+	config    Config
+	rules     apikey.Rules
+	secrets   *apikey.SecretFinder
+	db        *database
+	listeners *listeners
+	meter     *meter.Meter
+	verifier  *verify.Verifier
+	feed      *feed.Feed
+	clock     *feed.Clock // likewise own
+	own       *ownCommits // nil where no other server shares the database
+	fanOut    *deliver.FanOut
+	worker    *deliver.Worker
+	operators *authn.Operators
+	tokens    *authn.Tokens
+	people    *identity.Issuers // nil where no issuer is set
+	services  *api.API
+	orphans   wakeup
+	// followingChanged wakes whoever tells whether the server is ready.
+	followingChanged wakeup
+	leases           struct{ jobs, fanOut *store.Lease }
+	readiness        *readiness
+	gracefulClose    *gracefulClose
+	grpc             *grpc.Server
+	http             *http.Server
+	// ops serves operators, and metrics is what it shows; nil without its listener.
+	ops     *http.Server
+	metrics *metrics.Metrics
+	// gate serves gateways; nil without its listener.
+	gate *gateServer
 }
 
 // New opens the database and the listeners of c, or says in one line why that
 // cannot be. Run serves and closes them; Close is for a server that is never run.
 func New(ctx context.Context, c Config) (_ *Server, err error) {
+	clock := c.setClock()
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -81,16 +96,16 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	secrets := apikey.NewSecretFinder(c.KeyFormats, root.Reveal())
 	c.Logger = slog.New(redactor{c.Logger.Handler(), secrets})
-	s := &Server{config: c, secrets: secrets, rules: apikey.Rules{
+	s := &Server{config: c, clock: clock, secrets: secrets, rules: apikey.Rules{
 		Catalogue:           apikey.Catalogue(c.Scopes),
 		AbsentScopesMeanAll: c.AbsentScopes == AbsentScopesAll,
 		ExpiringNotice:      c.ExpiringNotice,
 		Formats:             c.KeyFormats,
 		MaxKeys:             c.KeysMax,
 	}}
-	s.readiness = &readiness{health: health.NewServer(), log: c.Logger}
+	s.readiness = newReadiness(c.Logger)
 	s.gracefulClose = newGracefulClose()
-	s.orphans = newWakeup()
+	s.orphans, s.followingChanged = newWakeup(), newWakeup()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -101,7 +116,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.listeners, err = listen(ctx, c); err != nil {
 		return nil, err
 	}
-	if s.db, err = openDatabase(ctx, c, s.readiness.fault); err != nil {
+	if s.db, err = openDatabase(ctx, c, clock, s.readiness.fault); err != nil {
 		return nil, err
 	}
 	s.readiness.storage = s.db.store
@@ -116,6 +131,7 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 			return nil, fmt.Errorf("show the first token: %w", err)
 		}
 	}
+	s.readiness.begin()
 	return s, nil
 }
 
@@ -124,16 +140,23 @@ func New(ctx context.Context, c Config) (_ *Server, err error) {
 func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	c := s.config
 	var err error
-	s.meter = meter.New(meter.Config{Usage: s.db.store, Quotas: s.db.store, Now: c.Now, Logger: c.Logger})
+	watch := s.newMetrics()
+	s.meter = meter.New(meter.Config{Usage: s.db.store, Quotas: s.db.store, Rates: s.db.store, Secrets: s.secrets, Now: c.Now, Logger: c.Logger})
 	s.verifier, err = verify.New(verify.Config{
-		Keys: s.db.store, Meter: s.meter, Encode: wire.EncodeKey, Peppers: s.db.peppers, Loads: store.LoadsTogether, Now: c.Now,
+		Keys: s.db.store, Meter: s.meter, Encode: wire.EncodeKey, Peppers: s.db.peppers, Loads: store.LoadsTogether,
+		Clock: s.clock, Now: c.Now, Observations: watch.Verifications,
 	})
 	if err != nil {
 		return err
 	}
-	if s.feed, err = feed.New(ctx, feed.Config{Log: s.db.store, Logger: c.Logger}); err != nil {
+	following := feed.Config{Log: s.db.store, Clock: s.clock, Changed: s.followingChanged.wake, Logger: c.Logger}
+	if s.clock != nil {
+		s.own, following.Apply = &ownCommits{}, s.followed
+	}
+	if s.feed, err = feed.New(ctx, following); err != nil {
 		return err
 	}
+	s.readiness.feed = s.feed
 	hooks := webhook.Rules{
 		Guard: webhook.Guard{
 			AllowNetworks: c.WebhooksAllowNetworks,
@@ -151,48 +174,58 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		PerHost:         c.WebhooksInFlightHost,
 		PerOrganization: c.WebhooksInFlightOrganization,
 		Grace:           c.ShutdownTimeout,
+		Observations:    watch.Attempts,
+		Rescan:          c.rescan(),
 		Now:             c.Now,
 		Logger:          c.Logger,
 	})
-	s.fanOut = deliver.NewFanOut(deliver.FanOutConfig{
-		Log: s.db.store, Due: s.worker.Wake, MaxBehind: c.WebhooksMaxBehind, Now: c.Now, Logger: c.Logger,
-	})
-	s.db.store.HoldWith(s.fanOut.Wait)
-	s.db.store.OnCommit(func(commit store.Commit) {
-		// Whoever hears of a change may ask about its key at once, so the cache
-		// comes first.
-		s.verifier.Drop(commit.ChangedKeys, commit.Position)
-		s.feed.Notify(commit.Position)
-		s.worker.Wake(commit.Due)
-		s.fanOut.Notify(commit.Organizations, commit.Subscribed)
-		if len(commit.Deleted) > 0 {
-			s.orphans.wake()
+	fanOut := deliver.FanOutConfig{Log: s.db.store, Due: s.due, MaxBehind: c.WebhooksMaxBehind, Now: c.Now, Logger: c.Logger}
+	if s.db.store.Shared() {
+		fanOut.Backlog = s.db.store
+	}
+	s.fanOut = deliver.NewFanOut(fanOut)
+	s.leases.jobs, s.leases.fanOut = s.db.store.Lease(store.LeaseJobs), s.db.store.Lease(store.LeaseFanOut)
+	s.tokens = authn.NewTokens(authn.TokensConfig{Store: s.db.store, Peppers: s.db.peppers, Now: c.Now, Logger: c.Logger})
+	if len(c.OIDC) > 0 {
+		s.people, err = identity.New(identity.Config{Issuers: c.OIDC, Catalogue: s.rules.Catalogue, Secrets: s.secrets, Now: c.Now, Logger: c.Logger})
+		if err != nil {
+			return err
 		}
-	})
+		s.secrets.AddIdentityTokens(s.people.Meant)
+	}
+	s.db.store.HoldWith(s.fanOut.Wait)
+	s.db.store.OnCommit(s.committed)
 
 	refusals := &authn.Refusals{Logger: c.Logger}
-	s.operators = &authn.Operators{Peppers: s.db.peppers, Stored: s.db.store.OperatorTokens, Now: c.Now}
+	s.operators = &authn.Operators{Peppers: s.db.peppers, Stored: s.db.store.RootTokens, Now: c.Now}
 	s.operators.SetRoot(root)
+	callers := authn.New(authn.Config{
+		Verifier:       s.verifier,
+		Operators:      s.operators,
+		Tokens:         s.tokens,
+		People:         s.people,
+		Secrets:        s.secrets,
+		TrustedProxies: c.TrustedProxies,
+	})
 	s.services, err = api.New(api.Config{
-		Refusals: refusals,
-		Store:    s.db.store,
-		Verifier: s.verifier,
-		Meter:    s.meter,
-		Authn: authn.New(authn.Config{
-			Verifier:       s.verifier,
-			Operators:      s.operators,
-			Secrets:        s.secrets,
-			TrustedProxies: c.TrustedProxies,
-		}),
+		Refusals:          refusals,
+		Store:             s.db.store,
+		Verifier:          s.verifier,
+		Meter:             s.meter,
+		Authn:             callers,
 		Peppers:           s.db.peppers,
 		Rules:             s.rules,
 		Feed:              s.feed,
 		Cursors:           s.db.cursors,
 		Webhooks:          hooks,
+		Tokens:            operator.Rules{Catalogue: s.rules.Catalogue, MaxTokens: c.OperatorTokensMax},
 		Secrets:           s.secrets,
 		Logger:            c.Logger,
 		Now:               c.Now,
 		SlowClientTimeout: c.AnswerTimeout,
+		Observations:      watch.Calls,
+
+		HourlyUsageRetention: c.HourlyUsageRetention, DailyUsageRetention: c.DailyUsageRetention,
 	})
 	if err != nil {
 		return err
@@ -206,14 +239,26 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 	local := rest.NewConnection()
 	s.services.Register(local)
 	handler, err := rest.New(rest.Config{
-		Conn: local, Env: c.Env, AnswerTimeout: c.AnswerTimeout, Logger: c.Logger, Secrets: s.secrets, Refusals: refusals, Ready: s.readiness.ready,
+		Conn: local, Env: c.Env, AnswerTimeout: c.AnswerTimeout, Logger: c.Logger, Secrets: s.secrets, Refusals: refusals, Ready: s.readiness.ready, Warnings: s.readiness.warnings,
+		Document: apiDocument(c.Version), Page: referencePage(&c),
 	})
 	if err != nil {
 		return err
 	}
-	s.http = &http.Server{
-		Handler:           s.gracefulClose.handler(handler),
-		ConnState:         s.gracefulClose.count,
+	s.http = s.newHTTPServer(s.gracefulClose.handler(handler))
+	s.http.ConnState = s.gracefulClose.count
+	if s.metrics != nil {
+		s.watch(watch)
+		s.ops = s.newHTTPServer(handler.Operations(s.metrics.Handler()))
+	}
+	return s.newGate(callers, handler, refusals)
+}
+
+// newHTTPServer returns a server with the bounds that all have that speak HTTP.
+func (s *Server) newHTTPServer(handler http.Handler) *http.Server {
+	c := s.config
+	return &http.Server{
+		Handler:           handler,
 		ConnContext:       connection.WithConn,
 		ReadHeaderTimeout: c.HeaderTimeout,
 		ReadTimeout:       c.MessageTimeout,
@@ -233,7 +278,6 @@ func (s *Server) assemble(ctx context.Context, root masked.Text) error {
 		// The envelope is the answer to OPTIONS * too.
 		DisableGeneralOptionsHandler: true,
 	}
-	return nil
 }
 
 // guarded registers services that are not ours behind the chain of ours.
@@ -247,10 +291,21 @@ func (g guarded) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 func (s *Server) grpcOptions() []grpc.ServerOption {
-	options := []grpc.ServerOption{
+	transport := insecure.NewCredentials()
+	if s.listeners.grpcTLS != nil {
+		transport = credentials.NewTLS(s.listeners.grpcTLS)
+	}
+	return append(s.boundsOfGRPC(),
 		grpc.UnknownServiceHandler(s.services.Unknown),
 		grpc.InTapHandle(s.services.RefuseNoMethod),
 		grpc.ForceServerCodecV2(api.NewCodec()),
+		grpc.Creds(connection.Credentials(transport)),
+	)
+}
+
+// boundsOfGRPC are the bounds that all servers have that speak gRPC.
+func (s *Server) boundsOfGRPC() []grpc.ServerOption {
+	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(apikey.MaxRequest),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -260,18 +315,14 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(apikey.MaxRequest),
 		grpc.ConnectionTimeout(s.config.HeaderTimeout),
 		// Goroutines that stay keep their grown stacks, which a new one for each call
-		// would grow again.
-		grpc.NumStreamWorkers(32),
+		// would grow again. There are more of them than calls that arrive together on
+		// a busy connection: a call that meets none gets a new one.
+		grpc.NumStreamWorkers(128),
 		// Clients may ping to keep their way through a NAT open, and one that has
 		// gone without a word is found out.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.config.AnswerTimeout, Timeout: s.config.MessageTimeout}),
 	}
-	transport := insecure.NewCredentials()
-	if s.listeners.grpcTLS != nil {
-		transport = credentials.NewTLS(s.listeners.grpcTLS)
-	}
-	return append(options, grpc.Creds(connection.Credentials(transport)))
 }
 
 // RESTAddr returns the address that REST listens on.
@@ -306,16 +357,21 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	workers, background := errgroup.WithContext(background)
 	workers.Go(func() error { return s.meter.Run(background) })
 	workers.Go(func() error { return s.feed.Run(background) })
-	// Where another server has taken the database over, this one ends.
+	workers.Go(func() error { return s.db.store.ExchangeNotices(background, s.hear) })
+	// Where the database was moved while the connection to it was lost, this server ends.
 	workers.Go(func() error { return s.db.store.Hold(background) })
-	for _, j := range s.jobs() {
-		workers.Go(func() error { j.loop(background, s.config.Logger); return nil })
-	}
+	workers.Go(func() error { s.runJobs(background); return nil })
+	workers.Go(func() error { return s.tokens.Run(background) })
+	workers.Go(func() error { return s.people.Run(background) })
 	// Deliveries take their time, so they stop with the listeners; what is queued later
 	// waits for the next start.
 	sending, stopSending := context.WithCancel(background)
 	defer stopSending()
-	workers.Go(func() error { return s.fanOut.Run(sending) })
+	workers.Go(func() error {
+		// It has no error.
+		s.leases.fanOut.Run(sending, func(ctx context.Context) { _ = s.fanOut.Run(ctx) })
+		return nil
+	})
 	workers.Go(func() error { return s.worker.Run(sending) })
 
 	// Connections are watched for as long as any is open, the last calls too.
@@ -335,6 +391,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		return nil
 	})
+	s.serveOps(background, workers, serving)
+	s.serveGate(background, workers, serving)
 	s.config.Logger.Info("serving", "rest", s.RESTAddr().String(), "grpc", s.GRPCAddr().String(), "env", s.config.Env)
 	select {
 	case <-open.Done():
@@ -344,6 +402,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	s.config.Logger.Info("stopping")
 	stopSending()
 	s.drain()
+	s.drainOps()
 	err = serving.Wait()
 	stopBackground()
 	err = errors.Join(err, workers.Wait())

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/identity"
 )
 
 // tellStart writes the first line of the log: what runs where, so that a start in
@@ -37,7 +38,7 @@ func (s *Server) tellStart(ctx context.Context) error {
 	if c.Env == Production {
 		s.warnPrefixes()
 	}
-	dirs, files := []string{dir}, []string{c.tokenFile(), c.RootTokenFile, c.TLSKey, c.DatabasePasswordFile}
+	dirs, files := []string{dir}, []string{c.tokenFile(), c.RootTokenFile, c.GateTokenFile, c.TLSKey, c.DatabasePasswordFile}
 	if !c.postgres() {
 		path, err := sqlitePath(c.Database)
 		if err != nil {
@@ -45,6 +46,9 @@ func (s *Server) tellStart(ctx context.Context) error {
 		}
 		// SQLite gives the mode of the database to the files beside it.
 		dirs, files = append(dirs, filepath.Dir(path)), append(files, path, path+"-wal", path+"-shm")
+	}
+	for _, issuer := range c.OIDC {
+		dirs = append(dirs, issuer.JWKSFile) // Public, but whoever writes there makes tokens.
 	}
 	s.warnOpenFiles(0o022, dirs...)
 	s.warnOpenFiles(0o077, files...)
@@ -97,9 +101,9 @@ func (s *Server) warnOpenFiles(open fs.FileMode, paths ...string) {
 	}
 }
 
-// Reload reads the certificate and the file of the root token anew, where they are
-// set. Each that cannot be read stays as it was, which is an error and a line of the
-// log; the other is taken all the same. Connections that stand keep the certificate
+// Reload reads the certificate, the files of the root token and the gate's token, and
+// those of issuers' keys anew, where they are set. Each that cannot be read stays as it
+// was, which is an error and a line of the log; the others are taken all the same. Connections that stand keep the certificate
 // that they began with, and a call that was let in with the token of before ends as
 // it would have.
 func (s *Server) Reload() error {
@@ -128,6 +132,16 @@ func (s *Server) Reload() error {
 			s.operators.SetRoot(root)
 		}
 		note("root_token_file", err)
+	}
+	if s.config.GateTokenFile != "" {
+		token, err := s.config.gateToken()
+		if err == nil {
+			s.gate.gate.SetToken(token)
+		}
+		note("gate_token_file", err)
+	}
+	if slices.ContainsFunc(s.config.OIDC, func(i identity.Issuer) bool { return i.JWKSFile != "" }) {
+		note("oidc", s.people.Reload())
 	}
 	return errors.Join(faults...)
 }

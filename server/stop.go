@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 )
 
 // idleTimeoutAtStop is how long idle connections of REST may stay open for a request
@@ -27,52 +28,54 @@ func (s *Server) announceStop() {
 	}
 }
 
-// drain closes both listeners: no new connections, and calls under way have
+// drain closes the listeners of callers: no new connections, and calls under way have
 // ShutdownTimeout to finish. Streams would never finish, so they are ended first.
 func (s *Server) drain() {
 	limit, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 	defer cancel()
 	s.services.EndStreams()
 	s.listeners.conns.Drain()
-	var both errgroup.Group
-	both.Go(func() error { return s.drainREST(limit) })
-	both.Go(func() error { s.drainGRPC(limit); return nil })
-	if err := both.Wait(); err != nil {
+	var all errgroup.Group
+	all.Go(func() error { return s.gracefulClose.drain(limit, s.listeners.rest, s.http) })
+	all.Go(func() error { stopGRPC(limit, s.grpc); return nil })
+	all.Go(func() error { return s.drainGate(limit) })
+	if err := all.Wait(); err != nil {
 		s.config.Logger.Warn("calls were cut off", "error", err)
 	}
 }
 
-// drainGRPC sends GOAWAY, which clients obey without losing a call, and waits for
+// stopGRPC sends GOAWAY, which clients obey without losing a call, and waits for
 // the calls under way.
-func (s *Server) drainGRPC(limit context.Context) {
+func stopGRPC(limit context.Context, server *grpc.Server) {
 	done := make(chan struct{})
-	go func() { s.grpc.GracefulStop(); close(done) }()
+	go func() { server.GracefulStop(); close(done) }()
 	select {
 	case <-done:
 	case <-limit.Done():
-		s.grpc.Stop()
+		server.Stop()
 		<-done
 	}
 }
 
-// drainREST closes the connections of REST in order. http.Server.Shutdown closes
+// drain closes the connections of server in order. http.Server.Shutdown closes
 // idle ones at once, and a client that is just sending its next request sees a
 // reset. So the clients are told first, each by the answer to its next request; over
 // HTTP/2 that sends GOAWAY.
-func (s *Server) drainREST(limit context.Context) error {
+func (g *gracefulClose) drain(limit context.Context, listener net.Listener, server *http.Server) error {
 	// Before the clients are told: who is told to connect again must not reach a
 	// listener that is about to close.
-	if err := s.listeners.rest.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	s.gracefulClose.begin(limit)
-	if s.http.Shutdown(limit) != nil {
-		return s.http.Close()
+	g.begin(limit)
+	if server.Shutdown(limit) != nil {
+		return server.Close()
 	}
 	return nil
 }
 
-// gracefulClose tells the clients of REST to close their connections.
+// gracefulClose tells the clients of a server that speaks HTTP to close their
+// connections.
 type gracefulClose struct {
 	begun atomic.Bool
 	open  atomic.Int64

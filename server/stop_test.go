@@ -29,6 +29,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 )
 
 const stopToken = "a-root-token-for-the-tests-of-the-stop"
@@ -222,6 +223,7 @@ func TestShutdownDelay(t *testing.T) {
 			go func() { done <- stop() }()
 		}
 	}
+	client := &http.Client{Transport: described.Transport(t, "http://"+s.RESTAddr().String(), http.DefaultTransport)}
 	get := func(path string) (code int, reason, text string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.RESTAddr().String()+path, nil)
 		if err != nil {
@@ -229,7 +231,7 @@ func TestShutdownDelay(t *testing.T) {
 		}
 		r.Header.Set("Authorization", "Bearer "+stopToken)
 		r.Close = true
-		answer, err := http.DefaultClient.Do(r)
+		answer, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,8 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -21,11 +24,36 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
 
-// runFloor makes this test binary serve the floor of the benchmark.
+// runFloor makes this test binary serve the floor of a benchmark: over gRPC, or over HTTP
+// where its value is JSON, the headers of the answer to everybody.
 const runFloor = "TEST_RUN_FLOOR"
 
-// serveFloor serves one method that does nothing on a bare server, and says where.
-func serveFloor() error {
+// floorOfGRPC is the value of runFloor for gRPC.
+const floorOfGRPC = "grpc"
+
+// serveFloor serves the floor that is asked for, and says where.
+func serveFloor(asked string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(listener.Addr())
+	if asked == floorOfGRPC {
+		return emptyServer().Serve(listener)
+	}
+	var headers http.Header
+	if err := json.Unmarshal([]byte(asked), &headers); err != nil {
+		return err
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		maps.Copy(w.Header(), headers)
+		w.WriteHeader(http.StatusOK)
+	})}
+	return server.Serve(listener)
+}
+
+// emptyServer is a bare server with one method that does nothing.
+func emptyServer() *grpc.Server {
 	server := grpc.NewServer()
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "bench.Empty",
@@ -38,19 +66,14 @@ func serveFloor() error {
 			},
 		}},
 	}, nil)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println(listener.Addr())
-	return server.Serve(listener)
+	return server
 }
 
-// startFloor starts the floor as a process of its own and returns a connection.
-func startFloor(b *testing.B) *grpc.ClientConn {
+// startFloor starts a floor as a process of its own, and returns that and its address.
+func startFloor(b *testing.B, asked string) (*os.Process, string) {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), runFloor+"=1")
+	cmd.Env = append(os.Environ(), runFloor+"="+asked)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -66,7 +89,13 @@ func startFloor(b *testing.B) *grpc.ClientConn {
 	if err != nil {
 		b.Fatal(err)
 	}
-	conn, err := grpc.NewClient(strings.TrimSpace(addr), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return cmd.Process, strings.TrimSpace(addr)
+}
+
+// dial returns a connection by gRPC.
+func dial(b *testing.B, addr string) *grpc.ClientConn {
+	b.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -90,7 +119,8 @@ func BenchmarkVerifyApart(b *testing.B) {
 	} {
 		b.Run(kind.name, func(b *testing.B) {
 			const keys, turn = 10_000, 100_000
-			floor, p := startFloor(b), startProcess(b, b.TempDir())
+			_, addr := startFloor(b, floorOfGRPC)
+			floor, p := dial(b, addr), startProcess(b, b.TempDir())
 			defer p.kill(b)
 			// Contexts of one parent that can end wait for each other, which callers in life
 			// do not, and which would be most of an empty call.

@@ -12,11 +12,6 @@ import (
 	"github.com/apikeys-dev/apikeys/server"
 )
 
-// tokenCommands are about the root token.
-type tokenCommands struct {
-	Reset tokenResetCommand `cmd:"" help:"Make a new root token; the one before it stops working."`
-}
-
 // tokenResetCommand makes a new root token in the database of the settings.
 type tokenResetCommand struct {
 	storeSettings `embed:""`
@@ -78,7 +73,7 @@ type helpCommand struct {
 // Run shows the help of the command that is named.
 func (c *helpCommand) Run(parser *kong.Kong, help *helpShown) error {
 	if _, err := parser.Parse(append(c.Command, "--help")); !*help {
-		return usageError{err}
+		return usageError{explain(err, c.Command)}
 	}
 	return nil
 }

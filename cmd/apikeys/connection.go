@@ -9,9 +9,8 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
-	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,18 +20,19 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/client"
+	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/masked"
 )
 
 // clientSettings are what every command needs that calls a server. Their names
-// are the same as flags, in the environment and in a profile.
+// are the same as flags, in the environment and in a context.
 type clientSettings struct {
-	Profile      string     `group:"connection" placeholder:"NAME" help:"The connection profile; its settings stand behind flags and environment. Default: the one called default, if there is one."`
-	Server       string     `group:"connection" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL. TLS is used unless the host is this machine (loopback) or the URL begins with grpc://."`
-	Token        secretText `group:"connection" placeholder:"TOKEN" help:"A root token or an API key. As a flag every user of this machine can read it: better use the others."`
-	TokenFile    string     `group:"connection" type:"path" placeholder:"FILE" help:"A file that holds the token."`
-	Organization string     `group:"connection" placeholder:"ID" help:"The organization to act in, or * for all. For root tokens."`
+	Context      string     `group:"connection" aliases:"profile" placeholder:"NAME" complete:"contexts" help:"The context to use, one of apikeys context list. As a flag its settings win over the environment."`
+	Address      string     `group:"connection" aliases:"server" default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"The server's gRPC address, host:port or a URL. TLS is used unless the host is this machine (loopback) or the URL begins with grpc://."`
+	Token        secretText `group:"connection" hidden:"" placeholder:"TOKEN" help:"An access token or an API key; in the environment alone."`
+	TokenFile    string     `group:"connection" type:"path" placeholder:"FILE" help:"A file that holds the token to call with. Default: APIKEYS_TOKEN, else what apikeys login has stored, else, for a server on this machine, data/root-token."`
+	Organization string     `group:"connection" placeholder:"ID" help:"The organization to act in, or * for all. For tokens of operators."`
 	TLS          bool       `name:"tls" group:"connection" help:"Connect with TLS to a server on loopback too."`
 	CAFile       string     `name:"ca-file" group:"connection" type:"path" placeholder:"FILE" help:"PEM file of the authorities that may vouch for the server, in place of the system's."`
 }
@@ -57,46 +57,98 @@ func (s *secretText) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// connection returns what the settings make.
-func (s *clientSettings) connection() (*connection, error) {
-	address, secure, err := parseServer(s.Server, s.TLS)
+// connection returns what the settings make, with the credential that is stored for
+// the context where they name none.
+func (c *clientSettings) connection(ctx context.Context, sources *sources) (*connection, error) {
+	to, err := c.unauthenticated()
 	if err != nil {
-		return nil, usageError{fmt.Errorf("server: %w", err)}
+		return nil, err
 	}
-	c := &connection{address: address, credentials: insecure.NewCredentials(), organization: s.Organization}
+	if to.token, err = c.readToken(ctx, sources); err != nil {
+		return nil, err
+	}
+	return to, nil
+}
+
+// unauthenticated returns a connection without a token.
+func (c *clientSettings) unauthenticated() (*connection, error) {
+	address, secure, err := parseServer(c.Address, c.TLS)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("address: %w", err)}
+	}
+	to := &connection{address: address, credentials: insecure.NewCredentials(), organization: c.Organization}
 	switch {
 	case secure:
 		config := &tls.Config{MinVersion: tls.VersionTLS12}
-		if s.CAFile != "" {
-			if config.RootCAs, err = readAuthorities(s.CAFile); err != nil {
+		if c.CAFile != "" {
+			if config.RootCAs, err = readAuthorities(c.CAFile); err != nil {
 				return nil, fmt.Errorf("ca_file: %w", err)
 			}
 		}
-		c.credentials = credentials.NewTLS(config)
-	case s.CAFile != "":
+		to.credentials = credentials.NewTLS(config)
+	case c.CAFile != "":
 		return nil, usageError{errors.New("ca_file: is for TLS, which this connection does not use; set tls or give the server as grpcs://host:port")}
 	}
-	if c.token, err = s.readToken(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return to, nil
 }
 
-// readToken returns the token of the settings, or of their file.
-func (s *clientSettings) readToken() (masked.Text, error) {
-	token, origin := s.Token.Reveal(), "token"
+// readToken returns the token of the settings, or of their file; else the one that is
+// stored for the context; else, for a server on this machine alone, the root token that
+// a first start has written below the current directory: another server has no business
+// with it.
+func (c *clientSettings) readToken(ctx context.Context, sources *sources) (masked.Text, error) {
+	if c.Token.IsZero() && c.TokenFile == "" {
+		stored, err := sources.storedToken(ctx)
+		if err != nil || !stored.IsZero() {
+			return stored, err
+		}
+		if path := filepath.Join(server.Defaults().DataDir, "root-token"); c.onThisMachine() && exists(path) {
+			return readTokenFile(path)
+		}
+	}
+	return c.givenToken()
+}
+
+// onThisMachine reports whether the server of the settings is on loopback.
+func (c *clientSettings) onThisMachine() bool {
+	address, _, err := parseServer(c.Address, c.TLS)
+	if err != nil {
+		return false
+	}
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && isLoopback(host)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func readTokenFile(path string) (masked.Text, error) {
+	return (&clientSettings{TokenFile: path}).givenToken()
+}
+
+// givenToken returns the token of the settings, or of their file.
+func (c *clientSettings) givenToken() (masked.Text, error) {
+	token, origin := c.Token.Reveal(), "token"
 	switch {
-	case !s.Token.IsZero() && s.TokenFile != "":
+	case !c.Token.IsZero() && c.TokenFile != "":
 		return masked.Text{}, usageError{errors.New("token and token_file: set one of them")}
-	case s.TokenFile != "":
-		text, err := os.ReadFile(s.TokenFile)
+	case c.TokenFile != "":
+		text, err := os.ReadFile(c.TokenFile)
 		if err != nil {
 			return masked.Text{}, fmt.Errorf("token_file: %w", err)
 		}
-		token, origin = string(text), "token_file: the token in "+s.TokenFile
-	case s.Token.IsZero():
-		return masked.Text{}, usageError{errors.New("a token is needed: set APIKEYS_TOKEN or APIKEYS_TOKEN_FILE, or use a profile that has one")}
+		token, origin = string(text), "token_file: the token in "+c.TokenFile
+	case c.Token.IsZero():
+		return masked.Text{}, usageError{errors.New("a token is needed: run apikeys login, or set APIKEYS_TOKEN or APIKEYS_TOKEN_FILE")}
 	}
+	return checkToken(token, origin)
+}
+
+// checkToken returns a token without the white space around it; origin says in an
+// error where it is from.
+func checkToken(token, origin string) (masked.Text, error) {
 	token = strings.TrimSpace(token)
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
@@ -122,80 +174,14 @@ func readAuthorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// The schemes of a server's URL, with whether they mean TLS and their ports.
-var schemes = map[string]struct {
-	secure bool
-	port   string
-}{
-	"grpc":  {false, "9090"},
-	"grpcs": {true, "443"},
-	"http":  {false, "80"},
-	"https": {true, "443"},
-}
-
-// parseServer returns the host:port of a server and whether it is reached with
-// TLS, which secure asks for. The token travels with every call, so TLS is left
-// out only where nobody else can listen, on loopback, or where the URL says
-// grpc://. A port that is left out is the usual one.
+// parseServer returns the host:port of a server and whether it is reached with TLS,
+// which secure asks for.
 func parseServer(text string, secure bool) (address string, _ bool, err error) {
-	const want = "must be host:port or a URL such as grpcs://keys.example.com, not %q"
-	host, port, written := text, "", ""
-	if strings.Contains(text, "://") {
-		u, err := url.Parse(text)
-		written = strings.ToLower(strings.Split(text, "://")[0])
-		scheme, known := schemes[written]
-		switch {
-		case err == nil && u.User != nil:
-			return "", false, errors.New("must not hold a credential; that is what token and token_file are for")
-		case err != nil || !known || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-			return "", false, fmt.Errorf(want, apikey.Excerpt(text))
-		case secure && !scheme.secure:
-			return "", false, fmt.Errorf("%q says that there is no TLS, and tls says that there is", apikey.Excerpt(text))
-		}
-		host, port, secure = u.Host, scheme.port, scheme.secure
-	}
-	if h, p, err := net.SplitHostPort(host); err == nil {
-		host, port = h, p
-	} else if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		host = ip.String()
-	}
-	local := isLoopback(host)
-	switch {
-	case written == "":
-		secure = secure || !local
-	case written == "http" && !local:
-		return "", false, fmt.Errorf("%q would send the token unencrypted; use grpcs://, or grpc:// if it may be read on its way", apikey.Excerpt(text))
-	}
-	if port == "" {
-		port = schemes["grpc"].port
-		if secure {
-			port = schemes["grpcs"].port
-		}
-	}
-	if host == "" || strings.ContainsAny(host, "/@[] ") || strings.Contains(host, ":") && !isIP(host) || !isPort(port) {
-		return "", false, fmt.Errorf(want, apikey.Excerpt(text))
-	}
-	return net.JoinHostPort(host, port), secure, nil
+	return client.ParseAddress(text, secure)
 }
 
-// isLoopback reports whether a host is this machine, as every resolver must take
-// it (RFC 6761). Any other name can stand for another machine.
-func isLoopback(host string) bool {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().IsLoopback()
-	}
-	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
-}
-
-func isIP(text string) bool {
-	_, err := netip.ParseAddr(text)
-	return err == nil
-}
-
-func isPort(text string) bool {
-	_, err := netip.ParseAddrPort("127.0.0.1:" + text)
-	return err == nil && text != "0"
-}
+// isLoopback reports whether a host is this machine.
+func isLoopback(host string) bool { return client.IsLoopback(host) }
 
 // dial returns a channel to the server. It connects with the first call.
 func (c *connection) dial() (*grpc.ClientConn, error) {

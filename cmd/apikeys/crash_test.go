@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 	}
-	if os.Getenv(runFloor) != "" {
-		fmt.Fprintln(os.Stderr, "serve the floor:", serveFloor())
+	if asked := os.Getenv(runFloor); asked != "" {
+		fmt.Fprintln(os.Stderr, "serve the floor:", serveFloor(asked))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -51,11 +51,12 @@ type process struct {
 
 var addresses = regexp.MustCompile(`rest=(\S+) grpc=(\S+)`)
 
-// startProcess starts the program on dir and waits until it serves.
-func startProcess(t testing.TB, dir string) *process {
+// startProcess starts the program on dir, with settings as variables of its environment,
+// and waits until it serves.
+func startProcess(t testing.TB, dir string, settings ...string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", "--data-dir", dir, "--rest-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), runMain+"=1", "APIKEYS_ROOT_TOKEN="+crashToken)
+	cmd.Env = append(append(os.Environ(), runMain+"=1", "APIKEYS_ROOT_TOKEN="+crashToken), settings...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -3,13 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/apikeys-dev/apikeys/cmd/apikeys/internal/output"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // eventsCommands read the log of changes.
@@ -20,104 +22,115 @@ type eventsCommands struct {
 
 // eventFilter is what both commands are told of the events that are wanted.
 type eventFilter struct {
-	After    string       `group:"events" argument:"" placeholder:"CURSOR" help:"Begin after this cursor, or with the oldest event that is kept: start. Write --after=CURSOR: a cursor can begin with a dash."`
-	Type     []string     `group:"events" argument:"" placeholder:"TYPE" help:"Only events of this type, such as api_key.created. Can be repeated."`
-	Resource []string     `group:"events" argument:"" placeholder:"ID" help:"Only events about this resource. Can be repeated."`
-	Output   outputFormat `group:"events" argument:"" short:"o" default:"table" placeholder:"FORMAT" help:"table, or json for a line of JSON each."`
+	After    string   `group:"filter" placeholder:"CURSOR" help:"Begin after this cursor, or with the oldest event that is kept: start. Write --after=CURSOR: a cursor can begin with a dash."`
+	Type     []string `group:"filter" aliases:"types" placeholder:"TYPE" complete:"types" help:"Only events of this type, such as api_key.created. Can be repeated."`
+	Resource []string `group:"filter" aliases:"resource-ids" placeholder:"ID" complete:"keys" help:"Only events about this resource. Can be repeated."`
+	Actor    string   `group:"filter" placeholder:"ID" help:"Only changes that this actor made: an operator's, a person's or a key's id."`
+}
+
+// eventColumns are the columns of a list of events.
+func (c *clientSettings) eventColumns() []output.Column {
+	return c.withOrganization([]output.Column{
+		{Head: "TIME (UTC)", Path: "created_at", Least: len(time.DateTime)},
+		{Head: "TYPE", Path: "type", Least: len("webhook.secret_rotated")},
+		{Head: "RESOURCE", Path: "resource_id", Least: len("api_key_") + 36},
+		{Head: "ACTOR", Path: "actor.id", Else: "actor.kind", Least: len("operator_") + 36},
+		{Head: "CHANGES", Path: "changes", Flexible: true},
+	})
+}
+
+// listOrder is where a list begins.
+type listOrder struct {
+	Order string `group:"output" enum:"asc,desc" default:"asc" help:"asc, the oldest first, or desc, the newest first."`
+}
+
+func (o listOrder) order() apikeysv1.SortOrder {
+	return apikeysv1.SortOrder(apikeysv1.SortOrder_value["SORT_ORDER_"+strings.ToUpper(o.Order)])
 }
 
 // eventsListCommand lists events.
 type eventsListCommand struct {
-	eventFilter    `embed:""`
-	Limit          int `group:"events" argument:"" default:"100" placeholder:"N" help:"How many events at most; 0 for all."`
-	clientSettings `embed:""`
+	eventFilter `embed:""`
+	timeSpan    `embed:""`
+	listOrder   `embed:""`
+	Limit       int `group:"output" default:"100" placeholder:"N" help:"How many events at most; 0 for all."`
+	caller      `embed:""`
 }
 
-// listTimeout is how long one page may take.
-const listTimeout = time.Minute
-
-// Run writes the events to stdout, and to stderr where to go on if there are
-// more.
-func (c *eventsListCommand) Run(ctx context.Context, out streams) error {
-	if c.Limit < 0 {
-		return usageError{errors.New("--limit: must be 0 or more")}
-	}
-	connection, err := c.connection()
-	if err != nil {
+// Run writes the events to stdout, and to stderr where to go on if there are more.
+func (c *eventsListCommand) Run(ctx context.Context, sources *sources, out streams) error {
+	return c.call(ctx, sources, out, "id", func(ctx context.Context, s *session) error {
+		req, last := &apikeysv1.ListEventsRequest{After: c.After, Types: c.Type, ResourceIds: c.Resource, Actor: c.Actor, Order: c.order()}, ""
+		req.Since, req.Until = c.times(s.now)
+		_, more, err := list(s, c.Limit, c.eventColumns(), func(size int32, token string) ([]*apikeysv1.Event, string, error) {
+			req.PageSize, req.PageToken = size, token
+			page, err := once(ctx, s.events.ListEvents, req)
+			if n := len(page.GetEvents()); n > 0 {
+				last = page.GetEvents()[n-1].GetCursor()
+			}
+			return page.GetEvents(), page.GetNextPageToken(), err
+		})
+		switch {
+		case err == nil && more && c.Order == "desc":
+			s.note("there may be older ones: raise --limit, or end with --until")
+		case err == nil && more:
+			s.note("there may be more: --after=%s", last)
+		}
 		return err
-	}
-	conn, err := connection.dial()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	printer := newEventPrinter(c.Output, out.stdout, c.Organization)
-	err = c.list(connection.as(ctx), apikeysv1.NewEventsServiceClient(conn), printer, out.stderr)
-	switch {
-	case isClosedPipe(err) || ctx.Err() != nil:
-		return nil
-	case err != nil && !errors.As(err, new(outputError)):
-		return explainStatus(connection.address, err)
-	}
-	return err
-}
-
-func (c *eventsListCommand) list(ctx context.Context, events apikeysv1.EventsServiceClient, printer *eventPrinter, notes io.Writer) error {
-	const most = 1000
-	req := &apikeysv1.ListEventsRequest{After: c.After, Types: c.Type, ResourceIds: c.Resource}
-	left, last := c.Limit, ""
-	for {
-		if req.PageSize = most; c.Limit > 0 {
-			req.PageSize = int32(min(left, most))
-		}
-		page, err := listPage(ctx, events, req)
-		if err != nil {
-			return err
-		}
-		if err := printer.events(page.GetEvents()); err != nil {
-			return err
-		}
-		if n := len(page.GetEvents()); n > 0 {
-			left, last = left-n, page.GetEvents()[n-1].GetCursor()
-		}
-		switch req.PageToken = page.GetNextPageToken(); {
-		case req.PageToken == "":
-			return nil
-		case c.Limit > 0 && left <= 0:
-			fmt.Fprintf(notes, "apikeys: there may be more: --after=%s\n", last)
-			return nil
-		}
-	}
-}
-
-func listPage(ctx context.Context, events apikeysv1.EventsServiceClient, req *apikeysv1.ListEventsRequest) (*apikeysv1.ListEventsResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	return events.ListEvents(ctx, req)
+	})
 }
 
 // eventsWatchCommand follows events.
 type eventsWatchCommand struct {
-	eventFilter    `embed:""`
-	clientSettings `embed:""`
+	eventFilter `embed:""`
+	caller      `embed:""`
 }
 
 // Run writes events to stdout until ctx is done, which is no error, or until the
 // server says something that connecting again does not help against.
-func (c *eventsWatchCommand) Run(ctx context.Context, out streams) error {
-	connection, err := c.connection()
+func (c *eventsWatchCommand) Run(ctx context.Context, sources *sources, out streams) error {
+	if c.Output.IsSecret() {
+		return usageError{output.ErrNoSecret}
+	}
+	connection, err := c.connection(ctx, sources)
 	if err != nil {
 		return err
 	}
-	printer := newEventPrinter(c.Output, out.stdout, c.Organization)
-	w := connection.watcher(&apikeysv1.WatchEventsRequest{After: c.After, Types: c.Type, ResourceIds: c.Resource}, printer.message, out.stderr)
+	printer := output.NewPrinter(out.stdout, c.Output, out.shownOn(), "id")
+	if c.Output.IsTable() {
+		if err := printer.Begin(c.eventColumns()); err != nil {
+			return err
+		}
+	}
+	w := connection.watcher(&apikeysv1.WatchEventsRequest{After: c.After, Types: c.Type, ResourceIds: c.Resource, Actor: c.Actor}, func(m *apikeysv1.WatchEventsResponse) error {
+		return c.print(printer, m)
+	}, out.stderr)
 	return w.run(ctx)
 }
 
-// outputError is what hindered the output.
-type outputError struct{ error }
+// print writes a message of the stream at once: in JSON as a line of REST's stream,
+// heartbeats too, since whoever reads them keeps their cursors; in other forms the event.
+func (c *eventsWatchCommand) print(p *output.Printer, m *apikeysv1.WatchEventsResponse) error {
+	switch {
+	case c.Output.IsJSON():
+		return p.One(wirejson.AppendWatch(nil, m))
+	case c.Output.IsTable():
+		if m.GetEvent() != nil {
+			if err := p.Item(wirejson.Append(nil, m.GetEvent())); err != nil {
+				return err
+			}
+		}
+		return p.Flush()
+	case m.GetEvent() == nil:
+		return nil
+	case c.Output.IsYAML():
+		return p.Item(wirejson.Append(nil, m.GetEvent()))
+	}
+	return p.One(wirejson.Append(nil, m.GetEvent()))
+}
 
-func (e outputError) Unwrap() error { return e.error }
+// outputError is what hindered the output.
+type outputError = output.Error
 
 // isClosedPipe reports whether nobody reads the output any more, which is for the
 // reader to know: `apikeys events list | head` went well. (Where it is a pipe of

@@ -174,7 +174,7 @@ func TestListEvents(t *testing.T) {
 
 	var events []json.RawMessage
 	s.Call(t, "GET", "/developers/events", "").Into(t, &events)
-	got, notes := list("-o", "json")
+	got, notes := list("-o", "jsonl")
 	if notes != "" {
 		t.Errorf("told %s", notes)
 	}
@@ -190,20 +190,45 @@ func TestListEvents(t *testing.T) {
 
 	got, _ = list("--type=api_key.updated", "--resource", first)
 	rows := strings.Split(strings.TrimSpace(got), "\n")
-	if len(rows) != 2 || !strings.HasSuffix(rows[1], "  label, description") {
+	if len(rows) != 2 || !strings.HasSuffix(rows[1], "  label,description") {
 		t.Errorf("table:\n%s", got)
-	} else if strings.Index(rows[0], "CHANGES") != strings.Index(rows[1], "label, description") || strings.Index(rows[0], "RESOURCE") != strings.Index(rows[1], first) {
+	} else if strings.Index(rows[0], "CHANGES") != strings.Index(rows[1], "label,description") || strings.Index(rows[0], "RESOURCE") != strings.Index(rows[1], first) {
 		t.Errorf("not aligned:\n%s", got)
 	}
-	if got, _ = list("--organization=*"); strings.Count(got, "\n") != 5 || !strings.Contains(got, "  org_b  ") || !strings.Contains(got, "  ORGANIZATION") {
+	if got, _ = list("--organization=*"); strings.Count(got, "\n") != 6 || !strings.Contains(got, "  org_b  ") || !strings.Contains(got, "  -             root_token.used") || !strings.Contains(got, "  ORGANIZATION") {
 		t.Errorf("all organizations:\n%s", got)
+	}
+
+	// By time, by actor, and from the newest on.
+	for _, c := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"--since=1h"}, 3}, {[]string{"--until=1h"}, 0}, {[]string{"--since=2000-01-01", "--until=2100-01-01 00:00:00"}, 3},
+		{[]string{"--since=1d", "--actor=root"}, 3}, {[]string{"--actor=nobody"}, 0},
+	} {
+		got, _ := list(append(c.args, "-o", "jsonl")...)
+		if n := strings.Count(got, "\n"); n != c.want {
+			t.Errorf("%q: %d events, want %d", c.args, n, c.want)
+		}
+	}
+	got, notes = list("--order=desc", "--limit=2", "-o", "jsonl")
+	wantLines := strings.SplitAfter(cursor.ReplaceAllString(want.String(), ""), "\n")
+	if diff := cmp.Diff(wantLines[2]+wantLines[1], cursor.ReplaceAllString(got, "")); diff != "" || !strings.Contains(notes, "raise --limit") {
+		t.Errorf("%s; from the newest (-want +got)\n%s", notes, diff)
+	}
+	for _, args := range [][]string{{"--since=yesterday"}, {"--order=up"}} {
+		err := run(t.Context(), append([]string{"events", "list"}, args...), nil, streams{stdout: io.Discard, stderr: io.Discard})
+		if err == nil || !strings.Contains(err.Error(), "must be") {
+			t.Errorf("%q: %v", args, err)
+		}
 	}
 
 	// Page after page is the whole.
 	var all strings.Builder
 	after := "start"
 	for range 10 {
-		page, notes := list("--limit=1", "-o", "json", "--after="+after)
+		page, notes := list("--limit=1", "-o", "jsonl", "--after="+after)
 		all.WriteString(page)
 		next := regexp.MustCompile(`--after=(\S+)`).FindStringSubmatch(notes)
 		if next == nil {
@@ -259,7 +284,7 @@ func TestConnectionWithTLS(t *testing.T) {
 		"--server grpcs://" + address + " --ca-file " + ca + " --organization org_b": "Bearer secret-token, org_b",
 		"--server " + address + " --tls --ca-file " + ca:                             "Bearer secret-token",
 		"--server https://" + address:                                                "certificate",
-		"--server " + address:                                                        "does it want TLS?",
+		"--server " + address:                                                        "does it want TLS (--tls)?",
 	} {
 		err := run(t.Context(), append([]string{"events", "list"}, strings.Fields(args)...), []string{"APIKEYS_TOKEN=secret-token"}, streams{stdout: io.Discard, stderr: io.Discard})
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -3,18 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"io"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server"
@@ -151,9 +146,9 @@ func TestWatchEnds(t *testing.T) {
 		notes  string
 	}{
 		{"unauthenticated", fault(t, codes.Unauthenticated, "The key was revoked.", "UNAUTHENTICATED"), nil,
-			"apikeys: The key was revoked (UNAUTHENTICATED, support_1)\n", "apikeys: to go on from here: --after=a\n"},
+			"apikeys: The key was revoked (UNAUTHENTICATED, support_1); log in again with apikeys login, or set APIKEYS_TOKEN\n", "apikeys: to go on from here: --after=a\n"},
 		{"denied", fault(t, codes.PermissionDenied, "The scope is missing.", "INSUFFICIENT_SCOPE"), nil,
-			"apikeys: The scope is missing (INSUFFICIENT_SCOPE, support_1)\n", "apikeys: to go on from here: --after=a\n"},
+			"apikeys: The scope is missing (INSUFFICIENT_SCOPE, support_1); apikeys me shows what this token may do\n", "apikeys: to go on from here: --after=a\n"},
 		{"expired", fault(t, codes.OutOfRange, "The cursor is too old.", "CURSOR_EXPIRED"), nil,
 			"apikeys: The cursor is too old (CURSOR_EXPIRED, support_1); what is still kept follows --after=old\n", ""},
 	}
@@ -178,72 +173,5 @@ func TestWatchEnds(t *testing.T) {
 	w := startWatching(t, "--server=127.0.0.1:1")
 	if err := <-w.done; err == nil || !strings.Contains(err.Error(), "127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused") {
 		t.Errorf("no server: %v", err)
-	}
-}
-
-// An attempt is a connection of a watcher that ends as it is told to.
-type attempt struct {
-	err   error
-	lasts time.Duration
-	sends int // messages first
-}
-
-type scripted struct {
-	grpc.ClientStream
-	attempt
-	now *time.Time
-}
-
-func (s *scripted) Recv() (*apikeysv1.WatchEventsResponse, error) {
-	if s.sends--; s.sends >= 0 {
-		return heartbeat("c"), nil
-	}
-	*s.now = s.now.Add(s.lasts)
-	return nil, s.err
-}
-
-// How long a watcher waits, and what it does not wait for.
-func TestWatcherDelays(t *testing.T) {
-	t.Parallel()
-	gone := status.Error(codes.Unavailable, "gone")
-	limited := fault(t, codes.ResourceExhausted, "Slow down.", "RATE_LIMITED", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Minute)})
-	const ms = time.Millisecond
-	cases := []struct {
-		name     string
-		attempts []attempt
-		want     []time.Duration
-		err      string
-	}{
-		{"never there", []attempt{{err: gone}}, nil, "h:1: gone"},
-		{"twice as long each time, up to a limit", []attempt{{err: gone, sends: 1}, {err: gone}, {err: gone}, {err: gone}, {err: gone}, {err: gone}, {err: gone}, {err: gone}, {err: status.Error(codes.PermissionDenied, "no")}},
-			[]time.Duration{150 * ms, 300 * ms, 600 * ms, 1200 * ms, 2400 * ms, 4800 * ms, 7500 * ms, 7500 * ms}, "h:1: no"},
-		{"a flapping server is spared", []attempt{{err: gone, sends: 1}, {err: gone, sends: 1}, {err: status.Error(codes.NotFound, "no")}}, []time.Duration{150 * ms, 300 * ms}, "h:1: no"},
-		{"a connection that lasted", []attempt{{err: gone, sends: 1}, {err: gone, sends: 1, lasts: time.Minute}, {err: status.Error(codes.Unauthenticated, "no")}}, []time.Duration{150 * ms, 150 * ms}, "h:1: no"},
-		{"as long as the server asks", []attempt{{err: limited, sends: 1}, {err: fault(t, codes.ResourceExhausted, "Slow.", "SLOW_CONSUMER")}, {err: status.Error(codes.InvalidArgument, "no")}}, []time.Duration{time.Minute, 300 * ms}, "h:1: no"},
-		{"whatever a proxy says", []attempt{{err: status.Error(codes.Internal, "x"), sends: 1}, {err: status.Error(codes.Unknown, "x")}, {err: io.EOF}, {err: status.Error(codes.Canceled, "x")}, {err: status.Error(codes.Unimplemented, "no")}},
-			[]time.Duration{150 * ms, 300 * ms, 600 * ms, 1200 * ms}, "h:1: no; is this the gRPC port of the server?"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			now := time.Unix(0, 0)
-			var waited []time.Duration
-			left := c.attempts
-			w := &watcher{
-				address: "h:1", notes: io.Discard,
-				now:    func() time.Time { return now },
-				random: func() float64 { return 0.5 },
-				print:  func(*apikeysv1.WatchEventsResponse) error { return nil },
-				wait:   func(_ context.Context, d time.Duration) { waited = append(waited, d) },
-				open: func(context.Context, string) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], func(), error) {
-					next := left[0]
-					left = left[1:]
-					return &scripted{attempt: next, now: &now}, func() {}, nil
-				},
-			}
-			err := w.run(t.Context())
-			if diff := cmp.Diff(c.want, waited); diff != "" || err == nil || err.Error() != c.err || len(left) > 0 {
-				t.Errorf("%v, %d left, waited (-want +got)\n%s", err, len(left), diff)
-			}
-		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"reflect"
 	"regexp"
@@ -23,6 +24,8 @@ type fileValue struct {
 	list []string
 	// form tells what the YAML was.
 	form form
+	// node is that YAML, of a setting that has fields of its own.
+	node *yaml.Node
 }
 
 type form int
@@ -106,7 +109,13 @@ func readSettings(root *yaml.Node, known []string) (map[string]fileValue, error)
 		if _, ok := values[name.Value]; ok {
 			return nil, fmt.Errorf("setting %q stands on line %d a second time", apikey.Excerpt(name.Value), name.Line)
 		}
-		value, set, err := readValue(node, itemKeys[name.Value])
+		if name.Value == oidcSetting {
+			if node = resolved(node); !isNull(node) {
+				values[name.Value] = fileValue{node: node}
+			}
+			continue
+		}
+		value, set, err := readValue(node, itemReaders[name.Value])
 		if err != nil {
 			return nil, fmt.Errorf("%s %w", name.Value, err)
 		}
@@ -153,11 +162,17 @@ func unknownSetting(name *yaml.Node, known []string) error {
 	return fmt.Errorf("unknown setting %q on line %d%s", apikey.Excerpt(name.Value), name.Line, hint)
 }
 
-// itemKeys are the keys of the items of settings that are lists of mappings, each
-// with what follows its value where the item is written as a text.
-var itemKeys = map[string][]itemKey{
-	"key_formats": {{"name", "="}, {"prefix", ":"}, {"mode", ""}},
+// itemReaders are how the items of settings are read that may be mappings: each as the
+// text that it can be written as.
+var itemReaders = map[string]func(*yaml.Node) (string, error){
+	"key_formats": func(item *yaml.Node) (string, error) {
+		return itemText(item, []itemKey{{"name", "="}, {"prefix", ":"}, {"mode", ""}})
+	},
+	"gate_rules": ruleText,
 }
+
+// itemKey is a key of an item, with what follows its value where the item is written as a
+// text.
 
 type itemKey struct{ name, separator string }
 
@@ -189,9 +204,47 @@ func itemText(item *yaml.Node, keys []itemKey) (string, error) {
 	return text.String(), nil
 }
 
-// readValue reads one value, which may be a list of mappings of keys, if there are
-// any. A null or empty one leaves its setting unset.
-func readValue(node *yaml.Node, keys []itemKey) (v fileValue, set bool, err error) {
+// ruleText returns the text of a rule of gate_rules that is a mapping of methods, path,
+// scopes, organization and cost.
+func ruleText(item *yaml.Node) (string, error) {
+	const want = "must be a list of texts, or of mappings of methods, path, scopes, organization and cost, each once; not so on line %d"
+	values := make(map[string][]string)
+	for i := 0; i < len(item.Content); i += 2 {
+		name, value := item.Content[i].Value, item.Content[i+1]
+		if _, twice := values[name]; twice || !slices.Contains([]string{"methods", "path", "scopes", "organization", "cost"}, name) {
+			return "", fmt.Errorf(want, item.Content[i].Line)
+		}
+		read, set, err := readValue(value, nil)
+		if err != nil || !set || read.form == formList && name != "methods" && name != "scopes" {
+			return "", fmt.Errorf(want, value.Line)
+		}
+		if read.form != formList {
+			read.list = []string{read.text}
+		}
+		if slices.ContainsFunc(read.list, func(text string) bool { return text == "" || strings.ContainsAny(text, " &,") }) {
+			return "", fmt.Errorf("must not hold spaces, & or , in its texts, as on line %d", value.Line)
+		}
+		values[name] = read.list
+	}
+	if values["path"] == nil {
+		return "", fmt.Errorf("needs a path on line %d", item.Line)
+	}
+	methods := "ANY"
+	if values["methods"] != nil {
+		methods = strings.Join(values["methods"], "|")
+	}
+	needs := url.Values{}
+	for name, parameter := range map[string]string{"scopes": "scope", "organization": "organization", "cost": "cost"} {
+		for _, value := range values[name] {
+			needs.Add(parameter, value)
+		}
+	}
+	return strings.TrimSpace(methods + " " + values["path"][0] + " " + needs.Encode()), nil
+}
+
+// readValue reads one value, which may be a list of mappings that reader reads, if it is
+// not nil. A null or empty one leaves its setting unset.
+func readValue(node *yaml.Node, reader func(*yaml.Node) (string, error)) (v fileValue, set bool, err error) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
@@ -205,8 +258,8 @@ func readValue(node *yaml.Node, keys []itemKey) (v fileValue, set bool, err erro
 	case yaml.SequenceNode:
 		v.form = formList
 		for _, item := range node.Content {
-			if item.Kind == yaml.MappingNode && keys != nil {
-				text, err := itemText(item, keys)
+			if item.Kind == yaml.MappingNode && reader != nil {
+				text, err := reader(item)
 				if err != nil {
 					return v, false, err
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -11,15 +12,17 @@ var examples = map[string]string{ //nolint:gosec // It names settings; it holds 
 	"": `Examples:
   apikeys serve                        a server for development, no settings needed
   apikeys help serve                   all settings
-  apikeys token reset                  a new root token, if the first is lost
+  apikeys login                        a token to call a server with, stored
+  apikeys keys create --label shop     a key; its secret is shown this once
+  apikeys keys list --state active     the keys that can be used
   apikeys events watch                 all changes as they happen
-  apikeys scan-rule --format gitleaks  the rule by which a scanner finds keys
 
-Exit codes: 0 all went well, 1 the command failed, 2 it was not understood.
+Exit codes: 0 all went well, 1 the command failed, 2 it was not understood, 3 the key is refused (keys verify).
 `,
 	"serve": `Without a flag and in the file only, or as a variable:
   root_token         (APIKEYS_ROOT_TOKEN)       the root token, 24 characters or more
   root_token_file    (APIKEYS_ROOT_TOKEN_FILE)  a file that holds it
+  oidc               (APIKEYS_OIDC)             the OpenID Connect issuers whose tokens are taken, a list
 
 A flag wins over the environment, the environment over the file. An empty variable is an unset one.
 
@@ -34,55 +37,53 @@ A file:
   env: production
   trusted_proxies: [10.0.0.0/8, "fd00::/8"]
 `,
-	"token reset": `Examples:
-  apikeys token reset                  shows the token on a terminal
-  apikeys token reset > path           writes it to <data-dir>/root-token and tells that path
+	"migrate": `Stop every server of both databases first. The target must be empty, or the target of the same
+move that was interrupted: run the same command again then. Values are compared at the end, and
+the source is marked as moved, so that no server starts on it without --force. The secrets file is
+not moved: start the server on the new database with the same file. Give databases themselves, not
+PgBouncer, and no password: it comes from a file, or from PGPASSFILE.
+
+Examples:
+  apikeys migrate --from sqlite:data/apikeys.db --to postgres://apikeys@db.example.com/apikeys
+  apikeys migrate --from postgres://apikeys@/apikeys?host=/run/postgresql --to sqlite:data/new.db
+`,
+	"tokens reset": `It is for a database in SQLite, and a server that runs takes the new token at once. On PostgreSQL
+root_token or root_token_file is changed in its place.
+
+Examples:
+  apikeys tokens reset                 shows the token on a terminal
+  apikeys tokens reset > path          writes it to <data-dir>/root-token and tells that path
 `,
 	"scan-rule": `The formats are those of the settings, as apikeys serve reads them. A key that was mistyped
-is found too: its checksum tells, and no pattern can reckon that.
+is found too: its checksum tells, and no pattern can compute that.
 
 Examples:
   apikeys scan-rule --format gitleaks > .gitleaks.toml
   apikeys scan-rule --format trufflehog --config /etc/apikeys.yaml
   apikeys scan-rule --format github --key-formats acme=acme_live_:live,test=acme_test_:test
 `,
-	"events list": `Examples:
-  apikeys events list --after=start --limit 20
-  apikeys events list --type api_key.revoked,api_key.deleted --limit 0 -o json
-` + profileHelp,
-	"events watch": `It connects again by itself and goes on where it was. When it ends it tells where to
-resume. In JSON the lines are those of GET /developers/events/watch: {"cursor": "...", "event": {...}},
-and {"cursor": "..."} every 15 seconds without an event.
+	"config": `Examples:
+  apikeys config check
+  apikeys config show
+`,
+	"config check": `It opens no database, and listens nowhere.
 
 Examples:
-  apikeys events watch
-  apikeys events watch --after=start --type api_key.created -o json
-  APIKEYS_TOKEN_FILE=data/root-token apikeys events watch --organization '*'
-` + profileHelp,
-	"webhooks listen": `Each event is posted once, in order, with the headers, the signatures and the body that a server
-would send. Nothing is tried again: a failure is a line of the output. No server has to know of a
-webhook for this, nor does one send anything; the events come from its log. Any address may be
-named, since it is your own machine that calls it. An event keeps its webhook-id in every run.
-
-Without --secret one is made for this run and shown. It is a throw-away secret: give it to the
-program under test, and to nothing that other people can reach.
+  apikeys config check --config /etc/apikeys.yaml
+`,
+	"config show": `Secrets are hidden. FROM is a flag, an environment variable, the file, or default.
 
 Examples:
-  apikeys webhooks listen --forward-to http://localhost:3000/hook
-  apikeys webhooks listen --forward-to localhost:3000/hook --type api_key.revoked --format standard
-  apikeys webhooks listen --forward-to localhost:3000/hook --after=start
-` + profileHelp,
+  apikeys config show --config /etc/apikeys.yaml
+  apikeys config show -o jsonl
+`,
+	"version": `Examples:
+  apikeys version
+`,
+	"help": `Examples:
+  apikeys help keys create
+`,
 }
-
-const profileHelp = `
-Profiles are kept in ~/.config/apikeys/profiles.yaml (or under XDG_CONFIG_HOME), with mode 0600:
-  default:
-    server: grpcs://keys.example.com
-    token_file: ~/.config/apikeys/token
-  local:
-    server: 127.0.0.1:9090
-    token: ...
-`
 
 // printHelp writes the parser's help and the examples of the command.
 func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
@@ -91,12 +92,28 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 	}
 	path := ""
 	if node := ctx.Selected(); node != nil {
-		path = node.Path()
+		path = commandPath(node)
 	}
-	if text, ok := examples[path]; ok {
+	if text := exampleOf(path); text != "" {
 		fmt.Fprintf(ctx.Stdout, "\n%s", text)
 	}
 	return nil
+}
+
+// commandPath returns the names of a command and of those above it, without aliases.
+func commandPath(node *kong.Node) string {
+	if node == nil || node.Parent == nil {
+		return ""
+	}
+	return strings.TrimSpace(commandPath(node.Parent) + " " + node.Name)
+}
+
+// exampleOf returns what ends the help of a command.
+func exampleOf(path string) string {
+	if text, ok := examples[path]; ok {
+		return text
+	}
+	return clientExamples[path]
 }
 
 // describe adds to a flag's help its default and, if it is a setting, its
@@ -106,7 +123,7 @@ func describe(value *kong.Value) string {
 		return value.Help
 	}
 	text := value.Help
-	if value.HasDefault {
+	if value.HasDefault && value.Default != "" {
 		text += fmt.Sprintf(" Default: %s.", value.Default)
 	}
 	if isArgument(value.Flag) {

@@ -19,15 +19,15 @@ func TestHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"--help"}, []string{"Usage: apikeys <command>", "serve ", "token ", "version ", "Exit codes:"}},
+		{[]string{"--help"}, []string{"Usage: apikeys <command>", "serve ", "tokens ", "keys ", "version ", "Exit codes:"}},
 		{[]string{"help"}, []string{"Usage: apikeys <command>", "Examples:"}},
 		{[]string{"help", "serve"}, []string{
 			"Usage: apikeys serve", "Network:", "--rest-addr=HOST:PORT", "127.0.0.1:8080", "APIKEYS_TRUSTED_PROXIES",
 			"APIKEYS_ROOT_TOKEN_FILE", "APIKEYS_CONFIG", "Examples:",
 		}},
 		{[]string{"serve", "-h"}, []string{"Usage: apikeys serve"}},
-		{[]string{"help", "token"}, []string{"token reset"}},
-		{[]string{"help", "token", "reset"}, []string{"Usage: apikeys token reset", "--data-dir=DIR"}},
+		{[]string{"help", "token"}, []string{"tokens (token) reset"}},
+		{[]string{"help", "token", "reset"}, []string{"Usage: apikeys tokens (token) reset", "--data-dir=DIR"}},
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 			defaults[fileName(flag.Name)] = flag.Default
 		}
 	}
-	for _, setting := range append(knownSettings(parsed.Model), "config") {
+	for _, setting := range append(knownSettings(), "config") {
 		if !strings.Contains(help.String(), envName(setting)) {
 			t.Errorf("the help lacks %s", envName(setting))
 		}
@@ -149,9 +149,12 @@ func TestNoCommandAndWrongOnes(t *testing.T) {
 	}{
 		{"", ""},
 		{"serv", "apikeys: unexpected argument serv, did you mean \"serve\"?\n"},
-		{"token", "apikeys: expected \"reset\"\n"},
-		{"help nope", "apikeys: unexpected argument nope\n"},
-		{"token reset --rest-addr :1", "apikeys: unknown flag --rest-addr\n"},
+		{"token", "apikeys: expected one of \"create\", \"get\", \"list\", \"update\", \"rotate\", ...; see apikeys tokens --help\n"},
+		{"help nope", "apikeys: unexpected argument nope; see apikeys --help\n"},
+		{"secrets", "apikeys: unexpected argument secrets; see apikeys --help\n"},
+		{"keys get", "apikeys: expected \"<id>\"; see apikeys keys get --help\n"},
+		{"keys list --state broken", "apikeys: --state must be one of \"active\",\"disabled\",\"expired\",\"revoked\" but got \"broken\"; see apikeys keys list --help\n"},
+		{"token reset --rest-addr :1", "apikeys: unknown flag --rest-addr; see apikeys tokens reset --help\n"},
 	}
 	for _, c := range cases {
 		t.Run(c.args, func(t *testing.T) {

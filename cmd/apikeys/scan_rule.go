@@ -10,8 +10,8 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// scanRuleCommand prints the rule by which a secret scanner finds the keys that a
-// server with the same settings makes.
+// scanRuleCommand prints the rule by which a secret scanner finds the keys, and the access
+// tokens of operators, that a server with the same settings makes.
 type scanRuleCommand struct {
 	Config         string `group:"files" placeholder:"FILE" help:"YAML file of settings, named like the flags with underscores."`
 	formatSettings `embed:""`
@@ -29,16 +29,16 @@ func (c *scanRuleCommand) Run(_ context.Context, sources *sources, out streams) 
 	if err := formats.Check(); err != nil {
 		return fmt.Errorf("key_formats: %w", err)
 	}
-	_, err = io.WriteString(out.stdout, scanRules[c.Format](formats))
+	_, err = io.WriteString(out.stdout, scanRules[c.Format](append(formats.Prefixes(), apikey.TokenPrefix)))
 	return err
 }
 
-// scanRules make the rules, by the names of the scanners.
-var scanRules = map[string]func(apikey.KeyFormats) string{
+// scanRules make the rules for secrets with prefixes, by the names of the scanners.
+var scanRules = map[string]func(prefixes []string) string{
 	"gitleaks": gitleaksRule, "trufflehog": trufflehogRule, "github": githubRule,
 }
 
-// The patterns of what stands around a key. A key does not begin within a word, so
+// The patterns of what stands around a secret. A secret does not begin within a word, so
 // that the end of a longer prefix is not taken for a prefix. But it may follow an
 // escape, such as the %3D of a query, which ends in a letter or a digit.
 const (
@@ -47,38 +47,38 @@ const (
 	afterPattern  = `\b|_`
 )
 
-// keyPattern returns the pattern of keys in formats. Which of their texts have a
-// right checksum, no pattern can tell.
-func keyPattern(formats apikey.KeyFormats) string {
-	return "(?:" + strings.Join(formats.Prefixes(), "|") + ")" + fmt.Sprintf("[0-9A-Za-z]{%d}", apikey.TailLength)
+// secretPattern returns the pattern of secrets with prefixes. Which of their texts have
+// a right checksum, no pattern can tell.
+func secretPattern(prefixes []string) string {
+	return "(?:" + strings.Join(prefixes, "|") + ")" + fmt.Sprintf("[0-9A-Za-z]{%d}", apikey.TailLength)
 }
 
 // ruleHead returns the comment that each rule begins with.
-func ruleHead(scanner string, formats apikey.KeyFormats) string {
-	return fmt.Sprintf(`# Finds the secrets of API keys that begin with %s.
+func ruleHead(scanner string, prefixes []string) string {
+	return fmt.Sprintf(`# Finds the secrets of API keys and the access tokens of operators that begin with %s.
 # Printed by: apikeys scan-rule --format %s
-# A mistyped secret is found too: only its checksum tells, and no pattern can reckon that.
-`, strings.Join(formats.Prefixes(), ", "), scanner)
+# A mistyped secret is found too: only its checksum tells, and no pattern can compute that.
+`, strings.Join(prefixes, ", "), scanner)
 }
 
 // gitleaksRule returns a configuration of gitleaks with this rule alone.
-func gitleaksRule(formats apikey.KeyFormats) string {
-	return ruleHead("gitleaks", formats) + fmt.Sprintf(`# To have the rules of gitleaks besides, add a table [extend] with useDefault = true.
+func gitleaksRule(prefixes []string) string {
+	return ruleHead("gitleaks", prefixes) + fmt.Sprintf(`# To have the rules of gitleaks besides, add a table [extend] with useDefault = true.
 
-title = "API keys"
+title = "API keys and operator tokens"
 
 [[rules]]
 id = "apikeys-secret"
-description = "The secret of an API key; revoke the key, or rotate it."
+description = "The secret of an API key, or the access token of an operator; revoke or delete it, or rotate it."
 regex = '''(?:%s)(%s)(?:%s)'''
 secretGroup = 1
 keywords = ["%s"]
-`, beforePattern, keyPattern(formats), afterPattern, strings.Join(formats.Prefixes(), `", "`))
+`, beforePattern, secretPattern(prefixes), afterPattern, strings.Join(prefixes, `", "`))
 }
 
 // trufflehogRule returns a configuration of trufflehog with a detector.
-func trufflehogRule(formats apikey.KeyFormats) string {
-	return ruleHead("trufflehog", formats) + fmt.Sprintf(`# Use it as: trufflehog filesystem --config=FILE --no-verification PATH
+func trufflehogRule(prefixes []string) string {
+	return ruleHead("trufflehog", prefixes) + fmt.Sprintf(`# Use it as: trufflehog filesystem --config=FILE --no-verification PATH
 
 detectors:
   - name: apikeys-secret
@@ -86,17 +86,17 @@ detectors:
       - %s
     regex:
       secret: '(?:%s)(%s)(?:%s)'
-`, strings.Join(formats.Prefixes(), "\n      - "), beforePattern, keyPattern(formats), afterPattern)
+`, strings.Join(prefixes, "\n      - "), beforePattern, secretPattern(prefixes), afterPattern)
 }
 
 // githubRule returns the fields of a custom pattern of GitHub's secret scanning,
 // which is made in its settings.
-func githubRule(formats apikey.KeyFormats) string {
-	return ruleHead("github", formats) + fmt.Sprintf(`# For the fields of Settings, Advanced Security, Custom patterns, New pattern.
+func githubRule(prefixes []string) string {
+	return ruleHead("github", prefixes) + fmt.Sprintf(`# For the fields of Settings, Advanced Security, Custom patterns, New pattern.
 
-pattern_name: 'API key'
+pattern_name: 'API key or operator token'
 secret_format: '%s'
 before_secret: '\A|[^0-9A-Za-z_]|%s'
 after_secret: '\z|[^0-9A-Za-z]'
-`, keyPattern(formats), escapePattern)
+`, secretPattern(prefixes), escapePattern)
 }

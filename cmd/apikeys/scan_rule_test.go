@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/servertest"
 )
 
 // scanRule returns what `apikeys scan-rule` prints.
@@ -55,10 +56,10 @@ func TestScanRuleReadsTheSettings(t *testing.T) {
 		env, args []string
 		want      string
 	}{
-		"default":     {nil, nil, "sk_live_, sk_test_"},
-		"file":        {nil, []string{"--config", file}, "file_"},
-		"environment": {[]string{"APIKEYS_CONFIG=" + file, "APIKEYS_KEY_FORMATS=a=env_:live,b=try_:test"}, nil, "env_, try_"},
-		"flag":        {[]string{"APIKEYS_KEY_FORMATS=a=env_:live"}, []string{"--key-formats", "a=flag_:live"}, "flag_"},
+		"default":     {nil, nil, "sk_live_, sk_test_, opt_"},
+		"file":        {nil, []string{"--config", file}, "file_, opt_"},
+		"environment": {[]string{"APIKEYS_CONFIG=" + file, "APIKEYS_KEY_FORMATS=a=env_:live,b=try_:test"}, nil, "env_, try_, opt_"},
+		"flag":        {[]string{"APIKEYS_KEY_FORMATS=a=env_:live"}, []string{"--key-formats", "a=flag_:live"}, "flag_, opt_"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, want := scanRule(t, "github", c.env, c.args...), "begin with "+c.want+".\n"; !strings.Contains(got, want) {
@@ -90,7 +91,7 @@ func TestScanRuleReadsTheSettings(t *testing.T) {
 // another, one of digits, a short one and the longest there is.
 const leakFormats = "a=sk_live_:live,b=task_live_:live,c=k8s_9_:test,d=a_:test,e=abcdefghij_abcdefghij_x_:live"
 
-// leaks returns a text with keys, the keys, and among them what is no key.
+// leaks returns a text with keys and operator tokens, these, and among them what is none.
 func leaks(t *testing.T) (text string, keys []string) {
 	t.Helper()
 	secretOf := func(prefix string) string {
@@ -125,11 +126,11 @@ func leaks(t *testing.T) (text string, keys []string) {
 		func(p, tail string) string { return p + tail[:20] + "é" + tail[22:] },   // not ASCII
 		func(p, tail string) string { return p + tail[:20] + " " + tail[20:] },   // a break
 		func(p, tail string) string { return p + tail[:12] + "..." + tail[44:] }, // a mask
-		func(p, tail string) string { return "root_" + tail },                    // an access token
+		func(p, tail string) string { return "root_" + tail },                    // a root token
 		func(p, tail string) string { return "whsec_" + tail },                   // like a webhook's
 	}
 	var lines strings.Builder
-	for _, prefix := range []string{"sk_live_", "task_live_", "k8s_9_", "a_", "abcdefghij_abcdefghij_x_"} {
+	for _, prefix := range []string{"sk_live_", "task_live_", "k8s_9_", "a_", "abcdefghij_abcdefghij_x_", "opt_"} {
 		for _, place := range places {
 			for strings.Contains(place, "¤") {
 				keys = append(keys, secretOf(prefix))
@@ -162,7 +163,7 @@ func TestGitleaksFindsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(gitleaks); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("there is no .tools/bin/gitleaks; bash .ci/run installs it, or: go -C .tools/gitleaks build -o ../bin/gitleaks github.com/zricethezav/gitleaks/v8")
+		servertest.Missing(t, "there is no .tools/bin/gitleaks; bash .ci/run installs it, or: go -C .tools/gitleaks build -o ../bin/gitleaks github.com/zricethezav/gitleaks/v8")
 	}
 	dir := t.TempDir()
 	text, keys := leaks(t)
@@ -218,7 +219,7 @@ func TestPatternsFindKeys(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(scanRule(t, "trufflehog", nil, "--key-formats", leakFormats)), &config); err != nil {
 			t.Fatal(err)
 		}
-		if len(config.Detectors) != 1 || len(config.Detectors[0].Keywords) != 5 {
+		if len(config.Detectors) != 1 || len(config.Detectors[0].Keywords) != 6 {
 			t.Fatalf("the detectors are %+v", config.Detectors)
 		}
 		wantLeaks(t, keys, find(t, config.Detectors[0].Regex["secret"]))

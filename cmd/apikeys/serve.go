@@ -20,6 +20,8 @@ import (
 type serveCommand struct {
 	serveSettings `embed:""`
 	storeSettings `embed:""`
+
+	Force bool `argument:"" group:"files" help:"Start on a database that was moved to another by apikeys migrate. What was changed there is forgotten; the database can be started without it from then on."`
 }
 
 // rereadLevel reads the level of the log anew from where settings come from.
@@ -32,10 +34,11 @@ func (c *serveCommand) Run(ctx context.Context, sources *sources, out streams, r
 	// A log that nobody reads any more is no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
 	config := c.config(sources, out)
+	config.Force = c.Force
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
 	config.Logger = c.logger(out.stderr, level)
-	if err := c.apply(&config); err != nil {
+	if err := c.apply(&config, sources); err != nil {
 		return err
 	}
 	s, err := server.New(ctx, config)

@@ -58,10 +58,18 @@ type serveSettings struct {
 
 	RESTAddr       string   `name:"rest-addr" group:"network" default:"${RESTAddr}" placeholder:"HOST:PORT" help:"Where REST listens. No host means every interface."`
 	GRPCAddr       string   `name:"grpc-addr" group:"network" default:"${GRPCAddr}" placeholder:"HOST:PORT" help:"Where gRPC listens."`
+	OpsAddr        string   `name:"ops-addr" group:"network" placeholder:"HOST:PORT" help:"Where operators are served: /metrics, /healthz and /readyz, without a credential. A port alone means loopback. Default: nowhere."`
+	GateAddr       string   `group:"network" placeholder:"HOST:PORT" help:"Where the gateways of a trusted network ask about requests, /forward_auth and Envoy's ext_authz, without a credential. Default: nowhere."`
+	GateTokenFile  string   `group:"network" placeholder:"FILE" help:"A file that holds an operator token alone, with whose rights the gate verifies. Default: keys of every organization."`
+	GateRules      []string `group:"network" placeholder:"RULE" help:"What requests need by method and path, such as 'GET|HEAD /v1/products/* scope=products.read'; the first that matches counts, and what none matches is refused."`
 	TLSCert        string   `name:"tls-cert" group:"network" placeholder:"FILE" help:"PEM file of the certificate chain, for both listeners."`
 	TLSKey         string   `name:"tls-key" group:"network" placeholder:"FILE" help:"PEM file of the certificate's key."`
 	Plaintext      bool     `group:"network" help:"TLS ends in front of this server: let a production server listen without it."`
+	NoDocs         bool     `group:"network" help:"Do not serve the reference of the API at /docs."`
 	TrustedProxies []string `group:"network" placeholder:"RANGE" help:"Addresses or CIDR ranges whose X-Forwarded-For is believed, separated by commas."`
+
+	CredentialHeaders []string `group:"network" default:"${CredentialHeaders}" placeholder:"NAME" help:"The headers of requests at a gateway that may carry the key, separated by commas; also basic:user and basic:password."`
+	CredentialQuery   string   `group:"network" placeholder:"NAME" help:"A parameter of their query that may carry the key besides. Default: none."`
 
 	ConnectionsMax        int    `group:"network" default:"${ConnectionsMax}" placeholder:"N" help:"How many connections may be open at both listeners together, 1 to 1000000."`
 	ConnectionsPerAddress int    `group:"network" default:"${ConnectionsPerAddress}" placeholder:"N" help:"How many of them may come from one address, an IPv6 /64 being one; trusted proxies are not counted by address."`
@@ -75,15 +83,22 @@ type serveSettings struct {
 	CallsPerCaller        int    `group:"network" default:"${CallsPerCaller}" placeholder:"N" help:"How many of them of one caller; the keys of an organization are one caller."`
 	FailuresPerSecond     int    `group:"network" default:"${FailuresPerSecond}" placeholder:"N" help:"How many bad credentials a second are looked at from one address, over connections that have shown no good one."`
 
-	Env            string   `group:"keys" default:"${Env}" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
-	Scopes         []string `group:"keys" placeholder:"SCOPE" help:"The scopes of the application, which keys can be given besides the server's own; separated by commas. Default: the 22 of a sample application."`
-	AbsentScopes   string   `group:"keys" default:"${AbsentScopes}" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
-	KeysMax        int      `group:"keys" default:"${KeysMax}" placeholder:"N" help:"How many keys an organization may have; 0 for any number."`
-	ExpiringNotice period   `group:"keys" default:"${ExpiringNotice}" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
-	EventRetention period   `group:"keys" default:"${EventRetention}" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
+	Env               string   `group:"keys" default:"${Env}" placeholder:"NAME" help:"development or production; shown in every answer. Production is strict about TLS."`
+	Scopes            []string `group:"keys" placeholder:"SCOPE" help:"The scopes of the application, which keys can be given besides the server's own; separated by commas. Default: the 22 of a sample application."`
+	AbsentScopes      string   `group:"keys" default:"${AbsentScopes}" placeholder:"NAME" help:"What a key gets that is created without naming scopes: none or all."`
+	KeysMax           int      `group:"keys" default:"${KeysMax}" placeholder:"N" help:"How many keys an organization may have; 0 for any number."`
+	OperatorTokensMax int      `group:"keys" default:"${OperatorTokensMax}" placeholder:"N" help:"How many access tokens of operators the root token, each person, and each token that the root token made may have made, 1 to 100000."`
+	ExpiringNotice    period   `group:"keys" default:"${ExpiringNotice}" placeholder:"TIME" help:"How long before a key expires api_key.expiring is published, such as 7d or 12h; 0 for never."`
+	EventRetention    period   `group:"keys" default:"${EventRetention}" placeholder:"TIME" help:"How long events are kept, such as 30d or 12h; at least a minute."`
+
+	IdempotencyRetention period `group:"keys" default:"${IdempotencyRetention}" placeholder:"TIME" help:"How long the answer of a call with an Idempotency-Key is kept, and given again; a minute to 30d."`
+	IdempotencyMax       int64  `group:"keys" default:"${IdempotencyMax}" placeholder:"N" help:"How many such answers an organization may have kept, 1 to 10000000."`
+	IdempotencyBytesMax  int64  `group:"keys" default:"${IdempotencyBytesMax}" placeholder:"BYTES" help:"How many bytes of such answers an organization may have kept, at least 1048576."`
 
 	HourlyUsageRetention period `group:"keys" default:"${HourlyUsageRetention}" placeholder:"TIME" help:"How long usage is kept by the hour; at least an hour."`
 	DailyUsageRetention  period `group:"keys" default:"${DailyUsageRetention}" placeholder:"TIME" help:"How long usage is kept by the day; at least a day, and as long as by the hour."`
+	RefusalRetention     period `group:"keys" default:"${RefusalRetention}" placeholder:"TIME" help:"How long refused uses of keys are kept; at least a minute."`
+	RefusalsMax          int    `group:"keys" default:"${RefusalsMax}" placeholder:"N" help:"How many refused uses are kept of all keys together, 1000 to 100000000."`
 	ShutdownDelay        period `group:"network" default:"${ShutdownDelay}" placeholder:"TIME" help:"How long a stopping server says that it is not ready, and serves on, before it stops."`
 	ShutdownTimeout      period `group:"network" default:"${ShutdownTimeout}" placeholder:"TIME" help:"How long a stopping server waits for calls and deliveries under way."`
 
@@ -108,6 +123,11 @@ var settingGroups = []kong.Group{
 	{Key: "log", Title: "Log (to standard error):"},
 	{Key: "events", Title: "Events:"},
 	{Key: "webhooks", Title: "Webhooks:"},
+	{Key: "tokens", Title: "Tokens:"},
+	{Key: "fields", Title: "Fields:"},
+	{Key: "filter", Title: "Which:"},
+	{Key: "many", Title: "Many at a time:"},
+	{Key: "output", Title: "Output:"},
 	{Key: "connection", Title: "Connection:"},
 }
 
@@ -116,19 +136,25 @@ var settingGroups = []kong.Group{
 func defaults() kong.Vars {
 	vars := kong.Vars{}
 	for field, value := range reflect.ValueOf(server.Defaults()).Fields() {
+		if !field.IsExported() {
+			continue // It is none that can be set.
+		}
 		switch v := value.Interface().(type) {
 		case time.Duration:
 			vars[field.Name] = period(v).String()
 		case string, int, int64, apikey.KeyFormats:
 			vars[field.Name] = fmt.Sprint(v)
+		case []string:
+			vars[field.Name] = strings.Join(v, ",")
 		}
 	}
 	return vars
 }
 
-// withoutFlag are the settings that have no flag, since the arguments of a
-// process are for every user of its machine to see.
-var withoutFlag = []string{"root_token", "root_token_file"}
+// withoutFlag are the settings that have no flag: the root token, since the arguments of
+// a process are for every user of its machine to see, and the issuers of tokens, which
+// have fields of their own.
+var withoutFlag = []string{"root_token", "root_token_file", oidcSetting}
 
 // config returns what the settings make, with those of sources that have no flag.
 func (s *storeSettings) config(sources *sources, out streams) server.Config {
@@ -149,9 +175,12 @@ func (s *storeSettings) config(sources *sources, out streams) server.Config {
 	}
 }
 
-// apply puts the settings into c.
-func (s *serveSettings) apply(c *server.Config) error {
+// apply puts the settings into c, with the issuers of sources.
+func (s *serveSettings) apply(c *server.Config, sources *sources) error {
 	var err error
+	if c.OIDC, err = sources.issuers(); err != nil {
+		return err
+	}
 	if c.TrustedProxies, err = ranges("trusted_proxies", s.TrustedProxies); err != nil {
 		return err
 	}
@@ -164,8 +193,15 @@ func (s *serveSettings) apply(c *server.Config) error {
 	for _, scope := range s.Scopes {
 		c.Scopes = append(c.Scopes, strings.TrimSpace(scope))
 	}
-	c.RESTAddr, c.GRPCAddr = s.RESTAddr, s.GRPCAddr
-	c.TLSCert, c.TLSKey, c.Plaintext = s.TLSCert, s.TLSKey, s.Plaintext
+	c.RESTAddr, c.GRPCAddr, c.OpsAddr = s.RESTAddr, s.GRPCAddr, s.OpsAddr
+	c.GateAddr, c.GateTokenFile, c.CredentialQuery = s.GateAddr, s.GateTokenFile, s.CredentialQuery
+	for _, rule := range s.GateRules {
+		c.GateRules = append(c.GateRules, strings.TrimSpace(rule))
+	}
+	for _, name := range s.CredentialHeaders {
+		c.CredentialHeaders = append(c.CredentialHeaders, strings.TrimSpace(name))
+	}
+	c.TLSCert, c.TLSKey, c.Plaintext, c.NoDocs = s.TLSCert, s.TLSKey, s.Plaintext, s.NoDocs
 	c.ConnectionsMax, c.ConnectionsPerAddress = positive(s.ConnectionsMax), positive(s.ConnectionsPerAddress)
 	c.CredentialTimeout, c.HeaderTimeout = set(s.CredentialTimeout), set(s.HeaderTimeout)
 	c.MessageTimeout, c.AnswerTimeout = set(s.MessageTimeout), set(s.AnswerTimeout)
@@ -173,12 +209,16 @@ func (s *serveSettings) apply(c *server.Config) error {
 	c.CallsMax, c.CallsPerCaller = positive(s.CallsMax), positive(s.CallsPerCaller)
 	c.FailuresPerSecond = positive(s.FailuresPerSecond)
 	c.Env, c.AbsentScopes, c.KeysMax = s.Env, s.AbsentScopes, s.KeysMax
+	c.OperatorTokensMax = positive(s.OperatorTokensMax)
+	c.IdempotencyRetention = set(s.IdempotencyRetention)
+	c.IdempotencyMax, c.IdempotencyBytesMax = positive(s.IdempotencyMax), positive(s.IdempotencyBytesMax)
 	c.ExpiringNotice = time.Duration(s.ExpiringNotice)
 	if c.ExpiringNotice == 0 {
 		c.ExpiringNotice = -1 // The Config's zero is its default.
 	}
 	c.EventRetention, c.DeliveryRetention = set(s.EventRetention), time.Duration(s.DeliveryRetention)
 	c.HourlyUsageRetention, c.DailyUsageRetention = set(s.HourlyUsageRetention), set(s.DailyUsageRetention)
+	c.RefusalRetention, c.RefusalsMax = set(s.RefusalRetention), positive(s.RefusalsMax)
 	c.ShutdownDelay, c.ShutdownTimeout = time.Duration(s.ShutdownDelay), set(s.ShutdownTimeout)
 	for _, delay := range s.WebhooksDelays {
 		c.WebhooksDelays = append(c.WebhooksDelays, time.Duration(delay))
@@ -267,8 +307,8 @@ func (p *period) UnmarshalText(text []byte) error {
 		var n int
 		n, err = strconv.Atoi(days)
 		// More does not fit into a Duration.
-		if err == nil && n > 100_000 {
-			err = errors.New("too long")
+		if err == nil && (n < 0 || n > 100_000) {
+			err = errors.New("out of bounds")
 		}
 		d = time.Duration(n) * 24 * time.Hour
 	}

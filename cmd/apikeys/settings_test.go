@@ -15,6 +15,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/identity"
 )
 
 // parseServe returns what `apikeys serve` would tell the server.
@@ -30,7 +31,7 @@ func parseServe(t *testing.T, args, env []string) (server.Config, error) {
 	var fault error
 	if _, err := parsed.Call(func(s *sources) {
 		config = commands.Serve.config(s, out)
-		fault = commands.Serve.apply(&config)
+		fault = commands.Serve.apply(&config, s)
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,38 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			want: apikey.KeyFormats{{Name: "b", Prefix: "b_", Mode: "live"}, {Name: "c", Prefix: "c_", Mode: "test"}}},
 		{name: "key formats by flags", env: []string{"APIKEYS_KEY_FORMATS=b=b_:live"}, args: []string{"--key-formats=d=d_:live", "--key-formats=e=e_:test,f=f_:live"}, get: formats,
 			want: apikey.KeyFormats{{Name: "d", Prefix: "d_", Mode: "live"}, {Name: "e", Prefix: "e_", Mode: "test"}, {Name: "f", Prefix: "f_", Mode: "live"}}},
+		{name: "rules of the gate", file: "gate_rules:\n- GET /a scope=b\n- {methods: [GET, POST], path: /b/**, scopes: [c, d], cost: 2}\n- {path: /e, organization: o}",
+			get:  func(c server.Config) any { return c.GateRules },
+			want: []string{"GET /a scope=b", "GET|POST /b/** cost=2&scope=c&scope=d", "ANY /e organization=o"}},
+		{name: "rules of the gate in the environment", env: []string{"APIKEYS_GATE_RULES=GET /a scope=b&cost=2, ANY /**"},
+			get: func(c server.Config) any { return c.GateRules }, want: []string{"GET /a scope=b&cost=2", "ANY /**"}},
 		{name: "no key formats", file: "key_formats:", env: []string{"APIKEYS_KEY_FORMATS="}, get: formats, want: apikey.DefaultKeyFormats()},
+
+		{name: "no issuers", file: "oidc:", get: issuers, want: []identity.Issuer(nil)},
+		{name: "issuers in the file", file: `
+oidc:
+- issuer: https://login.example.com
+  audience: apikeys
+  algorithms: [ES256]
+  typ: [at+jwt]
+  organization_claim: org_id
+  scopes_claim: scope
+  roles_claim: realm_access.roles
+  roles: {admins: admin, gate: [api_keys.verify, "app:*"]}
+  name_claim: email
+  clock_skew: 30s
+  jwks_file: keys.json
+- {issuer: https://two.example.com, audience: [a, b], organizations: ["*"], scopes_claim: scp, clock_skew: 0}
+`, get: issuers, want: []identity.Issuer{
+			{
+				URL: "https://login.example.com", Audience: []string{"apikeys"}, Algorithms: []string{"ES256"}, Types: []string{"at+jwt"}, OrganizationClaim: "org_id", ScopesClaim: "scope",
+				RolesClaim: "realm_access.roles", Roles: map[string]identity.Grant{"admins": {Role: "admin"}, "gate": {Scopes: []string{"api_keys.verify", "app:*"}}},
+				NameClaim: "email", ClockSkew: 30 * time.Second, JWKSFile: "keys.json",
+			},
+			{URL: "https://two.example.com", Audience: []string{"a", "b"}, Organizations: []string{"*"}, ScopesClaim: "scp", ClockSkew: -1},
+		}},
+		{name: "issuers in the environment", file: "oidc: [{issuer: x}]", env: []string{`APIKEYS_OIDC=[{"issuer": "https://a", "audience": ["b"]}]`}, get: issuers,
+			want: []identity.Issuer{{URL: "https://a", Audience: []string{"b"}}}},
 
 		{name: "root token in the file", file: "root_token: " + token, get: rootToken, want: [2]string{token, ""}},
 		{name: "root token in the environment", file: "root_token: other", env: []string{"APIKEYS_ROOT_TOKEN=" + token}, get: rootToken, want: [2]string{token, ""}},
@@ -150,6 +182,7 @@ func plaintext(c server.Config) any { return c.Plaintext }
 func retention(c server.Config) any { return c.EventRetention }
 func formats(c server.Config) any   { return c.KeyFormats }
 func notice(c server.Config) any    { return c.ExpiringNotice }
+func issuers(c server.Config) any   { return c.OIDC }
 func rootToken(c server.Config) any { return [2]string{c.RootToken.Reveal(), c.RootTokenFile} }
 
 func TestConfigFileByEnvironment(t *testing.T) {
@@ -185,6 +218,10 @@ func TestFaultySettings(t *testing.T) {
 		{name: "a text for a list", file: "scopes: a,b", want: `FILE: scopes must be a list`},
 		{name: "a mapping in a list", file: "scopes: [{name: a}]", want: `FILE: scopes must be a list of texts`},
 		{name: "a key format", args: []string{"--key-formats=acme_live_"}, want: `key_formats: "acme_live_" must be name=prefix:mode, such as acme=acme_live_:live`},
+		{name: "a rule without a path", file: "gate_rules:\n- {methods: GET}", want: `FILE: gate_rules needs a path on line 2`},
+		{name: "a rule with another key", file: "gate_rules:\n- {path: /a, scope: b}", want: `FILE: gate_rules must be a list of texts, or of mappings of methods, path, scopes, organization and cost, each once; not so on line 2`},
+		{name: "a rule with a list for a path", file: "gate_rules:\n- {path: [/a]}", want: `FILE: gate_rules must be a list of texts, or of mappings of methods, path, scopes, organization and cost, each once; not so on line 2`},
+		{name: "a rule with two texts in one", file: "gate_rules:\n- {path: /a, scopes: b c}", want: `FILE: gate_rules must not hold spaces, & or , in its texts, as on line 2`},
 		{name: "a text for key formats", file: "key_formats: a=a_:live", want: `FILE: key_formats must be a list`},
 		{name: "a mapping for key formats", file: "key_formats: {name: a, prefix: a_, mode: live}", want: `FILE: key_formats must be one value or a list`},
 		{name: "a key format that lacks a key", file: "key_formats:\n- {name: a, prefix: a_}", want: `FILE: key_formats must be a list of mappings of name, prefix, mode, all of them; one is missing on line 2`},
@@ -201,14 +238,28 @@ func TestFaultySettings(t *testing.T) {
 		{name: "in a group and alone", file: "webhooks_max: 1\nwebhooks: {max: 1}", want: `FILE: setting "webhooks_max" stands on line 2 a second time`},
 		{name: "a group that is none", file: "webhooks: 1", want: `FILE: unknown setting "webhooks" on line 1`},
 		{name: "a network", args: []string{"--webhooks-allow-networks=10.1.0.1/16"}, want: `webhooks_allow_networks: "10.1.0.1/16" must not have bits set behind the prefix; the range is 10.1.0.0/16`},
-		{name: "a delay", args: []string{"--webhooks-delays=5s,soon"}, want: `--webhooks-delays: must be a time span such as 7d, 12h or 30m, not "soon"`},
+		{name: "a delay", args: []string{"--webhooks-delays=5s,soon"}, want: `--webhooks-delays: must be a time span such as 7d, 12h or 30m, not "soon"; see apikeys serve --help`},
 		{name: "a list as the file", file: "- a", want: `FILE: must be settings such as rest_addr: 127.0.0.1:8080`},
 		{name: "two documents", file: "env: a\n---\nenv: b", want: `FILE: must be one YAML document`},
 		{name: "no file", args: []string{"--config", "/nowhere/c.yaml"}, want: `/nowhere/c.yaml: no such file or directory`},
 		{name: "a switch in the environment", env: []string{"APIKEYS_PLAINTEXT=maybe"}, want: `APIKEYS_PLAINTEXT: bool value must be true, 1, yes, false, 0 or no but got "maybe"`},
+		{name: "issuers that are no list", file: "oidc: {issuer: x}", want: `FILE: oidc must be a list of issuers, such as [{issuer: https://login.example.com, audience: apikeys, ...}]`},
+		{name: "an issuer that is a text", file: "oidc: [x]", want: `FILE: oidc[0] must be an issuer with its fields, such as {issuer: https://login.example.com, audience: apikeys, ...}`},
+		{name: "an issuer's unknown field", file: "oidc:\n- {issuer: x}\n- audiense: a", want: `FILE: oidc[1]: unknown field "audiense" on line 3; did you mean "audience"?`},
+		{name: "an issuer's field twice", file: "oidc:\n- issuer: x\n  issuer: y", want: `FILE: oidc[0].issuer stands on line 3 a second time`},
+		{name: "a list as issuer", file: "oidc: [{issuer: [x]}]", want: `FILE: oidc[0].issuer must be one text`},
+		{name: "a mapping as audience", file: "oidc: [{audience: {a: b}}]", want: `FILE: oidc[0].audience must be a list of texts`},
+		{name: "a list in organizations", file: "oidc: [{organizations: [a, [b]]}]", want: `FILE: oidc[0].organizations[1] must be one text`},
+		{name: "roles in a list", file: "oidc: [{roles: [admin]}]", want: `FILE: oidc[0].roles must map values of the claim to roles, such as {admins: admin}`},
+		{name: "a role that is a mapping", file: "oidc: [{roles: {a: {b: c}}}]", want: `FILE: oidc[0].roles.a must be the name of a role or a list of scopes`},
+		{name: "a role that is nothing", file: "oidc: [{roles: {a: }}]", want: `FILE: oidc[0].roles.a must be the name of a role or a list of scopes`},
+		{name: "a role twice", file: "oidc: [{roles: {a: admin, a: viewer}}]", want: `FILE: oidc[0].roles.a stands on line 1 a second time`},
+		{name: "a skew", file: "oidc: [{clock_skew: soon}]", want: `FILE: oidc[0].clock_skew must be a time span such as 7d, 12h or 30m, not "soon"`},
+		{name: "issuers in the environment", env: []string{"APIKEYS_OIDC={"}, want: `APIKEYS_OIDC is not YAML: line 1: did not find expected node content`},
+		{name: "an issuer in the environment", env: []string{`APIKEYS_OIDC=[{"x": 1}]`}, want: `APIKEYS_OIDC: oidc[0]: unknown field "x" on line 1; the fields are issuer, audience, algorithms, typ, organization_claim, organizations, scopes_claim, roles_claim, roles, name_claim, clock_skew, jwks_file`},
 		{name: "unknown flag", args: []string{"--rest-adr", ":1"}, want: `unknown flag --rest-adr, did you mean "--rest-addr"?`},
-		{name: "the token as a flag", args: []string{"--root-token", "x"}, want: `unknown flag --root-token`},
-		{name: "log format", args: []string{"--log-format", "xml"}, want: `--log-format: must be text or json, not "xml"`},
+		{name: "the token as a flag", args: []string{"--root-token", "x"}, want: `unknown flag --root-token; see apikeys serve --help`},
+		{name: "log format", args: []string{"--log-format", "xml"}, want: `--log-format: must be text or json, not "xml"; see apikeys serve --help`},
 		{name: "proxy", args: []string{"--trusted-proxies", "10.0.0.1/8"}, want: `trusted_proxies: "10.0.0.1/8" must not have bits set behind the prefix; the range is 10.0.0.0/8`},
 	}
 	for _, c := range cases {

@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/apikeys-dev/apikeys/cmd/apikeys/internal/contexts"
+	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
@@ -19,8 +22,8 @@ const envPrefix = "APIKEYS_"
 // otherVariables belong to this program's family but are no settings: those of
 // the tests and of the clients.
 var otherVariables = []string{
-	"APIKEYS_TEST_POSTGRES", "APIKEYS_CONFIG",
-	"APIKEYS_PROFILE", "APIKEYS_SERVER", "APIKEYS_TOKEN", "APIKEYS_TOKEN_FILE", "APIKEYS_ORGANIZATION", "APIKEYS_TLS", "APIKEYS_CA_FILE",
+	"APIKEYS_TEST_POSTGRES", "APIKEYS_TEST_PGBOUNCER", "APIKEYS_CONFIG",
+	"APIKEYS_CONTEXT", "APIKEYS_PROFILE", "APIKEYS_ADDRESS", "APIKEYS_SERVER", "APIKEYS_TOKEN", "APIKEYS_TOKEN_FILE", "APIKEYS_ORGANIZATION", "APIKEYS_TLS", "APIKEYS_CA_FILE",
 }
 
 // sources are the places besides the command line that settings come from. They
@@ -33,8 +36,18 @@ type sources struct {
 	path string
 	// configDir is where the user's settings are kept, "" if that is unknown.
 	configDir string
-	// known are the settings by their names in the file, ascending.
-	known []string
+	// stateDir is where programs keep what they need to go on, "" if that is unknown.
+	stateDir string
+	// context is the context in use, nil for none; contextName is its name, and
+	// contextFirst says that the command line names it, so that its settings win over
+	// the environment.
+	context      *contexts.Context
+	contextName  string
+	contextFirst bool
+	// elsewhere says that the server is not the context's.
+	elsewhere bool
+	// keyring is the system's, nil where it is not to be used.
+	keyring contexts.Store
 }
 
 var _ kong.Resolver = (*sources)(nil)
@@ -52,21 +65,21 @@ func newSources(env []string) *sources {
 			s.env[name] = value
 		}
 	}
-	s.configDir = configDirOf(others)
+	s.configDir = userDir(others, "XDG_CONFIG_HOME", ".config")
+	s.stateDir = userDir(others, "XDG_STATE_HOME", filepath.Join(".local", "state"))
 	return s
 }
 
 // load reads the configuration file, if the command takes one and one is named,
-// or the connection profile.
+// or the context.
 func (s *sources) load(ctx *kong.Context) error {
-	s.known = knownSettings(ctx.Model)
 	var config *kong.Flag
 	for _, flag := range ctx.Flags() {
 		switch flag.Name {
 		case "config":
 			config = flag
-		case "profile":
-			return s.loadProfile(ctx)
+		case "context":
+			return s.loadContext(ctx)
 		}
 	}
 	if config == nil {
@@ -86,7 +99,7 @@ func (s *sources) load(ctx *kong.Context) error {
 		return nil
 	}
 	var err error
-	if s.file, err = readFile(s.path, s.known); err != nil {
+	if s.file, err = readFile(s.path, knownSettings()); err != nil {
 		return settingError{fmt.Errorf("%s: %w", s.path, err)}
 	}
 	return nil
@@ -95,19 +108,16 @@ func (s *sources) load(ctx *kong.Context) error {
 // holdsPassword reports whether a value is a URL with a password.
 func holdsPassword(value any) bool {
 	text, _ := value.(string)
-	u, err := url.Parse(text)
-	if err != nil {
-		return strings.Contains(text, "://") // What cannot be read may hold one.
-	}
-	_, ok := u.User.Password()
-	return ok || u.Query().Has("password")
+	return server.HoldsPassword(text)
 }
 
 // knownSettings returns the names that the file may hold: the settings of all
-// commands that read it, since they share one file.
-func knownSettings(app *kong.Application) []string {
+// commands that read it, since they share one file. The grammar of one call may have
+// fewer commands, so this looks at all.
+var knownSettings = sync.OnceValue(func() []string {
 	known := slices.Clone(withoutFlag)
-	for _, command := range app.Leaves(false) {
+	parser := kong.Must(new(commandLine), kong.ExplicitGroups(settingGroups), defaults(), kong.Vars{"version": ""})
+	for _, command := range parser.Model.Leaves(false) {
 		var names []string
 		for _, flag := range command.Flags {
 			if !isArgument(flag) {
@@ -125,17 +135,20 @@ func knownSettings(app *kong.Application) []string {
 	}
 	slices.Sort(known)
 	return known
-}
+})
 
 // Resolve returns the value of a flag that the command line leaves unset, or nil.
 func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	if isArgument(flag) || s.overruled(ctx, flag) {
 		return nil, nil
 	}
-	if text, ok := s.env[envName(flag.Name)]; ok {
-		return s.checked(flag, text, envName(flag.Name))
-	}
 	value, ok := s.file[fileName(flag.Name)]
+	if flag.Name == "token-file" && s.elsewhere {
+		ok = false
+	}
+	if text, name := s.variable(flag); name != "" && !(ok && s.contextFirst) {
+		return s.checked(flag, text, name)
+	}
 	if !ok {
 		return nil, nil
 	}
@@ -147,9 +160,25 @@ func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 	return s.checked(flag, raw, origin)
 }
 
-// isArgument reports whether a flag is about this one call, as the tag argument
-// says, and not a setting.
-func isArgument(flag *kong.Flag) bool { return flag.Tag.Has("argument") }
+// variable returns the environment's value of a flag and the name of its variable,
+// which may be one that the flag had before; no name for none.
+func (s *sources) variable(flag *kong.Flag) (value, name string) {
+	for _, name := range append([]string{flag.Name}, flag.Aliases...) {
+		if value, ok := s.env[envName(name)]; ok {
+			return value, envName(name)
+		}
+	}
+	return "", ""
+}
+
+// argumentGroups are the groups of flags that are about one call, and no settings.
+var argumentGroups = []string{"fields", "filter", "output", "many"}
+
+// isArgument reports whether a flag is about this one call, as the tag argument or
+// its group says, and not a setting.
+func isArgument(flag *kong.Flag) bool {
+	return flag.Tag.Has("argument") || flag.Group != nil && slices.Contains(argumentGroups, flag.Group.Key)
+}
 
 // overruled reports whether a flag is one of two ways to say the same, and the
 // other one was used at a place that goes first.
@@ -158,9 +187,16 @@ func (s *sources) overruled(ctx *kong.Context, flag *kong.Flag) bool {
 	if other == "" {
 		return false
 	}
+	if onCommandLine(ctx, other) {
+		return true
+	}
+	if s.contextFirst && s.hasToken() {
+		_, own := s.file[fileName(flag.Name)]
+		return !own
+	}
 	_, here := s.env[envName(flag.Name)]
 	_, there := s.env[envName(other)]
-	return onCommandLine(ctx, other) || there && !here
+	return there && !here
 }
 
 // checked returns value if the flag can take it. The parser would find out
@@ -206,13 +242,14 @@ func (s *sources) rootToken() (token, path string) {
 // They are no error: Kubernetes sets some for each service beside the server.
 func (s *sources) warnUnknown(logger *slog.Logger) {
 	var unknown []string
+	known := knownSettings()
 	for name := range s.env {
 		setting := strings.ToLower(strings.TrimPrefix(name, envPrefix))
-		if slices.Contains(s.known, setting) || slices.Contains(otherVariables, name) {
+		if slices.Contains(known, setting) || slices.Contains(otherVariables, name) {
 			continue
 		}
 		text := apikey.Excerpt(name)
-		if meant, ok := nearest(setting, s.known); ok {
+		if meant, ok := nearest(setting, known); ok {
 			text += fmt.Sprintf(" (did you mean %s?)", envName(meant))
 		}
 		unknown = append(unknown, text)

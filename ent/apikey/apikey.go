@@ -31,6 +31,8 @@ const (
 	FieldCreatedByKind = "created_by_kind"
 	// FieldCreatedByID holds the string denoting the created_by_id field in the database.
 	FieldCreatedByID = "created_by_id"
+	// FieldCreatedByName holds the string denoting the created_by_name field in the database.
+	FieldCreatedByName = "created_by_name"
 	// FieldEnabled holds the string denoting the enabled field in the database.
 	FieldEnabled = "enabled"
 	// FieldMode holds the string denoting the mode field in the database.
@@ -39,12 +41,16 @@ const (
 	FieldKeyFormat = "key_format"
 	// FieldOwnerID holds the string denoting the owner_id field in the database.
 	FieldOwnerID = "owner_id"
+	// FieldExternalID holds the string denoting the external_id field in the database.
+	FieldExternalID = "external_id"
 	// FieldMetadata holds the string denoting the metadata field in the database.
 	FieldMetadata = "metadata"
 	// FieldRateLimitRequests holds the string denoting the rate_limit_requests field in the database.
 	FieldRateLimitRequests = "rate_limit_requests"
 	// FieldRateLimitWindow holds the string denoting the rate_limit_window field in the database.
 	FieldRateLimitWindow = "rate_limit_window"
+	// FieldRateLimitMode holds the string denoting the rate_limit_mode field in the database.
+	FieldRateLimitMode = "rate_limit_mode"
 	// FieldQuotaLimit holds the string denoting the quota_limit field in the database.
 	FieldQuotaLimit = "quota_limit"
 	// FieldQuotaRefill holds the string denoting the quota_refill field in the database.
@@ -96,13 +102,16 @@ var Columns = []string{
 	FieldUpdatedAt,
 	FieldCreatedByKind,
 	FieldCreatedByID,
+	FieldCreatedByName,
 	FieldEnabled,
 	FieldMode,
 	FieldKeyFormat,
 	FieldOwnerID,
+	FieldExternalID,
 	FieldMetadata,
 	FieldRateLimitRequests,
 	FieldRateLimitWindow,
+	FieldRateLimitMode,
 	FieldQuotaLimit,
 	FieldQuotaRefill,
 	FieldQuotaRefillDay,
@@ -135,6 +144,8 @@ func ValidColumn(column string) bool {
 var (
 	// DefaultDescription holds the default value on creation for the "description" field.
 	DefaultDescription string
+	// DefaultCreatedByName holds the default value on creation for the "created_by_name" field.
+	DefaultCreatedByName string
 	// DefaultOwnerID holds the default value on creation for the "owner_id" field.
 	DefaultOwnerID string
 	// DefaultRateLimitRequests holds the default value on creation for the "rate_limit_requests" field.
@@ -205,6 +216,11 @@ func ByCreatedByID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldCreatedByID, opts...).ToFunc()
 }
 
+// ByCreatedByName orders the results by the created_by_name field.
+func ByCreatedByName(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByName, opts...).ToFunc()
+}
+
 // ByEnabled orders the results by the enabled field.
 func ByEnabled(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldEnabled, opts...).ToFunc()
@@ -225,6 +241,11 @@ func ByOwnerID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldOwnerID, opts...).ToFunc()
 }
 
+// ByExternalID orders the results by the external_id field.
+func ByExternalID(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldExternalID, opts...).ToFunc()
+}
+
 // ByRateLimitRequests orders the results by the rate_limit_requests field.
 func ByRateLimitRequests(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRateLimitRequests, opts...).ToFunc()
@@ -233,6 +254,11 @@ func ByRateLimitRequests(opts ...sql.OrderTermOption) OrderOption {
 // ByRateLimitWindow orders the results by the rate_limit_window field.
 func ByRateLimitWindow(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldRateLimitWindow, opts...).ToFunc()
+}
+
+// ByRateLimitMode orders the results by the rate_limit_mode field.
+func ByRateLimitMode(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldRateLimitMode, opts...).ToFunc()
 }
 
 // ByQuotaLimit orders the results by the quota_limit field.

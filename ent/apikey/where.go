@@ -97,6 +97,11 @@ func CreatedByID(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByID, v))
 }
 
+// CreatedByName applies equality check predicate on the "created_by_name" field. It's identical to CreatedByNameEQ.
+func CreatedByName(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByName, v))
+}
+
 // Enabled applies equality check predicate on the "enabled" field. It's identical to EnabledEQ.
 func Enabled(v bool) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldEnabled, v))
@@ -117,6 +122,11 @@ func OwnerID(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldOwnerID, v))
 }
 
+// ExternalID applies equality check predicate on the "external_id" field. It's identical to ExternalIDEQ.
+func ExternalID(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldExternalID, v))
+}
+
 // RateLimitRequests applies equality check predicate on the "rate_limit_requests" field. It's identical to RateLimitRequestsEQ.
 func RateLimitRequests(v int) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldRateLimitRequests, v))
@@ -125,6 +135,11 @@ func RateLimitRequests(v int) predicate.ApiKey {
 // RateLimitWindow applies equality check predicate on the "rate_limit_window" field. It's identical to RateLimitWindowEQ.
 func RateLimitWindow(v int) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldRateLimitWindow, v))
+}
+
+// RateLimitMode applies equality check predicate on the "rate_limit_mode" field. It's identical to RateLimitModeEQ.
+func RateLimitMode(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldRateLimitMode, v))
 }
 
 // QuotaLimit applies equality check predicate on the "quota_limit" field. It's identical to QuotaLimitEQ.
@@ -697,6 +712,71 @@ func CreatedByIDContainsFold(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldContainsFold(FieldCreatedByID, v))
 }
 
+// CreatedByNameEQ applies the EQ predicate on the "created_by_name" field.
+func CreatedByNameEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldCreatedByName, v))
+}
+
+// CreatedByNameNEQ applies the NEQ predicate on the "created_by_name" field.
+func CreatedByNameNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldCreatedByName, v))
+}
+
+// CreatedByNameIn applies the In predicate on the "created_by_name" field.
+func CreatedByNameIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldCreatedByName, vs...))
+}
+
+// CreatedByNameNotIn applies the NotIn predicate on the "created_by_name" field.
+func CreatedByNameNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldCreatedByName, vs...))
+}
+
+// CreatedByNameGT applies the GT predicate on the "created_by_name" field.
+func CreatedByNameGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldCreatedByName, v))
+}
+
+// CreatedByNameGTE applies the GTE predicate on the "created_by_name" field.
+func CreatedByNameGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldCreatedByName, v))
+}
+
+// CreatedByNameLT applies the LT predicate on the "created_by_name" field.
+func CreatedByNameLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldCreatedByName, v))
+}
+
+// CreatedByNameLTE applies the LTE predicate on the "created_by_name" field.
+func CreatedByNameLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldCreatedByName, v))
+}
+
+// CreatedByNameContains applies the Contains predicate on the "created_by_name" field.
+func CreatedByNameContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldCreatedByName, v))
+}
+
+// CreatedByNameHasPrefix applies the HasPrefix predicate on the "created_by_name" field.
+func CreatedByNameHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldCreatedByName, v))
+}
+
+// CreatedByNameHasSuffix applies the HasSuffix predicate on the "created_by_name" field.
+func CreatedByNameHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldCreatedByName, v))
+}
+
+// CreatedByNameEqualFold applies the EqualFold predicate on the "created_by_name" field.
+func CreatedByNameEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldCreatedByName, v))
+}
+
+// CreatedByNameContainsFold applies the ContainsFold predicate on the "created_by_name" field.
+func CreatedByNameContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldCreatedByName, v))
+}
+
 // EnabledEQ applies the EQ predicate on the "enabled" field.
 func EnabledEQ(v bool) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldEQ(FieldEnabled, v))
@@ -902,6 +982,81 @@ func OwnerIDContainsFold(v string) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldContainsFold(FieldOwnerID, v))
 }
 
+// ExternalIDEQ applies the EQ predicate on the "external_id" field.
+func ExternalIDEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldExternalID, v))
+}
+
+// ExternalIDNEQ applies the NEQ predicate on the "external_id" field.
+func ExternalIDNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldExternalID, v))
+}
+
+// ExternalIDIn applies the In predicate on the "external_id" field.
+func ExternalIDIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldExternalID, vs...))
+}
+
+// ExternalIDNotIn applies the NotIn predicate on the "external_id" field.
+func ExternalIDNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldExternalID, vs...))
+}
+
+// ExternalIDGT applies the GT predicate on the "external_id" field.
+func ExternalIDGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldExternalID, v))
+}
+
+// ExternalIDGTE applies the GTE predicate on the "external_id" field.
+func ExternalIDGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldExternalID, v))
+}
+
+// ExternalIDLT applies the LT predicate on the "external_id" field.
+func ExternalIDLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldExternalID, v))
+}
+
+// ExternalIDLTE applies the LTE predicate on the "external_id" field.
+func ExternalIDLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldExternalID, v))
+}
+
+// ExternalIDContains applies the Contains predicate on the "external_id" field.
+func ExternalIDContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldExternalID, v))
+}
+
+// ExternalIDHasPrefix applies the HasPrefix predicate on the "external_id" field.
+func ExternalIDHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldExternalID, v))
+}
+
+// ExternalIDHasSuffix applies the HasSuffix predicate on the "external_id" field.
+func ExternalIDHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldExternalID, v))
+}
+
+// ExternalIDIsNil applies the IsNil predicate on the "external_id" field.
+func ExternalIDIsNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIsNull(FieldExternalID))
+}
+
+// ExternalIDNotNil applies the NotNil predicate on the "external_id" field.
+func ExternalIDNotNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotNull(FieldExternalID))
+}
+
+// ExternalIDEqualFold applies the EqualFold predicate on the "external_id" field.
+func ExternalIDEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldExternalID, v))
+}
+
+// ExternalIDContainsFold applies the ContainsFold predicate on the "external_id" field.
+func ExternalIDContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldExternalID, v))
+}
+
 // MetadataIsNil applies the IsNil predicate on the "metadata" field.
 func MetadataIsNil() predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldIsNull(FieldMetadata))
@@ -990,6 +1145,81 @@ func RateLimitWindowLT(v int) predicate.ApiKey {
 // RateLimitWindowLTE applies the LTE predicate on the "rate_limit_window" field.
 func RateLimitWindowLTE(v int) predicate.ApiKey {
 	return predicate.ApiKey(sql.FieldLTE(FieldRateLimitWindow, v))
+}
+
+// RateLimitModeEQ applies the EQ predicate on the "rate_limit_mode" field.
+func RateLimitModeEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEQ(FieldRateLimitMode, v))
+}
+
+// RateLimitModeNEQ applies the NEQ predicate on the "rate_limit_mode" field.
+func RateLimitModeNEQ(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNEQ(FieldRateLimitMode, v))
+}
+
+// RateLimitModeIn applies the In predicate on the "rate_limit_mode" field.
+func RateLimitModeIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIn(FieldRateLimitMode, vs...))
+}
+
+// RateLimitModeNotIn applies the NotIn predicate on the "rate_limit_mode" field.
+func RateLimitModeNotIn(vs ...string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotIn(FieldRateLimitMode, vs...))
+}
+
+// RateLimitModeGT applies the GT predicate on the "rate_limit_mode" field.
+func RateLimitModeGT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGT(FieldRateLimitMode, v))
+}
+
+// RateLimitModeGTE applies the GTE predicate on the "rate_limit_mode" field.
+func RateLimitModeGTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldGTE(FieldRateLimitMode, v))
+}
+
+// RateLimitModeLT applies the LT predicate on the "rate_limit_mode" field.
+func RateLimitModeLT(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLT(FieldRateLimitMode, v))
+}
+
+// RateLimitModeLTE applies the LTE predicate on the "rate_limit_mode" field.
+func RateLimitModeLTE(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldLTE(FieldRateLimitMode, v))
+}
+
+// RateLimitModeContains applies the Contains predicate on the "rate_limit_mode" field.
+func RateLimitModeContains(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContains(FieldRateLimitMode, v))
+}
+
+// RateLimitModeHasPrefix applies the HasPrefix predicate on the "rate_limit_mode" field.
+func RateLimitModeHasPrefix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasPrefix(FieldRateLimitMode, v))
+}
+
+// RateLimitModeHasSuffix applies the HasSuffix predicate on the "rate_limit_mode" field.
+func RateLimitModeHasSuffix(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldHasSuffix(FieldRateLimitMode, v))
+}
+
+// RateLimitModeIsNil applies the IsNil predicate on the "rate_limit_mode" field.
+func RateLimitModeIsNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldIsNull(FieldRateLimitMode))
+}
+
+// RateLimitModeNotNil applies the NotNil predicate on the "rate_limit_mode" field.
+func RateLimitModeNotNil() predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldNotNull(FieldRateLimitMode))
+}
+
+// RateLimitModeEqualFold applies the EqualFold predicate on the "rate_limit_mode" field.
+func RateLimitModeEqualFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldEqualFold(FieldRateLimitMode, v))
+}
+
+// RateLimitModeContainsFold applies the ContainsFold predicate on the "rate_limit_mode" field.
+func RateLimitModeContainsFold(v string) predicate.ApiKey {
+	return predicate.ApiKey(sql.FieldContainsFold(FieldRateLimitMode, v))
 }
 
 // QuotaLimitEQ applies the EQ predicate on the "quota_limit" field.

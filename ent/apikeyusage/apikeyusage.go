@@ -21,6 +21,16 @@ const (
 	FieldPreviousRequests = "previous_requests"
 	// FieldPreviousLastUsedAt holds the string denoting the previous_last_used_at field in the database.
 	FieldPreviousLastUsedAt = "previous_last_used_at"
+	// FieldLastIP holds the string denoting the last_ip field in the database.
+	FieldLastIP = "last_ip"
+	// FieldLastUserAgent holds the string denoting the last_user_agent field in the database.
+	FieldLastUserAgent = "last_user_agent"
+	// FieldAddressesDay holds the string denoting the addresses_day field in the database.
+	FieldAddressesDay = "addresses_day"
+	// FieldAddressesCount holds the string denoting the addresses_count field in the database.
+	FieldAddressesCount = "addresses_count"
+	// FieldAddresses holds the string denoting the addresses field in the database.
+	FieldAddresses = "addresses"
 	// Table holds the table name of the apikeyusage in the database.
 	Table = "api_key_usage"
 )
@@ -33,6 +43,11 @@ var Columns = []string{
 	FieldPreviousRotation,
 	FieldPreviousRequests,
 	FieldPreviousLastUsedAt,
+	FieldLastIP,
+	FieldLastUserAgent,
+	FieldAddressesDay,
+	FieldAddressesCount,
+	FieldAddresses,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -50,6 +65,14 @@ var (
 	DefaultPreviousRotation int64
 	// DefaultPreviousRequests holds the default value on creation for the "previous_requests" field.
 	DefaultPreviousRequests int64
+	// DefaultLastIP holds the default value on creation for the "last_ip" field.
+	DefaultLastIP string
+	// DefaultLastUserAgent holds the default value on creation for the "last_user_agent" field.
+	DefaultLastUserAgent string
+	// DefaultAddressesDay holds the default value on creation for the "addresses_day" field.
+	DefaultAddressesDay int64
+	// DefaultAddressesCount holds the default value on creation for the "addresses_count" field.
+	DefaultAddressesCount int64
 )
 
 // OrderOption defines the ordering options for the ApiKeyUsage queries.
@@ -83,4 +106,24 @@ func ByPreviousRequests(opts ...sql.OrderTermOption) OrderOption {
 // ByPreviousLastUsedAt orders the results by the previous_last_used_at field.
 func ByPreviousLastUsedAt(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPreviousLastUsedAt, opts...).ToFunc()
+}
+
+// ByLastIP orders the results by the last_ip field.
+func ByLastIP(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastIP, opts...).ToFunc()
+}
+
+// ByLastUserAgent orders the results by the last_user_agent field.
+func ByLastUserAgent(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldLastUserAgent, opts...).ToFunc()
+}
+
+// ByAddressesDay orders the results by the addresses_day field.
+func ByAddressesDay(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAddressesDay, opts...).ToFunc()
+}
+
+// ByAddressesCount orders the results by the addresses_count field.
+func ByAddressesCount(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldAddressesCount, opts...).ToFunc()
 }

@@ -87,6 +87,31 @@ func PreviousLastUsedAt(v int64) predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldEQ(FieldPreviousLastUsedAt, v))
 }
 
+// LastIP applies equality check predicate on the "last_ip" field. It's identical to LastIPEQ.
+func LastIP(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldLastIP, v))
+}
+
+// LastUserAgent applies equality check predicate on the "last_user_agent" field. It's identical to LastUserAgentEQ.
+func LastUserAgent(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldLastUserAgent, v))
+}
+
+// AddressesDay applies equality check predicate on the "addresses_day" field. It's identical to AddressesDayEQ.
+func AddressesDay(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddressesDay, v))
+}
+
+// AddressesCount applies equality check predicate on the "addresses_count" field. It's identical to AddressesCountEQ.
+func AddressesCount(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddressesCount, v))
+}
+
+// Addresses applies equality check predicate on the "addresses" field. It's identical to AddressesEQ.
+func Addresses(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddresses, v))
+}
+
 // TotalRequestsEQ applies the EQ predicate on the "total_requests" field.
 func TotalRequestsEQ(v int64) predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldEQ(FieldTotalRequests, v))
@@ -295,6 +320,266 @@ func PreviousLastUsedAtIsNil() predicate.ApiKeyUsage {
 // PreviousLastUsedAtNotNil applies the NotNil predicate on the "previous_last_used_at" field.
 func PreviousLastUsedAtNotNil() predicate.ApiKeyUsage {
 	return predicate.ApiKeyUsage(sql.FieldNotNull(FieldPreviousLastUsedAt))
+}
+
+// LastIPEQ applies the EQ predicate on the "last_ip" field.
+func LastIPEQ(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldLastIP, v))
+}
+
+// LastIPNEQ applies the NEQ predicate on the "last_ip" field.
+func LastIPNEQ(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldLastIP, v))
+}
+
+// LastIPIn applies the In predicate on the "last_ip" field.
+func LastIPIn(vs ...string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldLastIP, vs...))
+}
+
+// LastIPNotIn applies the NotIn predicate on the "last_ip" field.
+func LastIPNotIn(vs ...string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldLastIP, vs...))
+}
+
+// LastIPGT applies the GT predicate on the "last_ip" field.
+func LastIPGT(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldLastIP, v))
+}
+
+// LastIPGTE applies the GTE predicate on the "last_ip" field.
+func LastIPGTE(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldLastIP, v))
+}
+
+// LastIPLT applies the LT predicate on the "last_ip" field.
+func LastIPLT(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldLastIP, v))
+}
+
+// LastIPLTE applies the LTE predicate on the "last_ip" field.
+func LastIPLTE(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldLastIP, v))
+}
+
+// LastIPContains applies the Contains predicate on the "last_ip" field.
+func LastIPContains(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldContains(FieldLastIP, v))
+}
+
+// LastIPHasPrefix applies the HasPrefix predicate on the "last_ip" field.
+func LastIPHasPrefix(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldHasPrefix(FieldLastIP, v))
+}
+
+// LastIPHasSuffix applies the HasSuffix predicate on the "last_ip" field.
+func LastIPHasSuffix(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldHasSuffix(FieldLastIP, v))
+}
+
+// LastIPEqualFold applies the EqualFold predicate on the "last_ip" field.
+func LastIPEqualFold(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEqualFold(FieldLastIP, v))
+}
+
+// LastIPContainsFold applies the ContainsFold predicate on the "last_ip" field.
+func LastIPContainsFold(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldContainsFold(FieldLastIP, v))
+}
+
+// LastUserAgentEQ applies the EQ predicate on the "last_user_agent" field.
+func LastUserAgentEQ(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldLastUserAgent, v))
+}
+
+// LastUserAgentNEQ applies the NEQ predicate on the "last_user_agent" field.
+func LastUserAgentNEQ(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldLastUserAgent, v))
+}
+
+// LastUserAgentIn applies the In predicate on the "last_user_agent" field.
+func LastUserAgentIn(vs ...string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldLastUserAgent, vs...))
+}
+
+// LastUserAgentNotIn applies the NotIn predicate on the "last_user_agent" field.
+func LastUserAgentNotIn(vs ...string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldLastUserAgent, vs...))
+}
+
+// LastUserAgentGT applies the GT predicate on the "last_user_agent" field.
+func LastUserAgentGT(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldLastUserAgent, v))
+}
+
+// LastUserAgentGTE applies the GTE predicate on the "last_user_agent" field.
+func LastUserAgentGTE(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldLastUserAgent, v))
+}
+
+// LastUserAgentLT applies the LT predicate on the "last_user_agent" field.
+func LastUserAgentLT(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldLastUserAgent, v))
+}
+
+// LastUserAgentLTE applies the LTE predicate on the "last_user_agent" field.
+func LastUserAgentLTE(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldLastUserAgent, v))
+}
+
+// LastUserAgentContains applies the Contains predicate on the "last_user_agent" field.
+func LastUserAgentContains(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldContains(FieldLastUserAgent, v))
+}
+
+// LastUserAgentHasPrefix applies the HasPrefix predicate on the "last_user_agent" field.
+func LastUserAgentHasPrefix(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldHasPrefix(FieldLastUserAgent, v))
+}
+
+// LastUserAgentHasSuffix applies the HasSuffix predicate on the "last_user_agent" field.
+func LastUserAgentHasSuffix(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldHasSuffix(FieldLastUserAgent, v))
+}
+
+// LastUserAgentEqualFold applies the EqualFold predicate on the "last_user_agent" field.
+func LastUserAgentEqualFold(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEqualFold(FieldLastUserAgent, v))
+}
+
+// LastUserAgentContainsFold applies the ContainsFold predicate on the "last_user_agent" field.
+func LastUserAgentContainsFold(v string) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldContainsFold(FieldLastUserAgent, v))
+}
+
+// AddressesDayEQ applies the EQ predicate on the "addresses_day" field.
+func AddressesDayEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddressesDay, v))
+}
+
+// AddressesDayNEQ applies the NEQ predicate on the "addresses_day" field.
+func AddressesDayNEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldAddressesDay, v))
+}
+
+// AddressesDayIn applies the In predicate on the "addresses_day" field.
+func AddressesDayIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldAddressesDay, vs...))
+}
+
+// AddressesDayNotIn applies the NotIn predicate on the "addresses_day" field.
+func AddressesDayNotIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldAddressesDay, vs...))
+}
+
+// AddressesDayGT applies the GT predicate on the "addresses_day" field.
+func AddressesDayGT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldAddressesDay, v))
+}
+
+// AddressesDayGTE applies the GTE predicate on the "addresses_day" field.
+func AddressesDayGTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldAddressesDay, v))
+}
+
+// AddressesDayLT applies the LT predicate on the "addresses_day" field.
+func AddressesDayLT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldAddressesDay, v))
+}
+
+// AddressesDayLTE applies the LTE predicate on the "addresses_day" field.
+func AddressesDayLTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldAddressesDay, v))
+}
+
+// AddressesCountEQ applies the EQ predicate on the "addresses_count" field.
+func AddressesCountEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddressesCount, v))
+}
+
+// AddressesCountNEQ applies the NEQ predicate on the "addresses_count" field.
+func AddressesCountNEQ(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldAddressesCount, v))
+}
+
+// AddressesCountIn applies the In predicate on the "addresses_count" field.
+func AddressesCountIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldAddressesCount, vs...))
+}
+
+// AddressesCountNotIn applies the NotIn predicate on the "addresses_count" field.
+func AddressesCountNotIn(vs ...int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldAddressesCount, vs...))
+}
+
+// AddressesCountGT applies the GT predicate on the "addresses_count" field.
+func AddressesCountGT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldAddressesCount, v))
+}
+
+// AddressesCountGTE applies the GTE predicate on the "addresses_count" field.
+func AddressesCountGTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldAddressesCount, v))
+}
+
+// AddressesCountLT applies the LT predicate on the "addresses_count" field.
+func AddressesCountLT(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldAddressesCount, v))
+}
+
+// AddressesCountLTE applies the LTE predicate on the "addresses_count" field.
+func AddressesCountLTE(v int64) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldAddressesCount, v))
+}
+
+// AddressesEQ applies the EQ predicate on the "addresses" field.
+func AddressesEQ(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldEQ(FieldAddresses, v))
+}
+
+// AddressesNEQ applies the NEQ predicate on the "addresses" field.
+func AddressesNEQ(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNEQ(FieldAddresses, v))
+}
+
+// AddressesIn applies the In predicate on the "addresses" field.
+func AddressesIn(vs ...[]byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIn(FieldAddresses, vs...))
+}
+
+// AddressesNotIn applies the NotIn predicate on the "addresses" field.
+func AddressesNotIn(vs ...[]byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotIn(FieldAddresses, vs...))
+}
+
+// AddressesGT applies the GT predicate on the "addresses" field.
+func AddressesGT(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGT(FieldAddresses, v))
+}
+
+// AddressesGTE applies the GTE predicate on the "addresses" field.
+func AddressesGTE(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldGTE(FieldAddresses, v))
+}
+
+// AddressesLT applies the LT predicate on the "addresses" field.
+func AddressesLT(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLT(FieldAddresses, v))
+}
+
+// AddressesLTE applies the LTE predicate on the "addresses" field.
+func AddressesLTE(v []byte) predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldLTE(FieldAddresses, v))
+}
+
+// AddressesIsNil applies the IsNil predicate on the "addresses" field.
+func AddressesIsNil() predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldIsNull(FieldAddresses))
+}
+
+// AddressesNotNil applies the NotNil predicate on the "addresses" field.
+func AddressesNotNil() predicate.ApiKeyUsage {
+	return predicate.ApiKeyUsage(sql.FieldNotNull(FieldAddresses))
 }
 
 // And groups predicates with the AND operator between them.

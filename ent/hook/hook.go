@@ -9,6 +9,30 @@ import (
 	"github.com/apikeys-dev/apikeys/ent"
 )
 
+// The AccessTokenFunc type is an adapter to allow the use of ordinary
+// function as AccessToken mutator.
+type AccessTokenFunc func(context.Context, *ent.AccessTokenMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f AccessTokenFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.AccessTokenMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.AccessTokenMutation", m)
+}
+
+// The AccessTokenUseFunc type is an adapter to allow the use of ordinary
+// function as AccessTokenUse mutator.
+type AccessTokenUseFunc func(context.Context, *ent.AccessTokenUseMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f AccessTokenUseFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.AccessTokenUseMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.AccessTokenUseMutation", m)
+}
+
 // The ApiKeyFunc type is an adapter to allow the use of ordinary
 // function as ApiKey mutator.
 type ApiKeyFunc func(context.Context, *ent.ApiKeyMutation) (ent.Value, error)
@@ -31,6 +55,42 @@ func (f ApiKeyQuotaFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value,
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyQuotaMutation", m)
+}
+
+// The ApiKeyRateLimitFunc type is an adapter to allow the use of ordinary
+// function as ApiKeyRateLimit mutator.
+type ApiKeyRateLimitFunc func(context.Context, *ent.ApiKeyRateLimitMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ApiKeyRateLimitFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ApiKeyRateLimitMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyRateLimitMutation", m)
+}
+
+// The ApiKeyRefusalFunc type is an adapter to allow the use of ordinary
+// function as ApiKeyRefusal mutator.
+type ApiKeyRefusalFunc func(context.Context, *ent.ApiKeyRefusalMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ApiKeyRefusalFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ApiKeyRefusalMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyRefusalMutation", m)
+}
+
+// The ApiKeyRefusalTotalFunc type is an adapter to allow the use of ordinary
+// function as ApiKeyRefusalTotal mutator.
+type ApiKeyRefusalTotalFunc func(context.Context, *ent.ApiKeyRefusalTotalMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f ApiKeyRefusalTotalFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.ApiKeyRefusalTotalMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.ApiKeyRefusalTotalMutation", m)
 }
 
 // The ApiKeyUsageFunc type is an adapter to allow the use of ordinary
@@ -69,6 +129,42 @@ func (f DeliveryAttemptFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Va
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.DeliveryAttemptMutation", m)
 }
 
+// The DeliveryCountFunc type is an adapter to allow the use of ordinary
+// function as DeliveryCount mutator.
+type DeliveryCountFunc func(context.Context, *ent.DeliveryCountMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f DeliveryCountFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.DeliveryCountMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.DeliveryCountMutation", m)
+}
+
+// The DeliveryDelayFunc type is an adapter to allow the use of ordinary
+// function as DeliveryDelay mutator.
+type DeliveryDelayFunc func(context.Context, *ent.DeliveryDelayMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f DeliveryDelayFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.DeliveryDelayMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.DeliveryDelayMutation", m)
+}
+
+// The DeliveryFailureFunc type is an adapter to allow the use of ordinary
+// function as DeliveryFailure mutator.
+type DeliveryFailureFunc func(context.Context, *ent.DeliveryFailureMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f DeliveryFailureFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.DeliveryFailureMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.DeliveryFailureMutation", m)
+}
+
 // The EventFunc type is an adapter to allow the use of ordinary
 // function as Event mutator.
 type EventFunc func(context.Context, *ent.EventMutation) (ent.Value, error)
@@ -91,6 +187,42 @@ func (f FanOutPositionFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Val
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.FanOutPositionMutation", m)
+}
+
+// The IdempotencyRecordFunc type is an adapter to allow the use of ordinary
+// function as IdempotencyRecord mutator.
+type IdempotencyRecordFunc func(context.Context, *ent.IdempotencyRecordMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f IdempotencyRecordFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.IdempotencyRecordMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.IdempotencyRecordMutation", m)
+}
+
+// The IdempotencyUsageFunc type is an adapter to allow the use of ordinary
+// function as IdempotencyUsage mutator.
+type IdempotencyUsageFunc func(context.Context, *ent.IdempotencyUsageMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f IdempotencyUsageFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.IdempotencyUsageMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.IdempotencyUsageMutation", m)
+}
+
+// The LeaseFunc type is an adapter to allow the use of ordinary
+// function as Lease mutator.
+type LeaseFunc func(context.Context, *ent.LeaseMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f LeaseFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.LeaseMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.LeaseMutation", m)
 }
 
 // The OperatorTokenFunc type is an adapter to allow the use of ordinary
@@ -139,6 +271,18 @@ func (f UsageBucketFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value,
 		return f(ctx, mv)
 	}
 	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.UsageBucketMutation", m)
+}
+
+// The UsageUnitFunc type is an adapter to allow the use of ordinary
+// function as UsageUnit mutator.
+type UsageUnitFunc func(context.Context, *ent.UsageUnitMutation) (ent.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f UsageUnitFunc) Mutate(ctx context.Context, m ent.Mutation) (ent.Value, error) {
+	if mv, ok := m.(*ent.UsageUnitMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *ent.UsageUnitMutation", m)
 }
 
 // The WebhookFunc type is an adapter to allow the use of ordinary

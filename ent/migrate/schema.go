@@ -9,6 +9,69 @@ import (
 )
 
 var (
+	// AccessTokensColumns holds the columns for the "access_tokens" table.
+	AccessTokensColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "name", Type: field.TypeString},
+		{Name: "description", Type: field.TypeString, Default: ""},
+		{Name: "scopes", Type: field.TypeJSON},
+		{Name: "organizations", Type: field.TypeJSON},
+		{Name: "ip_allow_list", Type: field.TypeJSON, Nullable: true},
+		{Name: "expires_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "created_at", Type: field.TypeInt64},
+		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "created_by_kind", Type: field.TypeString},
+		{Name: "created_by_id", Type: field.TypeString},
+		{Name: "created_by_name", Type: field.TypeString},
+		{Name: "secret_hash", Type: field.TypeBytes, Unique: true},
+		{Name: "pepper_id", Type: field.TypeString},
+		{Name: "secret_mask", Type: field.TypeString},
+		{Name: "previous_hash", Type: field.TypeBytes, Nullable: true},
+		{Name: "previous_pepper_id", Type: field.TypeString, Default: ""},
+		{Name: "previous_mask", Type: field.TypeString, Default: ""},
+		{Name: "previous_expires_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "rotations", Type: field.TypeInt64, Default: 0},
+		{Name: "version", Type: field.TypeInt64},
+		{Name: "counted_for", Type: field.TypeString, Default: ""},
+	}
+	// AccessTokensTable holds the schema information for the "access_tokens" table.
+	AccessTokensTable = &schema.Table{
+		Name:       "access_tokens",
+		Columns:    AccessTokensColumns,
+		PrimaryKey: []*schema.Column{AccessTokensColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "accesstoken_previous_hash",
+				Unique:  true,
+				Columns: []*schema.Column{AccessTokensColumns[15]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "previous_hash IS NOT NULL",
+				},
+			},
+			{
+				Name:    "accesstoken_created_by_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{AccessTokensColumns[10], AccessTokensColumns[0]},
+			},
+			{
+				Name:    "accesstoken_counted_for_created_by_id",
+				Unique:  false,
+				Columns: []*schema.Column{AccessTokensColumns[21], AccessTokensColumns[10]},
+			},
+		},
+	}
+	// AccessTokenUsesColumns holds the columns for the "access_token_uses" table.
+	AccessTokenUsesColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "used_at", Type: field.TypeInt64},
+		{Name: "address", Type: field.TypeString, Default: ""},
+	}
+	// AccessTokenUsesTable holds the schema information for the "access_token_uses" table.
+	AccessTokenUsesTable = &schema.Table{
+		Name:       "access_token_uses",
+		Columns:    AccessTokenUsesColumns,
+		PrimaryKey: []*schema.Column{AccessTokenUsesColumns[0]},
+	}
 	// APIKeysColumns holds the columns for the "api_keys" table.
 	APIKeysColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -22,13 +85,16 @@ var (
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "created_by_kind", Type: field.TypeString},
 		{Name: "created_by_id", Type: field.TypeString},
+		{Name: "created_by_name", Type: field.TypeString, Default: ""},
 		{Name: "enabled", Type: field.TypeBool},
 		{Name: "mode", Type: field.TypeString},
 		{Name: "key_format", Type: field.TypeString},
 		{Name: "owner_id", Type: field.TypeString, Default: ""},
+		{Name: "external_id", Type: field.TypeString, Nullable: true},
 		{Name: "metadata", Type: field.TypeJSON, Nullable: true},
 		{Name: "rate_limit_requests", Type: field.TypeInt, Default: 0},
 		{Name: "rate_limit_window", Type: field.TypeInt, Default: 0},
+		{Name: "rate_limit_mode", Type: field.TypeString, Nullable: true},
 		{Name: "quota_limit", Type: field.TypeInt64, Default: 0},
 		{Name: "quota_refill", Type: field.TypeString, Default: ""},
 		{Name: "quota_refill_day", Type: field.TypeInt, Default: 0},
@@ -61,7 +127,7 @@ var (
 			{
 				Name:    "apikey_organization_id_owner_id_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[14], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[15], APIKeysColumns[0]},
 			},
 			{
 				Name:    "apikey_organization_id_created_by_id_id",
@@ -69,9 +135,17 @@ var (
 				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[10], APIKeysColumns[0]},
 			},
 			{
+				Name:    "apikey_organization_id_external_id",
+				Unique:  true,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[16]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "external_id IS NOT NULL",
+				},
+			},
+			{
 				Name:    "apikey_previous_hash",
 				Unique:  true,
-				Columns: []*schema.Column{APIKeysColumns[27]},
+				Columns: []*schema.Column{APIKeysColumns[30]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "previous_hash IS NOT NULL",
 				},
@@ -79,9 +153,58 @@ var (
 			{
 				Name:    "apikey_notice_at_id",
 				Unique:  false,
-				Columns: []*schema.Column{APIKeysColumns[33], APIKeysColumns[0]},
+				Columns: []*schema.Column{APIKeysColumns[36], APIKeysColumns[0]},
 				Annotation: &entsql.IndexAnnotation{
 					Where: "notice_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "apikey_revoked",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "revoked_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "apikey_disabled",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "revoked_at IS NULL AND NOT enabled",
+				},
+			},
+			{
+				Name:    "apikey_organization_id_expires_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[6], APIKeysColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "expires_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "apikey_organization_id_previous_expires_at_id",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[1], APIKeysColumns[34], APIKeysColumns[0]},
+				Annotation: &entsql.IndexAnnotation{
+					Where: "previous_expires_at IS NOT NULL",
+				},
+			},
+			{
+				Name:    "apikey_secret_mask",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[28]},
+				Annotation: &entsql.IndexAnnotation{
+					OpClass: "text_pattern_ops",
+				},
+			},
+			{
+				Name:    "apikey_previous_mask",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeysColumns[32]},
+				Annotation: &entsql.IndexAnnotation{
+					OpClass: "text_pattern_ops",
+					Where:   "previous_mask <> ''",
 				},
 			},
 		},
@@ -99,6 +222,60 @@ var (
 		Columns:    APIKeyQuotasColumns,
 		PrimaryKey: []*schema.Column{APIKeyQuotasColumns[0]},
 	}
+	// APIKeyRateLimitsColumns holds the columns for the "api_key_rate_limits" table.
+	APIKeyRateLimitsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "requests", Type: field.TypeInt, Default: 0},
+		{Name: "window_seconds", Type: field.TypeInt, Default: 0},
+		{Name: "debt", Type: field.TypeInt64, Default: 0},
+		{Name: "at", Type: field.TypeInt64, Default: 0},
+		{Name: "slot", Type: field.TypeInt64, Default: 0},
+		{Name: "reserved", Type: field.TypeInt64, Default: 0},
+		{Name: "reserved_before", Type: field.TypeInt64, Default: 0},
+	}
+	// APIKeyRateLimitsTable holds the schema information for the "api_key_rate_limits" table.
+	APIKeyRateLimitsTable = &schema.Table{
+		Name:       "api_key_rate_limits",
+		Columns:    APIKeyRateLimitsColumns,
+		PrimaryKey: []*schema.Column{APIKeyRateLimitsColumns[0]},
+	}
+	// APIKeyRefusalsColumns holds the columns for the "api_key_refusals" table.
+	APIKeyRefusalsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "key_id", Type: field.TypeString},
+		{Name: "at", Type: field.TypeInt64},
+		{Name: "code", Type: field.TypeString},
+		{Name: "via", Type: field.TypeString},
+		{Name: "ip", Type: field.TypeString},
+		{Name: "user_agent", Type: field.TypeString},
+		{Name: "actor_kind", Type: field.TypeString},
+		{Name: "actor_id", Type: field.TypeString},
+		{Name: "actor_name", Type: field.TypeString},
+	}
+	// APIKeyRefusalsTable holds the schema information for the "api_key_refusals" table.
+	APIKeyRefusalsTable = &schema.Table{
+		Name:       "api_key_refusals",
+		Columns:    APIKeyRefusalsColumns,
+		PrimaryKey: []*schema.Column{APIKeyRefusalsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "apikeyrefusal_key_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{APIKeyRefusalsColumns[1], APIKeyRefusalsColumns[0]},
+			},
+		},
+	}
+	// APIKeyRefusalTotalsColumns holds the columns for the "api_key_refusal_totals" table.
+	APIKeyRefusalTotalsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "total", Type: field.TypeInt64},
+	}
+	// APIKeyRefusalTotalsTable holds the schema information for the "api_key_refusal_totals" table.
+	APIKeyRefusalTotalsTable = &schema.Table{
+		Name:       "api_key_refusal_totals",
+		Columns:    APIKeyRefusalTotalsColumns,
+		PrimaryKey: []*schema.Column{APIKeyRefusalTotalsColumns[0]},
+	}
 	// APIKeyUsageColumns holds the columns for the "api_key_usage" table.
 	APIKeyUsageColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -107,6 +284,11 @@ var (
 		{Name: "previous_rotation", Type: field.TypeInt64, Default: 0},
 		{Name: "previous_requests", Type: field.TypeInt64, Default: 0},
 		{Name: "previous_last_used_at", Type: field.TypeInt64, Nullable: true},
+		{Name: "last_ip", Type: field.TypeString, Default: ""},
+		{Name: "last_user_agent", Type: field.TypeString, Default: ""},
+		{Name: "addresses_day", Type: field.TypeInt64, Default: 0},
+		{Name: "addresses_count", Type: field.TypeInt64, Default: 0},
+		{Name: "addresses", Type: field.TypeBytes, Nullable: true},
 	}
 	// APIKeyUsageTable holds the schema information for the "api_key_usage" table.
 	APIKeyUsageTable = &schema.Table{
@@ -211,6 +393,94 @@ var (
 			},
 		},
 	}
+	// DeliveryCountsColumns holds the columns for the "delivery_counts" table.
+	DeliveryCountsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "start", Type: field.TypeInt64},
+		{Name: "event", Type: field.TypeString},
+		{Name: "slot", Type: field.TypeInt},
+		{Name: "made", Type: field.TypeInt64, Default: 0},
+		{Name: "delivered", Type: field.TypeInt64, Default: 0},
+		{Name: "failed", Type: field.TypeInt64, Default: 0},
+		{Name: "cancelled", Type: field.TypeInt64, Default: 0},
+		{Name: "attempted", Type: field.TypeInt64, Default: 0},
+		{Name: "retried", Type: field.TypeInt64, Default: 0},
+		{Name: "delay", Type: field.TypeInt64, Default: 0},
+	}
+	// DeliveryCountsTable holds the schema information for the "delivery_counts" table.
+	DeliveryCountsTable = &schema.Table{
+		Name:       "delivery_counts",
+		Columns:    DeliveryCountsColumns,
+		PrimaryKey: []*schema.Column{DeliveryCountsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "deliverycount_organization_id_start_event_slot",
+				Unique:  true,
+				Columns: []*schema.Column{DeliveryCountsColumns[1], DeliveryCountsColumns[2], DeliveryCountsColumns[3], DeliveryCountsColumns[4]},
+			},
+			{
+				Name:    "deliverycount_start",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveryCountsColumns[2]},
+			},
+		},
+	}
+	// DeliveryDelaysColumns holds the columns for the "delivery_delays" table.
+	DeliveryDelaysColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "start", Type: field.TypeInt64},
+		{Name: "least", Type: field.TypeInt64},
+		{Name: "slot", Type: field.TypeInt},
+		{Name: "count", Type: field.TypeInt64},
+	}
+	// DeliveryDelaysTable holds the schema information for the "delivery_delays" table.
+	DeliveryDelaysTable = &schema.Table{
+		Name:       "delivery_delays",
+		Columns:    DeliveryDelaysColumns,
+		PrimaryKey: []*schema.Column{DeliveryDelaysColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "deliverydelay_organization_id_start_least_slot",
+				Unique:  true,
+				Columns: []*schema.Column{DeliveryDelaysColumns[1], DeliveryDelaysColumns[2], DeliveryDelaysColumns[3], DeliveryDelaysColumns[4]},
+			},
+			{
+				Name:    "deliverydelay_start",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveryDelaysColumns[2]},
+			},
+		},
+	}
+	// DeliveryFailuresColumns holds the columns for the "delivery_failures" table.
+	DeliveryFailuresColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "start", Type: field.TypeInt64},
+		{Name: "url", Type: field.TypeString},
+		{Name: "slot", Type: field.TypeInt},
+		{Name: "attempts", Type: field.TypeInt64},
+		{Name: "deliveries", Type: field.TypeInt64},
+	}
+	// DeliveryFailuresTable holds the schema information for the "delivery_failures" table.
+	DeliveryFailuresTable = &schema.Table{
+		Name:       "delivery_failures",
+		Columns:    DeliveryFailuresColumns,
+		PrimaryKey: []*schema.Column{DeliveryFailuresColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "deliveryfailure_organization_id_start_url_slot",
+				Unique:  true,
+				Columns: []*schema.Column{DeliveryFailuresColumns[1], DeliveryFailuresColumns[2], DeliveryFailuresColumns[3], DeliveryFailuresColumns[4]},
+			},
+			{
+				Name:    "deliveryfailure_start",
+				Unique:  false,
+				Columns: []*schema.Column{DeliveryFailuresColumns[2]},
+			},
+		},
+	}
 	// EventsColumns holds the columns for the "events" table.
 	EventsColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeInt64},
@@ -221,6 +491,7 @@ var (
 		{Name: "changes", Type: field.TypeJSON, Nullable: true},
 		{Name: "actor_kind", Type: field.TypeString},
 		{Name: "actor_id", Type: field.TypeString},
+		{Name: "actor_name", Type: field.TypeString, Default: ""},
 		{Name: "request_id", Type: field.TypeString},
 		{Name: "created_at", Type: field.TypeInt64},
 		{Name: "payload", Type: field.TypeBytes},
@@ -236,6 +507,16 @@ var (
 				Unique:  false,
 				Columns: []*schema.Column{EventsColumns[2], EventsColumns[0]},
 			},
+			{
+				Name:    "event_organization_id_actor_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[2], EventsColumns[7], EventsColumns[0]},
+			},
+			{
+				Name:    "event_actor_id_id",
+				Unique:  false,
+				Columns: []*schema.Column{EventsColumns[7], EventsColumns[0]},
+			},
 		},
 	}
 	// FanOutPositionsColumns holds the columns for the "fan_out_positions" table.
@@ -249,6 +530,56 @@ var (
 		Name:       "fan_out_positions",
 		Columns:    FanOutPositionsColumns,
 		PrimaryKey: []*schema.Column{FanOutPositionsColumns[0]},
+	}
+	// IdempotencyRecordsColumns holds the columns for the "idempotency_records" table.
+	IdempotencyRecordsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "sealed_key_id", Type: field.TypeString},
+		{Name: "request", Type: field.TypeBytes},
+		{Name: "answer", Type: field.TypeBytes, Nullable: true},
+		{Name: "size", Type: field.TypeInt64},
+		{Name: "claim", Type: field.TypeString, Default: ""},
+		{Name: "claimed_until", Type: field.TypeInt64, Nullable: true},
+		{Name: "expires_at", Type: field.TypeInt64},
+	}
+	// IdempotencyRecordsTable holds the schema information for the "idempotency_records" table.
+	IdempotencyRecordsTable = &schema.Table{
+		Name:       "idempotency_records",
+		Columns:    IdempotencyRecordsColumns,
+		PrimaryKey: []*schema.Column{IdempotencyRecordsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "idempotencyrecord_expires_at",
+				Unique:  false,
+				Columns: []*schema.Column{IdempotencyRecordsColumns[8]},
+			},
+		},
+	}
+	// IdempotencyUsageColumns holds the columns for the "idempotency_usage" table.
+	IdempotencyUsageColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeString},
+		{Name: "records", Type: field.TypeInt64, Default: 0},
+		{Name: "bytes", Type: field.TypeInt64, Default: 0},
+	}
+	// IdempotencyUsageTable holds the schema information for the "idempotency_usage" table.
+	IdempotencyUsageTable = &schema.Table{
+		Name:       "idempotency_usage",
+		Columns:    IdempotencyUsageColumns,
+		PrimaryKey: []*schema.Column{IdempotencyUsageColumns[0]},
+	}
+	// LeasesColumns holds the columns for the "leases" table.
+	LeasesColumns = []*schema.Column{
+		{Name: "name", Type: field.TypeString},
+		{Name: "holder", Type: field.TypeString},
+		{Name: "token", Type: field.TypeInt64},
+		{Name: "until", Type: field.TypeTime},
+	}
+	// LeasesTable holds the schema information for the "leases" table.
+	LeasesTable = &schema.Table{
+		Name:       "leases",
+		Columns:    LeasesColumns,
+		PrimaryKey: []*schema.Column{LeasesColumns[0]},
 	}
 	// OperatorTokensColumns holds the columns for the "operator_tokens" table.
 	OperatorTokensColumns = []*schema.Column{
@@ -318,6 +649,35 @@ var (
 			},
 		},
 	}
+	// UsageUnitsColumns holds the columns for the "usage_units" table.
+	UsageUnitsColumns = []*schema.Column{
+		{Name: "id", Type: field.TypeInt64, Increment: true},
+		{Name: "organization_id", Type: field.TypeString},
+		{Name: "kind", Type: field.TypeString},
+		{Name: "width", Type: field.TypeInt},
+		{Name: "start", Type: field.TypeInt64},
+		{Name: "name", Type: field.TypeString},
+		{Name: "calls", Type: field.TypeInt64},
+		{Name: "units", Type: field.TypeInt64},
+	}
+	// UsageUnitsTable holds the schema information for the "usage_units" table.
+	UsageUnitsTable = &schema.Table{
+		Name:       "usage_units",
+		Columns:    UsageUnitsColumns,
+		PrimaryKey: []*schema.Column{UsageUnitsColumns[0]},
+		Indexes: []*schema.Index{
+			{
+				Name:    "usageunit_organization_id_kind_width_start_name",
+				Unique:  true,
+				Columns: []*schema.Column{UsageUnitsColumns[1], UsageUnitsColumns[2], UsageUnitsColumns[3], UsageUnitsColumns[4], UsageUnitsColumns[5]},
+			},
+			{
+				Name:    "usageunit_kind_width_start_organization_id_name",
+				Unique:  false,
+				Columns: []*schema.Column{UsageUnitsColumns[2], UsageUnitsColumns[3], UsageUnitsColumns[4], UsageUnitsColumns[1], UsageUnitsColumns[5]},
+			},
+		},
+	}
 	// WebhooksColumns holds the columns for the "webhooks" table.
 	WebhooksColumns = []*schema.Column{
 		{Name: "id", Type: field.TypeString},
@@ -335,6 +695,7 @@ var (
 		{Name: "created_at", Type: field.TypeInt64},
 		{Name: "created_by_kind", Type: field.TypeString},
 		{Name: "created_by_id", Type: field.TypeString},
+		{Name: "created_by_name", Type: field.TypeString, Default: ""},
 		{Name: "updated_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "last_success_at", Type: field.TypeInt64, Nullable: true},
 		{Name: "last_error_class", Type: field.TypeString, Default: ""},
@@ -381,17 +742,29 @@ var (
 	}
 	// Tables holds all the tables in the schema.
 	Tables = []*schema.Table{
+		AccessTokensTable,
+		AccessTokenUsesTable,
 		APIKeysTable,
 		APIKeyQuotasTable,
+		APIKeyRateLimitsTable,
+		APIKeyRefusalsTable,
+		APIKeyRefusalTotalsTable,
 		APIKeyUsageTable,
 		DeliveriesTable,
 		DeliveryAttemptsTable,
+		DeliveryCountsTable,
+		DeliveryDelaysTable,
+		DeliveryFailuresTable,
 		EventsTable,
 		FanOutPositionsTable,
+		IdempotencyRecordsTable,
+		IdempotencyUsageTable,
+		LeasesTable,
 		OperatorTokensTable,
 		RevisionsTable,
 		SettingsTable,
 		UsageBucketsTable,
+		UsageUnitsTable,
 		WebhooksTable,
 		WebhookTermsTable,
 	}
@@ -401,7 +774,13 @@ func init() {
 	APIKeyQuotasTable.Annotation = &entsql.Annotation{
 		Table: "api_key_quotas",
 	}
+	APIKeyRateLimitsTable.Annotation = &entsql.Annotation{
+		Table: "api_key_rate_limits",
+	}
 	APIKeyUsageTable.Annotation = &entsql.Annotation{
 		Table: "api_key_usage",
+	}
+	IdempotencyUsageTable.Annotation = &entsql.Annotation{
+		Table: "idempotency_usage",
 	}
 }

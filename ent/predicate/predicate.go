@@ -6,11 +6,26 @@ import (
 	"entgo.io/ent/dialect/sql"
 )
 
+// AccessToken is the predicate function for accesstoken builders.
+type AccessToken func(*sql.Selector)
+
+// AccessTokenUse is the predicate function for accesstokenuse builders.
+type AccessTokenUse func(*sql.Selector)
+
 // ApiKey is the predicate function for apikey builders.
 type ApiKey func(*sql.Selector)
 
 // ApiKeyQuota is the predicate function for apikeyquota builders.
 type ApiKeyQuota func(*sql.Selector)
+
+// ApiKeyRateLimit is the predicate function for apikeyratelimit builders.
+type ApiKeyRateLimit func(*sql.Selector)
+
+// ApiKeyRefusal is the predicate function for apikeyrefusal builders.
+type ApiKeyRefusal func(*sql.Selector)
+
+// ApiKeyRefusalTotal is the predicate function for apikeyrefusaltotal builders.
+type ApiKeyRefusalTotal func(*sql.Selector)
 
 // ApiKeyUsage is the predicate function for apikeyusage builders.
 type ApiKeyUsage func(*sql.Selector)
@@ -21,11 +36,29 @@ type Delivery func(*sql.Selector)
 // DeliveryAttempt is the predicate function for deliveryattempt builders.
 type DeliveryAttempt func(*sql.Selector)
 
+// DeliveryCount is the predicate function for deliverycount builders.
+type DeliveryCount func(*sql.Selector)
+
+// DeliveryDelay is the predicate function for deliverydelay builders.
+type DeliveryDelay func(*sql.Selector)
+
+// DeliveryFailure is the predicate function for deliveryfailure builders.
+type DeliveryFailure func(*sql.Selector)
+
 // Event is the predicate function for event builders.
 type Event func(*sql.Selector)
 
 // FanOutPosition is the predicate function for fanoutposition builders.
 type FanOutPosition func(*sql.Selector)
+
+// IdempotencyRecord is the predicate function for idempotencyrecord builders.
+type IdempotencyRecord func(*sql.Selector)
+
+// IdempotencyUsage is the predicate function for idempotencyusage builders.
+type IdempotencyUsage func(*sql.Selector)
+
+// Lease is the predicate function for lease builders.
+type Lease func(*sql.Selector)
 
 // OperatorToken is the predicate function for operatortoken builders.
 type OperatorToken func(*sql.Selector)
@@ -38,6 +71,9 @@ type Setting func(*sql.Selector)
 
 // UsageBucket is the predicate function for usagebucket builders.
 type UsageBucket func(*sql.Selector)
+
+// UsageUnit is the predicate function for usageunit builders.
+type UsageUnit func(*sql.Selector)
 
 // Webhook is the predicate function for webhook builders.
 type Webhook func(*sql.Selector)

@@ -25,13 +25,16 @@ func (ApiKey) Fields() []ent.Field {
 		field.Int64("updated_at").Optional().Nillable(),
 		field.String("created_by_kind").Immutable(),
 		field.String("created_by_id").Immutable(),
+		field.String("created_by_name").Default("").Immutable(),
 		field.Bool("enabled"),
 		field.String("mode").Immutable(),
 		field.String("key_format").Comment("the name of the format of the secret"),
 		field.String("owner_id").Default(""),
+		field.String("external_id").Optional().Nillable().Immutable().Comment("NULL is none"),
 		field.JSON("metadata", map[string]string{}).Optional(),
 		field.Int("rate_limit_requests").Default(0),
 		field.Int("rate_limit_window").Default(0).Comment("seconds"),
+		field.String("rate_limit_mode").Optional().Nillable().Comment("local or exact; NULL is local"),
 		field.Int64("quota_limit").Default(0),
 		field.String("quota_refill").Default(""),
 		field.Int("quota_refill_day").Default(0),
@@ -59,7 +62,16 @@ func (ApiKey) Indexes() []ent.Index {
 		index.Fields("organization_id", "id"),
 		index.Fields("organization_id", "owner_id", "id"),
 		index.Fields("organization_id", "created_by_id", "id"),
+		index.Fields("organization_id", "external_id").Unique().Annotations(entsql.IndexWhere("external_id IS NOT NULL")),
 		index.Fields("previous_hash").Unique().Annotations(entsql.IndexWhere("previous_hash IS NOT NULL")),
 		index.Fields("notice_at", "id").Annotations(entsql.IndexWhere("notice_at IS NOT NULL")),
+		// For lists by state, by times, and by what is seen of a secret. Scopes and
+		// metadata have a table of their own: see store/key_terms.go.
+		index.Fields("organization_id", "id").StorageKey("apikey_revoked").Annotations(entsql.IndexWhere("revoked_at IS NOT NULL")),
+		index.Fields("organization_id", "id").StorageKey("apikey_disabled").Annotations(entsql.IndexWhere("revoked_at IS NULL AND NOT enabled")),
+		index.Fields("organization_id", "expires_at", "id").Annotations(entsql.IndexWhere("expires_at IS NOT NULL")),
+		index.Fields("organization_id", "previous_expires_at", "id").Annotations(entsql.IndexWhere("previous_expires_at IS NOT NULL")),
+		index.Fields("secret_mask").Annotations(entsql.OpClass("text_pattern_ops")),
+		index.Fields("previous_mask").Annotations(entsql.OpClass("text_pattern_ops"), entsql.IndexWhere("previous_mask <> ''")),
 	}
 }

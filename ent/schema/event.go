@@ -23,6 +23,7 @@ func (Event) Fields() []ent.Field {
 		field.Strings("changes").Optional().Immutable(),
 		field.String("actor_kind").Immutable(),
 		field.String("actor_id").Immutable(),
+		field.String("actor_name").Default("").Immutable(),
 		field.String("request_id").Immutable(),
 		field.Int64("created_at").Immutable(),
 		field.Bytes("payload").Immutable(),
@@ -33,5 +34,7 @@ func (Event) Fields() []ent.Field {
 func (Event) Indexes() []ent.Index {
 	return []ent.Index{
 		index.Fields("organization_id", "id"),
+		index.Fields("organization_id", "actor_id", "id"),
+		index.Fields("actor_id", "id"),
 	}
 }

@@ -28,6 +28,7 @@ func (Webhook) Fields() []ent.Field {
 		field.Int64("created_at").Immutable(),
 		field.String("created_by_kind").Immutable(),
 		field.String("created_by_id").Immutable(),
+		field.String("created_by_name").Default("").Immutable(),
 		field.Int64("updated_at").Optional().Nillable(),
 		field.Int64("last_success_at").Optional().Nillable(),
 		field.String("last_error_class").Default(""),

@@ -39,6 +39,8 @@ const (
 	FieldCreatedByKind = "created_by_kind"
 	// FieldCreatedByID holds the string denoting the created_by_id field in the database.
 	FieldCreatedByID = "created_by_id"
+	// FieldCreatedByName holds the string denoting the created_by_name field in the database.
+	FieldCreatedByName = "created_by_name"
 	// FieldUpdatedAt holds the string denoting the updated_at field in the database.
 	FieldUpdatedAt = "updated_at"
 	// FieldLastSuccessAt holds the string denoting the last_success_at field in the database.
@@ -74,6 +76,7 @@ var Columns = []string{
 	FieldCreatedAt,
 	FieldCreatedByKind,
 	FieldCreatedByID,
+	FieldCreatedByName,
 	FieldUpdatedAt,
 	FieldLastSuccessAt,
 	FieldLastErrorClass,
@@ -98,6 +101,8 @@ var (
 	DefaultDescription string
 	// DefaultDisabledReason holds the default value on creation for the "disabled_reason" field.
 	DefaultDisabledReason string
+	// DefaultCreatedByName holds the default value on creation for the "created_by_name" field.
+	DefaultCreatedByName string
 	// DefaultLastErrorClass holds the default value on creation for the "last_error_class" field.
 	DefaultLastErrorClass string
 	// DefaultLastErrorMessage holds the default value on creation for the "last_error_message" field.
@@ -172,6 +177,11 @@ func ByCreatedByKind(opts ...sql.OrderTermOption) OrderOption {
 // ByCreatedByID orders the results by the created_by_id field.
 func ByCreatedByID(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldCreatedByID, opts...).ToFunc()
+}
+
+// ByCreatedByName orders the results by the created_by_name field.
+func ByCreatedByName(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldCreatedByName, opts...).ToFunc()
 }
 
 // ByUpdatedAt orders the results by the updated_at field.

@@ -14,6 +14,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/keyring"
 	"github.com/apikeys-dev/apikeys/server/meter"
+	"github.com/apikeys-dev/apikeys/server/operator"
 	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/verify"
 	"github.com/apikeys-dev/apikeys/server/webhook"
@@ -31,6 +32,7 @@ type Config struct {
 	Feed     *feed.Feed
 	Cursors  *feed.Cursors
 	Webhooks webhook.Rules
+	Tokens   operator.Rules
 	// Secrets finds secrets in texts that are not meant to hold any. Nil knows those
 	// alone that have a form.
 	Secrets *apikey.SecretFinder
@@ -39,27 +41,38 @@ type Config struct {
 	// Refusals takes the lines of refused calls. Defaults to one of its own, over
 	// Logger.
 	Refusals *authn.Refusals
+	// Observations is told of each call. Defaults to nil, which is nobody.
+	Observations *Observations
 	// Random makes secrets. Defaults to crypto/rand.
 	Random io.Reader
 	// Streams is how many streams a caller may have at a time. Defaults to 100.
 	Streams int
+	// HourlyUsageRetention and DailyUsageRetention are how long usage is kept.
+	HourlyUsageRetention, DailyUsageRetention time.Duration
 	// SlowClientTimeout is how long a stream waits for a client that takes nothing.
 	SlowClientTimeout time.Duration
 }
 
 // API is the services with the chain that guards them.
 type API struct {
-	chain  *chain
-	keys   *apiKeys
-	events *events
-	hooks  *webhooks
-	stop   context.CancelCauseFunc
+	chain   *chain
+	keys    *apiKeys
+	events  *events
+	hooks   *webhooks
+	tokens  *operatorTokens
+	callers *callers
+	usage   *usage
+	stop    context.CancelCauseFunc
 }
 
 // New returns the services. A method whose proto does not say who may call it is
 // an error.
 func New(c Config) (*API, error) {
 	methods, err := methodsOf(Services())
+	if err != nil {
+		return nil, err
+	}
+	idempotent, err := idempotentMethods(Services())
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +89,9 @@ func New(c Config) (*API, error) {
 	running, stop := context.WithCancelCause(context.Background())
 	return &API{
 		chain: &chain{
-			methods: methods, authn: c.Authn, validator: validator, log: c.Logger, refusals: c.Refusals, running: running,
+			methods: methods, idempotent: idempotent, store: c.Store, authn: c.Authn, validator: validator, log: c.Logger, refusals: c.Refusals, running: running,
+			observations: c.Observations, unknownCalls: c.Observations.method(unknownMethod, true),
+			rootUses: &rootUses{store: c.Store, now: c.Now, log: c.Logger},
 		},
 		keys: &apiKeys{
 			store: c.Store, verifier: c.Verifier, meter: c.Meter, peppers: c.Peppers, rules: c.Rules, random: c.Random, now: c.Now,
@@ -86,8 +101,13 @@ func New(c Config) (*API, error) {
 			store: c.Store, feed: c.Feed, cursors: c.Cursors, now: c.Now, slowClientTimeout: c.SlowClientTimeout,
 			streams: streams{most: c.Streams, open: make(map[apikey.Actor]int)},
 		},
-		hooks: &webhooks{store: c.Store, rules: c.Webhooks, random: c.Random},
-		stop:  stop,
+		hooks:   &webhooks{store: c.Store, rules: c.Webhooks, random: c.Random, countsRetention: c.HourlyUsageRetention},
+		tokens:  &operatorTokens{store: c.Store, peppers: c.Peppers, rules: c.Tokens, random: c.Random, now: c.Now},
+		callers: &callers{catalogue: c.Rules.Catalogue},
+		usage: &usage{store: c.Store, now: c.Now, retention: map[apikey.Granularity]time.Duration{
+			apikey.Hourly: c.HourlyUsageRetention, apikey.Daily: c.DailyUsageRetention,
+		}},
+		stop: stop,
 	}, nil
 }
 
@@ -97,6 +117,9 @@ func Services() []*grpc.ServiceDesc {
 		&apikeysv1.ApiKeysService_ServiceDesc,
 		&apikeysv1.EventsService_ServiceDesc,
 		&apikeysv1.WebhooksService_ServiceDesc,
+		&apikeysv1.OperatorTokensService_ServiceDesc,
+		&apikeysv1.CallersService_ServiceDesc,
+		&apikeysv1.UsageService_ServiceDesc,
 	}
 }
 
@@ -129,4 +152,7 @@ func (a *API) register(r grpc.ServiceRegistrar, keys *grpc.ServiceDesc) {
 	r.RegisterService(a.Guard(keys), a.keys)
 	r.RegisterService(a.Guard(&apikeysv1.EventsService_ServiceDesc), a.events)
 	r.RegisterService(a.Guard(&apikeysv1.WebhooksService_ServiceDesc), a.hooks)
+	r.RegisterService(a.Guard(&apikeysv1.OperatorTokensService_ServiceDesc), a.tokens)
+	r.RegisterService(a.Guard(&apikeysv1.CallersService_ServiceDesc), a.callers)
+	r.RegisterService(a.Guard(&apikeysv1.UsageService_ServiceDesc), a.usage)
 }

@@ -46,13 +46,13 @@ func (s *apiKeys) CreateApiKey(ctx context.Context, req *apikeysv1.CreateApiKeyR
 		return nil, fmt.Errorf("make a secret: %w", err)
 	}
 	asked.Secret = s.peppers.Stored(secret)
-	key, err := s.store.AddKey(ctx, authorOf(ctx), s.rules.MaxKeys, s.rules.TooManyKeys(), func(now time.Time) (apikey.Key, error) {
-		return s.rules.Create(asked, now)
+	return answer(ctx, func(k *apikey.Key) (*apikeysv1.CreateApiKeyResponse, error) {
+		return &apikeysv1.CreateApiKeyResponse{ApiKey: s.revealed(k, secret)}, nil
+	}, func() (apikey.Key, error) {
+		return s.store.AddKey(ctx, authorOf(ctx), s.rules.MaxKeys, s.rules.TooManyKeys(), func(now time.Time) (apikey.Key, error) {
+			return s.rules.Create(asked, now)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.CreateApiKeyResponse{ApiKey: s.revealed(&key, secret)}, nil
 }
 
 // revealed returns the message of k with its whole secret, for the two answers
@@ -72,21 +72,14 @@ func (s *apiKeys) message(k *apikey.Key) *apikeysv1.ApiKey {
 // ListApiKeys lists keys.
 func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysRequest) (*apikeysv1.ListApiKeysResponse, error) {
 	found := faultsOf(ctx)
-	after := found.pageToken(apikey.IDPrefix, req.GetPageToken())
-	expiresBefore := found.time("expires_before", req.GetExpiresBefore())
-	unusedSince := found.time("unused_since", req.GetUnusedSince())
+	filter := found.keyFilter(ctx, "", req)
+	filter.Descending = req.GetOrder() == apikeysv1.SortOrder_SORT_ORDER_DESC
+	token := bindToken(req)
+	after := found.boundToken(token, req.GetPageToken(), !filter.Descending)
 	if err := found.err(); err != nil {
 		return nil, err
 	}
-	keys, next, err := s.store.Keys(ctx, store.KeyFilter{
-		Organization:  callerOf(ctx).Organization,
-		State:         wire.State(req.GetState()),
-		OwnerID:       req.GetOwnerId(),
-		CreatedBy:     req.GetCreatedBy(),
-		Label:         req.GetQ(),
-		ExpiresBefore: expiresBefore,
-		UnusedSince:   unusedSince,
-	}, after, pageSize(req.GetPageSize()))
+	keys, next, err := s.store.Keys(ctx, filter, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +90,7 @@ func (s *apiKeys) ListApiKeys(ctx context.Context, req *apikeysv1.ListApiKeysReq
 			break
 		}
 	}
-	return &apikeysv1.ListApiKeysResponse{ApiKeys: page.rows, NextPageToken: encodePageToken(next)}, nil
+	return &apikeysv1.ListApiKeysResponse{ApiKeys: page.rows, NextPageToken: token.encode(next)}, nil
 }
 
 // GetApiKey returns one key.
@@ -120,7 +113,7 @@ func (s *apiKeys) find(ctx context.Context, id string) (apikey.Key, error) {
 // UpdateApiKey changes the fields that the mask names.
 func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyRequest) (*apikeysv1.UpdateApiKeyResponse, error) {
 	caller := callerOf(ctx)
-	if err := caller.Rights.CheckSecret(apikey.KeyUpdated, caller.Actor, req.GetId()); err != nil {
+	if err := caller.Rights.CheckSecret(apikey.KeyUpdated, caller.Actor, apikey.Actor{Kind: apikey.ActorKey, ID: req.GetId()}); err != nil {
 		return nil, err // before what is wrong with the fields
 	}
 	found := ruleFaultsOf(ctx)
@@ -152,11 +145,14 @@ func (s *apiKeys) UpdateApiKey(ctx context.Context, req *apikeysv1.UpdateApiKeyR
 		}
 		defer resume()
 	}
-	key, err := s.change(ctx, req.GetId(), apikey.KeyUpdated, update)
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.UpdateApiKeyResponse{ApiKey: s.message(&key)}, nil
+	return answer(ctx, func(k *apikey.Key) (*apikeysv1.UpdateApiKeyResponse, error) {
+		return &apikeysv1.UpdateApiKeyResponse{ApiKey: s.message(k)}, nil
+	}, func() (apikey.Key, error) {
+		if patch.Disables() && apikey.IsID(apikey.IDPrefix, req.GetId()) {
+			return s.store.DisableKey(ctx, authorOf(ctx), caller.Organization, req.GetId(), update)
+		}
+		return s.change(ctx, req.GetId(), apikey.KeyUpdated, update)
+	})
 }
 
 // pauseQuota makes what is stored of a key's quota all there is, until resume is
@@ -172,8 +168,10 @@ func (s *apiKeys) pauseQuota(ctx context.Context, id string) (resume func(), err
 func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyRequest) (*apikeysv1.RotateApiKeyResponse, error) {
 	overlap := time.Duration(req.GetOverlapSeconds()) * time.Second
 	var secret apikey.Secret
-	key, err := s.change(ctx, req.GetId(), apikey.KeyRotated,
-		func(k *apikey.Key, now time.Time) (err error) {
+	return answer(ctx, func(k *apikey.Key) (*apikeysv1.RotateApiKeyResponse, error) {
+		return &apikeysv1.RotateApiKeyResponse{ApiKey: s.revealed(k, secret)}, nil
+	}, func() (apikey.Key, error) {
+		return s.change(ctx, req.GetId(), apikey.KeyRotated, func(k *apikey.Key, now time.Time) (err error) {
 			format := s.rules.Formats.Next(k)
 			if secret, err = apikey.NewSecret(format.Prefix, s.random); err != nil {
 				return fmt.Errorf("make a secret: %w", err)
@@ -183,23 +181,19 @@ func (s *apiKeys) RotateApiKey(ctx context.Context, req *apikeysv1.RotateApiKeyR
 			}
 			return s.rules.Rotate(k, format, s.peppers.Stored(secret), overlap, now)
 		})
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.RotateApiKeyResponse{ApiKey: s.revealed(&key, secret)}, nil
+	})
 }
 
 // RevokeApiKey ends a key for good.
 func (s *apiKeys) RevokeApiKey(ctx context.Context, req *apikeysv1.RevokeApiKeyRequest) (*apikeysv1.RevokeApiKeyResponse, error) {
-	key, err := s.change(ctx, req.GetId(), apikey.KeyRevoked,
-		func(k *apikey.Key, now time.Time) error {
+	return answer(ctx, func(k *apikey.Key) (*apikeysv1.RevokeApiKeyResponse, error) {
+		return &apikeysv1.RevokeApiKeyResponse{ApiKey: s.message(k)}, nil
+	}, func() (apikey.Key, error) {
+		return s.change(ctx, req.GetId(), apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error {
 			s.rules.Revoke(k, wire.RevokeReason(req.GetReason()), now)
 			return nil
 		})
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.RevokeApiKeyResponse{ApiKey: s.message(&key)}, nil
+	})
 }
 
 // change applies a rule to a key of the caller's organization.

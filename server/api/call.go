@@ -19,6 +19,8 @@ type call struct {
 	// refused are the faults of the request that nothing takes away: fields that cannot
 	// be read, and texts that hold a secret. faults are those that the proto refuses.
 	refused, faults faults
+	// idempotency is of a call that names an idempotency key; nil for any other.
+	idempotency *idempotency
 	// recheck checks the credential of a stream that is under way.
 	recheck func(context.Context) (apikey.Caller, error)
 

@@ -16,6 +16,7 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
 	"github.com/apikeys-dev/apikeys/server/connection"
+	"github.com/apikeys-dev/apikeys/server/store"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -25,19 +26,28 @@ import (
 //	report        an error of what follows becomes a status and a line of the log
 //	recover       a panic becomes an unexpected error
 //	authenticate  who calls, and may they? Up to here no message has been read
+//	idempotency   does the call name an idempotency key?
 //	receive       the message is read and decoded
 //	validate      the message is checked against the rules of its proto
+//	repeat        a call that was answered before gets that answer, and is made no more
 //
 // gRPC's own interceptors come too late for it: the library reads the message of a
 // unary call before them. So the handlers of the services are wrapped.
 type chain struct {
-	methods   methods
-	authn     *authn.Authenticator
-	validator *validator
-	log       *slog.Logger
-	refusals  *authn.Refusals
+	methods methods
+	store   *store.Store
+	// idempotent are the methods that an idempotency key protects.
+	idempotent map[string]idempotentMethod
+	authn      *authn.Authenticator
+	validator  *validator
+	log        *slog.Logger
+	refusals   *authn.Refusals
+	rootUses   *rootUses
 	// running ends when the server stops, with errStopping; streams end with it.
 	running context.Context
+	// observations is told of each call; nil for nobody.
+	observations *Observations
+	unknownCalls *MethodObservations // those of methods that there are not
 }
 
 // guard returns a service with its handlers behind the chain. A service that is not
@@ -72,20 +82,30 @@ func fullMethod(desc *grpc.ServiceDesc, method string) string {
 // handler in the code that protoc generates is nothing but the call of decode, so
 // that is where the message is read.
 func (c *chain) unary(method string, required apikey.Requirement, serve grpc.MethodHandler) grpc.MethodHandler {
+	seen := c.observations.method(method, false)
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // The signature is grpc's.
 		ctx, call := withCall(ctx)
+		began := seen.begin()
 		defer func() { resp, err = call.finish(resp, err) }()
-		defer func() { err = c.report(ctx, method, err) }()
+		defer func() {
+			err = c.report(ctx, method, err)
+			seen.end(began, call.wire.IsRequest(), err)
+		}()
 		defer func() { catch(recover(), &err) }()
 		if err := c.authenticate(ctx, call, required); err != nil {
 			return nil, err
 		}
+		ctx = c.withIdempotency(ctx, call, method)
 		resp, err = serve(srv, ctx, func(m any) error {
 			if err := arrived(call, receive(ctx, call, m, decode)); err != nil {
 				return err
 			}
-			return c.validate(call, m)
+			if err := c.validate(call, m); err != nil {
+				return err
+			}
+			return c.beginIdempotent(ctx, call, m)
 		}, nil)
+		resp, err = c.endIdempotent(ctx, call, resp, err)
 		if err == nil && !call.wire.Fits(encodedSize(resp)) {
 			return nil, apikey.ErrAnswersUnread
 		}
@@ -95,16 +115,22 @@ func (c *chain) unary(method string, required apikey.Requirement, serve grpc.Met
 
 // stream is unary for streams.
 func (c *chain) stream(method string, required apikey.Requirement, serve grpc.StreamHandler) grpc.StreamHandler {
+	seen := c.observations.method(method, true)
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, call := withCall(stream.Context())
 		defer call.wire.End()
 		ctx, cancel := c.untilStop(ctx)
 		defer cancel()
-		defer func() { err = c.report(ctx, method, err) }()
+		defer func() {
+			err = c.report(ctx, method, err)
+			seen.end(0, call.wire.IsRequest(), err)
+		}()
 		defer func() { catch(recover(), &err) }()
 		if err := c.authenticate(ctx, call, required); err != nil {
 			return err
 		}
+		ended := c.observations.beginStream(ctx)
+		defer func() { ended(err) }()
 		call.recheck = func(ctx context.Context) (apikey.Caller, error) { return c.authn.Recheck(ctx, required) }
 		return serve(srv, &guardedStream{ServerStream: stream, ctx: ctx, wire: call.wire, receive: func(m any) error {
 			if err := arrived(call, receive(ctx, call, m, stream.RecvMsg)); err != nil {
@@ -120,9 +146,13 @@ func (c *chain) authenticate(ctx context.Context, call *call, required apikey.Re
 	caller, err := c.authn.Authenticate(ctx, required)
 	tell(call.wire.Conn(), err)
 	if err != nil {
+		c.observations.refuse(err)
 		return err
 	}
 	call.caller, call.admitted = caller, true
+	if caller.Root {
+		c.rootUses.note(ctx, call)
+	}
 	switch err := call.wire.Admit(accountOf(&caller)); {
 	case err == nil:
 		return nil
@@ -134,12 +164,14 @@ func (c *chain) authenticate(ctx context.Context, call *call, required apikey.Re
 }
 
 // accountOf returns whom the answers of a caller are charged to: an operator, or the
-// organization of a key.
+// organization of a key or of a person. Of these there are as many as an organization
+// makes, or its issuer has users, and each with a share of its own could have it all.
 func accountOf(caller *apikey.Caller) connection.Account {
-	if caller.Actor.Kind == apikey.ActorKey {
-		return connection.Account{Kind: string(apikey.ActorKey), ID: caller.Organization}
+	kind := caller.Actor.Kind
+	if caller.Organization != "" && (kind == apikey.ActorKey || kind == apikey.ActorPerson) {
+		return connection.Account{Kind: string(kind), ID: caller.Organization}
 	}
-	return connection.Account{Kind: string(caller.Actor.Kind), ID: caller.Actor.ID}
+	return connection.Account{Kind: string(kind), ID: caller.Actor.ID}
 }
 
 // tell tells a connection what a credential shown over it was worth, by the error of
@@ -201,14 +233,18 @@ func (s *guardedStream) RecvMsg(m any) error { return s.receive(m) }
 // unknown answers a call of a method that there is not.
 func (c *chain) unknown(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
-	return c.failure(withIDs(stream.Context()), c.validator.secrets.Excerpt(method), errUnknownMethod)
+	err := c.failure(withIDs(stream.Context()), c.validator.secrets.Excerpt(method), errUnknownMethod)
+	c.unknownCalls.end(0, false, err)
+	return err
 }
 
 // RefuseNoMethod refuses a path that is not /service/method, which the library would
 // refuse in its own words and repeat whole. It is for grpc.InTapHandle.
 func (a *API) RefuseNoMethod(ctx context.Context, info *tap.Info) (context.Context, error) {
 	if name := info.FullMethodName; !strings.HasPrefix(name, "/") || strings.LastIndexByte(name, '/') < 1 {
-		return nil, a.chain.failure(withIDs(ctx), a.chain.validator.secrets.Excerpt(name), errUnknownMethod)
+		err := a.chain.failure(withIDs(ctx), a.chain.validator.secrets.Excerpt(name), errUnknownMethod)
+		a.chain.unknownCalls.end(0, false, err)
+		return nil, err
 	}
 	return ctx, nil
 }
@@ -216,9 +252,14 @@ func (a *API) RefuseNoMethod(ctx context.Context, info *tap.Info) (context.Conte
 // otherUnary returns the handler of a service that is not ours. Its failures are told
 // as ours are.
 func (c *chain) otherUnary(method string, serve grpc.MethodHandler) grpc.MethodHandler {
+	seen := c.observations.method(method, false)
 	return func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (_ any, err error) { //nolint:revive // The signature is grpc's.
 		ctx = withIDs(ctx)
-		defer func() { err = c.report(ctx, method, otherFailure(err)) }()
+		began := seen.begin()
+		defer func() {
+			err = c.report(ctx, method, otherFailure(err))
+			seen.end(began, false, err)
+		}()
 		defer func() { catch(recover(), &err) }()
 		return serve(srv, ctx, func(m any) error { return receive(ctx, callOf(ctx), m, decode) }, intercept)
 	}
@@ -228,10 +269,14 @@ func (c *chain) otherUnary(method string, serve grpc.MethodHandler) grpc.MethodH
 // of a stream of requests are left to the library.
 func (c *chain) otherStream(method string, desc *grpc.StreamDesc) grpc.StreamHandler {
 	serve, many := desc.Handler, desc.ClientStreams
+	seen := c.observations.method(method, true)
 	return func(srv any, stream grpc.ServerStream) (err error) {
 		ctx, cancel := c.untilStop(withIDs(stream.Context()))
 		defer cancel()
-		defer func() { err = c.report(ctx, method, otherFailure(err)) }()
+		defer func() {
+			err = c.report(ctx, method, otherFailure(err))
+			seen.end(0, false, err)
+		}()
 		defer func() { catch(recover(), &err) }()
 		guarded := &guardedStream{ServerStream: stream, ctx: ctx, receive: stream.RecvMsg}
 		if !many {
@@ -284,6 +329,9 @@ func (c *chain) failure(ctx context.Context, method string, err error) error {
 	level := levelOf(st.Code(), known)
 	switch {
 	case call.admitted:
+		if known.Reason == apikey.ReasonPreviousSecret {
+			c.authn.RefusePrevious(ctx, &call.caller)
+		}
 		attrs = append(attrs, slog.String("actor", string(call.caller.Actor.Kind)), slog.String("actor_id", call.caller.Actor.ID))
 		c.log.LogAttrs(ctx, level, message, attrs...)
 	case level == slog.LevelInfo:
@@ -315,6 +363,8 @@ func levelOf(code codes.Code, known *apikey.Error) slog.Level {
 	switch {
 	case code == codes.Canceled || known == errStopping || known.Reason == apikey.ReasonIncomplete:
 		return slog.LevelDebug
+	case known == authn.ErrIssuerUnavailable: // Anybody can bring it on; that the issuer is away is told already.
+		return slog.LevelInfo
 	case known.Reason == webhook.ReasonFanOutBehind: // What one organization brings on itself.
 		return slog.LevelInfo
 	case code == codes.Internal || code == codes.Unavailable:

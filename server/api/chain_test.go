@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/connection"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -59,5 +60,22 @@ func TestFailureLevels(t *testing.T) {
 				t.Errorf("got %v, want %s at %s; logged %s", err, c.code, c.level, &log)
 			}
 		})
+	}
+}
+
+// TestAccounts has whoever an organization or its issuer can make any number of charged
+// to the organization, together.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	as := func(kind apikey.ActorKind, id, organization string) connection.Account {
+		return accountOf(&apikey.Caller{Origin: apikey.Origin{Actor: apikey.Actor{Kind: kind, ID: id}}, Organization: organization})
+	}
+	for _, kind := range []apikey.ActorKind{apikey.ActorKey, apikey.ActorPerson} {
+		if as(kind, "a", "org_1") != as(kind, "b", "org_1") || as(kind, "a", "org_1") == as(kind, "a", "org_2") {
+			t.Errorf("each %s has an account", kind)
+		}
+	}
+	if as(apikey.ActorPerson, "a", "") == as(apikey.ActorPerson, "b", "") || as(apikey.ActorOperator, "a", "org_1") == as(apikey.ActorOperator, "b", "org_1") {
+		t.Error("operators share an account")
 	}
 }

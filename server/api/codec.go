@@ -10,7 +10,6 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/wire"
 )
 
@@ -26,7 +25,7 @@ type sharedMessage struct {
 // streams of organization.
 func (s *events) sharedMessage(organization string) func(*apikey.Event) any {
 	return func(e *apikey.Event) any {
-		cursor := sync.OnceValue(func() string { return s.cursors.Seal(feed.PurposeCursor, e.Position, organization) })
+		cursor := sync.OnceValue(func() string { return s.cursors.Seal(e.Position, organization) })
 		return &sharedMessage{
 			encoded: sync.OnceValues(func() (mem.BufferSlice, error) {
 				encoded, err := wire.AppendWatchEvent(nil, e, cursor())

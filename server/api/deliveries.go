@@ -25,6 +25,7 @@ func (s *webhooks) ListDeliveries(ctx context.Context, req *apikeysv1.ListDelive
 	}
 	list, next, err := s.store.Deliveries(ctx, store.DeliveryFilter{
 		Organization: callerOf(ctx).Organization,
+		Among:        callerOf(ctx).Among(),
 		WebhookID:    req.GetWebhookId(),
 		State:        wire.DeliveryState(req.GetState()),
 		Event:        event,
@@ -63,49 +64,48 @@ func (s *webhooks) delivery(ctx context.Context, id string) (*apikeysv1.Delivery
 	if !apikey.IsID(webhook.DeliveryIDPrefix, id) {
 		return nil, webhook.ErrDeliveryNotFound
 	}
-	d, attempts, err := s.store.Delivery(ctx, callerOf(ctx).Organization, id)
+	d, err := s.store.Delivery(ctx, callerOf(ctx).Organization, id)
 	if err != nil {
 		return nil, err
 	}
-	return wire.Delivery(&d.Delivery, d.Of, attempts)
+	return wire.Delivery(&d.Delivery, d.Of, d.Attempts)
 }
 
 // RetryDelivery makes a delivery due at once.
 func (s *webhooks) RetryDelivery(ctx context.Context, req *apikeysv1.RetryDeliveryRequest) (*apikeysv1.RetryDeliveryResponse, error) {
-	m, err := s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
-		if w == nil {
-			return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
-				"The webhook of this delivery was deleted.")
-		}
-		return d.Retry(w, webhook.TriggerRetry, now)
+	return answer(ctx, func(d *store.DeliveryWithAttempts) (*apikeysv1.RetryDeliveryResponse, error) {
+		m, err := wire.Delivery(&d.Delivery, d.Of, d.Attempts)
+		return &apikeysv1.RetryDeliveryResponse{Delivery: m}, err
+	}, func() (store.DeliveryWithAttempts, error) {
+		return s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+			if w == nil {
+				return apikey.Errorf(apikey.KindFailedPrecondition, webhook.ReasonWebhookDisabled,
+					"The webhook of this delivery was deleted.")
+			}
+			return d.Retry(w, webhook.TriggerRetry, now)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.RetryDeliveryResponse{Delivery: m}, nil
 }
 
 // CancelDelivery ends a pending delivery.
 func (s *webhooks) CancelDelivery(ctx context.Context, req *apikeysv1.CancelDeliveryRequest) (*apikeysv1.CancelDeliveryResponse, error) {
-	m, err := s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
-		_, err := d.Cancel(now)
-		return err
+	return answer(ctx, func(d *store.DeliveryWithAttempts) (*apikeysv1.CancelDeliveryResponse, error) {
+		m, err := wire.Delivery(&d.Delivery, d.Of, d.Attempts)
+		return &apikeysv1.CancelDeliveryResponse{Delivery: m}, err
+	}, func() (store.DeliveryWithAttempts, error) {
+		return s.changeDelivery(ctx, req.GetId(), func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
+			_, err := d.Cancel(now)
+			return err
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.CancelDeliveryResponse{Delivery: m}, nil
 }
 
 // changeDelivery applies a rule to a delivery of the caller's organization.
-func (s *webhooks) changeDelivery(ctx context.Context, id string, rule func(*webhook.Delivery, *webhook.Webhook, time.Time) error) (*apikeysv1.Delivery, error) {
+func (s *webhooks) changeDelivery(ctx context.Context, id string, rule func(*webhook.Delivery, *webhook.Webhook, time.Time) error) (store.DeliveryWithAttempts, error) {
 	if !apikey.IsID(webhook.DeliveryIDPrefix, id) {
-		return nil, webhook.ErrDeliveryNotFound
+		return store.DeliveryWithAttempts{}, webhook.ErrDeliveryNotFound
 	}
-	if err := s.store.ChangeDelivery(ctx, authorOf(ctx), callerOf(ctx).Organization, id, rule); err != nil {
-		return nil, err
-	}
-	return s.delivery(ctx, id)
+	return s.store.ChangeDelivery(ctx, authorOf(ctx), callerOf(ctx).Organization, id, rule)
 }
 
 // retryBatch is how many deliveries one transaction opens again.

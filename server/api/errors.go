@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/store"
 )
 
 // unexpectedMessage is all that a caller is told of an unexpected error.
@@ -86,15 +87,19 @@ func otherFailure(err error) error {
 }
 
 // knownError returns the failure that err is, as far as the caller of ctx may know
-// it. A call that was given up failed for that, whatever noticed it first.
+// it. A call that was given up failed for that, whatever noticed it first. One that
+// was not, and whose database did not answer, may be made again.
 func knownError(ctx context.Context, err error) *apikey.Error {
 	known := apikey.AsError(err)
-	if given := context.Cause(ctx); given != nil && (known == nil || known == canceledError) && !errors.Is(err, errPanic) {
+	given := context.Cause(ctx)
+	if given != nil && (known == nil || known == canceledError) && !errors.Is(err, errPanic) {
 		err, known = given, apikey.AsError(given)
 	}
 	switch {
 	case known != nil:
 		return known
+	case given == nil && store.Unavailable(err):
+		return unavailableError
 	case errors.Is(err, context.DeadlineExceeded):
 		return deadlineError
 	case errors.Is(err, context.Canceled):
@@ -106,7 +111,9 @@ func knownError(ctx context.Context, err error) *apikey.Error {
 // What has no error of the domain.
 var (
 	internalError = apikey.Errorf(apikey.KindInternal, apikey.ReasonInternal, unexpectedMessage)
-	deadlineError = apikey.Errorf(kindDeadline, "DEADLINE_EXCEEDED", "The call took longer than its deadline.")
+	// unavailableError is of a read; a change tells whether it was made.
+	unavailableError = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable, "The database does not answer; try again.")
+	deadlineError    = apikey.Errorf(kindDeadline, "DEADLINE_EXCEEDED", "The call took longer than its deadline.")
 	// errStopping ends the streams of a server that stops.
 	errStopping = apikey.Errorf(apikey.KindUnavailable, "SERVER_STOPPING",
 		"The server is stopping; go on after the last cursor, here or elsewhere.")

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
@@ -32,34 +34,52 @@ const fromStart = "start"
 
 // ListEvents lists events.
 func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsRequest) (*apikeysv1.ListEventsResponse, error) {
-	organization := callerOf(ctx).Organization
+	caller := callerOf(ctx)
+	organization := caller.Organization
 	faulty := faultsOf(ctx)
-	filter := faulty.eventFilter(organization, req.GetTypes(), req.GetResourceIds())
-	var place placeInLog // the oldest event, unless the request names one
-	switch {
-	case req.GetPageToken() != "":
-		place = placeInLog{purpose: feed.PurposePage, field: "page_token", text: req.GetPageToken()}
-	case req.GetAfter() != fromStart:
-		place = placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
+	filter := faulty.eventFilter(caller, req)
+	filter.Since, filter.Until = faulty.span(req)
+	if !filter.Until.IsZero() && !filter.Since.Before(filter.Until) {
+		faulty.add("until", "must be later than since")
 	}
-	after, err := apikey.OldestKept, error(nil)
-	if place.text != "" {
-		after, err = s.open(place, organization)
+	list, descending := listOf(req), req.GetOrder() == apikeysv1.SortOrder_SORT_ORDER_DESC
+	token := placeInLog{field: "page_token", text: req.GetPageToken(), open: func(text string) (int64, error) {
+		return s.cursors.OpenPage(text, organization, list)
+	}}
+	cursor := s.cursorOf(req.GetAfter(), organization)
+	if cursor.text == fromStart {
+		cursor.text = ""
+	}
+	// Of a page from the oldest on, the token says alone where it begins.
+	if !descending && token.text != "" {
+		cursor = token
+	}
+	after, err := cursor.position(apikey.OldestKept)
+	var before int64
+	if err == nil && descending {
+		before, err = token.position(0)
 	}
 	if err := faulty.with(err); err != nil {
 		return nil, err
 	}
-	found, err := s.store.Events(ctx, filter, after, pageSize(req.GetPageSize()))
-	if err != nil {
-		return nil, s.readError(err, organization)
+	var found apikey.EventPage
+	if descending {
+		found, err = s.store.EventsBefore(ctx, filter, after, before, pageSize(req.GetPageSize()))
+	} else {
+		found, err = s.store.Events(ctx, filter, after, pageSize(req.GetPageSize()))
 	}
-	if after > found.Newest {
-		return nil, aheadError(place)
+	switch {
+	case err != nil:
+		return nil, s.readError(err, organization)
+	case after > found.Newest:
+		return nil, aheadError(cursor)
+	case before > found.Newest:
+		return nil, aheadError(token)
 	}
 	var page page[*apikeysv1.Event]
 	for i := range found.Events {
 		e := &found.Events[i]
-		m, err := s.message(e, s.cursors.Seal(feed.PurposeCursor, e.Position, organization))
+		m, err := s.message(e, s.cursors.Seal(e.Position, organization))
 		if err != nil {
 			return nil, err
 		}
@@ -70,9 +90,27 @@ func (s *events) ListEvents(ctx context.Context, req *apikeysv1.ListEventsReques
 	}
 	resp := &apikeysv1.ListEventsResponse{Events: page.rows}
 	if found.More {
-		resp.NextPageToken = s.cursors.Seal(feed.PurposePage, found.Next, organization)
+		resp.NextPageToken = s.cursors.SealPage(found.Next, organization, list)
 	}
 	return resp, nil
+}
+
+// listOf names the list that a request asks for, whose pages a token is good for: all
+// that it asks but how large a page is. A list from the newest on ends at its cursor,
+// one from the oldest on only begins there.
+func listOf(req *apikeysv1.ListEventsRequest) string {
+	asked := &apikeysv1.ListEventsRequest{
+		Types: req.GetTypes(), ResourceIds: req.GetResourceIds(), Actor: req.GetActor(),
+		Since: req.GetSince(), Until: req.GetUntil(), Order: apikeysv1.SortOrder_SORT_ORDER_ASC,
+	}
+	if req.GetOrder() == apikeysv1.SortOrder_SORT_ORDER_DESC {
+		asked.Order, asked.After = req.GetOrder(), req.GetAfter()
+	}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(asked)
+	if err != nil {
+		return "" // No text of it is UTF-8 then, and it is refused.
+	}
+	return string(encoded)
 }
 
 // message returns the message of an event and its cursor.
@@ -88,9 +126,16 @@ func (s *events) message(e *apikey.Event, cursor string) (*apikeysv1.Event, erro
 // eventFilter returns the filter that a request asks for. An id of the wrong form
 // is one of a resource about which there are no events; an unknown type is a
 // mistake, and it would be a long wait to find out.
-func (f *faults) eventFilter(organization string, types, resources []string) apikey.EventFilter {
-	filter := apikey.EventFilter{Organization: organization, ResourceIDs: resources}
-	for i, text := range types {
+func (f *faults) eventFilter(caller *apikey.Caller, req interface {
+	GetTypes() []string
+	GetResourceIds() []string
+	GetActor() string
+},
+) apikey.EventFilter {
+	filter := apikey.EventFilter{
+		Organization: caller.Organization, Among: caller.Among(), ResourceIDs: req.GetResourceIds(), Actor: req.GetActor(),
+	}
+	for i, text := range req.GetTypes() {
 		filter.Types = append(filter.Types, f.eventType(fmt.Sprintf("types[%d]", i), text))
 	}
 	return filter
@@ -99,16 +144,21 @@ func (f *faults) eventFilter(organization string, types, resources []string) api
 // eventType returns the type of events that a filter names.
 func (f *faults) eventType(field, text string) apikey.EventType {
 	t := apikey.EventType(text)
-	if !slices.Contains(apikey.EventTypes(), t) && !webhook.IsEventType(t) {
+	if !slices.Contains(apikey.EventTypes(), t) && !slices.Contains(apikey.OperatorEventTypes(), t) && !webhook.IsEventType(t) {
 		f.add(field, "is not a type of event")
 	}
 	return t
 }
 
-// placeInLog is a cursor of a request, and the field that it came in.
+// placeInLog is a cursor of a request, the field that it came in, and what opens it.
 type placeInLog struct {
-	purpose     feed.Purpose
 	field, text string
+	open        func(text string) (int64, error)
+}
+
+// cursorOf returns the place that a cursor names, for whoever reads an organization.
+func (s *events) cursorOf(after, organization string) placeInLog {
+	return placeInLog{field: "after", text: after, open: func(text string) (int64, error) { return s.cursors.Open(text, organization) }}
 }
 
 // The answers to a cursor that cannot be used.
@@ -121,14 +171,18 @@ var cursorProblems = []struct {
 	{feed.ErrOtherPurpose, "CURSOR_WRONG_PLACE", "is a page token where a cursor belongs, or the other way round"},
 	{feed.ErrOtherDatabase, "CURSOR_WRONG_DATABASE", "is a cursor of another database"},
 	{feed.ErrOtherOrganization, "CURSOR_WRONG_ORGANIZATION", "is a cursor of another organization"},
+	{feed.ErrOtherList, "CURSOR_WRONG_LIST", "is of a list with another order or other filters; send those of the page before again"},
 }
 
-// open returns the position of a cursor.
-func (s *events) open(place placeInLog, organization string) (int64, error) {
-	position, err := s.cursors.Open(place.purpose, place.text, organization)
+// position returns the position of the cursor, or that of none.
+func (place *placeInLog) position(none int64) (int64, error) {
+	if place.text == "" {
+		return none, nil
+	}
+	position, err := place.open(place.text)
 	for _, p := range cursorProblems {
 		if errors.Is(err, p.err) {
-			return 0, cursorError(place, p.reason, p.problem)
+			return 0, cursorError(*place, p.reason, p.problem)
 		}
 	}
 	return position, err
@@ -146,6 +200,9 @@ func aheadError(place placeInLog) error {
 
 // readError returns what a caller is told of a log that could not be read.
 func (s *events) readError(err error, organization string) error {
+	if errors.Is(err, feed.ErrReplaced) {
+		return errReplaced
+	}
 	tooOld, ok := errors.AsType[*apikey.TooOldError](err)
 	if !ok {
 		return err
@@ -153,7 +210,10 @@ func (s *events) readError(err error, organization string) error {
 	expired := apikey.Errorf(apikey.KindOutOfRange, "CURSOR_EXPIRED",
 		"Events after this cursor are no longer kept; what is kept begins after the cursor in oldest.")
 	expired.Details = map[string]string{
-		"oldest": s.cursors.Seal(feed.PurposeCursor, tooOld.Floor, organization),
+		"oldest": s.cursors.Seal(tooOld.Floor, organization),
 	}
 	return expired
 }
+
+var errReplaced = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
+	"The database has lost the newest part of its log; begin again with a state, or go on after the last cursor if it is taken.")

@@ -11,8 +11,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/keyring"
@@ -74,8 +76,8 @@ func TestListEvents(t *testing.T) {
 			"all organizations":     {&apikeysv1.ListEventsRequest{PageSize: 2}, "*", append(slices.Clone(ids), other, ids[2])},
 			"all, after one's":      {&apikeysv1.ListEventsRequest{After: all[6].GetCursor()}, "*", []string{other, ids[2]}},
 			"unknown organization":  {&apikeysv1.ListEventsRequest{}, "org_unknown", nil},
-			"token before after":    {&apikeysv1.ListEventsRequest{PageToken: r.cursors.Seal(feed.PurposePage, 6, "org_default"), After: "nonsense"}, "", []string{ids[6], ids[2]}},
-			"heartbeat's of nobody": {&apikeysv1.ListEventsRequest{After: r.cursors.Seal(feed.PurposeCursor, 8, "org_default")}, "", []string{ids[2]}},
+			"token before after":    {&apikeysv1.ListEventsRequest{PageToken: r.cursors.SealPage(6, "org_default", api.ListOf(&apikeysv1.ListEventsRequest{})), After: "nonsense"}, "", []string{ids[6], ids[2]}},
+			"heartbeat's of nobody": {&apikeysv1.ListEventsRequest{After: r.cursors.Seal(8, "org_default")}, "", []string{ids[2]}},
 		} {
 			if c.org == "" {
 				c.org = "org_default"
@@ -135,16 +137,16 @@ func TestCursorsThatCannotBeUsed(t *testing.T) {
 		}{
 			"forged":             {"AAAAAAAAAAAAAAAA", codes.InvalidArgument, "CURSOR_INVALID"},
 			"another word":       {"now", codes.InvalidArgument, "CURSOR_INVALID"},
-			"under another key":  {otherKey.Seal(feed.PurposeCursor, 4, org), codes.InvalidArgument, "CURSOR_INVALID"},
-			"page token":         {r.cursors.Seal(feed.PurposePage, 4, org), codes.InvalidArgument, "CURSOR_WRONG_PLACE"},
-			"other database":     {otherDatabase.Seal(feed.PurposeCursor, 4, org), codes.InvalidArgument, "CURSOR_WRONG_DATABASE"},
-			"other organization": {r.cursors.Seal(feed.PurposeCursor, 4, "org_other"), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
-			"all organizations":  {r.cursors.Seal(feed.PurposeCursor, 4, ""), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
-			"ahead":              {r.cursors.Seal(feed.PurposeCursor, 6, org), codes.InvalidArgument, "CURSOR_AHEAD"},
-			"expired":            {r.cursors.Seal(feed.PurposeCursor, 2, org), codes.OutOfRange, "CURSOR_EXPIRED"},
+			"under another key":  {otherKey.Seal(4, org), codes.InvalidArgument, "CURSOR_INVALID"},
+			"page token":         {r.cursors.SealPage(4, org, ""), codes.InvalidArgument, "CURSOR_WRONG_PLACE"},
+			"other database":     {otherDatabase.Seal(4, org), codes.InvalidArgument, "CURSOR_WRONG_DATABASE"},
+			"other organization": {r.cursors.Seal(4, "org_other"), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
+			"all organizations":  {r.cursors.Seal(4, ""), codes.InvalidArgument, "CURSOR_WRONG_ORGANIZATION"},
+			"ahead":              {r.cursors.Seal(6, org), codes.InvalidArgument, "CURSOR_AHEAD"},
+			"expired":            {r.cursors.Seal(2, org), codes.OutOfRange, "CURSOR_EXPIRED"},
 			"too long":           {strings.Repeat("A", 257), codes.InvalidArgument, "INVALID_ARGUMENT"},
-			"at the floor":       {r.cursors.Seal(feed.PurposeCursor, 3, org), codes.OK, ""},
-			"at the newest":      {r.cursors.Seal(feed.PurposeCursor, 5, org), codes.OK, ""},
+			"at the floor":       {r.cursors.Seal(3, org), codes.OK, ""},
+			"at the newest":      {r.cursors.Seal(5, org), codes.OK, ""},
 		} {
 			t.Log(name)
 			check := func(err error) {
@@ -174,13 +176,106 @@ func TestCursorsThatCannotBeUsed(t *testing.T) {
 			s.cancel()
 		}
 		for name, c := range map[string]struct{ token, reason string }{
-			"cursor":  {r.cursors.Seal(feed.PurposeCursor, 4, org), "CURSOR_WRONG_PLACE"},
+			"cursor":  {r.cursors.Seal(4, org), "CURSOR_WRONG_PLACE"},
 			"forged":  {"start", "CURSOR_INVALID"},
-			"expired": {r.cursors.Seal(feed.PurposePage, 1, org), "CURSOR_EXPIRED"},
+			"expired": {r.cursors.SealPage(1, org, api.ListOf(&apikeysv1.ListEventsRequest{})), "CURSOR_EXPIRED"},
+			"filters": {r.cursors.SealPage(4, org, api.ListOf(&apikeysv1.ListEventsRequest{Actor: "a"})), "CURSOR_WRONG_LIST"},
+			"ahead":   {r.cursors.SealPage(6, org, api.ListOf(&apikeysv1.ListEventsRequest{})), "CURSOR_AHEAD"},
 		} {
 			t.Log("page token:", name)
 			_, err := r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{PageToken: c.token})
 			checkFailure(t, err, status.Code(err), c.reason)
+		}
+	})
+}
+
+// TestEventsByTime lists the record by time, by actor, and from the newest on.
+func TestEventsByTime(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, r *harness) {
+		begin := time.Now()
+		var ids []string
+		for range 6 { // an hour apart, from begin on
+			ids = append(ids, r.create(&apikeysv1.CreateApiKeyRequest{}).GetId())
+			time.Sleep(time.Hour)
+		}
+		all, _ := r.list(&apikeysv1.ListEventsRequest{})
+		hour := func(n float64) *timestamppb.Timestamp {
+			return timestamppb.New(begin.Add(time.Duration(n * float64(time.Hour))))
+		}
+		const desc = apikeysv1.SortOrder_SORT_ORDER_DESC
+		for name, c := range map[string]struct {
+			req  *apikeysv1.ListEventsRequest
+			want []int
+		}{
+			"since":                     {&apikeysv1.ListEventsRequest{Since: hour(2.5)}, []int{3, 4, 5}},
+			"since its very moment":     {&apikeysv1.ListEventsRequest{Since: all[2].GetCreatedAt()}, []int{2, 3, 4, 5}},
+			"until":                     {&apikeysv1.ListEventsRequest{Until: hour(1.5), PageSize: 1}, []int{0, 1}},
+			"until its very moment":     {&apikeysv1.ListEventsRequest{Until: all[2].GetCreatedAt()}, []int{0, 1}},
+			"both":                      {&apikeysv1.ListEventsRequest{Since: hour(0.5), Until: hour(3.5), PageSize: 2}, []int{1, 2, 3}},
+			"a time without any":        {&apikeysv1.ListEventsRequest{Since: hour(1.2), Until: hour(1.8)}, nil},
+			"long ago":                  {&apikeysv1.ListEventsRequest{Until: hour(-100)}, nil},
+			"a time to come":            {&apikeysv1.ListEventsRequest{Since: hour(100)}, nil},
+			"after, and until":          {&apikeysv1.ListEventsRequest{After: all[1].GetCursor(), Until: hour(3.5)}, []int{2, 3}},
+			"ascending":                 {&apikeysv1.ListEventsRequest{Order: apikeysv1.SortOrder_SORT_ORDER_ASC, PageSize: 4}, []int{0, 1, 2, 3, 4, 5}},
+			"from the newest":           {&apikeysv1.ListEventsRequest{Order: desc}, []int{5, 4, 3, 2, 1, 0}},
+			"from the newest, by pages": {&apikeysv1.ListEventsRequest{Order: desc, PageSize: 2}, []int{5, 4, 3, 2, 1, 0}},
+			"from the newest, by ones":  {&apikeysv1.ListEventsRequest{Order: desc, PageSize: 1, Since: hour(1.5), Until: hour(4.5)}, []int{4, 3, 2}},
+			"down to a cursor":          {&apikeysv1.ListEventsRequest{Order: desc, PageSize: 1, After: all[3].GetCursor()}, []int{5, 4}},
+			"down to the newest":        {&apikeysv1.ListEventsRequest{Order: desc, After: all[5].GetCursor()}, nil},
+			"down to the start":         {&apikeysv1.ListEventsRequest{Order: desc, After: "start", PageSize: 5}, []int{5, 4, 3, 2, 1, 0}},
+			"of a resource":             {&apikeysv1.ListEventsRequest{Order: desc, ResourceIds: []string{ids[1], ids[4]}, PageSize: 1}, []int{4, 1}},
+			"of an actor":               {&apikeysv1.ListEventsRequest{Order: desc, Actor: all[0].GetActor().GetId(), PageSize: 5}, []int{5, 4, 3, 2, 1, 0}},
+			"of another actor":          {&apikeysv1.ListEventsRequest{Order: desc, Actor: "nobody"}, nil},
+		} {
+			got, _ := r.list(c.req)
+			var want []string
+			for _, i := range c.want {
+				want = append(want, ids[i])
+			}
+			if diff := cmp.Diff(want, resources(got)); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+
+		// A token is of the list that it came from.
+		first := &apikeysv1.ListEventsRequest{Order: desc, PageSize: 1, Since: hour(0.5), After: all[0].GetCursor()}
+		page, err := r.events.ListEvents(r.as(""), first)
+		r.must(err)
+		for name, change := range map[string]func(*apikeysv1.ListEventsRequest){
+			"order": func(req *apikeysv1.ListEventsRequest) { req.Order = 0 },
+			"since": func(req *apikeysv1.ListEventsRequest) { req.Since = hour(0.4) },
+			"until": func(req *apikeysv1.ListEventsRequest) { req.Until = hour(9) },
+			"actor": func(req *apikeysv1.ListEventsRequest) { req.Actor = "a" },
+			"after": func(req *apikeysv1.ListEventsRequest) { req.After = "" },
+			"types": func(req *apikeysv1.ListEventsRequest) { req.Types = []string{"api_key.created"} },
+		} {
+			next := proto.CloneOf(first)
+			next.PageToken = page.GetNextPageToken()
+			change(next)
+			_, err := r.events.ListEvents(r.as(""), next)
+			if checkFailure(t, err, codes.InvalidArgument, "CURSOR_WRONG_LIST"); !strings.Contains(err.Error(), "page_token") {
+				t.Error(name, err)
+			}
+		}
+		for _, req := range []*apikeysv1.ListEventsRequest{
+			{Since: hour(1), Until: hour(1)}, {Since: hour(2), Until: hour(1)}, {Until: &timestamppb.Timestamp{Seconds: -1}},
+		} {
+			_, err := r.events.ListEvents(r.as(""), req)
+			if checkFailure(t, err, codes.InvalidArgument, "INVALID_ARGUMENT"); !strings.Contains(err.Error(), "until") {
+				t.Error(err)
+			}
+		}
+
+		// What retention takes away while pages are read is the end of a list from the
+		// newest on.
+		page, err = r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{Order: desc, PageSize: 4})
+		r.must(err)
+		_, err = r.store.DeleteEventsBefore(r.Context(), time.Now().Add(time.Hour), 4)
+		r.must(err)
+		page, err = r.events.ListEvents(r.as(""), &apikeysv1.ListEventsRequest{Order: desc, PageSize: 4, PageToken: page.GetNextPageToken()})
+		if r.must(err); len(page.GetEvents()) > 0 || page.GetNextPageToken() != "" {
+			t.Error(page)
 		}
 	})
 }
@@ -229,12 +324,12 @@ func TestRetentionPassesAWatcher(t *testing.T) {
 			m, err := s.Recv()
 			if err != nil {
 				oldest := checkFailure(t, err, codes.OutOfRange, "CURSOR_EXPIRED").GetMetadata()["oldest"]
-				if got, err := r.cursors.Open(feed.PurposeCursor, oldest, "org_default"); got != 200 || err != nil || position < 100 {
+				if got, err := r.cursors.Open(oldest, "org_default"); got != 200 || err != nil || position < 100 {
 					t.Errorf("after position %d the oldest is %d, %v", position, got, err)
 				}
 				break
 			}
-			if got, err := r.cursors.Open(feed.PurposeCursor, m.GetCursor(), "org_default"); got != position || err != nil {
+			if got, err := r.cursors.Open(m.GetCursor(), "org_default"); got != position || err != nil {
 				t.Fatalf("got position %d, %v, want %d", got, err, position)
 			}
 		}

@@ -27,10 +27,13 @@ type faults []apikey.FieldProblem
 // their method is called.
 func tellsFaults(req any) bool {
 	switch req.(type) {
-	case *apikeysv1.CreateApiKeyRequest, *apikeysv1.UpdateApiKeyRequest, *apikeysv1.ListApiKeysRequest,
-		*apikeysv1.GetApiKeyUsageRequest, *apikeysv1.GetApiKeysAnalyticsRequest,
+	case *apikeysv1.CreateApiKeyRequest, *apikeysv1.UpdateApiKeyRequest, *apikeysv1.ListApiKeysRequest, *apikeysv1.ListApiKeyRefusalsRequest,
+		*apikeysv1.BatchUpdateApiKeysRequest, *apikeysv1.BatchRotateApiKeysRequest,
+		*apikeysv1.BatchRevokeApiKeysRequest, *apikeysv1.BatchDeleteApiKeysRequest,
+		*apikeysv1.GetApiKeyUsageRequest, *apikeysv1.GetApiKeysAnalyticsRequest, *apikeysv1.GetUsageRequest, *apikeysv1.GetWebhooksAnalyticsRequest,
 		*apikeysv1.CreateWebhookRequest, *apikeysv1.UpdateWebhookRequest, *apikeysv1.ListWebhooksRequest,
 		*apikeysv1.ListDeliveriesRequest, *apikeysv1.ReplayEventsRequest,
+		*apikeysv1.CreateOperatorTokenRequest, *apikeysv1.UpdateOperatorTokenRequest, *apikeysv1.ListOperatorTokensRequest,
 		*apikeysv1.ListEventsRequest, *apikeysv1.WatchEventsRequest:
 		return true
 	}
@@ -42,7 +45,7 @@ func tellsFaults(req any) bool {
 // error.
 func (c *call) keep(err error) error {
 	if known := apikey.AsError(err); known != nil && len(known.Fields) > 0 {
-		c.refused = known.Fields
+		c.refused = append(c.refused, known.Fields...)
 		return nil
 	}
 	return err

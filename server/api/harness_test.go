@@ -94,7 +94,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 	r.must(err)
 	t.Cleanup(func() { r.store.Close() })
 	r.must(r.store.Initialize(t.Context(), map[string]string{"database_id": databaseID}, nil))
-	r.meter = meter.New(meter.Config{Usage: r.store, Quotas: r.store, Logger: log})
+	r.meter = meter.New(meter.Config{Usage: r.store, Quotas: r.store, Rates: r.store, Logger: log})
 	r.verifier, err = verify.New(verify.Config{Keys: r.store, Meter: r.meter, Peppers: peppers})
 	r.must(err)
 	f, err := feed.New(t.Context(), feed.Config{Log: r.store, Tail: 16, Poll: 5 * time.Second, Logger: log})
@@ -112,7 +112,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 		Store: r.store, Verifier: r.verifier, Meter: r.meter, Peppers: peppers, Feed: f, Cursors: r.cursors,
 		Rules: apikey.Rules{Catalogue: apikey.DefaultScopes(), Formats: apikey.DefaultKeyFormats()},
 		Authn: authn.New(authn.Config{Verifier: r.verifier, Operators: &authn.Operators{
-			Peppers: peppers, Stored: r.store.OperatorTokens, Now: time.Now,
+			Peppers: peppers, Stored: r.store.RootTokens, Now: time.Now,
 		}}),
 		Logger: log, Now: time.Now, SlowClientTimeout: time.Minute,
 	}
@@ -121,6 +121,7 @@ func newHarness(t testing.TB, change ...func(*api.Config)) *harness {
 	}
 	r.api, err = api.New(config)
 	r.must(err)
+	r.api.HoldRootUses()
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { f.Run(ctx) })
@@ -149,7 +150,7 @@ func (r *harness) must(err error) {
 
 // resetToken makes token the only operator's.
 func (r *harness) resetToken(token string) {
-	r.must(r.store.ReplaceOperatorTokens(r.Context(), keyring.OperatorToken{ID: "operator_1", Hash: peppers.Hash(0, token), PepperID: "p_1", CreatedAt: time.Now()}))
+	r.must(r.store.ReplaceRootTokens(r.Context(), keyring.OperatorToken{ID: "operator_1", Hash: peppers.Hash(0, token), PepperID: "p_1", CreatedAt: time.Now()}))
 }
 
 // as returns a context of calls with a credential and further metadata; without

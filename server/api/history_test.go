@@ -19,7 +19,6 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/api"
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/servertest"
 )
 
@@ -143,7 +142,7 @@ func watchHistory(r *harness, conn grpc.ClientConnInterface, l *load, h *servert
 				cancel()
 				return err
 			}
-			position, err := r.cursors.Open(feed.PurposeCursor, message.GetCursor(), h.Organization)
+			position, err := r.cursors.Open(message.GetCursor(), h.Organization)
 			if err != nil {
 				cancel()
 				return err
@@ -231,7 +230,7 @@ func TestHistories(t *testing.T) {
 	all, _ := r.list(&apikeysv1.ListEventsRequest{PageSize: 100}, "x-organization-id", "*")
 	var log []servertest.Logged
 	for _, e := range all {
-		position, err := r.cursors.Open(feed.PurposeCursor, e.GetCursor(), "")
+		position, err := r.cursors.Open(e.GetCursor(), "")
 		r.must(err)
 		log = append(log, servertest.Logged{
 			Position: position, ID: e.GetId(), Organization: e.GetOrganizationId(), Type: e.GetType(), Resource: e.GetResourceId(),

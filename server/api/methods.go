@@ -28,7 +28,7 @@ type methods map[string]apikey.Requirement
 // cannot be served before someone has said who may call it.
 func methodsOf(services []*grpc.ServiceDesc) (methods, error) {
 	known := map[string]bool{anyScope: true}
-	for _, s := range apikey.ServerScopes() {
+	for _, s := range append(apikey.ServerScopes(), apikey.OperatorScopes()...) {
 		known[s] = true
 	}
 	table := make(methods)
@@ -43,9 +43,11 @@ func methodsOf(services []*grpc.ServiceDesc) (methods, error) {
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
 			scopes := append([]string{rule.GetScope()}, rule.GetFurtherScopes()...)
 			if slices.ContainsFunc(scopes, func(s string) bool { return !known[s] }) {
-				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with scopes of apikey.ServerScopes", method.FullName())
+				return nil, fmt.Errorf("method %s has no (apikeys.v1.rule) with scopes that the server knows", method.FullName())
 			}
-			required := apikey.Requirement{AnyOrganization: rule.GetAnyOrganization(), CurrentSecret: rule.GetCurrentSecret()}
+			required := apikey.Requirement{
+				AnyOrganization: rule.GetAnyOrganization(), NoOrganization: rule.GetNoOrganization(), CurrentSecret: rule.GetCurrentSecret(),
+			}
 			if rule.GetScope() != anyScope {
 				required.Scopes = scopes
 			}

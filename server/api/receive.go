@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -133,7 +132,7 @@ func decodeMessage(data []byte, m proto.Message) error {
 		}
 	}
 	if name := binaryText(data, m.ProtoReflect().Descriptor()); name != "" {
-		name = strings.TrimPrefix(strings.TrimPrefix(name, "api_key."), "webhook.") // as in entry
+		name = withoutResource(name)
 		return apikey.InvalidField(name, "must be valid UTF-8")
 	}
 	return malformed(err)

@@ -137,13 +137,13 @@ func entry(path *validate.FieldPath) (field, key string, isEntry bool) {
 	if !isEntry {
 		field = protovalidate.FieldPathString(path)
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(field, "api_key."), "webhook."), key, isEntry
+	return withoutResource(field), key, isEntry
 }
 
 // withinBounds reports whether a request is well inside all bounds of its proto. One
 // that is not goes through the rules, which find the words.
 func (v *validator) withinBounds(r *apikeysv1.VerifyApiKeyRequest) bool {
-	if len(r.GetScopes()) > 100 || len(r.GetIp()) > 128 || v.secrets.In(r.GetIp()) || r.GetCost() < 0 || r.GetCost() > 1_000_000 {
+	if len(r.GetScopes()) > 100 || len(r.GetIp()) > 128 || len(r.GetUserAgent()) > 8192 || v.secrets.In(r.GetIp()) || r.GetCost() < 0 || r.GetCost() > 1_000_000 {
 		return false
 	}
 	for _, s := range r.GetScopes() {
@@ -152,4 +152,15 @@ func (v *validator) withinBounds(r *apikeysv1.VerifyApiKeyRequest) bool {
 		}
 	}
 	return true
+}
+
+// withoutResource returns the name of a field of a request without the level of the
+// resource that it is of, which callers over REST do not see.
+func withoutResource(name string) string {
+	for _, resource := range []string{"api_key.", "webhook.", "operator_token."} {
+		if below, ok := strings.CutPrefix(name, resource); ok {
+			return below
+		}
+	}
+	return name
 }

@@ -48,6 +48,17 @@ func (s *apiKeys) verifyEncoded(_ any, ctx context.Context, decode func(any) err
 	return encodedMessage(wire.AppendVerification(nil, &v)), nil
 }
 
+// IntrospectToken tells whether a secret is that of an active key.
+func (s *apiKeys) IntrospectToken(ctx context.Context, req *apikeysv1.IntrospectTokenRequest) (*apikeysv1.IntrospectTokenResponse, error) {
+	v, err := s.verifier.Inspect(ctx, verify.Request{
+		Secret: req.GetToken(), Organization: callerOf(ctx).Organization, Among: callerOf(ctx).Among(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return wire.Introspection(&v), nil
+}
+
 // BatchVerifyApiKeys decides about secrets one after the other.
 func (s *apiKeys) BatchVerifyApiKeys(ctx context.Context, req *apikeysv1.BatchVerifyApiKeysRequest) (*apikeysv1.BatchVerifyApiKeysResponse, error) {
 	requests := make([]verify.Request, len(req.GetKeys()))
@@ -74,10 +85,22 @@ func request(ctx context.Context, req *apikeysv1.VerifyApiKeyRequest) verify.Req
 	return verify.Request{
 		Secret:       req.GetKey(),
 		Organization: callerOf(ctx).Organization,
+		Among:        callerOf(ctx).Among(),
 		Scopes:       req.GetScopes(),
 		Addr:         address(req.GetIp()),
+		UserAgent:    req.GetUserAgent(),
+		Caller:       &callerOf(ctx).Actor,
 		Cost:         cost,
+		Way:          wayOf(ctx),
 	}
+}
+
+// wayOf returns the way in which a call came.
+func wayOf(ctx context.Context) verify.Way {
+	if callOf(ctx).wire.IsRequest() {
+		return verify.WayREST
+	}
+	return verify.WayGRPC
 }
 
 // address returns the address that text is; one that does not parse is unknown.

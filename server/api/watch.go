@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 	"github.com/apikeys-dev/apikeys/server/feed"
 )
 
@@ -18,24 +20,27 @@ import (
 const defaultHeartbeat = 15 * time.Second
 
 // operatorInterval is how often the token of an operator with an open stream is
-// checked again: no event tells of its end.
+// checked again: no event tells of the end of a root token, nor, in time, of a change
+// that another server made of a token.
 const operatorInterval = time.Second
 
 // WatchEvents follows the log.
 func (s *events) WatchEvents(req *apikeysv1.WatchEventsRequest, stream grpc.ServerStreamingServer[apikeysv1.WatchEventsResponse]) error {
 	ctx := stream.Context()
 	call := callOf(ctx)
-	if !s.streams.begin(call.caller.Actor) {
-		return apikey.Errorf(apikey.KindExhausted, "TOO_MANY_STREAMS",
+	actor := call.caller.Actor
+	actor.Name = "" // It may change while the stream is open.
+	if !s.streams.begin(actor) {
+		return apikey.Errorf(apikey.KindExhausted, reasonTooManyStreams,
 			"There are %d streams of this caller already, which is the most; end one first.", s.streams.most)
 	}
-	defer s.streams.end(call.caller.Actor)
-	follower, err := s.follow(ctx, req, call.caller.Organization)
+	defer s.streams.end(actor)
+	follower, err := s.follow(ctx, req, &call.caller)
 	if err != nil {
 		return err
 	}
 	w := &watcher{
-		events: s, stream: stream, follower: follower, call: call, organization: call.caller.Organization,
+		events: s, stream: stream, follower: follower, call: call, organization: call.caller.Organization, among: call.caller.Among(),
 		heartbeat: defaultHeartbeat, start: time.Now(),
 	}
 	if n := req.GetHeartbeatSeconds(); n > 0 {
@@ -48,10 +53,11 @@ func (s *events) WatchEvents(req *apikeysv1.WatchEventsRequest, stream grpc.Serv
 }
 
 // follow returns the follower that a request asks for.
-func (s *events) follow(ctx context.Context, req *apikeysv1.WatchEventsRequest, organization string) (*feed.Follower, error) {
+func (s *events) follow(ctx context.Context, req *apikeysv1.WatchEventsRequest, caller *apikey.Caller) (*feed.Follower, error) {
 	found := faultsOf(ctx)
-	filter := found.eventFilter(organization, req.GetTypes(), req.GetResourceIds())
-	place := placeInLog{purpose: feed.PurposeCursor, field: "after", text: req.GetAfter()}
+	organization := caller.Organization
+	filter := found.eventFilter(caller, req)
+	place := s.cursorOf(req.GetAfter(), organization)
 	var after int64
 	var err error
 	switch place.text {
@@ -59,7 +65,7 @@ func (s *events) follow(ctx context.Context, req *apikeysv1.WatchEventsRequest, 
 	case fromStart:
 		after = apikey.OldestKept
 	default:
-		after, err = s.open(place, organization)
+		after, err = place.position(0)
 	}
 	if err := found.with(err); err != nil {
 		return nil, err
@@ -92,6 +98,7 @@ type streams struct {
 
 // begin reports whether a caller may open one more stream; it counts until end.
 func (s *streams) begin(caller apikey.Actor) bool {
+	caller.Name = "" // It may change while a stream is open.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[caller] >= s.most {
@@ -102,6 +109,7 @@ func (s *streams) begin(caller apikey.Actor) bool {
 }
 
 func (s *streams) end(caller apikey.Actor) {
+	caller.Name = ""
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[caller]--; s.open[caller] == 0 {
@@ -117,7 +125,8 @@ type watcher struct {
 	stream       grpc.ServerStream
 	follower     *feed.Follower
 	call         *call  // for the one who stands by
-	organization string // whose events are sent; empty for all
+	organization string // whose events are sent; empty for all, or for among
+	among        []string
 	view         feed.View
 	heartbeat    time.Duration
 
@@ -161,7 +170,7 @@ func (w *watcher) supervise(ctx context.Context) error {
 		case <-timer.C:
 		}
 		if w.blocked() >= w.events.slowClientTimeout {
-			return apikey.Errorf(apikey.KindExhausted, "SLOW_CONSUMER",
+			return apikey.Errorf(apikey.KindExhausted, reasonSlowConsumer,
 				"The client took nothing for %s; go on after the last cursor.", w.events.slowClientTimeout)
 		}
 		if err := w.recheck(ctx); err != nil {
@@ -183,6 +192,9 @@ func (w *watcher) recheck(ctx context.Context) error {
 	caller, err := w.call.recheck(ctx)
 	if err == nil {
 		w.call.caller = caller
+		if caller.Organization != w.organization || (w.among == nil) != (caller.Among() == nil) || !slices.Equal(caller.Among(), w.among) {
+			return errOtherOrganizations
+		}
 		return nil
 	}
 	if known := apikey.AsError(err); known == nil || known.Kind == apikey.KindUnavailable {
@@ -193,6 +205,11 @@ func (w *watcher) recheck(ctx context.Context) error {
 
 var errNotRechecked = apikey.Errorf(apikey.KindUnavailable, apikey.ReasonUnavailable,
 	"The credential of the stream could not be checked; go on after the last cursor.")
+
+// errOtherOrganizations ends a stream whose caller now acts in other organizations than
+// those that the stream is of.
+var errOtherOrganizations = apikey.Errorf(apikey.KindPermissionDenied, apikey.ReasonWrongOrganization,
+	"The credential of the stream is now for other organizations; go on after the last cursor.")
 
 // blocked returns how long the send under way has waited for the client.
 func (w *watcher) blocked() time.Duration {
@@ -208,7 +225,7 @@ func (w *watcher) blocked() time.Duration {
 func (w *watcher) nextLook() time.Duration {
 	wait := w.events.slowClientTimeout - w.blocked()
 	caller := &w.call.caller
-	if caller.Resource() == "" {
+	if caller.Resource() == "" || caller.HasToken() || w.events.feed.Broken() { // Nothing tells of its end.
 		wait = min(wait, operatorInterval)
 	}
 	if now := w.events.now(); caller.Rights.Until.After(now) {
@@ -266,7 +283,11 @@ var atOnce = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 // beat sends a heartbeat: everything up to its cursor has been sent.
 func (w *watcher) beat() error {
-	cursor := w.events.cursors.Seal(feed.PurposeCursor, w.follower.Position(), w.organization)
+	position := w.follower.Position()
+	if broken.Is(broken.HeartbeatEarly) {
+		position = w.events.feed.Newest() + 1
+	}
+	cursor := w.events.cursors.Seal(position, w.organization)
 	return w.send(&apikeysv1.WatchEventsResponse{Cursor: cursor})
 }
 

@@ -105,7 +105,7 @@ func TestHeartbeatMovesOn(t *testing.T) {
 		synctest.Wait()
 		m, err := s.Recv()
 		r.must(err)
-		position, err := r.cursors.Open("cursor", m.GetCursor(), "org_other")
+		position, err := r.cursors.Open(m.GetCursor(), "org_other")
 		r.must(err)
 		if _, newest, _ := r.store.EventBounds(t.Context()); position != newest {
 			t.Errorf("the heartbeat is at %d, the log at %d", position, newest)
@@ -287,7 +287,7 @@ func TestBlockedStreamEndsWithItsCredential(t *testing.T) {
 	}
 }
 
-// A stream goes on whose credential stays good while its key changes, and judging
+// A stream goes on whose credential stays good while its key changes, and checking
 // it again is neither counted nor limited.
 func TestStreamOutlivesOtherChanges(t *testing.T) {
 	t.Parallel()

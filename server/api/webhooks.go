@@ -20,6 +20,8 @@ type webhooks struct {
 	store  *store.Store
 	rules  webhook.Rules
 	random io.Reader
+	// countsRetention is how long it is kept what deliveries came to.
+	countsRetention time.Duration
 }
 
 // CreateWebhook makes a webhook.
@@ -34,21 +36,18 @@ func (s *webhooks) CreateWebhook(ctx context.Context, req *apikeysv1.CreateWebho
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.store.CreateWebhook(ctx, authorOf(ctx), organization, func(count int, now time.Time) (webhook.Webhook, error) {
-		if err := s.rules.Admit(count); err != nil {
-			return webhook.Webhook{}, err
-		}
-		return s.rules.Create(asked, secret, now)
+	return answer(ctx, func(w *webhook.Webhook) (*apikeysv1.CreateWebhookResponse, error) {
+		m := withPending(w, 0)
+		m.Secret = secret.Reveal() // create and rotate alone show it whole
+		return &apikeysv1.CreateWebhookResponse{Webhook: m}, nil
+	}, func() (webhook.Webhook, error) {
+		return s.store.CreateWebhook(ctx, authorOf(ctx), organization, func(count int, now time.Time) (webhook.Webhook, error) {
+			if err := s.rules.Admit(count); err != nil {
+				return webhook.Webhook{}, err
+			}
+			return s.rules.Create(asked, secret, now)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.shown(ctx, &w)
-	if err != nil {
-		return nil, err
-	}
-	m.Secret = secret.Reveal() // create and rotate alone show it whole
-	return &apikeysv1.CreateWebhookResponse{Webhook: m}, nil
 }
 
 // How many pending deliveries of a webhook are counted: of one that is shown alone, and
@@ -70,9 +69,15 @@ func (s *webhooks) withHealth(ctx context.Context, w *webhook.Webhook, most int)
 	if err != nil {
 		return nil, err
 	}
+	return withPending(w, pending), nil
+}
+
+// withPending returns the message of w with its health, of which pending deliveries are
+// a part. A change counts them before it is made.
+func withPending(w *webhook.Webhook, pending int) *apikeysv1.Webhook {
 	m := wire.Webhook(w)
 	m.Health = wire.WebhookHealth(&w.Health, pending)
-	return m, nil
+	return m
 }
 
 // ListWebhooks lists webhooks.
@@ -83,7 +88,7 @@ func (s *webhooks) ListWebhooks(ctx context.Context, req *apikeysv1.ListWebhooks
 		return nil, err
 	}
 	list, next, err := s.store.Webhooks(ctx, store.WebhookFilter{
-		Organization: callerOf(ctx).Organization, CreatedBy: req.GetCreatedBy(), Failing: req.Failing,
+		Organization: callerOf(ctx).Organization, Among: callerOf(ctx).Among(), CreatedBy: req.GetCreatedBy(), Failing: req.Failing,
 	}, after, pageSize(req.GetPageSize()))
 	if err != nil {
 		return nil, err
@@ -129,9 +134,10 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 	if err := found.target(req, req.GetWebhook()); err != nil {
 		return nil, withRefused(ctx, err)
 	}
+	patch := wire.WebhookPatch(req)
 	update := func(w *webhook.Webhook, _ time.Time) error {
 		etag := w.ETag()
-		if err := s.rules.Update(w, wire.WebhookPatch(req), found...); err != nil {
+		if err := s.rules.Update(w, patch, found...); err != nil {
 			return err
 		}
 		return checkETag(req, req.GetWebhook(), etag)
@@ -145,15 +151,18 @@ func (s *webhooks) UpdateWebhook(ctx context.Context, req *apikeysv1.UpdateWebho
 			return nil, err
 		}
 	}
-	w, err := s.change(ctx, req.GetId(), webhook.WebhookUpdated, update)
+	pending, err := s.store.Pending(ctx, req.GetId(), maxPending)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.shown(ctx, &w)
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.UpdateWebhookResponse{Webhook: m}, nil
+	return answer(ctx, func(w *webhook.Webhook) (*apikeysv1.UpdateWebhookResponse, error) {
+		return &apikeysv1.UpdateWebhookResponse{Webhook: withPending(w, pending)}, nil
+	}, func() (webhook.Webhook, error) {
+		if patch.Disables() && apikey.IsID(webhook.IDPrefix, req.GetId()) {
+			return s.store.DisableWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId(), update)
+		}
+		return s.change(ctx, req.GetId(), webhook.WebhookUpdated, update)
+	})
 }
 
 // RotateWebhookSecret gives a webhook a new secret.
@@ -162,18 +171,19 @@ func (s *webhooks) RotateWebhookSecret(ctx context.Context, req *apikeysv1.Rotat
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.change(ctx, req.GetId(), webhook.WebhookSecretRotated, func(w *webhook.Webhook, now time.Time) error {
-		return s.rules.RotateSecret(w, secret, wire.WebhookRotation(req), now)
+	pending, err := s.store.Pending(ctx, req.GetId(), maxPending)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ctx, func(w *webhook.Webhook) (*apikeysv1.RotateWebhookSecretResponse, error) {
+		m := withPending(w, pending)
+		m.Secret = secret.Reveal()
+		return &apikeysv1.RotateWebhookSecretResponse{Webhook: m}, nil
+	}, func() (webhook.Webhook, error) {
+		return s.change(ctx, req.GetId(), webhook.WebhookSecretRotated, func(w *webhook.Webhook, now time.Time) error {
+			return s.rules.RotateSecret(w, secret, wire.WebhookRotation(req), now)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.shown(ctx, &w)
-	if err != nil {
-		return nil, err
-	}
-	m.Secret = secret.Reveal()
-	return &apikeysv1.RotateWebhookSecretResponse{Webhook: m}, nil
 }
 
 // change applies a rule to a webhook of the caller's organization.
@@ -201,15 +211,12 @@ func (s *webhooks) TestWebhook(ctx context.Context, req *apikeysv1.TestWebhookRe
 	if !apikey.IsID(webhook.IDPrefix, req.GetId()) {
 		return nil, webhook.ErrNotFound
 	}
-	d, err := s.store.TestWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId())
-	if err != nil {
-		return nil, err
-	}
-	m, err := wire.Delivery(&d.Delivery, d.Of, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &apikeysv1.TestWebhookResponse{Delivery: m}, nil
+	return answer(ctx, func(d *store.DeliveryOf) (*apikeysv1.TestWebhookResponse, error) {
+		m, err := wire.Delivery(&d.Delivery, d.Of, nil)
+		return &apikeysv1.TestWebhookResponse{Delivery: m}, err
+	}, func() (store.DeliveryOf, error) {
+		return s.store.TestWebhook(ctx, authorOf(ctx), callerOf(ctx).Organization, req.GetId())
+	})
 }
 
 // ListWebhookEventTypes lists what can be subscribed to.

@@ -142,7 +142,7 @@ func TestUpdateWithinAddsNothing(t *testing.T) {
 		if err := rules.Update(&after, Patch{paths, values}, noon); err != nil {
 			t.Fatal(err)
 		}
-		if err := rightsOf(&caller).CheckUpdate(&after, Actor{ActorKey, caller.ID}, Changes(&before, &after, noon)); err != nil {
+		if err := rightsOf(&caller).CheckUpdate(&after, Actor{Kind: ActorKey, ID: caller.ID}, Changes(&before, &after, noon)); err != nil {
 			return
 		}
 		if after.Enabled && !before.Enabled || !after.ExpiresAt.Equal(before.ExpiresAt) {
@@ -192,7 +192,7 @@ func TestUpdateWithin(t *testing.T) {
 		k := Key{ID: "other", Scopes: Scopes{"*"}, Mode: ModeLive, Enabled: true}
 		c.change(&k)
 		var got Reason
-		if e := AsError(rightsOf(&narrow).CheckUpdate(&k, Actor{ActorKey, narrow.ID}, strings.Fields(c.changes))); e != nil {
+		if e := AsError(rightsOf(&narrow).CheckUpdate(&k, Actor{Kind: ActorKey, ID: narrow.ID}, strings.Fields(c.changes))); e != nil {
 			got = e.Reason
 		}
 		if got != c.want {
@@ -207,6 +207,6 @@ func ExampleRights_CheckGrant() {
 	fmt.Println(rights.CheckGrant(&Key{Scopes: Scopes{"*"}, Mode: ModeLive}))
 	fmt.Println(rights.CheckGrant(&Key{Mode: ModeTest}))
 	// Output:
-	// The key would hold more than the key that you call with: scopes, mode.
+	// It would hold more than the credential that you call with: scopes, mode.
 	// <nil>
 }

@@ -35,7 +35,7 @@ func TestAdmitKey(t *testing.T) {
 		{"in another organization", func(*Key) {}, func(c *Caller) { c.Organization = "org_b" }, ReasonWrongOrganization},
 	} {
 		caller := Caller{
-			Origin: Origin{Actor: Actor{ActorKey, began.ID}}, Organization: "org_a", Rights: AllRights(),
+			Origin: Origin{Actor: Actor{Kind: ActorKey, ID: began.ID}}, Organization: "org_a", Rights: AllRights(),
 			Requirement: Requirement{Scopes: []string{"api_keys.create"}}, Addr: netip.MustParseAddr("192.0.2.1"), Generation: 3,
 		}
 		if c.call != nil {
@@ -68,9 +68,9 @@ func TestAdmitOthers(t *testing.T) {
 		good   bool
 	}{
 		{"zero", Caller{}, false},
-		{"an actor alone", Caller{Origin: Origin{Actor: Actor{ActorOperator, "root"}}, Organization: "org_a"}, false},
-		{"the system", *System(), true},
-		{"an operator", Caller{Origin: Origin{Actor: Actor{ActorOperator, "root"}}, Organization: "org_a", Rights: AllRights()}, true},
+		{"an actor alone", Caller{Origin: Origin{Actor: Actor{Kind: ActorOperator, ID: "root"}}, Organization: "org_a"}, false},
+		{"the system", *System("job"), true},
+		{"an operator", Caller{Origin: Origin{Actor: Actor{Kind: ActorOperator, ID: "root"}}, Organization: "org_a", Rights: AllRights()}, true},
 		{"rights that ended", Caller{Organization: "org_a", Rights: ending}, false},
 		{"another organization", Caller{Organization: "org_b", Rights: narrow}, false},
 		{"no organization", Caller{Rights: narrow}, false},
@@ -88,11 +88,11 @@ func TestAdmitOthers(t *testing.T) {
 func TestCheckChangeUnknown(t *testing.T) {
 	r := AllRights()
 	for _, event := range []EventType{"", "api_key.renamed", KeyExpired, KeyExpiring} {
-		if err := AsError(r.CheckChange(event, Actor{ActorOperator, "root"}, &Key{}, nil)); err == nil || err.Reason != ReasonPermissionDenied {
+		if err := AsError(r.CheckChange(event, Actor{Kind: ActorOperator, ID: "root"}, &Key{}, nil)); err == nil || err.Reason != ReasonPermissionDenied {
 			t.Errorf("%q: %v", event, err)
 		}
 	}
-	if err := r.CheckChange(KeyExpired, System().Actor, &Key{ExpiresAt: noon.Add(-time.Hour)}, nil); err != nil {
+	if err := r.CheckChange(KeyExpired, System("job").Actor, &Key{ExpiresAt: noon.Add(-time.Hour)}, nil); err != nil {
 		t.Error(err)
 	}
 }

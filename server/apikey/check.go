@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -12,12 +13,22 @@ type CheckRequest struct {
 	Secret string
 	// Previous says that it is the secret before the key's last rotation.
 	Previous bool
-	// Organization confines the answer to keys of one; empty means any.
+	// Organization confines the answer to keys of one; empty means any, or Among.
 	Organization string
+	// Among confines the answer to keys of some organizations; nil does not.
+	Among []string
 	// Scopes must all be held by the key.
 	Scopes []string
 	// Addr is where the secret came from; the zero Addr is unknown.
 	Addr netip.Addr
+
+	// Nothing is decided by what follows, which is for the record.
+
+	// UserAgent is the program that the secret came from, empty where that is unknown.
+	UserAgent string
+	// Caller is whoever asks about the secret; nil where a call on this server is made
+	// with it.
+	Caller *Actor
 }
 
 // Check is the order of checks of a verification, as far as they need neither a
@@ -26,16 +37,22 @@ type CheckRequest struct {
 // nil for none. Check depends on nothing but its arguments, so a client that holds
 // keys itself decides as the server does.
 func Check(k *Key, r *CheckRequest, now time.Time) Code {
+	if code := CheckActive(k, r, now); code != CodeValid {
+		return code
+	}
+	return k.checkUse(r)
+}
+
+// CheckActive is [Check] without what a key may be used for: whether the secret is one
+// that works, of a key that the one who asks may know of, and the key is active.
+func CheckActive(k *Key, r *CheckRequest, now time.Time) Code {
 	switch {
 	case k == nil:
 		return checkForm(r.Secret)
 	case k.secretEnded(r, now), k.otherOrganization(r):
 		return CodeNotFound
 	}
-	if code := k.checkState(now); code != CodeValid {
-		return code
-	}
-	return k.checkUse(r)
+	return k.checkState(now)
 }
 
 // CheckCaller is [Check] for a key that its holder calls this server with: a key of
@@ -54,7 +71,10 @@ func CheckCaller(k *Key, r *CheckRequest, now time.Time) Code {
 	if k.otherOrganization(r) {
 		return CodeWrongOrganization
 	}
-	return k.checkUse(r)
+	if code := k.checkUse(r); code != CodeValid || !slices.ContainsFunc(r.Scopes, IsOperatorScope) {
+		return code
+	}
+	return CodeInsufficientScope // Whatever is stored of it, no key holds such a scope.
 }
 
 // Found reports whether a code is of a key that whoever asked may know of.
@@ -73,8 +93,12 @@ func (k *Key) secretEnded(r *CheckRequest, now time.Time) bool {
 	return r.Previous && !k.PreviousWorks(now)
 }
 
+// InReach reports whether the key is of an organization that may be told of it.
+func (k *Key) InReach(r *CheckRequest) bool { return !k.otherOrganization(r) }
+
 func (k *Key) otherOrganization(r *CheckRequest) bool {
-	return r.Organization != "" && k.OrganizationID != r.Organization
+	return r.Organization != "" && k.OrganizationID != r.Organization ||
+		r.Among != nil && !slices.Contains(r.Among, k.OrganizationID)
 }
 
 // checkState returns the code of the key's state.

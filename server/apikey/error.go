@@ -49,10 +49,15 @@ const (
 	ReasonExpired           Reason = "API_KEY_EXPIRED"
 	ReasonNoKeyFormat       Reason = "NO_KEY_FORMAT"
 	ReasonTooManyKeys       Reason = "TOO_MANY_KEYS"
+	ReasonExternalIDTaken   Reason = "EXTERNAL_ID_TAKEN"
 	ReasonETagMismatch      Reason = "ETAG_MISMATCH"
 	ReasonRotating          Reason = "ROTATION_IN_PROGRESS"
 	ReasonUnavailable       Reason = "UNAVAILABLE"
 	ReasonInternal          Reason = "INTERNAL"
+
+	ReasonKeyReused   Reason = "IDEMPOTENCY_KEY_REUSED"
+	ReasonKeyInUse    Reason = "IDEMPOTENCY_IN_PROGRESS"
+	ReasonAnswerLimit Reason = "IDEMPOTENCY_LIMIT"
 
 	ReasonTooLarge   Reason = "REQUEST_TOO_LARGE"
 	ReasonIncomplete Reason = "INCOMPLETE_BODY"
@@ -142,6 +147,14 @@ func InvalidFields(problems []FieldProblem) *Error {
 // ErrNotFound is the answer for a key that does not exist, and for one that the
 // caller may not know of: the words are the same.
 var ErrNotFound = Errorf(KindNotFound, ReasonNotFound, "There is no API key with this id.")
+
+// ErrExternalIDTaken returns the answer for a key whose external_id is that of another
+// key of its organization, which has id.
+func ErrExternalIDTaken(id string) *Error {
+	e := Errorf(KindAlreadyExists, ReasonExternalIDTaken, "The API key %s has this external_id already; choose another.", id)
+	e.Details = map[string]string{"api_key_id": id}
+	return e
+}
 
 // AsError returns the Error in err's chain, or nil.
 func AsError(err error) *Error {

@@ -126,7 +126,7 @@ func isPrefix(text string) bool {
 // reservedPrefixes begin access tokens, secrets of webhooks and ids, so that no
 // prefix of a key's secret may begin with them.
 var reservedPrefixes = []string{
-	"root_", "opt_", webhookSecretPrefix, "api_key_", "webhook_", "event_", "delivery_", "support_", "request_",
+	"root_", TokenPrefix, webhookSecretPrefix, "api_key_", "webhook_", "event_", "delivery_", "support_", "request_", "operator_", "refusal_",
 }
 
 func isReserved(prefix string) bool {

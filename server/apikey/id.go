@@ -3,6 +3,7 @@ package apikey
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gofrs/uuid/v5"
 )
@@ -14,6 +15,12 @@ const IDPrefix = "api_key_"
 // ascend in the order in which they were made.
 func NewID(prefix string) string {
 	return prefix + uuid.Must(uuid.NewV7()).String()
+}
+
+// NewIDAt returns a function that makes ids as NewID does, by a clock.
+func NewIDAt(now func() time.Time) func(prefix string) string {
+	made := uuid.NewGenWithOptions(uuid.WithEpochFunc(now))
+	return func(prefix string) string { return prefix + uuid.Must(made.NewV7()).String() }
 }
 
 // IsID reports whether id is prefix and a UUID in its canonical, lower-case

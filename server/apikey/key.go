@@ -47,6 +47,9 @@ const (
 type RateLimit struct {
 	Requests      int
 	WindowSeconds int
+	// Exact says that all servers on one database keep the limit together, by a
+	// [SharedLimiter] that is stored; else each keeps it by itself, in memory.
+	Exact bool
 }
 
 // Hash is what is kept of a secret: its HMAC-SHA-256 under a pepper. It is never
@@ -101,11 +104,14 @@ type Key struct {
 	Mode           Mode
 	Format         string // the name of the format of Secret
 	OwnerID        string
-	Metadata       map[string]string
-	RateLimit      RateLimit
-	Quota          Quota
-	RevokedAt      time.Time
-	RevokeReason   RevokeReason
+	// ExternalID is the name that whoever made the key gave it, which no other key of
+	// the organization has. Empty is none.
+	ExternalID   string
+	Metadata     map[string]string
+	RateLimit    RateLimit
+	Quota        Quota
+	RevokedAt    time.Time
+	RevokeReason RevokeReason
 	// Secret is the current one; Previous is the one before the last rotation,
 	// which works until PreviousExpiresAt.
 	Secret            StoredSecret
@@ -118,6 +124,8 @@ type Key struct {
 	// Version counts the key's changes from 1; the etag is made of it.
 	Version int64
 	Usage   Usage
+	// LastUse is from where it was used last; nil where that is not known.
+	LastUse *LastUse
 }
 
 // State returns the key's state at now.
@@ -172,6 +180,7 @@ func (k *Key) Hashes() []Hash {
 const (
 	fixedSize   = 400 // all numbers, times and tags that a key has one of, its limits included
 	elementSize = 12  // the tags and lengths of an element of a list or a map
+	lastUseSize = 40  // the times, numbers and tags of the last use
 	rangeSize   = 48  // an entry of an allow list: an IPv6 range as text, 43 characters
 )
 
@@ -186,7 +195,7 @@ func (k *Key) SharingTexts(text string) Key {
 		return s
 	}
 	c := *k
-	for _, field := range []*string{&c.Label, &c.Description, &c.OwnerID, &c.Format, &c.Secret.Mask} {
+	for _, field := range []*string{&c.Label, &c.Description, &c.OwnerID, &c.ExternalID, &c.Format, &c.Secret.Mask} {
 		*field = part(*field)
 	}
 	c.Scopes = make(Scopes, len(k.Scopes))
@@ -208,7 +217,10 @@ func (k *Key) SharingTexts(text string) Key {
 // sizes take about half of it.
 func (k *Key) MessageSize() int {
 	size := fixedSize + 2*len(k.ID) + len(k.OrganizationID) + len(k.Label) + len(k.Description) +
-		len(k.Secret.Mask) + len(k.Format) + len(k.OwnerID) + len(k.CreatedBy.Kind) + len(k.CreatedBy.ID) + rangeSize*len(k.IPAllowList)
+		len(k.Secret.Mask) + len(k.Format) + len(k.OwnerID) + len(k.ExternalID) + len(k.CreatedBy.Kind) + len(k.CreatedBy.ID) + len(k.CreatedBy.Name) + rangeSize*len(k.IPAllowList)
+	if k.LastUse != nil {
+		size += lastUseSize + len(k.LastUse.IP) + len(k.LastUse.UserAgent)
+	}
 	for _, s := range k.Scopes {
 		size += len(s) + elementSize
 	}

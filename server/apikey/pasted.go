@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -32,10 +33,13 @@ const (
 
 // SecretFinder finds whole secrets in texts. It knows the forms of everything that
 // is issued here: the secrets of keys, of any prefix; access tokens; the secrets
-// of webhooks. Besides, it knows tokens that have no form, which Add tells it. A
-// nil *SecretFinder knows the forms alone. Its methods are safe for concurrent use.
+// of webhooks. Besides, it knows tokens that have no form, which Add tells it, and those
+// of OpenID Connect issuers that are meant for this server, which AddIdentityTokens tells
+// it. A nil *SecretFinder knows the forms alone. Its methods are safe for concurrent use.
 type SecretFinder struct {
 	tokens atomic.Pointer[[]tokenFinder]
+	// ours reports whether a token of an issuer is meant for this server.
+	ours atomic.Pointer[func(token string) bool]
 	// beginning matches what begins like a credential; nil stands for
 	// defaultBeginning.
 	beginning *regexp.Regexp
@@ -69,6 +73,10 @@ func (f *SecretFinder) Add(token string) {
 	}
 }
 
+// AddIdentityTokens makes f know the tokens of issuers that ours reports to be meant for
+// this server. Those for others are what a webhook's headers may well hold.
+func (f *SecretFinder) AddIdentityTokens(ours func(token string) bool) { f.ours.Store(&ours) }
+
 // In reports whether a whole secret stands anywhere in text, as it is or
 // percent-encoded any number of times.
 func (f *SecretFinder) In(text string) bool {
@@ -87,6 +95,10 @@ func (f *SecretFinder) plainIn(text string) bool {
 	}
 	if f == nil {
 		return false
+	}
+	if ours := f.ours.Load(); ours != nil && strings.Contains(text, identityTokenPrefix) &&
+		slices.ContainsFunc(identityTokens.FindAllString(text, -1), *ours) {
+		return true
 	}
 	tokens := f.tokens.Load()
 	if tokens == nil {
@@ -279,16 +291,23 @@ func escaped(c rune) string {
 // beginningOf returns what matches texts that begin like a credential, whole or cut
 // off: one that is issued by default, or the secret of a key in one of formats.
 func beginningOf(formats KeyFormats) *regexp.Regexp {
-	prefixes := append([]string{"root_", "opt_", webhookSecretPrefix}, DefaultKeyFormats().Prefixes()...)
+	prefixes := append([]string{"root_", TokenPrefix, webhookSecretPrefix}, DefaultKeyFormats().Prefixes()...)
 	prefixes = append(prefixes, formats.Prefixes()...)
 	return regexp.MustCompile("(" + strings.Join(prefixes, "|") + ")[0-9A-Za-z+/=]{16,}")
 }
 
 var defaultBeginning = beginningOf(nil)
 
+// identityTokens matches tokens of OpenID Connect issuers, whole or cut off behind their
+// header.
+var identityTokens = regexp.MustCompile(identityTokenPrefix + `[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.=-]*`)
+
 // masked returns text with everything masked in it that begins like a credential, a
 // part of one too.
 func (f *SecretFinder) masked(text string) string {
+	if strings.Contains(text, identityTokenPrefix) {
+		text = identityTokens.ReplaceAllString(text, identityTokenPrefix+Redacted)
+	}
 	beginning := defaultBeginning
 	if f != nil && f.beginning != nil {
 		beginning = f.beginning

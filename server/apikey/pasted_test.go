@@ -162,6 +162,10 @@ func TestExcerpt(t *testing.T) {
 		strings.Repeat("x", 41):    strings.Repeat("x", 20) + "...",
 		strings.Repeat("日", 5000):  strings.Repeat("日", 20) + "...",
 		"sk_live_abcdefghijklmnop": "sk_live_" + Redacted,
+		// A token of an issuer, and what is left of one.
+		"bad eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln": "bad eyJ" + Redacted,
+		"eyJhbGciOiJFUzI1NiJ9.eyJz":                     "eyJ" + Redacted,
+		"eyJhbGciOi":                                    "eyJhbGciOi",
 	} {
 		if got := Excerpt(text); got != want {
 			t.Errorf("the excerpt of %q is %q, want %q", text, got, want)

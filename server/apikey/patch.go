@@ -20,6 +20,11 @@ type Patch struct {
 	Values Key
 }
 
+// Disables reports whether p does nothing but disable a key.
+func (p *Patch) Disables() bool {
+	return slices.Equal(p.Paths, []string{"enabled"}) && !p.Values.Enabled
+}
+
 // mutable lists the fields that an update can change.
 var mutable = []string{
 	"label", "description", "scopes", "ip_allow_list", "expires_at", "enabled", "owner_id", "metadata", "rate_limit", "quota",
@@ -77,6 +82,23 @@ func (r Rules) Update(k *Key, p Patch, now time.Time, faults ...FieldProblem) er
 	return nil
 }
 
+// PatchProblems returns what is wrong with p whatever key it is applied to.
+func (r Rules) PatchProblems(p Patch, now time.Time) (found []FieldProblem) {
+	// All that p does not set is right in this key, and p differs from it in all that it
+	// sets, but for values that are right.
+	k := Key{Label: "-", RateLimit: RateLimit{Requests: 1, WindowSeconds: 1}, Quota: Quota{Limit: maxQuota, Remaining: maxQuota, Refill: RefillNone}}
+	err := AsError(r.Update(&k, p, now))
+	if err == nil {
+		return nil
+	}
+	for _, f := range err.Fields {
+		if f.Field != "quota.refill_day" { // Some keys' refills have a day.
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
 // set copies what path names from values. problem says what is wrong with the
 // path, "" if nothing is.
 func (k *Key) set(path string, values *Key) (problem string) {
@@ -121,6 +143,8 @@ func (k *Key) set(path string, values *Key) (problem string) {
 		k.RateLimit.Requests = values.RateLimit.Requests
 	case "rate_limit.window_seconds":
 		k.RateLimit.WindowSeconds = values.RateLimit.WindowSeconds
+	case "rate_limit.mode":
+		k.RateLimit.Exact = values.RateLimit.Exact
 	case "quota":
 		k.Quota = values.Quota
 	case "quota.limit", "quota.remaining", "quota.refill", "quota.refill_day":

@@ -31,9 +31,11 @@ func TestUpdate(t *testing.T) {
 			func(k *Key) bool { return len(k.IPAllowList) == 1 }},
 		{"disabled", []string{"enabled"}, Key{}, []string{"enabled", "state"}, nil},
 		{"requests", []string{"rate_limit.requests"}, Key{RateLimit: RateLimit{Requests: 5}}, []string{"rate_limit"},
-			func(k *Key) bool { return k.RateLimit == RateLimit{5, 60} }},
+			func(k *Key) bool { return k.RateLimit == RateLimit{5, 60, false} }},
 		{"window", []string{"rate_limit.window_seconds"}, Key{RateLimit: RateLimit{Requests: 99, WindowSeconds: 5}}, []string{"rate_limit"},
-			func(k *Key) bool { return k.RateLimit == RateLimit{10, 5} }},
+			func(k *Key) bool { return k.RateLimit == RateLimit{10, 5, false} }},
+		{"mode", []string{"rate_limit.mode"}, Key{RateLimit: RateLimit{Requests: 99, Exact: true}}, []string{"rate_limit"},
+			func(k *Key) bool { return k.RateLimit == RateLimit{10, 60, true} }},
 		{"metadata entry", []string{"metadata.a"}, Key{Metadata: map[string]string{"a": "9"}}, []string{"metadata"},
 			func(k *Key) bool { return cmp.Equal(k.Metadata, map[string]string{"a": "9", "b": "2"}) }},
 		{"quoted entry", []string{"metadata.`x.``y`"}, Key{Metadata: map[string]string{"x.`y": "9"}}, []string{"metadata"},
@@ -113,7 +115,7 @@ func TestUpdateRefuses(t *testing.T) {
 }
 
 // What a patch does not name is not checked, and neither is an expiry that stays.
-func TestUpdateJudgesWhatChanges(t *testing.T) {
+func TestUpdateChecksWhatChanges(t *testing.T) {
 	t.Parallel()
 	k := testKey()
 	k.Scopes, k.ExpiresAt = Scopes{"gone.from.catalogue"}, noon.Add(-time.Hour)

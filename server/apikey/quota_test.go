@@ -201,7 +201,7 @@ func TestQuotaUpdates(t *testing.T) {
 			if want := c.want != c.before.refilled(noon); changed != want {
 				t.Errorf("changed = %t", changed)
 			}
-			if err := rightsOf(&before).CheckUpdate(&k, Actor{ActorKey, before.ID}, Changes(&before, &k, noon)); (AsError(err) != nil) != changed {
+			if err := rightsOf(&before).CheckUpdate(&k, Actor{Kind: ActorKey, ID: before.ID}, Changes(&before, &k, noon)); (AsError(err) != nil) != changed {
 				t.Errorf("a key that changes its own quota: %v", err)
 			}
 		})

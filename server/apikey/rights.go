@@ -1,6 +1,9 @@
 package apikey
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // AllOrganizations as the organization of rights stands for every one.
 const AllOrganizations = "*"
@@ -12,8 +15,10 @@ var Endless = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Rights are what a caller may do, and so what it may grant at most. The zero
 // Rights allow nothing: whoever may do everything says so in every field.
 type Rights struct {
-	// Organization is the one to act in, or AllOrganizations.
-	Organization string
+	// Organization is the one to act in, or AllOrganizations. It is empty where there
+	// are several, which are Organizations then.
+	Organization  string
+	Organizations []string
 	// Scopes are the scopes that are held. None are where it is empty.
 	Scopes Scopes
 	// AnyAddress allows every address, and unknown ones; else Addresses are the
@@ -32,8 +37,20 @@ type Rights struct {
 // AllRights returns the rights of an operator.
 func AllRights() Rights {
 	return Rights{
-		Organization: AllOrganizations, Scopes: Scopes{AllScopes}, AnyAddress: true, Mode: ModeLive, Until: Endless,
+		Organization: AllOrganizations, Scopes: Scopes{AllScopes, AllOperatorScopes}, AnyAddress: true, Mode: ModeLive, Until: Endless,
 	}
+}
+
+// Home returns the organization that a caller with these rights is counted for where it
+// acts in none: its own, or the first of its own; empty for one of all.
+func (r *Rights) Home() string {
+	switch {
+	case r.Organization == AllOrganizations:
+		return ""
+	case r.Organization == "" && len(r.Organizations) > 0:
+		return r.Organizations[0]
+	}
+	return r.Organization
 }
 
 // Rights returns the rights of whoever presented the secret: those of its key where
@@ -60,7 +77,21 @@ func (v *Verification) Rights() Rights {
 
 // In reports whether the rights allow to act in an organization.
 func (r *Rights) In(organization string) bool {
-	return r.Organization == AllOrganizations || r.Organization != "" && r.Organization == organization
+	if r.Organization == AllOrganizations {
+		return true
+	}
+	return organization != "" && (r.Organization == organization || slices.Contains(r.Organizations, organization))
+}
+
+// HoldsOrganizations reports whether each of organizations, which may be
+// AllOrganizations, is one to act in.
+func (r *Rights) HoldsOrganizations(organizations []string) bool {
+	for _, o := range organizations {
+		if r.Organization != AllOrganizations && (o == AllOrganizations || !r.In(o)) {
+			return false
+		}
+	}
+	return true
 }
 
 // holdsRange reports whether every address of a key's list is one to act from. An

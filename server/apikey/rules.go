@@ -95,20 +95,7 @@ func (r Rules) problems(k *Key, now time.Time, checked func(field string) bool) 
 		}
 	}
 	if checked("scopes") {
-		for i, s := range k.Scopes {
-			if len(found) > MaxFields {
-				break
-			}
-			if s != AllScopes && !slices.Contains(r.Catalogue, s) {
-				var hint string
-				if len(found) < maxHints {
-					if near := nearest(s, r.Catalogue); len(near) > 0 {
-						hint = "; nearest: " + strings.Join(near, ", ")
-					}
-				}
-				report(fmt.Sprintf("scopes[%d]", i), "is not a scope of this server's catalogue%s", hint)
-			}
-		}
+		found = append(found, UnknownScopes(k.Scopes, r.Catalogue, "is not a scope of this server's catalogue")...)
 	}
 	switch {
 	case !checked("expires_at"):
@@ -142,6 +129,27 @@ func (r Rules) problems(k *Key, now time.Time, checked func(field string) bool) 
 	return found
 }
 
+// UnknownScopes returns the problem of each scope that is none of known, nor
+// [AllScopes], with the names that are most like the first of them.
+func UnknownScopes(scopes Scopes, known []string, problem string) (found []FieldProblem) {
+	for i, s := range scopes {
+		if len(found) > MaxFields {
+			break
+		}
+		if s == AllScopes || slices.Contains(known, s) {
+			continue
+		}
+		var hint string
+		if len(found) < maxHints {
+			if near := nearest(s, known); len(near) > 0 {
+				hint = "; nearest: " + strings.Join(near, ", ")
+			}
+		}
+		found = append(found, FieldProblem{fmt.Sprintf("scopes[%d]", i), problem + hint})
+	}
+	return found
+}
+
 // Problems returns what is wrong with the fields of a limit that was sent.
 func (l RateLimit) Problems() (found []FieldProblem) {
 	if l.Requests < 1 || l.Requests > maxRequests {
@@ -168,8 +176,7 @@ func (r Rules) Rotate(k *Key, format KeyFormat, secret StoredSecret, overlap tim
 		return Errorf(KindFailedPrecondition, ReasonExpired,
 			"The key has expired; give it a later expires_at before rotating it.")
 	case k.PreviousWorks(now):
-		return Errorf(KindConflict, ReasonRotating,
-			"The secret before the last rotation works until %s; set end_previous to end it now.", k.PreviousExpiresAt.UTC().Format(time.DateTime))
+		return ErrRotating(k.PreviousExpiresAt)
 	case format == KeyFormat{}:
 		return Errorf(KindFailedPrecondition, ReasonNoKeyFormat,
 			"The server has no key format of the mode %s any more; its setting key_formats needs one.", k.Mode)
@@ -183,6 +190,13 @@ func (r Rules) Rotate(k *Key, format KeyFormat, secret StoredSecret, overlap tim
 	k.Usage.Previous = PreviousUsage{Rotation: k.Rotations}
 	k.boundPrevious()
 	return nil
+}
+
+// ErrRotating returns the answer to the rotation of a credential whose last rotation is
+// not over until then.
+func ErrRotating(until time.Time) *Error {
+	return Errorf(KindConflict, ReasonRotating,
+		"The secret before the last rotation works until %s; set end_previous to end it now.", until.UTC().Format(time.DateTime))
 }
 
 // EndPrevious ends the secret before the last rotation.

@@ -108,11 +108,11 @@ func TestCreateRefuses(t *testing.T) {
 		}, []string{"metadata"}},
 		{"8 KiB", func(k *Key) { k.Metadata = map[string]string{"k": strings.Repeat("v", 8191)} }, nil},
 		{"over 8 KiB", func(k *Key) { k.Metadata = map[string]string{"k": strings.Repeat("v", 8192)} }, []string{"metadata"}},
-		{"least limit", func(k *Key) { k.RateLimit = RateLimit{1, 1} }, nil},
-		{"largest limit", func(k *Key) { k.RateLimit = RateLimit{1_000_000, 86_400} }, nil},
-		{"no requests", func(k *Key) { k.RateLimit = RateLimit{0, 1} }, []string{"rate_limit.requests"}},
-		{"no window", func(k *Key) { k.RateLimit = RateLimit{1, 0} }, []string{"rate_limit.window_seconds"}},
-		{"too much", func(k *Key) { k.RateLimit = RateLimit{1_000_001, 86_401} }, []string{"rate_limit.requests", "rate_limit.window_seconds"}},
+		{"least limit", func(k *Key) { k.RateLimit = RateLimit{Requests: 1, WindowSeconds: 1} }, nil},
+		{"largest limit", func(k *Key) { k.RateLimit = RateLimit{Requests: 1_000_000, WindowSeconds: 86_400} }, nil},
+		{"no requests", func(k *Key) { k.RateLimit = RateLimit{Requests: 0, WindowSeconds: 1} }, []string{"rate_limit.requests"}},
+		{"no window", func(k *Key) { k.RateLimit = RateLimit{Requests: 1, WindowSeconds: 0} }, []string{"rate_limit.window_seconds"}},
+		{"too much", func(k *Key) { k.RateLimit = RateLimit{Requests: 1_000_001, WindowSeconds: 86_401} }, []string{"rate_limit.requests", "rate_limit.window_seconds"}},
 		{"all at once", func(k *Key) { k.Label, k.Scopes, k.ExpiresAt = "", Scopes{"a"}, noon }, []string{"label", "scopes[0]", "expires_at"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

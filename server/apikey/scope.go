@@ -1,18 +1,49 @@
 package apikey
 
+import (
+	"slices"
+	"strings"
+)
+
 // AllScopes stands for every scope of the catalogue, those added later
 // included. It is asked for by name, never assumed.
 const AllScopes = "*"
 
+// AllApplicationScopes stands for every scope of the application, and
+// AllOperatorScopes for every scope of operators. Keys are given neither.
+const (
+	AllApplicationScopes = "app:*"
+	AllOperatorScopes    = operatorScopes + "*"
+)
+
+// operatorScopes begins the scopes that access tokens of operators alone can hold.
+const operatorScopes = "operator_tokens."
+
+// OperatorScopes lists the scopes of the methods about access tokens of operators. They
+// are in no catalogue, so no key is given one, and [AllScopes] does not stand for them.
+func OperatorScopes() []string {
+	return []string{
+		operatorScopes + "create", operatorScopes + "read", operatorScopes + "update", operatorScopes + "delete",
+	}
+}
+
+// IsOperatorScope reports whether scope is one of those that keys never hold.
+func IsOperatorScope(scope string) bool { return strings.HasPrefix(scope, operatorScopes) }
+
+// isApplicationScope reports whether scope is none that this server knows.
+func isApplicationScope(scope string) bool {
+	return scope != AllScopes && !IsOperatorScope(scope) && !slices.Contains(serverScopes, scope)
+}
+
 // ServerScopes lists the scopes that the methods of this server ask for. They are
 // in every catalogue.
-func ServerScopes() []string {
-	return []string{
-		"api_keys.create", "api_keys.update", "api_keys.delete", "api_keys.read", "api_keys.verify",
-		"webhooks.create", "webhooks.read", "webhooks.update", "webhooks.delete",
-		"webhooks_queue.read", "webhooks_queue.update",
-		"events.read",
-	}
+func ServerScopes() []string { return slices.Clone(serverScopes) }
+
+var serverScopes = []string{
+	"api_keys.create", "api_keys.update", "api_keys.delete", "api_keys.read", "api_keys.verify",
+	"webhooks.create", "webhooks.read", "webhooks.update", "webhooks.delete",
+	"webhooks_queue.read", "webhooks_queue.update",
+	"events.read",
 }
 
 // ApplicationScopes lists the scopes of the application whose keys are kept here,
@@ -39,14 +70,44 @@ func DefaultScopes() []string { return Catalogue(ApplicationScopes()) }
 // Scopes is a set of scopes in the order in which they were given.
 type Scopes []string
 
-// Has reports whether the set holds scope, by name or by [AllScopes].
+// Has reports whether the set holds scope, by name or by what stands for it.
 func (s Scopes) Has(scope string) bool {
 	for _, held := range s {
-		if held == scope || held == AllScopes {
+		if held == scope {
 			return true
+		}
+		switch held {
+		case AllScopes:
+			if !IsOperatorScope(scope) {
+				return true
+			}
+		case AllApplicationScopes:
+			if isApplicationScope(scope) {
+				return true
+			}
+		case AllOperatorScopes:
+			if IsOperatorScope(scope) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// Lacking returns those of scopes that the set does not hold.
+func (s Scopes) Lacking(scopes []string) []string {
+	return slices.DeleteFunc(slices.Clone(scopes), s.Has)
+}
+
+// Expand returns the scopes of catalogue, and those of operators, that the set holds.
+func (s Scopes) Expand(catalogue []string) []string {
+	held := []string{}
+	for _, scope := range slices.Concat(catalogue, OperatorScopes()) {
+		if s.Has(scope) {
+			held = append(held, scope)
+		}
+	}
+	return held
 }
 
 // HasAll reports whether the set holds every one of scopes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strings"
 	"unsafe"
 
 	"github.com/apikeys-dev/apikeys/server/masked"
@@ -143,4 +144,52 @@ func HasSecretForm(text string) bool {
 func MayBeSecret(text string) bool {
 	n := len(text) - TailLength
 	return n > 1 && n <= maxPrefix && text[n-1] == '_'
+}
+
+// secretTokenScheme begins a secret that is written as a URI (RFC 8959).
+const secretTokenScheme = "secret-token:"
+
+// BareSecret returns a credential that was presented, without the scheme secret-token in
+// front. Whatever takes a credential in takes that form too; nothing here shows it.
+func BareSecret(text string) string {
+	n := len(secretTokenScheme)
+	if len(text) >= n && text[n-1] == ':' && strings.EqualFold(text[:n], secretTokenScheme) {
+		return text[n:]
+	}
+	return text
+}
+
+// TokenPrefix begins the secret of every access token of an operator that was made
+// through the API.
+const TokenPrefix = "opt_"
+
+// HasTokenForm reports whether text has the form of such a secret, whatever its checksum
+// is. No secret of a key has that form.
+func HasTokenForm(text string) bool {
+	tail, ok := strings.CutPrefix(text, TokenPrefix)
+	if !ok || len(tail) != TailLength {
+		return false
+	}
+	for i := range len(tail) {
+		if !inBase62[tail[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// IsToken reports whether text can be the secret of an access token of an operator: its
+// form and its checksum are right.
+func IsToken(text string) bool {
+	return HasTokenForm(text) && hasChecksum(text[:len(text)-checksumLength], text[len(text)-checksumLength:])
+}
+
+// identityTokenPrefix is how every token of an issuer begins: with a brace and a quote in
+// base64url.
+const identityTokenPrefix = "eyJ"
+
+// HasIdentityTokenForm reports whether text has the form of a token of an OpenID Connect
+// issuer, a JSON Web Token. No other credential has that form.
+func HasIdentityTokenForm(text string) bool {
+	return strings.HasPrefix(text, identityTokenPrefix) && strings.Count(text, ".") >= 2
 }

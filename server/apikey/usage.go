@@ -11,11 +11,31 @@ type UsageCount struct {
 	// the time of the latest; the zero time where there was none.
 	Count      int64
 	LastUsedAt time.Time
+	// IP and UserAgent are from where that latest one was, empty where it is not known.
+	IP, UserAgent string
+	// Addresses is what was counted of the addresses on the day AddressDay: see
+	// [Addresses.Bytes]. Nil where nothing is new.
+	Addresses  []byte
+	AddressDay int64
 	// Previous is added to what the key's previous secret was used, unless a later
 	// rotation has ended that secret.
 	Previous PreviousUsage
 	// Outcomes are what all verifications came to, by hour.
 	Outcomes []OutcomeCount
+	// Refused is how many uses of the key were refused, and Refusals are the newest of
+	// them, oldest first, MaxRefusals at most.
+	Refused  int64
+	Refusals []RefusedUse
+	// Units are what the valid ones cost, by hour and by owner.
+	Units []UnitCount
+}
+
+// UnitCount is how many valid verifications of one hour there were while the key had an
+// owner, and what they cost.
+type UnitCount struct {
+	Hour         time.Time
+	Owner        string
+	Calls, Units int64
 }
 
 // OutcomeCount is how many verifications of one hour had one outcome.
@@ -152,4 +172,27 @@ func Total(buckets []Bucket) map[Code]int64 {
 type KeyUse struct {
 	KeyID, Label string
 	Count        int64
+}
+
+// UsageGroup is what usage is added up by. Its word is stored.
+type UsageGroup string
+
+// The groups.
+const (
+	ByKey          UsageGroup = "api_key_id"
+	ByOwner        UsageGroup = "owner_id"
+	ByOrganization UsageGroup = "organization_id"
+)
+
+// UsagePlace is the place of a row in a list of usage: its start, in microseconds, the
+// organization, and the id of the key or of the owner.
+type UsagePlace struct {
+	Start              int64
+	Organization, Name string
+}
+
+// UsageRow is what was used in one hour or day.
+type UsageRow struct {
+	UsagePlace
+	Calls, Units int64
 }

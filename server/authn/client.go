@@ -4,11 +4,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+
+	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
 // Client is where a request came from, as the connection and its proxies say.
@@ -36,18 +37,24 @@ func clientOf(ctx context.Context) Client {
 		c, _ := local.Value(clientKey{}).(Client)
 		return c
 	}
-	c := Client{ForwardedFor: metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")}
-	if p, ok := peer.FromContext(ctx); ok {
-		switch addr := p.Addr.(type) {
-		case *net.TCPAddr:
-			c.Addr = addr.AddrPort().Addr()
-		default:
-			if ap, err := netip.ParseAddrPort(addr.String()); err == nil {
-				c.Addr = ap.Addr()
-			}
-		}
+	return Client{Addr: Peer(ctx), ForwardedFor: metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")}
+}
+
+// Peer returns the address of the other end of the connection of a call over gRPC; the
+// zero Addr is unknown.
+func Peer(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
 	}
-	return c
+	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr()
+	}
+	addr, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr()
 }
 
 // Address returns where a call came from, for the log: the client's address or,
@@ -60,58 +67,13 @@ func (a *Authenticator) Address(ctx context.Context) netip.Addr {
 	return c.Addr
 }
 
-// address returns the client's address: the connection's or, where that is a
-// trusted proxy, the right-most forwarded entry that is not one. Entries further
-// left are what the client itself may have written. An entry that does not parse
-// where one is needed makes the address unknown; if all are trusted, the
-// left-most is the client. Empty elements of the list are none (RFC 9110, 5.6.1.2).
+// address returns the client's address, as [apikey.ClientAddress] has it.
 func (c Client) address(trusted []netip.Prefix) netip.Addr {
-	addr := c.Addr.Unmap().WithZone("")
-	if !contains(trusted, addr) {
-		return addr
-	}
-	// Lines are read from the last back, so that a long header from outside costs
-	// no more than the hops that are looked at.
-	for i := len(c.ForwardedFor) - 1; i >= 0; i-- {
-		rest, more := c.ForwardedFor[i], true
-		for more {
-			var entry string
-			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
-				rest, entry = rest[:comma], rest[comma+1:]
-			} else {
-				entry, more = rest, false
-			}
-			if entry = strings.Trim(entry, " \t"); entry == "" {
-				continue
-			}
-			if addr = forwarded(entry); !contains(trusted, addr) {
-				return addr
-			}
-		}
-	}
-	return addr
+	return apikey.ClientAddress(c.Addr, c.ForwardedFor, trusted)
 }
 
-// forwarded returns the address that an entry of X-Forwarded-For is, without the
-// port that some proxies add. One that does not parse, or has a zone, is unknown.
-func forwarded(entry string) netip.Addr {
-	addr, err := netip.ParseAddr(entry)
-	if err != nil {
-		var withPort netip.AddrPort
-		withPort, err = netip.ParseAddrPort(entry)
-		addr = withPort.Addr()
-	}
-	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}
-	}
-	return addr.Unmap()
-}
-
-func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
+// Forwarded returns the address of the client that a gateway speaks for, as
+// [apikey.ForwardedAddress] has it.
+func (c Client) Forwarded(trusted []netip.Prefix) netip.Addr {
+	return apikey.ForwardedAddress(c.Addr, c.ForwardedFor, trusted)
 }

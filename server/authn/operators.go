@@ -16,14 +16,15 @@ import (
 // OperatorTokenPrefix begins the access tokens that the server makes.
 const OperatorTokenPrefix = "root_"
 
-// RootID names the operator whose token is configured rather than stored.
+// RootID names the operator whose root token is configured rather than stored, and is
+// what people call every root token.
 const RootID = "root"
 
 // TokenTTL is how old the list of stored tokens may be: a token that was reset
 // stops working within it, and the new one works.
 const TokenTTL = time.Second
 
-// Operators knows the access tokens of operators. Its zero fields are explained
+// Operators knows the root tokens, with which operators may do everything. Its zero fields are explained
 // one by one; it must not be copied after first use.
 type Operators struct {
 	// Peppers hash tokens. Required.
@@ -62,7 +63,7 @@ func (o *Operators) find(ctx context.Context, credential string) (string, error)
 	}
 	tokens, err := o.current(ctx)
 	if err != nil {
-		return "", fmt.Errorf("read the operator tokens: %w", err)
+		return "", fmt.Errorf("read the root tokens: %w", err)
 	}
 	var id string
 	for i := range o.Peppers.Len() {

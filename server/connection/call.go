@@ -92,6 +92,9 @@ func Begin(ctx context.Context, own *Call, w Waiter) *Call {
 	return own
 }
 
+// IsRequest reports whether the call is a request over REST.
+func (c *Call) IsRequest() bool { return c.isRequest }
+
 // Conn returns the connection of the call, which may be nil.
 func (c *Call) Conn() *Conn { return c.conn }
 

@@ -26,9 +26,9 @@ type Conn struct {
 	// account is that of the caller who used the connection last.
 	account atomic.Pointer[account]
 
-	// stranger and addressStranger are the places in the lists of strangers, nil
-	// once a good credential was shown. Guarded by Table.mu.
-	stranger, addressStranger *list.Element
+	// listed and addressListed are the places in the lists of unauthenticated
+	// connections, nil once a good credential was shown. Guarded by Table.mu.
+	listed, addressListed *list.Element
 
 	// Of the sweep alone: the write that was under way, and since when.
 	lastWrite    uint64

@@ -8,7 +8,7 @@
 //   - Connections are counted in all and for each address (an IPv4 address, or the
 //     /64 network of an IPv6 address). Where a new connection finds no room, the
 //     oldest connection that has shown no good credential is closed to make room,
-//     so that a stranger never keeps out a caller.
+//     so that clients without a credential never keep out a caller.
 //   - A connection that has shown no good credential for a while is closed. A
 //     served health check starts that time anew.
 //   - Calls with bad credentials are paced by address: a connection that has shown

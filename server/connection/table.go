@@ -58,11 +58,11 @@ type Table struct {
 	openCalls atomic.Int64
 	draining  atomic.Bool // whether the server stops
 
-	mu        sync.Mutex
-	conns     map[*Conn]struct{}
-	strangers list.List // *Conn without a good credential, oldest first
-	addresses map[netip.Prefix]*address
-	accounts  map[Account]*account
+	mu              sync.Mutex
+	conns           map[*Conn]struct{}
+	unauthenticated list.List // *Conn that have shown no good credential, oldest first
+	addresses       map[netip.Prefix]*address
+	accounts        map[Account]*account
 	// refused and displaced count connections since the last line in the log.
 	refused, displaced int
 	told               time.Duration
@@ -70,9 +70,9 @@ type Table struct {
 
 // address is what is known of the connections of one address.
 type address struct {
-	key       netip.Prefix
-	count     int
-	strangers list.List // *Conn without a good credential, oldest first
+	key             netip.Prefix
+	count           int
+	unauthenticated list.List // *Conn that have shown no good credential, oldest first
 	// debt is the number of failures that are not yet paid off by time.
 	debt atomic.Int64
 	paid int64 // fraction of a failure, in nanoseconds times MaxFailures
@@ -143,11 +143,11 @@ func (t *Table) add(raw net.Conn) *Conn {
 		}
 		c.address = a
 		if a.count >= t.config.MaxPerAddress {
-			displaced = t.displaceLocked(displaced, &a.strangers)
+			displaced = t.displaceLocked(displaced, &a.unauthenticated)
 		}
 	}
 	if len(displaced) == 0 && len(t.conns) >= t.config.Max {
-		displaced = t.displaceLocked(displaced, &t.strangers)
+		displaced = t.displaceLocked(displaced, &t.unauthenticated)
 	}
 	full := len(t.conns) >= t.config.Max || c.address != nil && c.address.count >= t.config.MaxPerAddress
 	if full {
@@ -155,10 +155,10 @@ func (t *Table) add(raw net.Conn) *Conn {
 		t.forgetAddressLocked(c.address)
 	} else {
 		t.conns[c] = struct{}{}
-		c.stranger = t.strangers.PushBack(c)
+		c.listed = t.unauthenticated.PushBack(c)
 		if c.address != nil {
 			c.address.count++
-			c.addressStranger = c.address.strangers.PushBack(c)
+			c.addressListed = c.address.unauthenticated.PushBack(c)
 		}
 	}
 	t.mu.Unlock()
@@ -171,10 +171,10 @@ func (t *Table) add(raw net.Conn) *Conn {
 	return c
 }
 
-// displaceLocked takes the oldest of strangers out of the table and adds it to
+// displaceLocked takes the first connection of a list out of the table and adds it to
 // displaced.
-func (t *Table) displaceLocked(displaced []*Conn, strangers *list.List) []*Conn {
-	oldest := strangers.Front()
+func (t *Table) displaceLocked(displaced []*Conn, from *list.List) []*Conn {
+	oldest := from.Front()
 	if oldest == nil {
 		return displaced
 	}
@@ -206,15 +206,15 @@ func (t *Table) removeLocked(c *Conn) {
 	}
 }
 
-// unlistLocked takes c out of the lists of strangers.
+// unlistLocked takes c out of the lists of unauthenticated connections.
 func (t *Table) unlistLocked(c *Conn) {
-	if c.stranger == nil {
+	if c.listed == nil {
 		return
 	}
-	t.strangers.Remove(c.stranger)
-	c.stranger = nil
+	t.unauthenticated.Remove(c.listed)
+	c.listed = nil
 	if c.address != nil {
-		c.address.strangers.Remove(c.addressStranger)
+		c.address.unauthenticated.Remove(c.addressListed)
 	}
 }
 

@@ -79,8 +79,9 @@ func TestConnectionsOfAnAddress(t *testing.T) {
 	}
 }
 
-// A stranger makes room for a newcomer, the oldest first; a caller does not.
-func TestStrangersMakeRoom(t *testing.T) {
+// A connection without a good credential makes room for a new one, the oldest first; a
+// caller's does not.
+func TestUnauthenticatedMakeRoom(t *testing.T) {
 	t.Parallel()
 	table := New(testConfig())
 	first, caller := open(t, table, "192.0.2.1"), open(t, table, "192.0.2.1")
@@ -319,7 +320,7 @@ func TestFailuresArePaidOff(t *testing.T) {
 		caller.Reject()
 	}
 	if !c.paused.Load() || caller.paused.Load() {
-		t.Fatalf("paused: stranger %v, caller %v", c.paused.Load(), caller.paused.Load())
+		t.Fatalf("paused: unauthenticated %v, caller %v", c.paused.Load(), caller.paused.Load())
 	}
 	for tick := range int64(20) {
 		table.payDebts(int64(time.Second) / 10)

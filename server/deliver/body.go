@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -29,12 +30,18 @@ func Body(dst []byte, d *webhook.Delivery, e *apikey.Event) ([]byte, error) {
 
 // BodyOf is [Body] for an event that is at hand as the stream of events shows it.
 func BodyOf(dst []byte, d *webhook.Delivery, e *apikeysv1.Event) ([]byte, error) {
+	return appendBody(dst, d, e, nil)
+}
+
+// appendBody is BodyOf for an event whose resource is at hand as JSON; nil means that it
+// is not.
+func appendBody(dst []byte, d *webhook.Delivery, e *apikeysv1.Event, shown []byte) ([]byte, error) {
 	resource, kind := resourceOf(e)
 	if resource == nil {
 		return dst, fmt.Errorf("body of delivery %s: the event %s shows no resource", d.ID, e.GetId())
 	}
 	at := e.GetCreatedAt().AsTime()
-	o := object{dst: append(dst, '{')}
+	o := object{dst: append(dst, '{'), shown: shown}
 	switch d.Format {
 	case webhook.FormatClassic:
 		o.text("webhook_id", d.WebhookID)
@@ -87,7 +94,10 @@ func resourceOf(e *apikeysv1.Event) (m proto.Message, kind string) {
 }
 
 // object writes the members of a JSON object in the order of its calls.
-type object struct{ dst []byte }
+type object struct {
+	dst   []byte
+	shown []byte // the one message among them, where it is at hand as JSON
+}
 
 func (o *object) name(name string) {
 	if o.dst[len(o.dst)-1] != '{' {
@@ -103,6 +113,10 @@ func (o *object) text(name, value string) {
 
 func (o *object) message(name string, m proto.Message) {
 	o.name(name)
+	if o.shown != nil {
+		o.dst = append(o.dst, o.shown...)
+		return
+	}
 	o.dst = wirejson.Append(o.dst, m)
 }
 
@@ -118,4 +132,61 @@ func (o *object) fields(name string, m proto.Message, names []string) {
 		}
 	}
 	o.dst = append(o.dst, '}')
+}
+
+// rendering is an event as bodies show it, worked out once for all its deliveries. Its
+// methods are safe for concurrent use.
+type rendering struct {
+	of *apikey.Event
+
+	once    sync.Once
+	message *apikeysv1.Event
+	shown   []byte // its resource
+	err     error
+}
+
+// body is [Body] of the event.
+func (r *rendering) body(d *webhook.Delivery) ([]byte, error) {
+	r.once.Do(func() {
+		if r.message, r.err = wire.Event(r.of); r.err != nil {
+			return
+		}
+		if resource, _ := resourceOf(r.message); resource != nil {
+			r.shown = wirejson.Append(nil, resource)
+		}
+	})
+	if r.err != nil {
+		return nil, r.err
+	}
+	return appendBody(make([]byte, 0, len(r.shown)+512), d, r.message, r.shown)
+}
+
+// renderings are those of the events that deliveries were claimed of lately. It is the
+// claiming goroutine's.
+type renderings struct {
+	byID  map[string]*rendering
+	bytes int // of the payloads
+}
+
+// The bounds of what is kept of renderings.
+const (
+	maxRenderings     = 1024
+	maxRenderingBytes = 4 << 20 // of the payloads, which JSON makes twice as large
+)
+
+// of returns the rendering of e, nil where that is nil.
+func (r *renderings) of(e *apikey.Event) *rendering {
+	if e == nil {
+		return nil
+	}
+	if known := r.byID[e.ID]; known != nil {
+		return known
+	}
+	if r.byID == nil || len(r.byID) >= maxRenderings || r.bytes+len(e.Payload) > maxRenderingBytes {
+		r.byID, r.bytes = make(map[string]*rendering), 0
+	}
+	made := &rendering{of: e}
+	r.byID[e.ID] = made
+	r.bytes += len(e.Payload)
+	return made
 }

@@ -51,7 +51,7 @@ const keyJSON = `{"id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","organizat
 	`"ip_allow_list":[],"expires_at":null,"created_at":"2025-06-30 15:05:47","updated_at":null,"created_by":null,"enabled":true,` +
 	`"state":"active","mode":"live","key_format":"","owner_id":"","metadata":{"a":"1","b":"2"},"rate_limit":null,"quota":null,"revoked_at":null,` +
 	`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,` +
-	`"metrics":{"api_key_id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","total_requests":0,"last_used_at":null},"etag":"2"}`
+	`"metrics":{"api_key_id":"api_key_0197bd94-d729-76ef-b486-cf276509029d","total_requests":0,"last_used_at":null},"last_use":null,"external_id":"","etag":"2"}`
 
 func TestBody(t *testing.T) {
 	t.Parallel()

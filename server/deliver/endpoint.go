@@ -30,11 +30,23 @@ type endpoint struct {
 	// organization and host are the keys of its shares, empty while they are unknown.
 	organization, host string
 
+	prefetched int  // claims that wait for room
+	quick      bool // whether the latest attempt succeeded, and quickly
+	// While the queue is asked: how many attempts it is asked for that there is room for,
+	// and whether for more.
+	asked       int
+	prefetching bool
+
 	turn uint64 // when it became ready
 	idle int    // scans since it had something
 
 	later int           // its place in scheduler.later, -1 where it is not there
 	ready *list.Element // its place in scheduler.ready, nil where it is not there
+}
+
+// waits reports whether something of e is due that may be claimed, at its time.
+func (e *endpoint) waits() bool {
+	return !e.due.IsZero() && (e.inFlight < e.window || e.mayPrefetch())
 }
 
 // The kinds of outcomes, as far as an endpoint is concerned.
@@ -44,6 +56,7 @@ const (
 	outcomeNone outcomeKind = iota
 	outcomeSucceeded
 	outcomeFailed
+	outcomeQuick // succeeded within quickAttempt
 )
 
 // dueHeap is a heap of endpoints by when they are due.

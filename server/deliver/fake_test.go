@@ -25,6 +25,8 @@ type fakeQueue struct {
 	away     map[string]error   // by the method's name
 	calls    map[string]int
 	wake     func([]string)
+	// claimTakes is how long the next claim takes.
+	claimTakes time.Duration
 }
 
 type fakeRow struct {
@@ -131,7 +133,12 @@ func (q *fakeQueue) Endpoints(_ context.Context, ids []string) ([]webhook.Endpoi
 	return endpoints, err
 }
 
-func (q *fakeQueue) Claim(_ context.Context, picks []webhook.Pick, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
+func (q *fakeQueue) Claim(_ context.Context, picks []webhook.Pick, lease string, length time.Duration) ([]webhook.Claim, map[string]time.Time, error) {
+	q.mu.Lock()
+	takes := q.claimTakes
+	q.claimTakes = 0
+	q.mu.Unlock()
+	time.Sleep(takes)
 	err := q.enter("Claim")
 	defer q.mu.Unlock()
 	if err != nil {
@@ -156,12 +163,12 @@ func (q *fakeQueue) Claim(_ context.Context, picks []webhook.Pick, lease string,
 				next[pick.WebhookID] = r.due
 				break
 			}
-			r.lease, r.due = lease, until
-			e := apikey.Event{ID: r.EventID, Type: r.Event, OrganizationID: r.OrganizationID, ResourceID: r.ResourceID, CreatedAt: r.CreatedAt, Payload: keyPayload()}
+			r.lease, r.due = lease, time.Now().Add(length)
+			e := &apikey.Event{ID: r.EventID, Type: r.Event, OrganizationID: r.OrganizationID, ResourceID: r.ResourceID, CreatedAt: r.CreatedAt, Payload: keyPayload()}
 			if r.EventID == "" {
-				e = apikey.Event{}
+				e = nil
 			}
-			claims = append(claims, webhook.Claim{Lease: lease, Delivery: r.Delivery, Webhook: *w, Event: e})
+			claims = append(claims, webhook.Claim{Lease: lease, Delivery: r.Delivery, Webhook: w, Event: e})
 		}
 	}
 	return claims, next, nil
@@ -265,7 +272,7 @@ func (s *scheduler) checkLocked(t interface {
 	var inFlight [healthStates]int
 	for id, k := range s.byID {
 		inFlight[k.health] += k.inFlight
-		waits := !k.due.IsZero() && k.inFlight < k.window
+		waits := !k.due.IsZero() && (k.inFlight < k.window || k.health == healthy && k.quick && k.organization != "" && k.prefetched <= k.window/2)
 		if waits != (k.later >= 0 || k.ready != nil) || k.later >= 0 && k.ready != nil {
 			t.Errorf("endpoint %s: due %v, %d of %d under way, and its places are %d and %v", id, k.due, k.inFlight, k.window, k.later, k.ready)
 		}
@@ -285,6 +292,21 @@ func (s *scheduler) checkLocked(t interface {
 				shares[key] = u
 			}
 		}
+	}
+	prefetched, prefetchedOf := make(map[string]int), make(map[string]int)
+	for place := s.prefetched.Front(); place != nil; place = place.Next() {
+		p := place.Value.(*prefetchedClaim)
+		prefetched[p.to.id]++
+		prefetchedOf[p.organization]++
+		prefetchedOf[p.host]++
+	}
+	for id, k := range s.byID {
+		if k.prefetched != prefetched[id] {
+			t.Errorf("endpoint %s: %d prefetched of %d", id, prefetched[id], k.prefetched)
+		}
+	}
+	if !maps.Equal(prefetchedOf, s.prefetchedOf) && len(prefetchedOf)+len(s.prefetchedOf) > 0 {
+		t.Errorf("%v prefetched of organizations and hosts, and the scheduler says %v", prefetchedOf, s.prefetchedOf)
 	}
 	if !maps.Equal(shares, s.shares) {
 		t.Errorf("%v under way of organizations and hosts, and the scheduler says %v", shares, s.shares)

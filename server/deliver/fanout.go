@@ -3,7 +3,9 @@ package deliver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,12 @@ const (
 	// turnPause is for how many times as long as a turn had the writer it is then left
 	// to others.
 	turnPause = 3
+	// maxBackoff bounds for how long an organization is passed over whose turns fail;
+	// at first it is retryQueue, twice as long after each further failure.
+	maxBackoff = 16 * time.Second
+	// manyFailures is how many turns fail one after the other until that is taken for
+	// the database's fault: all organizations wait then.
+	manyFailures = 4
 )
 
 // Log is where the fan-out reads events and makes deliveries.
@@ -41,12 +49,22 @@ type FanOutConfig struct {
 	// MaxBehind is how far an organization's fan-out may be behind its changes before
 	// these wait. Required.
 	MaxBehind time.Duration
+	// Backlog is set where servers share the database and the fan-out runs in one of them
+	// at a time: how far it is behind is read from there. Nil means that it runs here.
+	Backlog Backlog
 	// MaxWait bounds how long a change waits; then it is refused. Zero means 5 seconds.
 	MaxWait time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger hears of what no caller is told. Nil means slog.Default().
 	Logger *slog.Logger
+}
+
+// Backlog tells how far the fan-out is behind, in whichever server it runs.
+type Backlog interface {
+	// FanOutOldest returns when the oldest event of an organization was made that is not
+	// fanned out, or the zero time where there is none.
+	FanOutOldest(ctx context.Context, organization string) (time.Time, error)
 }
 
 // FanOut makes the deliveries of events, by following the log: a change's own
@@ -58,19 +76,34 @@ type FanOut struct {
 	FanOutConfig
 	wake              chan struct{}
 	scanning, turning *outage.Outage
+	// failures counts the turns that have failed since the last that went well; the
+	// goroutine's of Run.
+	failures int
 
-	mu    sync.Mutex
-	known map[string]*fanned // organizations that have terms of webhooks, by id
+	mu      sync.Mutex
+	running bool
+	known   map[string]*fanned // organizations that have terms of webhooks, by id
 	// Before the first scan it is not known who has terms, so all are taken for such.
 	scanned bool
 	queue   []*fanned // those that have events, in the order of their turns
+	paused  []*fanned // those that wait since their last turn failed, in no order
+	failing int       // of how many the last turn failed
+
+	backlogs backlogs
 }
 
 // fanned is an organization and how far behind its fan-out is.
 type fanned struct {
 	id     string
-	queued bool // waits for its turn, or has it
+	queued bool // waits for its turn, has it, or is paused
 	again  bool // was told of while it had its turn
+	// failures counts its turns that have failed one after the other; until resume it is
+	// passed over for them.
+	failures int
+	resume   time.Time
+	// holding is true from the line in the log that tells that its changes wait until
+	// the line that tells that they no longer do.
+	holding bool
 	// oldest is about when the oldest event was made that is not fanned out; the zero
 	// time where there is none.
 	oldest time.Time
@@ -102,6 +135,10 @@ func (f *FanOut) Notify(organizations, subscribed []string) {
 	}
 	now := f.Now()
 	f.mu.Lock()
+	if f.Backlog != nil && !f.running {
+		f.mu.Unlock()
+		return // It runs elsewhere.
+	}
 	for _, id := range subscribed {
 		f.organizationLocked(id)
 	}
@@ -109,6 +146,18 @@ func (f *FanOut) Notify(organizations, subscribed []string) {
 		if o := f.known[id]; o != nil || !f.scanned {
 			f.enqueueLocked(f.organizationLocked(id), now)
 		}
+	}
+	f.mu.Unlock()
+	f.notify()
+}
+
+// NotifyAll tells the fan-out that any organization may have events that nobody told of.
+// It never blocks.
+func (f *FanOut) NotifyAll() {
+	now := f.Now()
+	f.mu.Lock()
+	for _, o := range f.known {
+		f.enqueueLocked(o, now)
 	}
 	f.mu.Unlock()
 	f.notify()
@@ -146,7 +195,11 @@ func (f *FanOut) enqueueLocked(o *fanned, at time.Time) {
 // Wait returns when the fan-out of an organization is near enough to its changes for one
 // more. A change that has waited too long is refused: it may be tried again.
 func (f *FanOut) Wait(ctx context.Context, organization string) error {
-	moved := f.behind(organization)
+	behind := f.behind
+	if f.Backlog != nil {
+		behind = func(organization string) <-chan struct{} { return f.behindElsewhere(ctx, organization) }
+	}
+	moved := behind(organization)
 	if moved == nil {
 		return nil
 	}
@@ -155,7 +208,7 @@ func (f *FanOut) Wait(ctx context.Context, organization string) error {
 	for moved != nil {
 		select {
 		case <-moved:
-			moved = f.behind(organization)
+			moved = behind(organization)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-end.C:
@@ -180,25 +233,49 @@ func (f *FanOut) behind(organization string) <-chan struct{} {
 	if o.moved == nil {
 		o.moved = make(chan struct{})
 	}
+	if !o.holding {
+		o.holding = true
+		f.Logger.Warn("The changes of an organization wait: the deliveries of its earlier changes are still being made.",
+			"organization_id", o.id, "behind", f.Now().Sub(o.oldest).Round(time.Second).String())
+	}
 	return o.moved
 }
 
-// Run makes deliveries until ctx ends.
+// heldLocked tells the log, where the changes of o have waited, that they no longer do.
+// An organization that is hardly near enough counts as behind still, so that one that
+// makes changes as fast as it may is not told of again and again.
+func (f *FanOut) heldLocked(o *fanned) {
+	if !o.holding || !o.oldest.IsZero() && f.Now().Sub(o.oldest) > f.MaxBehind/2 {
+		return
+	}
+	o.holding = false
+	f.Logger.Info("The changes of an organization no longer wait.", "organization_id", o.id)
+}
+
+// Run makes deliveries until ctx ends. It may be called again after it has returned.
 func (f *FanOut) Run(ctx context.Context) error {
+	defer f.forget()
+	f.mu.Lock()
+	f.running = true // From before the first scan on, which finds what was committed until then.
+	f.mu.Unlock()
 	scan := time.NewTimer(f.scan(ctx))
 	defer scan.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	resume := time.NewTimer(time.Hour)
+	defer resume.Stop()
 	for ctx.Err() == nil {
-		wake := f.wake
+		resume.Reset(f.resumePaused())
+		wake, resumed := f.wake, resume.C
 		if o := f.next(); o != nil {
 			pause.Reset(f.turn(ctx, o))
-			wake = nil // The pause comes first.
+			wake, resumed = nil, nil // The pause comes first.
 		}
 		select {
 		case <-ctx.Done():
 		case <-wake:
 		case <-pause.C:
+		case <-resumed:
 		case <-scan.C:
 			scan.Reset(f.scan(ctx))
 		}
@@ -222,11 +299,6 @@ func (f *FanOut) scan(ctx context.Context) time.Duration {
 			f.enqueueLocked(f.organizationLocked(id), now)
 		}
 	}
-	for _, o := range f.known {
-		if !o.queued && !o.oldest.IsZero() { // Its last turn failed.
-			f.enqueueLocked(o, now)
-		}
-	}
 	f.scanned = true
 	return rescan
 }
@@ -243,26 +315,83 @@ func (f *FanOut) next() *fanned {
 	return o
 }
 
+// resumePaused gives those their turns again that were paused for long enough, and
+// returns how long until that is so of the next.
+func (f *FanOut) resumePaused() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, wait := f.Now(), time.Hour
+	f.paused = slices.DeleteFunc(f.paused, func(o *fanned) bool {
+		left := o.resume.Sub(now)
+		if left > 0 {
+			wait = min(wait, left)
+			return false
+		}
+		f.queue = append(f.queue, o)
+		return true
+	})
+	return wait
+}
+
 // turn gives o its turn and returns how long the writer is then to be left to others.
+// An organization whose turn fails is paused, and the others go on.
 func (f *FanOut) turn(ctx context.Context, o *fanned) time.Duration {
 	done, err := f.Log.FanOut(ctx, o.id, turnLength)
-	note(ctx, f.turning, err)
-	f.ended(o, &done, err)
+	failing := f.ended(o, &done, err)
 	f.Due(done.Due)
-	if err != nil {
-		return retryQueue
+	switch {
+	case err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())):
+		f.turning.Note(err, "organization_id", o.id)
+	case failing == 0:
+		f.turning.Note(nil)
 	}
+	if err != nil {
+		if f.failures++; f.failures >= manyFailures {
+			return retryQueue
+		}
+		return turnLength
+	}
+	if f.failures >= manyFailures {
+		f.endPauses()
+	}
+	f.failures = 0
 	return turnPause * done.Held
 }
 
-// ended takes what a turn of o has done.
-func (f *FanOut) ended(o *fanned, done *webhook.FannedOut, err error) {
+// endPauses lets all that are paused have their turns: what failed was not theirs.
+func (f *FanOut) endPauses() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, o := range f.paused {
+		o.resume = time.Time{}
+	}
+}
+
+// ended takes what a turn of o has done, and returns of how many organizations the last
+// turn failed.
+func (f *FanOut) ended(o *fanned, done *webhook.FannedOut, err error) (failing int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.heldLocked(o)
+	if o.moved != nil {
+		close(o.moved)
+		o.moved = nil
+	}
+	if err != nil {
+		if o.failures == 0 {
+			f.failing++
+		}
+		o.resume = f.Now().Add(min(retryQueue<<min(o.failures, 10), maxBackoff))
+		o.failures++
+		f.paused = append(f.paused, o)
+		return f.failing
+	}
+	if o.failures > 0 {
+		f.failing--
+	}
 	again := o.again
-	o.again, o.queued = false, false
+	o.again, o.queued, o.failures = false, false, 0
 	switch {
-	case err != nil: // It has its next turn after the next scan, or the next event.
 	case done.More:
 		o.oldest = done.Oldest
 		f.enqueueLocked(o, done.Oldest)
@@ -274,8 +403,5 @@ func (f *FanOut) ended(o *fanned, done *webhook.FannedOut, err error) {
 	default:
 		o.oldest = time.Time{}
 	}
-	if o.moved != nil {
-		close(o.moved)
-		o.moved = nil
-	}
+	return f.failing
 }

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -22,7 +25,7 @@ type fakeLog struct {
 	begun   time.Time
 	waiting map[string]int // events by organization; those without an entry have no terms
 	turns   []string
-	fails   int
+	broken  map[string]bool // organizations whose turns fail
 }
 
 func (l *fakeLog) FanOutOrganizations(context.Context) ([]string, error) {
@@ -47,8 +50,7 @@ func (l *fakeLog) FanOut(ctx context.Context, organization string, _ time.Durati
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turns = append(l.turns, organization)
-	if l.fails > 0 {
-		l.fails--
+	if l.broken[organization] {
 		return webhook.FannedOut{}, errors.New("no")
 	}
 	n, ok := l.waiting[organization]
@@ -167,4 +169,118 @@ func TestFanOutWait(t *testing.T) {
 	if err := <-answer; err != nil {
 		t.Error(err)
 	}
+}
+
+// turnsOf returns how many turns an organization had since it was asked last.
+func (l *fakeLog) turnsOf(organization string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turns = slices.DeleteFunc(l.turns, func(id string) bool {
+		if id == organization {
+			n++
+		}
+		return id == organization
+	})
+	return n
+}
+
+// TestFanOutPausesWhoFails has the turns of one organization fail: it alone waits,
+// longer each time, and the others go on at once.
+func TestFanOutPausesWhoFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := logtest.New(slog.LevelInfo)
+		l := &fakeLog{begun: time.Now(), waiting: map[string]int{"bad": 1, "good": 1}, broken: map[string]bool{"bad": true}}
+		f := runFanOut(t, FanOutConfig{Log: l, Due: func([]string) {}, Logger: log})
+		for _, step := range []struct {
+			after time.Duration
+			bad   int
+		}{{100 * time.Millisecond, 1}, {time.Second, 1}, {time.Second, 0}, {time.Second, 1}, {3 * time.Second, 0}, {time.Second, 1}} {
+			l.add("good", 3)
+			f.Notify([]string{"good", "bad"}, nil)
+			time.Sleep(50 * time.Millisecond)
+			l.mu.Lock()
+			if n := l.waiting["good"]; n != 0 {
+				t.Errorf("after %v %d events of the other organization wait", step.after, n)
+			}
+			l.mu.Unlock()
+			time.Sleep(step.after - 50*time.Millisecond)
+			if n := l.turnsOf("bad"); n != step.bad {
+				t.Errorf("after %v: %d turns, want %d", step.after, n, step.bad)
+			}
+		}
+		l.mu.Lock()
+		l.broken = nil
+		l.mu.Unlock()
+		time.Sleep(maxBackoff)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if n := l.waiting["bad"]; n != 0 {
+			t.Errorf("%d events wait", n)
+		}
+		if told, ended := lines.Lines("cannot be made"), lines.Lines("made again"); len(told) != 1 || len(ended) != 1 {
+			t.Errorf("the log has %q", lines.String())
+		}
+	})
+}
+
+// TestFanOutDatabaseAway has every turn fail: they are tried at the pace of one
+// organization, and all go on as soon as one does.
+func TestFanOutDatabaseAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const organizations = 20
+		l := &fakeLog{begun: time.Now(), waiting: make(map[string]int), broken: make(map[string]bool)}
+		for i := range organizations {
+			id := string(rune('a' + i))
+			l.waiting[id], l.broken[id] = 1, true
+		}
+		runFanOut(t, FanOutConfig{Log: l, Due: func([]string) {}})
+		time.Sleep(time.Minute)
+		l.mu.Lock()
+		if n := len(l.turns); n < 30 || n > 65+manyFailures {
+			t.Errorf("%d turns in a minute", n)
+		}
+		clear(l.broken)
+		l.mu.Unlock()
+		time.Sleep(2 * retryQueue)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for id, n := range l.waiting {
+			if n != 0 {
+				t.Errorf("%s waits still", id)
+			}
+		}
+	})
+}
+
+// TestFanOutTellsWhoWaits says that the log has one line when the changes of an
+// organization begin to wait, and one when they no longer do.
+func TestFanOutTellsWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := logtest.New(slog.LevelInfo)
+		l := &fakeLog{begun: time.Now(), waiting: map[string]int{"a": 0}, step: make(chan struct{})}
+		f := runFanOut(t, FanOutConfig{Log: l, Due: func([]string) {}, Logger: log, MaxWait: time.Second})
+		l.step <- struct{}{}
+		synctest.Wait()
+		l.add("a", 2)
+		f.Notify([]string{"a"}, nil)
+		time.Sleep(time.Minute + 1)
+		for range 3 {
+			if err := f.Wait(t.Context(), "a"); err == nil {
+				t.Error("it did not wait")
+			}
+		}
+		if got := lines.Lines("level=WARN"); len(got) != 1 || len(lines.Lines("organization_id=a")) != 1 {
+			t.Errorf("the log has %q", got)
+		}
+		l.step <- struct{}{} // One of two.
+		synctest.Wait()
+		if got := lines.Lines("no longer wait"); len(got) != 0 {
+			t.Errorf("the log has %q", got)
+		}
+		l.step <- struct{}{}
+		synctest.Wait()
+		if got := lines.Lines("no longer wait"); len(got) != 1 {
+			t.Errorf("the log has %q", got)
+		}
+	})
 }

@@ -22,22 +22,41 @@ type scheduler struct {
 
 	mu   sync.Mutex
 	byID map[string]*endpoint
-	// strangers are those of which it is not known whose they are and where they lead.
-	strangers []*endpoint
-	shares    map[string]share // attempts under way by organization and by host
-	later     dueHeap          // those that have something due and room, the first due first
+	// unresolved are those whose organization and host are not known yet.
+	unresolved []*endpoint
+	shares     map[string]share // attempts under way by organization and by host
+	later      dueHeap          // those that have something due and room, the first due first
 	// ready are those of later whose time has come, by their health and each in
 	// the order in which it came.
 	ready    [healthStates]list.List
 	inFlight [healthStates]int // attempts under way, likewise
 	turn     uint64
+	// prefetched are the claims that wait for room, the first claimed first, and
+	// prefetchedOf how many of them each organization and each host has.
+	prefetched   list.List
+	prefetchedOf map[string]int
+	// asked are the endpoints that the queue is being asked for, and askedOf for how many
+	// attempts, by organization and by host; of all under the empty key.
+	asked   []*endpoint
+	askedOf map[string]int
+}
+
+// picking is what a pick has come to so far.
+type picking struct {
+	picks []webhook.Pick
+	room  [healthStates]int
+	// taken is the room that is taken, and prefetched how much is prefetched, likewise.
+	taken, prefetched map[string]int
+	// blocked are the organizations and hosts nothing is prefetched for: one of their
+	// endpoints for which nothing may be prefetched waits for their room.
+	blocked map[string]bool
 }
 
 // maxShare is the part of what is left of the room for attempts that one webhook
 // may have, so that however many of them hang, there is some left for the next.
 const maxShare = 16
 
-// maxIdle is for how many scans, an hour's, it is remembered that an endpoint does
+// maxIdle is for how many scans, an hour's where the queue has one server, it is remembered that an endpoint does
 // well which has nothing pending.
 const maxIdle = 360
 
@@ -47,14 +66,14 @@ func (s *scheduler) endpointLocked(id string) *endpoint {
 	if !ok {
 		e = &endpoint{id: id, window: max(s.perWebhook/4, 1), health: unknown, later: -1}
 		s.byID[id] = e
-		s.strangers = append(s.strangers, e)
+		s.unresolved = append(s.unresolved, e)
 	}
 	return e
 }
 
 // placeLocked puts an endpoint that has changed where it belongs.
 func (s *scheduler) placeLocked(e *endpoint) {
-	waits := !e.due.IsZero() && e.inFlight < e.window
+	waits := e.waits()
 	switch {
 	case e.ready != nil && !waits:
 		s.ready[e.health].Remove(e.ready)
@@ -95,12 +114,20 @@ func (s *scheduler) scanned(due map[string]time.Time) {
 		s.dueLocked(s.endpointLocked(id), at)
 	}
 	for id, e := range s.byID {
-		if _, pending := due[id]; pending || e.inFlight > 0 || !e.due.IsZero() {
+		if _, pending := due[id]; pending || e.inFlight+e.prefetched > 0 || !e.due.IsZero() {
 			e.idle = 0
 		} else if e.idle++; e.health != healthy || e.idle > maxIdle {
 			delete(s.byID, id)
 		}
 	}
+}
+
+// takenOf returns how much room of a share is taken; none of one that is not known.
+func (p *picking) takenOf(key string) int {
+	if key == "" {
+		return 0
+	}
+	return p.taken[key]
 }
 
 // pick returns what to claim from the queue at now, at most maxPicks webhooks and each
@@ -119,28 +146,29 @@ func (s *scheduler) pick(now time.Time) (picks []webhook.Pick, wait time.Duratio
 	if len(s.later) > 0 {
 		wait = s.later[0].due.Sub(now)
 	}
-	room := roomOf(s.inFlight, s.maxInFlight)
-	taken := make(map[string]int) // of the shares
+	p := &picking{room: roomOf(s.inFlight, s.maxInFlight), taken: make(map[string]int), prefetched: make(map[string]int), blocked: make(map[string]bool)}
 	for more := true; more; {
-		picked, had := len(picks), make(map[string]bool)
-		picks = s.roundLocked(picks, &room, taken, had)
-		if more = len(picks) > picked; more && len(had) == 1 { // Nobody else waits.
-			picks, more = s.roundLocked(picks, &room, taken, nil), false
+		picked, had := len(p.picks), make(map[string]bool)
+		s.roundLocked(p, had)
+		if more = len(p.picks) > picked; more && len(had) == 1 { // Nobody else waits.
+			s.roundLocked(p, nil)
+			more = false
 		}
 	}
-	return picks, wait
+	s.askedOf = p.taken
+	return p.picks, wait
 }
 
-// roundLocked adds to picks endpoints of organizations that have not had their turn, and
+// roundLocked adds to a pick endpoints of organizations that have not had their turn, and
 // notes that they had it: so each has its turn before any has a second. Where had is nil
 // there are no turns.
-func (s *scheduler) roundLocked(picks []webhook.Pick, room *[healthStates]int, taken map[string]int, had map[string]bool) []webhook.Pick {
+func (s *scheduler) roundLocked(p *picking, had map[string]bool) {
 	var next [healthStates]*list.Element
 	for h := range next {
 		next[h] = s.ready[h].Front()
 	}
-	for len(picks) < maxPicks {
-		e := oldest(next, *room)
+	for len(p.picks) < maxPicks {
+		e := oldest(next, p.room)
 		if e == nil {
 			break
 		}
@@ -148,30 +176,39 @@ func (s *scheduler) roundLocked(picks []webhook.Pick, room *[healthStates]int, t
 		if e.organization != "" && had[e.organization] {
 			continue
 		}
-		n := min(min(e.window, max(room[healthy]/maxShare, 1))-e.inFlight, room[e.health],
-			s.shareRoomLocked(e, e.organization, s.perOrganization)-taken[e.organization],
-			s.shareRoomLocked(e, e.host, s.perHost)-taken[e.host])
-		if n <= 0 {
+		n := max(min(min(e.window, max(p.room[healthy]/maxShare, 1))-e.inFlight, p.room[e.health],
+			s.shareRoomLocked(e, e.organization, s.perOrganization)-p.takenOf(e.organization),
+			s.shareRoomLocked(e, e.host, s.perHost)-p.takenOf(e.host)), 0)
+		prefetch := s.prefetchRoomLocked(e, p)
+		if n+prefetch == 0 {
+			if !e.doesWell() && e.organization != "" {
+				p.blocked[e.organization], p.blocked[e.host] = true, true
+			}
 			continue
 		}
 		if had != nil {
 			had[e.organization] = true
 		}
 		if e.organization != "" {
-			taken[e.organization] += n
-			taken[e.host] += n
+			for _, key := range []string{e.organization, e.host} {
+				p.taken[key] += n
+				p.prefetched[key] += prefetch
+			}
 		}
+		p.taken[""] += n
+		p.prefetched[""] += prefetch
 		for h := range e.health + 1 {
-			room[h] -= n
+			p.room[h] -= n
 		}
 		for h := unknown; h < healthStates; h++ {
-			room[h] = min(room[h], room[h-1])
+			p.room[h] = min(p.room[h], p.room[h-1])
 		}
-		picks = append(picks, webhook.Pick{WebhookID: e.id, Max: n})
+		p.picks = append(p.picks, webhook.Pick{WebhookID: e.id, Max: n + prefetch})
+		e.asked, e.prefetching = n, prefetch > 0
+		s.asked = append(s.asked, e)
 		e.due = time.Time{}
 		s.placeLocked(e)
 	}
-	return picks
 }
 
 // share is how many attempts are under way of one organization, or to one host, by the
@@ -221,12 +258,12 @@ func (s *scheduler) unknownIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ids []string
-	for _, e := range s.strangers {
+	for _, e := range s.unresolved {
 		if e.organization == "" {
 			ids = append(ids, e.id)
 		}
 	}
-	s.strangers = nil
+	s.unresolved = nil
 	return ids
 }
 
@@ -252,6 +289,7 @@ func (s *scheduler) introduceLocked(e *endpoint, organization, address string) {
 	e.organization, e.host = "organization "+organization, "host "+host
 	s.countShareLocked(e.organization, e.health, e.inFlight)
 	s.countShareLocked(e.host, e.health, e.inFlight)
+	s.placeLocked(e)
 }
 
 // oldest returns the endpoint that has been ready longest of those at the front that
@@ -269,40 +307,59 @@ func oldest(fronts [healthStates]*list.Element, room [healthStates]int) *endpoin
 	return found
 }
 
-// claimed takes over what came of picks.
-func (s *scheduler) claimed(claims []webhook.Claim, next map[string]time.Time) {
+// claimed takes over what came of picks. It returns of each claim whether there is no
+// room for its attempt yet: those for which there was room begin.
+func (s *scheduler) claimed(claims []webhook.Claim, next map[string]time.Time) (prefetch []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	prefetch = make([]bool, len(claims))
 	for i := range claims {
 		e := s.endpointLocked(claims[i].Delivery.WebhookID)
-		if w := &claims[i].Webhook; w.URL != "" {
+		if w := claims[i].Webhook; w != nil {
 			s.introduceLocked(e, w.OrganizationID, w.URL)
 		}
-		s.countLocked(e, 1)
+		if prefetch[i] = e.prefetching && e.asked == 0; !prefetch[i] {
+			e.asked = max(e.asked-1, 0)
+			s.countLocked(e, 1)
+		}
 	}
+	s.answeredLocked()
 	for id, at := range next {
 		s.dueLocked(s.endpointLocked(id), at)
 	}
+	return prefetch
+}
+
+// answeredLocked notes that the queue is asked for nothing.
+func (s *scheduler) answeredLocked() {
+	for _, e := range s.asked {
+		e.asked, e.prefetching = 0, false
+	}
+	s.asked, s.askedOf = s.asked[:0], nil
 }
 
 // refused gives picks back that the queue could not answer.
 func (s *scheduler) refused(picks []webhook.Pick, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.answeredLocked()
 	for _, pick := range picks {
 		s.dueLocked(s.endpointLocked(pick.WebhookID), now)
 	}
 }
 
-// done notes that an attempt is over.
-func (s *scheduler) done(id string, outcome outcomeKind) {
+// done notes that an attempt is over, and returns whether the bounds of the webhook have
+// changed with it.
+func (s *scheduler) done(id string, outcome outcomeKind) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.endpointLocked(id)
+	window, known := e.window, e.health
 	s.countLocked(e, -1)
 	switch outcome {
-	case outcomeSucceeded:
+	case outcomeSucceeded, outcomeQuick:
 		e.window = min(e.window+1, s.perWebhook)
+		e.quick = outcome == outcomeQuick
 		s.setHealthLocked(e, healthy)
 	case outcomeFailed:
 		e.window = max(e.window/2, 1)
@@ -310,6 +367,7 @@ func (s *scheduler) done(id string, outcome outcomeKind) {
 	case outcomeNone:
 	}
 	s.placeLocked(e)
+	return e.window != window || e.health != known
 }
 
 // setHealthLocked gives an endpoint another health, with what it has under way.

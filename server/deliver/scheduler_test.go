@@ -188,36 +188,71 @@ func TestSchedulerBalances(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := newScheduler(rapid.IntRange(1, 4).Draw(t, "per webhook"), rapid.IntRange(1, 40).Draw(t, "in flight"))
 		now := testNow
-		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"})
+		ids := []string{"a", "b", "c", "d", "e"}
+		id := rapid.SampledFrom(ids)
+		l.perHost, l.perOrganization = rapid.IntRange(1, 40).Draw(t, "per host"), rapid.IntRange(1, 40).Draw(t, "per organization")
 		inFlight := make(map[string]int)
+		introduce := func() {
+			for i, id := range ids {
+				l.introduce([]webhook.Endpoint{{WebhookID: id, OrganizationID: fmt.Sprint(i % 2), URL: fmt.Sprintf("https://%d.example/", i%3)}})
+			}
+		}
+		done := func(t *rapid.T) {
+			id := id.Draw(t, "id")
+			if inFlight[id] == 0 {
+				return
+			}
+			inFlight[id]--
+			l.done(id, outcomeKind(rapid.IntRange(0, 3).Draw(t, "outcome")))
+			if d, found, _ := l.following(id, now); found {
+				inFlight[d.claim.Delivery.WebhookID]++
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"due": func(t *rapid.T) {
 				l.dueAt(now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "in"))), id.Draw(t, "id"))
 			},
-			"time": func(*rapid.T) { now = now.Add(1) },
+			"time":   func(*rapid.T) { now = now.Add(1) },
+			"second": func(*rapid.T) { now = now.Add(time.Second) },
+			"begin": func(t *rapid.T) {
+				begin, back, _ := l.begin(now)
+				for _, d := range begin {
+					if inFlight[d.claim.Delivery.WebhookID]++; now.Sub(d.claimed) >= maxPrefetchedTime {
+						t.Errorf("begun after %v", now.Sub(d.claimed))
+					}
+				}
+				for _, d := range back {
+					l.dueAt(now, d.claim.Delivery.WebhookID)
+				}
+			},
 			"ask": func(t *rapid.T) {
+				introduce() // As the worker does before each pick.
 				picks, _ := l.pick(now)
+				for range rapid.IntRange(0, 3).Draw(t, "over meanwhile") {
+					done(t)
+				}
 				if rapid.IntRange(0, 3).Draw(t, "answer") == 0 {
 					l.refused(picks, now)
 					return
 				}
+				var claims []webhook.Claim
+				next := map[string]time.Time{}
 				for _, pick := range picks {
 					n := rapid.IntRange(0, pick.Max).Draw(t, "claims")
-					inFlight[pick.WebhookID] += n
-					next := map[string]time.Time{}
+					claims = append(claims, claimsOf(pick.WebhookID, n)...)
 					if n == pick.Max {
 						next[pick.WebhookID] = now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "next")))
 					}
-					l.claimed(claimsOf(pick.WebhookID, n), next)
+				}
+				for i, prefetch := range l.claimed(claims, next) {
+					if prefetch {
+						l.prefetch(sending{claim: &claims[i], claimed: now})
+					} else {
+						inFlight[claims[i].Delivery.WebhookID]++
+					}
 				}
 			},
-			"done": func(t *rapid.T) {
-				id := id.Draw(t, "id")
-				if inFlight[id] > 0 {
-					inFlight[id]--
-					l.done(id, outcomeKind(rapid.IntRange(0, 2).Draw(t, "outcome")))
-				}
-			},
+			"done": done,
 			"scan": func(t *rapid.T) {
 				l.scanned(map[string]time.Time{id.Draw(t, "id"): now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "in")))})
 			},
@@ -226,10 +261,30 @@ func TestSchedulerBalances(t *testing.T) {
 				if n := l.inFlight[healthy] + l.inFlight[unknown] + l.inFlight[failing]; n > l.maxInFlight {
 					t.Errorf("%d of %d under way", n, l.maxInFlight)
 				}
+				for _, id := range ids {
+					e := l.byID[id]
+					if e == nil {
+						continue
+					}
+					if e.inFlight != inFlight[id] {
+						t.Errorf("%d under way to %s, and the scheduler says %d", inFlight[id], id, e.inFlight)
+					}
+					if n := sum(l.shares[e.host]); n > l.perHost {
+						t.Errorf("%d of %d under way to a host", n, l.perHost)
+					}
+					if n := sum(l.shares[e.organization]); n > l.perOrganization {
+						t.Errorf("%d of %d under way of an organization", n, l.perOrganization)
+					}
+				}
+				if l.prefetched.Len() > maxPrefetched {
+					t.Errorf("%d prefetched", l.prefetched.Len())
+				}
 			},
 		})
 	})
 }
+
+func sum(s share) int { return s[healthy] + s[unknown] + s[failing] }
 
 // introduced makes a healthy webhook of an organization and a host known, with so much
 // under way.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/apikeys-dev/apikeys/server/broken"
 	"github.com/apikeys-dev/apikeys/server/outage"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
@@ -20,18 +21,20 @@ const (
 	// leaseLength is longer than the longest attempt, and short enough that what a
 	// dead server held is tried again within 75 seconds.
 	leaseLength = 60 * time.Second
+	// leaseMargin is how much earlier than its half the lease of an attempt counts as
+	// too old to begin: an attempt may take 30 seconds, and then has to be settled.
+	leaseMargin = 5 * time.Second
 	// maxPicks bounds how many webhooks one claim looks at, and with it how long it
 	// holds the writer.
 	maxPicks = 64
-	// maxSettle bounds how many results one transaction takes.
-	maxSettle = 256
-	// rescan is how often the queue is looked through for what nobody told of:
-	// deliveries that another server has made or has left behind.
+	// rescan is how often the queue is looked through for what nobody told of, unless
+	// WorkerConfig.Rescan says otherwise.
 	rescan = 10 * time.Second
+	// lookInterval is how long after one look through the queue the next begins, however
+	// many are asked for.
+	lookInterval = 250 * time.Millisecond
 	// retryQueue is how long a worker waits after the queue could not be reached.
 	retryQueue = time.Second
-	// settleTries is how often results are tried to be settled, within their lease.
-	settleTries = 15
 	// releaseTime bounds how long giving a delivery back may take at the end.
 	releaseTime = 5 * time.Second
 )
@@ -59,6 +62,11 @@ type WorkerConfig struct {
 	// Grace is how long attempts under way may go on once the worker is told to
 	// stop; those that are not over by then are given back, uncounted.
 	Grace time.Duration
+	// Observations is told of each attempt. Nil means nobody.
+	Observations *Observations
+	// Rescan is how often the queue is looked through for what nobody told of:
+	// deliveries that another server has made or has left behind. Zero means 10 seconds.
+	Rescan time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger hears of what no caller is told. Nil means slog.Default().
@@ -70,11 +78,13 @@ type WorkerConfig struct {
 // slow or has thousands waiting delays only itself.
 type Worker struct {
 	WorkerConfig
-	wake      chan struct{}
-	scheduler scheduler
+	wake, look chan struct{}
+	scheduler  scheduler
 
 	// The outages of the queue, by what is asked of it.
 	scanning, claiming, releasing, settling *outage.Outage
+
+	renderings renderings // the claiming goroutine's
 
 	results  chan webhook.Result
 	told     map[string]time.Time // when the log was told of a webhook last; the settling goroutine's
@@ -83,6 +93,7 @@ type Worker struct {
 
 // NewWorker returns a worker. It starts nothing; Run sends.
 func NewWorker(c WorkerConfig) *Worker {
+	c.Rescan = cmp.Or(c.Rescan, rescan)
 	c.InFlight = cmp.Or(c.InFlight, max(512, maxShare*c.PerWebhook))
 	if c.Now == nil {
 		c.Now = time.Now
@@ -93,6 +104,7 @@ func NewWorker(c WorkerConfig) *Worker {
 	return &Worker{
 		WorkerConfig: c,
 		wake:         make(chan struct{}, 1),
+		look:         make(chan struct{}, 1),
 		scheduler:    scheduler{byID: make(map[string]*endpoint), perWebhook: c.PerWebhook, maxInFlight: c.InFlight, perHost: c.PerHost, perOrganization: c.PerOrganization},
 		results:      make(chan webhook.Result, c.InFlight),
 		told:         make(map[string]time.Time),
@@ -110,6 +122,16 @@ func (w *Worker) Wake(webhookIDs []string) {
 	}
 	w.scheduler.dueAt(w.Now(), webhookIDs...)
 	w.notify()
+}
+
+// Look has the worker look through the queue soon: another server may have made
+// deliveries, and nobody here knows of which webhooks. It never blocks. However often it
+// is called, the queue is looked through a few times a second at most.
+func (w *Worker) Look() {
+	select {
+	case w.look <- struct{}{}:
+	default:
+	}
 }
 
 func (w *Worker) notify() {
@@ -132,6 +154,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}()
 
 	w.claimAll(ctx, attempts)
+	w.returnIdle(attempts, w.scheduler.drain())
 
 	grace := time.AfterFunc(w.Grace, cut)
 	w.underWay.Wait()
@@ -148,14 +171,18 @@ func (w *Worker) claimAll(ctx, attempts context.Context) {
 	defer scan.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var scanned time.Time
 	for ctx.Err() == nil {
 		timer.Reset(w.claim(ctx, attempts))
 		select {
 		case <-ctx.Done():
 		case <-w.wake:
 		case <-timer.C:
+		case <-w.look:
+			scan.Reset(max(lookInterval-w.Now().Sub(scanned), 0))
 		case <-scan.C:
 			scan.Reset(w.scan(ctx))
+			scanned = w.Now()
 		}
 	}
 }
@@ -169,32 +196,67 @@ func (w *Worker) scan(ctx context.Context) time.Duration {
 	}
 	w.scanning.Note(nil)
 	w.scheduler.scanned(due)
-	return rescan
+	return w.Rescan
 }
 
-// claim takes what is due as far as there is room, starts its attempts, and
-// returns how long until more is due.
+// claim takes what is due as far as there is room or may be soon, starts the attempts
+// that there is room for, and returns how long until there is more to do.
 func (w *Worker) claim(ctx, attempts context.Context) time.Duration {
 	for {
 		now := w.Now()
+		begin, back, expires := w.scheduler.begin(now)
+		for i := range begin {
+			w.begin(attempts, begin[i])
+		}
+		w.returnIdle(attempts, back)
 		w.introduce(ctx)
 		picks, wait := w.scheduler.pick(now)
 		if len(picks) == 0 || ctx.Err() != nil {
-			return wait
+			return min(wait, expires)
 		}
 		lease := uuid.Must(uuid.NewV7()).String()
 		// Cut off in the middle, it could have taken what nobody sends.
-		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), picks, lease, now.Add(leaseLength))
+		claims, next, err := w.Queue.Claim(context.WithoutCancel(attempts), picks, lease, leaseLength)
 		if err != nil {
 			w.scheduler.refused(picks, now)
 			note(ctx, w.claiming, err)
-			return retryQueue
+			return min(retryQueue, expires)
 		}
 		w.claiming.Note(nil)
-		w.scheduler.claimed(claims, next)
+		prefetch := w.scheduler.claimed(claims, next)
 		for i := range claims {
-			w.underWay.Go(func() { w.attempt(attempts, &claims[i]) })
+			d := sending{claim: &claims[i], event: w.renderings.of(claims[i].Event), claimed: now}
+			if prefetch[i] {
+				w.scheduler.prefetch(d)
+			} else {
+				w.begin(attempts, d)
+			}
 		}
+	}
+}
+
+// begin starts the attempt of what was claimed, and one after it for each prefetched
+// claim that takes the room that the one before has left.
+func (w *Worker) begin(ctx context.Context, d sending) {
+	w.underWay.Go(func() {
+		for found := true; found; {
+			d, found = w.attempt(ctx, d)
+		}
+	})
+}
+
+// returnIdle gives claims back whose attempts have not begun.
+func (w *Worker) returnIdle(ctx context.Context, claims []sending) {
+	byLease := make(map[string][]string)
+	for i := range claims {
+		c := claims[i].claim
+		byLease[c.Lease] = append(byLease[c.Lease], c.Delivery.ID)
+	}
+	for lease, ids := range byLease {
+		w.release(context.WithoutCancel(ctx), lease, ids...)
+	}
+	for i := range claims {
+		w.scheduler.dueAt(w.Now(), claims[i].claim.Delivery.WebhookID)
 	}
 }
 
@@ -212,24 +274,45 @@ func (w *Worker) introduce(ctx context.Context) {
 	w.scheduler.introduce(endpoints)
 }
 
-// attempt makes one attempt and hands on what came of it. A failure keeps its room until
-// it is settled: an endpoint that says at once that it is gone would else be sent more
-// before that is known.
-func (w *Worker) attempt(ctx context.Context, c *webhook.Claim) {
+// attempt makes one attempt of what was claimed, and hands on what came of it. It returns
+// the prefetched claim that takes its room, if there is one.
+// A failure keeps its room until it is settled: an endpoint that says at once that it is
+// gone would else be sent more before that is known.
+func (w *Worker) attempt(ctx context.Context, d sending) (following sending, found bool) {
+	c := d.claim
 	result := c.Result()
 	result.StartedAt = w.Now()
 	var err error
-	result.Outcome, err = w.send(ctx, c)
+	if result.StartedAt.Sub(d.claimed) > leaseLength/2-leaseMargin {
+		// The process stood still. The lease could end during the attempt, and another
+		// server send the same.
+		err = context.DeadlineExceeded
+	} else {
+		seen := w.Observations.begin()
+		result.Outcome, err = w.send(ctx, c, d.event)
+		w.Observations.end(seen, &result.Outcome, err)
+	}
 	result.EndedAt = w.Now()
 	if err != nil {
-		w.release(context.WithoutCancel(ctx), c)
+		w.release(context.WithoutCancel(ctx), c.Lease, c.Delivery.ID)
+		w.scheduler.dueAt(result.EndedAt, c.Delivery.WebhookID)
 		w.done(c.Delivery.WebhookID, outcomeNone)
-		return
+		return sending{}, false
 	}
 	w.results <- result
-	if result.Outcome.Acknowledged() {
-		w.done(c.Delivery.WebhookID, outcomeSucceeded)
+	if !result.Outcome.Acknowledged() {
+		return sending{}, false
 	}
+	outcome := outcomeSucceeded
+	if result.EndedAt.Sub(result.StartedAt) <= quickAttempt {
+		outcome = outcomeQuick
+	}
+	changed := w.scheduler.done(c.Delivery.WebhookID, outcome)
+	following, found, low := w.scheduler.following(c.Delivery.WebhookID, result.EndedAt)
+	if changed || low {
+		w.notify()
+	}
+	return following, found
 }
 
 // done gives back the room of an attempt.
@@ -238,28 +321,18 @@ func (w *Worker) done(webhookID string, outcome outcomeKind) {
 	w.notify()
 }
 
-// doneFailures gives back the room of the attempts of a batch that did not succeed.
-func (w *Worker) doneFailures(batch []webhook.Result) {
-	for i := range batch {
-		switch o := &batch[i].Outcome; {
-		case o.Acknowledged():
-		case o.Ours():
-			w.done(batch[i].Delivery.WebhookID, outcomeNone)
-		default:
-			w.done(batch[i].Delivery.WebhookID, outcomeFailed)
-		}
-	}
-}
-
-// release gives a claim back whose attempt was cut off.
-func (w *Worker) release(ctx context.Context, c *webhook.Claim) {
+// release gives deliveries back whose attempts were cut off, or have not begun.
+func (w *Worker) release(ctx context.Context, lease string, deliveryIDs ...string) {
 	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
-	note(ctx, w.releasing, w.Queue.Release(ctx, c.Lease, []string{c.Delivery.ID}))
+	note(ctx, w.releasing, w.Queue.Release(ctx, lease, deliveryIDs))
 }
 
 // send makes the attempt of a claim. An error means that it was cut off.
-func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome, err error) {
+func (w *Worker) send(ctx context.Context, c *webhook.Claim, event *rendering) (o webhook.Outcome, err error) {
+	if broken.Is(broken.ClaimUnfenced) {
+		w.release(context.WithoutCancel(ctx), c.Lease, c.Delivery.ID)
+	}
 	// What one delivery breaks must not take the others along.
 	defer func() {
 		if p := recover(); p != nil {
@@ -267,10 +340,10 @@ func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome,
 			o, err = webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The delivery could not be sent, which is our fault."}}, nil
 		}
 	}()
-	if c.Event.ID == "" {
+	if event == nil {
 		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassEventGone, Message: "The log no longer keeps the event of this delivery."}}, nil
 	}
-	body, err := Body(nil, &c.Delivery, &c.Event)
+	body, err := event.body(&c.Delivery)
 	if err != nil {
 		w.Logger.Error("The body of a delivery could not be made.", "delivery_id", c.Delivery.ID, "error", err)
 		return webhook.Outcome{Failure: webhook.Failure{Class: webhook.ClassInternal, Message: "The body could not be made, which is our fault."}}, nil
@@ -280,113 +353,10 @@ func (w *Worker) send(ctx context.Context, c *webhook.Claim) (o webhook.Outcome,
 	return outcome, err
 }
 
-// settleAll settles results, those that have come together in one transaction,
-// until there are no more. Once ctx has ended it waits for nothing.
-func (w *Worker) settleAll(ctx context.Context) {
-	for first := range w.results {
-		batch := append(make([]webhook.Result, 0, maxSettle), first)
-		for more := true; more && len(batch) < maxSettle; {
-			select {
-			case r, ok := <-w.results:
-				if more = ok; ok {
-					batch = append(batch, r)
-				}
-			default:
-				more = false
-			}
-		}
-		w.settle(ctx, batch)
-	}
-}
-
-// settle settles results. While the queue cannot be reached they wait, and new
-// attempts with them, as long as their leases surely hold.
-func (w *Worker) settle(ctx context.Context, batch []webhook.Result) {
-	defer w.doneFailures(batch)
-	var settled webhook.Settlement
-	for try := 1; ; try++ {
-		var err error
-		if settled, err = w.Queue.Settle(context.WithoutCancel(ctx), batch, w.Rules, w.Backoff); err == nil {
-			break
-		}
-		if try == settleTries || ctx.Err() != nil {
-			// At least once, not exactly.
-			w.settling.Note(err, "deliveries", len(batch))
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryQueue):
-		}
-	}
-	w.settling.Note(nil)
-	for i := range settled.Deliveries {
-		if at := settled.Deliveries[i].NextAttemptAt; !at.IsZero() {
-			w.scheduler.dueAt(at, settled.Deliveries[i].WebhookID)
-		}
-	}
-	for i := range settled.Changed {
-		w.tell(&settled.Changed[i])
-	}
-	w.notify()
-}
-
-// How often the log is told of one webhook, whose endpoint may fail and recover as often
-// as it likes, and of how many this is remembered.
-const (
-	tellInterval = time.Minute
-	maxTold      = 1024
-)
-
-// tell logs that an endpoint began to fail, was given up, or recovered. Neither its url
-// nor what it answered is in the line.
-func (w *Worker) tell(c *webhook.HealthChange) {
-	now := w.Now()
-	if c.DisabledReason == "" && now.Sub(w.told[c.WebhookID]) < tellInterval {
-		return
-	}
-	if len(w.told) >= maxTold {
-		clear(w.told)
-	}
-	w.told[c.WebhookID] = now
-	log := w.Logger.With("webhook_id", c.WebhookID, "organization_id", c.OrganizationID)
-	switch {
-	case c.DisabledReason != "":
-		log.Warn("A webhook was disabled.", "reason", c.DisabledReason, "failing_since", c.FailingSince, "error_class", c.LastError.Class)
-	case c.State == webhook.HealthFailing:
-		log.Warn("A webhook is failing.", "failing_since", c.FailingSince, "error_class", c.LastError.Class)
-	default:
-		log.Warn("A webhook has recovered.", "failing_since", c.FailingSince)
-	}
-}
-
 // note takes what was asked of the queue once came to, unless it is only that ctx has
 // ended.
 func note(ctx context.Context, o *outage.Outage, err error) {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		o.Note(err)
 	}
-}
-
-// Queue is where deliveries wait. A delivery that was claimed is nobody else's
-// until its lease ends, and is settled only by whoever holds it.
-type Queue interface {
-	// Due returns for each enabled webhook with pending deliveries when the first
-	// of them may be taken.
-	Due(ctx context.Context) (map[string]time.Time, error)
-	// Endpoints returns whose webhooks are and where they lead. Those that are gone are
-	// not in it.
-	Endpoints(ctx context.Context, webhookIDs []string) ([]webhook.Endpoint, error)
-	// Claim takes deliveries that are due, for each pick those that have waited
-	// longest, under the lease, which is of this claim alone, until a time. next
-	// holds for each pick when the webhook's next delivery may be taken; a webhook
-	// that is disabled, gone or out of deliveries is not in it. After an error
-	// nothing is taken.
-	Claim(ctx context.Context, picks []webhook.Pick, lease string, until time.Time) (claims []webhook.Claim, next map[string]time.Time, err error)
-	// Settle takes what came of attempts, of different deliveries, whose leases are
-	// still held, and what that means for the health of the webhooks, in one
-	// transaction. It returns these deliveries as they are now.
-	Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error)
-	// Release gives deliveries that are still held under lease back as they were.
-	Release(ctx context.Context, lease string, deliveryIDs []string) error
 }

@@ -29,16 +29,25 @@ var (
 	ErrOtherPurpose      = errors.New("a cursor for another purpose")
 	ErrOtherDatabase     = errors.New("a cursor of another database")
 	ErrOtherOrganization = errors.New("a cursor of another organization")
+	ErrOtherList         = errors.New("a page of another list")
 )
 
-// What is sealed: the position, the database, and the organization whose events
-// its holder may see, zeros for all. Names are hashed so that every cursor has
-// one length, which tells nothing.
+// What is sealed: the position, the database, the organization whose events its
+// holder may see, zeros for all, and of a page the list that it is of. Names are
+// hashed so that every cursor has one length, which tells nothing.
 const (
 	nameSize   = 16
-	plainSize  = 8 + nameSize + nameSize
-	sealedSize = plainSize + keyring.Overhead
+	cursorSize = 8 + nameSize + nameSize
+	tokenSize  = cursorSize + nameSize
 )
+
+// size returns how many bytes are sealed for a purpose.
+func (p Purpose) size() int {
+	if p == PurposePage {
+		return tokenSize
+	}
+	return cursorSize
+}
 
 // Cursors seals positions, so that nobody outside can read one or make one up. Two
 // cursors of one place differ, since a sealer's nonces are random: an organization
@@ -70,41 +79,77 @@ func organizationOf(organization string) [nameSize]byte {
 
 // Seal returns the cursor of a position in what organization may see; empty means
 // all organizations.
-func (c *Cursors) Seal(p Purpose, position int64, organization string) string {
-	var plain [plainSize]byte
-	binary.BigEndian.PutUint64(plain[:], uint64(position))
+func (c *Cursors) Seal(position int64, organization string) string {
+	return c.seal(PurposeCursor, position, organization, "")
+}
+
+// SealPage returns the token of the page of a list that begins at a position. list
+// says which list that is: its order and its filters.
+func (c *Cursors) SealPage(position int64, organization, list string) string {
+	return c.seal(PurposePage, position, organization, list)
+}
+
+func (c *Cursors) seal(p Purpose, position int64, organization, list string) string {
+	var memory [tokenSize]byte
+	plain := memory[:p.size()]
+	binary.BigEndian.PutUint64(plain, uint64(position))
 	name := organizationOf(organization)
 	copy(plain[8:], c.database[:])
 	copy(plain[8+nameSize:], name[:])
-	var sealed [sealedSize]byte
-	return base64.RawURLEncoding.EncodeToString(c.sealer.AppendSeal(sealed[:0], plain[:], string(p)))
+	if p == PurposePage {
+		of := nameOf("list", list)
+		copy(plain[cursorSize:], of[:])
+	}
+	var sealed [tokenSize + keyring.Overhead]byte
+	return base64.RawURLEncoding.EncodeToString(c.sealer.AppendSeal(sealed[:0], plain, string(p)))
 }
 
 // Open returns the position of a cursor, or one of the errors above. Who may see
 // all organizations, asking with an empty one, may use the cursors of each.
-func (c *Cursors) Open(p Purpose, cursor, organization string) (position int64, err error) {
-	// The length comes first, since decoding passes over line breaks.
-	if len(cursor) != base64.RawURLEncoding.EncodedLen(sealedSize) {
-		return 0, ErrForged
+func (c *Cursors) Open(cursor, organization string) (position int64, err error) {
+	position, _, err = c.open(PurposeCursor, cursor, organization)
+	return position, err
+}
+
+// OpenPage is [Cursors.Open] for the token of a page of a list.
+func (c *Cursors) OpenPage(token, organization, list string) (position int64, err error) {
+	position, of, err := c.open(PurposePage, token, organization)
+	if err == nil && [nameSize]byte(of) != nameOf("list", list) {
+		return 0, ErrOtherList
 	}
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err != nil || len(sealed) != sealedSize {
-		return 0, ErrForged
-	}
-	plain, ok := c.sealer.OpenAny(sealed, string(p))
+	return position, err
+}
+
+// open returns the position of a cursor, and the name of the list that it is of.
+func (c *Cursors) open(p Purpose, cursor, organization string) (position int64, list []byte, err error) {
+	plain, ok := c.unseal(p, cursor)
 	if !ok {
 		for _, other := range purposes {
-			if _, ok := c.sealer.OpenAny(sealed, string(other)); ok {
-				return 0, ErrOtherPurpose
+			if _, ok := c.unseal(other, cursor); ok {
+				return 0, nil, ErrOtherPurpose
 			}
 		}
-		return 0, ErrForged
+		return 0, nil, ErrForged
 	}
 	if [nameSize]byte(plain[8:]) != c.database {
-		return 0, ErrOtherDatabase
+		return 0, nil, ErrOtherDatabase
 	}
 	if organization != "" && [nameSize]byte(plain[8+nameSize:]) != organizationOf(organization) {
-		return 0, ErrOtherOrganization
+		return 0, nil, ErrOtherOrganization
 	}
-	return int64(binary.BigEndian.Uint64(plain)), nil
+	return int64(binary.BigEndian.Uint64(plain)), plain[cursorSize:], nil
+}
+
+// unseal returns what was sealed for a purpose.
+func (c *Cursors) unseal(p Purpose, cursor string) ([]byte, bool) {
+	size := p.size() + keyring.Overhead
+	// The length comes first, since decoding passes over line breaks.
+	if len(cursor) != base64.RawURLEncoding.EncodedLen(size) {
+		return nil, false
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil || len(sealed) != size {
+		return nil, false
+	}
+	return c.sealer.OpenAny(sealed, string(p))
 }

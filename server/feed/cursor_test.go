@@ -28,7 +28,10 @@ func TestCursors(t *testing.T) {
 	t.Parallel()
 	c := newCursors(t, "db", newKey, oldKey)
 	seal := func(c *feed.Cursors, p feed.Purpose, organization string) string {
-		return c.Seal(p, 1234567, organization)
+		if p == feed.PurposePage {
+			return c.SealPage(1234567, organization, "list")
+		}
+		return c.Seal(1234567, organization)
 	}
 	good := seal(c, feed.PurposeCursor, "org_a")
 	flipped := []byte(good)
@@ -59,7 +62,7 @@ func TestCursors(t *testing.T) {
 		"line breaks, which base64 has": {good[:20] + "\n" + good[20:], "org_a", feed.ErrForged},
 	}
 	for name, tc := range cases {
-		position, err := c.Open(feed.PurposeCursor, tc.cursor, tc.organization)
+		position, err := c.Open(tc.cursor, tc.organization)
 		if !errors.Is(err, tc.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tc.want)
 		}
@@ -67,8 +70,32 @@ func TestCursors(t *testing.T) {
 			t.Errorf("%s: got %d", name, position)
 		}
 	}
-	if again := seal(c, feed.PurposeCursor, "org_a"); again == good || len(again) != len(seal(c, feed.PurposePage, strings.Repeat("o", 128))) {
+	if again := seal(c, feed.PurposeCursor, "org_a"); again == good || len(again) != len(seal(c, feed.PurposeCursor, strings.Repeat("o", 128))) {
 		t.Error("a cursor tells something of what is in it")
+	}
+}
+
+func TestPageTokens(t *testing.T) {
+	t.Parallel()
+	c := newCursors(t, "db", newKey, oldKey)
+	good := c.SealPage(7, "org_a", "list")
+	for name, tc := range map[string]struct {
+		token, organization, list string
+		want                      error
+	}{
+		"good":                    {good, "org_a", "list", nil},
+		"of one, read by all":     {good, "", "list", nil},
+		"of another list":         {good, "org_a", "other", feed.ErrOtherList},
+		"of another organization": {good, "org_b", "list", feed.ErrOtherOrganization},
+		"of another database":     {newCursors(t, "other", newKey).SealPage(7, "org_a", "list"), "org_a", "list", feed.ErrOtherDatabase},
+		"a cursor":                {c.Seal(7, "org_a"), "org_a", "list", feed.ErrOtherPurpose},
+		"cut":                     {good[:len(good)-1], "org_a", "list", feed.ErrForged},
+		"empty":                   {"", "org_a", "list", feed.ErrForged},
+	} {
+		position, err := c.OpenPage(tc.token, tc.organization, tc.list)
+		if !errors.Is(err, tc.want) || err == nil && position != 7 {
+			t.Errorf("%s: %d, %v, want %v", name, position, err, tc.want)
+		}
 	}
 }
 

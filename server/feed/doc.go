@@ -21,6 +21,26 @@
 // was not woken knows that there was nothing for it, and moves on to the newest
 // position without having read.
 //
+// # A log that several servers write
+//
+// On PostgreSQL other servers append to the same log. Their notices ([Feed.Hear]) wake
+// Run, and its poll finds what no notice told of. Each batch that Run reads goes to
+// Config.Apply before a follower is told of it: there the caches of this server drop
+// what has changed, and work that others have made is woken.
+//
+// A [Clock] is set by each read. It has the database's time, by which all servers of a
+// database go, and the moment when the newest read began. What is remembered of the log
+// is good while that is less than [MaxAge] ago; after that whoever remembers must ask
+// the database, and [Feed.Broken] is true until a read has ended. The clock of that
+// counts while the process is stopped, and while the machine is suspended, since the time
+// of day then parts from the monotonic clock. Nothing on a machine tells of a pause in
+// which all its clocks stand still, as when a hypervisor stops a guest: then what is
+// remembered is up to MaxAge older than the pause.
+//
+// A database that has lost the newest part of its log, as a standby that was behind has
+// when it takes over, is noticed by the id of the event at the feed's position. Everything
+// remembered is dropped then, and followers end with [ErrReplaced].
+//
 // # Cursors
 //
 // What the outside holds is a position sealed by [Cursors].
@@ -36,7 +56,8 @@
 // One lock, [Feed]'s mu, guards the tail, newest and every notifier. It is never
 // held during a read of the log, an encoding or a send. Followers read under its
 // read lock; publish, notifyAgain, acquire and release take it alone. Entry.Form has a
-// sync.Once for each view, outside mu. Each follower is for one goroutine.
+// sync.Once for each view, outside mu. Each follower is for one goroutine. The clock is
+// one atomic pointer to an immutable [Reading]. Run calls Config.Apply without a lock.
 //
 // # What breaks if a rule is dropped
 //
@@ -52,6 +73,12 @@
 //   - Notify comes after caches have dropped what was changed, and wakes the
 //     subscriptions once more where Run, by its poll, was faster. Without that a stream
 //     would be checked against its key of before the change, and against nothing after it.
+//   - A batch is applied before it is published, and both before the clock is set. Else a
+//     stream would be checked against a key of before the change, or an entry be served
+//     that was to be dropped.
+//   - A reading of the clock begins when its read begins. From its end on, what was
+//     committed during a slow read would count as seen.
+//   - A reading is taken only of a read that came to the end of the log.
 //
 // The package leaves to others which events a caller may see, how events are
 // stored, and how they are sent.

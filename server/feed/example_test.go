@@ -65,10 +65,10 @@ func ExampleCursors() {
 		return
 	}
 	cursors := feed.NewCursors("database_1", sealer)
-	cursor := cursors.Seal(feed.PurposeCursor, 42, "org_a")
-	fmt.Println(cursors.Open(feed.PurposeCursor, cursor, "org_a"))
-	fmt.Println(cursors.Open(feed.PurposeCursor, cursor, "org_b"))
-	fmt.Println(cursors.Open(feed.PurposeCursor, "42", "org_a"))
+	cursor := cursors.Seal(42, "org_a")
+	fmt.Println(cursors.Open(cursor, "org_a"))
+	fmt.Println(cursors.Open(cursor, "org_b"))
+	fmt.Println(cursors.Open("42", "org_a"))
 	// Output:
 	// 42 <nil>
 	// 0 a cursor of another organization

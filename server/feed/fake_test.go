@@ -2,9 +2,11 @@ package feed_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/feed"
@@ -17,6 +19,8 @@ type memoryLog struct {
 	events []apikey.Event // those after floor
 	reads  int
 	err    error
+	named  bool // events have ids, which no two have had
+	made   int
 }
 
 func (l *memoryLog) newest() int64 { return l.floor + int64(len(l.events)) }
@@ -25,11 +29,30 @@ func (l *memoryLog) newest() int64 { return l.floor + int64(len(l.events)) }
 func (l *memoryLog) add(organization, resource string) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.made++
+	id := ""
+	if l.named {
+		id = fmt.Sprint("event_", l.made)
+	}
 	l.events = append(l.events, apikey.Event{
-		Position: l.newest() + 1, OrganizationID: organization, ResourceID: resource, Type: apikey.KeyCreated,
+		ID: id, Position: l.newest() + 1, OrganizationID: organization, ResourceID: resource, Type: apikey.KeyCreated,
 		Payload: []byte("payload"),
 	})
 	return l.newest()
+}
+
+// lose takes back the last n events.
+func (l *memoryLog) lose(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = l.events[:len(l.events)-n]
+}
+
+// fail has reads fail with err, or work again.
+func (l *memoryLog) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
 }
 
 // retain deletes all but the last n events.
@@ -69,10 +92,15 @@ func (l *memoryLog) Events(_ context.Context, f apikey.EventFilter, after int64,
 	return page, nil
 }
 
-func (l *memoryLog) EventBounds(context.Context) (floor, newest int64, err error) {
+func (l *memoryLog) NextEvents(ctx context.Context, after int64, limit int) (apikey.EventPage, error) {
+	page, err := l.Events(ctx, apikey.EventFilter{}, after, limit)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.floor, l.newest(), l.err
+	if i := after - l.floor - 1; i >= 0 && i < int64(len(l.events)) {
+		page.At = l.events[i].ID
+	}
+	page.Now = time.Now()
+	return page, err
 }
 
 // start runs a feed over l until the bubble's test ends.

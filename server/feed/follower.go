@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 )
 
 // The sizes of what a follower takes at a time. They are small because a follower
@@ -21,7 +22,9 @@ type Follower struct {
 	position int64
 	wakeup   *wakeup           // that it was told to wait for, nil if it was not
 	first    *apikey.EventPage // read already, nil if not
-	batch    [tailBatch]*Entry
+	// generation is the log's that it follows.
+	generation int
+	batch      [tailBatch]*Entry
 }
 
 // Follow returns a follower of the events after a position that f wants; of all
@@ -29,6 +32,7 @@ type Follower struct {
 func (f *Feed) Follow(ctx context.Context, filter apikey.EventFilter, after int64) (*Follower, error) {
 	w := &Follower{feed: f, filter: filter, position: after}
 	w.notifier = f.acquire(f.organizations, filter.Organization)
+	w.generation = f.generationNow()
 	if after != apikey.OldestKept {
 		return w, nil
 	}
@@ -53,12 +57,15 @@ func (w *Follower) Position() int64 { return w.position }
 // Read returns the next entries, which are good until the next Read. Where it
 // returns a channel there are none for now, and the channel is closed when there
 // may be; where it returns neither, there may be more to read at once. A position
-// behind what is kept is an *apikey.TooOldError.
+// behind what is kept is an *apikey.TooOldError; a log that was replaced is ErrReplaced.
 func (w *Follower) Read(ctx context.Context) (entries []*Entry, wait <-chan struct{}, err error) {
 	if w.first != nil {
 		page := w.first
 		w.first = nil
 		return w.advance(page), nil, nil
+	}
+	if w.feed.generationNow() != w.generation {
+		return nil, nil, ErrReplaced
 	}
 	entries, wait, ok := w.fromTail()
 	if ok {
@@ -99,7 +106,10 @@ func (w *Follower) fromTail() (entries []*Entry, wait <-chan struct{}, ok bool) 
 	}
 	oldest := f.newest - int64(len(f.tail)) // everything after it is in the tail
 	if w.position < oldest {
-		return nil, nil, false
+		if !broken.Is(broken.WatchSkips) {
+			return nil, nil, false
+		}
+		w.position = oldest
 	}
 	entries = w.batch[:0]
 	for _, e := range f.tail[w.position-oldest:] {
@@ -122,4 +132,11 @@ func (f *Feed) page(ctx context.Context, filter apikey.EventFilter, after int64)
 	case <-ctx.Done():
 		return apikey.EventPage{}, ctx.Err()
 	}
+}
+
+// generationNow returns the generation of the log.
+func (f *Feed) generationNow() int {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.generation
 }

@@ -3,6 +3,8 @@ package keyring
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -26,6 +28,8 @@ type Sealer struct{ keys []sealingKey }
 type sealingKey struct {
 	id   string
 	aead cipher.AEAD
+	// sum returns the HMAC of a text under a key that is derived from this one.
+	sum func(text []byte) []byte
 }
 
 // Overhead is the number of bytes by which sealed data is longer than its value.
@@ -51,7 +55,7 @@ func NewSealer(keys ...Key) (*Sealer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make a sealer: key %s: %w", k.ID, err)
 		}
-		s.keys = append(s.keys, sealingKey{k.ID, aead})
+		s.keys = append(s.keys, sealingKey{k.ID, aead, summer(key)})
 	}
 	return s, nil
 }
@@ -105,4 +109,32 @@ func (k sealingKey) bind(dst []byte, place string) []byte {
 	dst = append(dst, k.id...)
 	dst = append(dst, 0)
 	return append(dst, place...)
+}
+
+// summer returns a function that holds the key for fingerprints which belongs to key.
+func summer(key []byte) func(text []byte) []byte {
+	derive := hmac.New(sha256.New, key)
+	derive.Write([]byte("apikeys v1 fingerprints"))
+	derived := derive.Sum(nil)
+	return func(text []byte) []byte {
+		mac := hmac.New(sha256.New, derived)
+		mac.Write(text)
+		return mac.Sum(nil)
+	}
+}
+
+// Fingerprint returns what tells text from every other, and nothing of text: its
+// HMAC-SHA-256, with the id of the key whose derived key made it.
+func (s *Sealer) Fingerprint(text []byte) Sealed {
+	return Sealed{s.keys[0].id, s.keys[0].sum(text)}
+}
+
+// IsFingerprint reports whether what [Sealer.Fingerprint] returned is of text.
+func (s *Sealer) IsFingerprint(fingerprint Sealed, text []byte) (bool, error) {
+	for _, k := range s.keys {
+		if k.id == fingerprint.KeyID {
+			return hmac.Equal(fingerprint.Data, k.sum(text)), nil
+		}
+	}
+	return false, fmt.Errorf("there is no encryption key %s", fingerprint.KeyID)
 }

@@ -17,6 +17,8 @@ type budget struct {
 	// with the key, which may be older than what was given back since.
 	knownAt time.Time
 	pending *reservation // that calls wait for; nil for none
+	// idle counts the passes of returnIdle since units were last spent.
+	idle int8
 }
 
 // budgetLocked returns the budget of c for a key with quota q at now. The caller
@@ -66,6 +68,12 @@ func (b *budget) most(now time.Time) int64 {
 	return b.quota.Limit
 }
 
+// spend spends units that are held.
+func (b *budget) spend(cost int) {
+	b.held -= int64(cost)
+	b.idle = 0
+}
+
 // left returns what remains, as far as this server knows.
 func (b *budget) left() int64 { return b.held + b.quota.Remaining }
 
@@ -85,7 +93,7 @@ func (b *budget) receive(g apikey.QuotaGrant, now time.Time) {
 	if g.Quota.Epoch > b.quota.Epoch || !g.Quota.RefilledAt.Equal(b.quota.RefilledAt) {
 		b.held = 0
 	}
-	b.quota, b.knownAt = g.Quota, now
+	b.quota, b.knownAt, b.idle = g.Quota, now, 0
 	b.held += g.Units
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 )
 
 // Charge charges a verification of a key to its limits and counts it. It completes
@@ -14,23 +15,36 @@ import (
 // before any of them is spent, so one that refuses leaves the others whole. A code
 // that is a refusal already spends nothing.
 //
-// A cost of zero spends nothing and counts nothing.
+// A cost of zero spends nothing, counts nothing, and is not put on record. by tells
+// from where the key was used, and by whom.
 //
-// Where units of the quota have to be fetched first, Charge does nothing and
-// returns a pending ticket: [Meter.Wait] for it, check the key again, and charge
+// Where units of the quota, or requests of an exact rate limit, have to be fetched
+// first, Charge does nothing and returns a pending ticket: [Meter.Wait] for it, check the key again, and charge
 // again.
-func (m *Meter) Charge(c *Counters, cost int, result *apikey.Verification) Ticket {
+func (m *Meter) Charge(c *Counters, cost int, by *apikey.CheckRequest, result *apikey.Verification) Ticket {
 	c = m.registry.lock(c)
 	defer c.mu.Unlock()
 	key := result.Key
-	limited := key.RateLimit != (apikey.RateLimit{})
-	now := m.micros(result.At)
-	if limited {
-		c.limiter.advance(key.RateLimit, now)
+	var local, exact bool
+	if key.RateLimit != (apikey.RateLimit{}) {
+		exact = key.RateLimit.Exact && !broken.Is(broken.ExactLocal)
+		local = !exact
+	}
+	var now int64 // for the local limit
+	if local {
+		now = m.micros(result.At)
+		c.limiter.Advance(key.RateLimit, now)
 		if result.Code == apikey.CodeValid {
-			if result.RetryAfter = c.limiter.wait(cost, now); result.RetryAfter > 0 {
+			if result.RetryAfter = c.limiter.Wait(cost, now); result.RetryAfter > 0 {
 				result.Code = apikey.CodeRateLimited
 			}
+		}
+	}
+	var s *share
+	if exact {
+		s = c.shareLocked(key.RateLimit)
+		if t := m.checkShareLocked(c, s, cost, result); t.Pending() {
+			return t
 		}
 	}
 	var b *budget
@@ -47,24 +61,52 @@ func (m *Meter) Charge(c *Counters, cost int, result *apikey.Verification) Ticke
 		}
 	}
 	if result.Code == apikey.CodeValid {
-		if limited {
-			c.limiter.spend(cost)
+		if local {
+			c.limiter.Spend(cost)
+		}
+		if exact {
+			s.spend(cost, result.At.UnixMicro())
 		}
 		if b != nil {
-			b.held -= int64(cost)
+			b.spend(cost)
 		}
 	}
-	if limited {
-		remaining, full := c.limiter.left(now)
+	switch {
+	case local:
+		remaining, full := c.limiter.Left(now)
 		result.Limit = apikey.LimitStatus{Limit: key.RateLimit.Requests, Remaining: remaining, ResetAt: result.At.Add(full)}
+	case exact:
+		result.Limit = s.status(result.At.UnixMicro(), result.At)
 	}
 	if b != nil {
 		result.Quota = b.status()
 	}
 	if cost > 0 {
-		m.registry.countLocked(c, result)
+		m.registry.countLocked(c, cost, by, result)
 	}
 	result.Usage = c.usage
+	return Ticket{}
+}
+
+// checkShareLocked looks whether a call may have its cost of an exact rate limit, and
+// refuses it where it may not. The ticket is pending where storage has to be asked:
+// for requests, or by a call of whatever cost that is the first.
+func (m *Meter) checkShareLocked(c *Counters, s *share, cost int, result *apikey.Verification) Ticket {
+	if result.Code != apikey.CodeValid {
+		return Ticket{}
+	}
+	now := result.At.UnixMicro()
+	if held := s.held(now); s.knownAt != 0 && int64(cost) <= held {
+		return Ticket{}
+	}
+	if s.knownAt != 0 && cost == 0 {
+		return Ticket{}
+	}
+	wait, may := s.mayHave(cost, now)
+	if may {
+		return m.reservations.joinRateLocked(c, s, int64(cost), int64(cost))
+	}
+	result.Code, result.RetryAfter = apikey.CodeRateLimited, wait
 	return Ticket{}
 }
 
@@ -86,10 +128,12 @@ func (m *Meter) Available(c *Counters, k *apikey.Key, now time.Time) Available {
 	if k.Quota.Limit > 0 {
 		most.Quota = c.budgetLocked(&k.Quota, now).most(now)
 	}
-	if k.RateLimit != (apikey.RateLimit{}) {
+	if k.RateLimit.Exact {
+		most.RateLimit = c.shareLocked(k.RateLimit).most(now.UnixMicro())
+	} else if k.RateLimit != (apikey.RateLimit{}) {
 		at := m.micros(now)
-		c.limiter.advance(k.RateLimit, at)
-		left, _ := c.limiter.left(at)
+		c.limiter.Advance(k.RateLimit, at)
+		left, _ := c.limiter.Left(at)
 		most.RateLimit = int64(left)
 	}
 	return most
@@ -107,7 +151,22 @@ func (m *Meter) Reserve(c *Counters, k *apikey.Key, units int64, now time.Time) 
 	return Ticket{}
 }
 
-// Wait waits until units of a quota have been fetched for a ticket. stale says that
+// ReserveRate reserves requests of the exact rate limit of k for calls to come, in all
+// with those that are held. The ticket is pending where there is something to wait
+// for.
+func (m *Meter) ReserveRate(c *Counters, k *apikey.Key, requests int64, now time.Time) Ticket {
+	c = m.registry.lock(c)
+	defer c.mu.Unlock()
+	s := c.shareLocked(k.RateLimit)
+	if at := now.UnixMicro(); requests > s.held(at) {
+		if _, may := s.mayHave(int(min(requests, int64(k.RateLimit.Requests))), at); may {
+			return m.reservations.joinRateLocked(c, s, requests, 1)
+		}
+	}
+	return Ticket{}
+}
+
+// Wait waits until what a ticket is for has been fetched. stale says that
 // the quota was set anew since the key was read: it has to be read again. Of a call
 // that gives up, no more stays reserved than a server holds anyway.
 func (m *Meter) Wait(ctx context.Context, t Ticket) (stale bool, err error) {
@@ -122,11 +181,11 @@ func (m *Meter) Refund(unspent map[string]int64) {
 	}
 }
 
-// PauseQuota gives back what this server holds of a key's quota, and reserves
-// nothing of it until resume is called, so that what is stored is all there is.
-// Whoever sets the quota calls it before, and resume after.
-func (m *Meter) PauseQuota(ctx context.Context, id string) (resume func(), err error) {
-	return m.reservations.drain(ctx, &m.registry, []string{id})
+// PauseQuota gives back what this server holds of the quotas of keys, and reserves
+// nothing of them until resume is called, so that what is stored is all there is.
+// Whoever sets a quota calls it before, and resume after.
+func (m *Meter) PauseQuota(ctx context.Context, ids ...string) (resume func(), err error) {
+	return m.reservations.drain(ctx, &m.registry, ids)
 }
 
 // FillRemaining completes the quota of a key that was read from storage: what is

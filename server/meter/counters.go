@@ -19,13 +19,18 @@ type Counters struct {
 	holders atomic.Int32
 
 	mu      sync.Mutex
-	limiter rateLimiter
+	limiter apikey.Limiter
 	budget  *budget      // nil until the key's quota is first asked for
+	share   *share       // nil until the key's exact rate limit is first asked for
 	usage   apikey.Usage // as of now, what is not yet stored included
 	unsent  unsent       // valid uses since the last flush, or not stored by it
+	seen    uint64       // what the latest use was like: see client.use
 	tally   tally        // of all outcomes, likewise
+	units   units        // of valid uses, likewise
+	client  *client      // of the latest use; nil for none
 	listed  bool         // in the list of those that have something to store
 	sending bool         // in a flush under way, so stored or unsent again soon
+	holding bool         // in the list of those that may hold something reserved
 	retired bool         // no longer the key's counters: ask the registry for the new ones
 }
 
@@ -56,8 +61,12 @@ type registry struct {
 	mu    sync.Mutex
 	byID  map[string]*Counters
 	dirty []*Counters // those with something to store
+	holds []*Counters // those that may hold something reserved
 	// unknown counts, by organization, what it asked of secrets of no key.
 	unknown map[string]*tally
+	// refusals are those of all keys that are not stored yet.
+	refusals refusals
+	agents   agents
 }
 
 // lock locks and returns c or, where a sweep has forgotten c since the caller
@@ -92,20 +101,25 @@ func (r *registry) getLocked(id, organization string, usage apikey.Usage) *Count
 	return c
 }
 
-// countLocked counts a verification. Only valid ones are part of the key's usage.
+// countLocked counts a verification that cost something. Only valid ones are part of the key's usage.
 // The caller holds c.mu.
-func (r *registry) countLocked(c *Counters, v *apikey.Verification) {
+func (r *registry) countLocked(c *Counters, cost int, by *apikey.CheckRequest, v *apikey.Verification) {
+	hour := hourOf(v.At)
 	if v.Code == apikey.CodeValid {
+		c.units.count(v.Key.OwnerID, cost, v.At)
 		c.usage.TotalRequests++
 		c.unsent.requests++
 		if v.At.After(c.usage.LastUsedAt) {
 			c.usage.LastUsedAt = v.At
+			c.useLocked(by, hour)
 		}
 		if v.Previous {
 			c.countPreviousLocked(v.Key.Rotations, v.At)
 		}
+	} else {
+		r.refuseLocked(c, v.Key, by, v.Code, v.At)
 	}
-	c.tally.count(v.Code, v.At)
+	c.tally.count(v.Code, hour)
 	r.listLocked(c)
 }
 
@@ -149,7 +163,7 @@ func (r *registry) sweep(now int64) (reserving []string) {
 			continue
 		}
 		switch {
-		case c.listed || c.sending || !c.fullLocked(now) || c.budget.waitedFor():
+		case c.listed || c.sending || !c.fullLocked(now) || c.budget.waitedFor() || c.share.open():
 		case c.budget.holds():
 			reserving = append(reserving, id)
 		default:
@@ -159,6 +173,43 @@ func (r *registry) sweep(now int64) (reserving []string) {
 		c.mu.Unlock()
 	}
 	return reserving
+}
+
+// holdLocked lists c as one that may hold something reserved. The caller holds c.mu.
+func (r *registry) holdLocked(c *Counters) {
+	if !c.holding {
+		c.holding = true
+		r.mu.Lock()
+		r.holds = append(r.holds, c)
+		r.mu.Unlock()
+	}
+}
+
+// idleQuota is after how many passes of returnIdle, one a second, units of a quota that
+// nobody has spent any of are given back.
+const idleQuota = 10
+
+// takeHolds returns the counters that may hold something reserved, and the ids of the
+// keys of whose quota units have been idle for long. Counters that hold nothing are
+// not in the next.
+func (r *registry) takeHolds() (all []*Counters, idle []string) {
+	r.mu.Lock()
+	all, r.holds = r.holds, nil
+	r.mu.Unlock()
+	for _, c := range all {
+		c.mu.Lock()
+		c.holding = false
+		if c.budget.holds() {
+			if c.budget.idle++; c.budget.idle > idleQuota {
+				idle = append(idle, c.id)
+			}
+		}
+		if c.budget.holds() || c.share.open() {
+			r.holdLocked(c)
+		}
+		c.mu.Unlock()
+	}
+	return all, idle
 }
 
 // reserving returns the ids of all keys of whose quota units are held.
@@ -178,6 +229,6 @@ func (r *registry) reserving() (ids []string) {
 
 // fullLocked reports whether the whole burst is there. The caller holds c.mu.
 func (c *Counters) fullLocked(now int64) bool {
-	c.limiter.advance(c.limiter.limit, now)
-	return c.limiter.debt == 0
+	c.limiter.Advance(c.limiter.Limit, now)
+	return c.limiter.Full()
 }

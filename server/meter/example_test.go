@@ -28,7 +28,7 @@ func ExampleMeter_Charge() {
 	defer counters.Release()
 	for range 3 {
 		v := apikey.Verification{Key: &key, Code: apikey.CodeValid, At: now}
-		m.Charge(counters, 1, &v)
+		m.Charge(counters, 1, &apikey.CheckRequest{}, &v)
 		fmt.Println(v.Code, "remaining:", v.Limit.Remaining, "wait:", v.RetryAfter)
 	}
 	if err := m.Flush(context.Background()); err != nil {
@@ -74,7 +74,7 @@ func ExampleMeter_Wait() {
 	defer counters.Release()
 	for range 2 {
 		v := apikey.Verification{Key: &key, Code: apikey.CodeValid, At: now}
-		for ticket := m.Charge(counters, 1, &v); ticket.Pending(); ticket = m.Charge(counters, 1, &v) {
+		for ticket := m.Charge(counters, 1, &apikey.CheckRequest{}, &v); ticket.Pending(); ticket = m.Charge(counters, 1, &apikey.CheckRequest{}, &v) {
 			if _, err := m.Wait(context.Background(), ticket); err != nil {
 				fmt.Println(err)
 				return

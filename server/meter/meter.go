@@ -29,14 +29,29 @@ type QuotaStore interface {
 	ReturnQuota(ctx context.Context, returns []apikey.QuotaReturn) error
 }
 
+// RateStore is where exact rate limits are stored.
+type RateStore interface {
+	// ReserveRate takes requests off what is left, for good once it returns, and grants
+	// them, after it has taken back the blocks of asks: see [apikey.SharedLimiter]. The
+	// grants are in the order of asks, of which a key has one. Of an error nobody knows
+	// whether anything was done.
+	ReserveRate(ctx context.Context, asks []apikey.RateAsk, now time.Time) ([]apikey.RateGrant, error)
+}
+
 // Config says what a Meter works with.
 type Config struct {
 	// Usage is required.
 	Usage UsageStore
 	// Quotas is required where keys have quotas.
 	Quotas QuotaStore
-	// Now is the clock. Defaults to time.Now.
+	// Rates is required where keys have exact rate limits.
+	Rates RateStore
+	// Now is the clock: where servers share a database, that of the database. Defaults
+	// to time.Now.
 	Now func() time.Time
+	// Secrets finds secrets in the names of programs that are kept. Nil knows those alone
+	// that have a form.
+	Secrets *apikey.SecretFinder
 	// Logger hears of counters and quotas that could not be stored. Defaults to
 	// slog.Default.
 	Logger *slog.Logger
@@ -51,6 +66,7 @@ type Meter struct {
 	storing      *outage.Outage // of counters
 	registry     registry
 	reservations reservations
+	flushes      flushCounts
 }
 
 // New returns a Meter. It starts nothing: Run stores the counters.
@@ -65,7 +81,10 @@ func New(c Config) *Meter {
 	m.storing = outage.New(c.Logger, "The usage counters could not be stored; they are kept and tried again.", "The usage counters are stored again.")
 	m.start = m.now()
 	m.registry.byID = make(map[string]*Counters)
-	m.reservations.store, m.reservations.now = c.Quotas, m.now
+	m.registry.agents.secrets = c.Secrets
+	m.reservations.store, m.reservations.rates, m.reservations.now = c.Quotas, c.Rates, m.now
+	m.reservations.holds = m.registry.holdLocked
+	m.reservations.settling = outage.New(c.Logger, "What was reserved of exact rate limits could not be given back; it counts as spent.", "What is reserved of exact rate limits is given back again.")
 	m.reservations.returning = outage.New(c.Logger, "What was reserved of quotas and not spent could not be given back; it is lost.", "What is reserved of quotas is given back again.")
 	return m
 }
@@ -82,9 +101,9 @@ const (
 	flushTimeout  = 10 * time.Second
 )
 
-// Run stores the counters once a second until ctx ends, and once more before it
-// returns. Then it also refunds what is reserved of quotas: after a clean stop
-// both are exact.
+// Run stores the counters and gives back what is idle once a second until ctx ends.
+// Before it returns, it stores the counters once more and gives back all that is
+// reserved of limits: after a clean stop everything is exact.
 func (m *Meter) Run(ctx context.Context) error {
 	flush, sweep := time.NewTicker(flushInterval), time.NewTicker(sweepInterval)
 	defer flush.Stop()
@@ -93,6 +112,7 @@ func (m *Meter) Run(ctx context.Context) error {
 		select {
 		case <-flush.C:
 			m.storing.Note(m.flushWhole(ctx))
+			m.ReturnIdle(ctx)
 		case <-sweep.C:
 			m.Sweep(ctx)
 		case <-ctx.Done():
@@ -115,7 +135,11 @@ func (m *Meter) flushWhole(ctx context.Context) error {
 
 // Flush stores what was counted since the last flush. What cannot be stored is
 // kept for the next.
-func (m *Meter) Flush(ctx context.Context) error { return m.registry.flush(ctx, m.usage) }
+func (m *Meter) Flush(ctx context.Context) error {
+	err := m.registry.flush(ctx, m.usage)
+	m.flushes.note(err)
+	return err
+}
 
 // Sweep forgets the counters of keys that are not held and not needed, and refunds
 // what is reserved of quotas that nobody uses. Run calls it twice a minute.
@@ -123,8 +147,34 @@ func (m *Meter) Sweep(ctx context.Context) {
 	m.drain(ctx, m.registry.sweep(m.micros(m.now())))
 }
 
-// RefundAll refunds everything that is reserved of quotas.
-func (m *Meter) RefundAll(ctx context.Context) { m.drain(ctx, m.registry.reserving()) }
+// RefundAll refunds everything that is reserved of quotas and exact rate limits.
+func (m *Meter) RefundAll(ctx context.Context) {
+	m.drain(ctx, m.registry.reserving())
+	holds, _ := m.registry.takeHolds()
+	m.settle(ctx, holds, func(*share) bool { return true })
+}
+
+// ReturnIdle gives back what is reserved of limits and was not used of late, so that
+// other servers can: of a quota what nobody has spent of for ten calls of it, of an
+// exact rate limit what nobody has for two. Run calls it once a second.
+func (m *Meter) ReturnIdle(ctx context.Context) {
+	holds, idle := m.registry.takeHolds()
+	m.drain(ctx, idle)
+	m.settle(ctx, holds, func(s *share) bool {
+		s.idle++
+		return s.idle > 1
+	})
+}
+
+// settle gives back the blocks of exact rate limits that takes names.
+func (m *Meter) settle(ctx context.Context, all []*Counters, takes func(*share) bool) {
+	if len(all) == 0 {
+		return
+	}
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	m.reservations.settle(whole, all, takes)
+}
 
 // Len returns how many keys have counters in memory.
 func (m *Meter) Len() int {

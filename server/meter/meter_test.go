@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -66,7 +67,9 @@ func TestCountersWithoutStorage(t *testing.T) {
 		go func() { done <- m.Run(ctx) }()
 		key := apikey.Key{ID: "api_key_1"}
 		counters := m.Acquire(&key)
-		use := func() { m.Charge(counters, 1, &apikey.Verification{Key: &key, Code: apikey.CodeValid, At: time.Now()}) }
+		use := func() {
+			m.Charge(counters, 1, &apikey.CheckRequest{}, &apikey.Verification{Key: &key, Code: apikey.CodeValid, At: time.Now()})
+		}
 		s.away.Store(true)
 		for range 60 {
 			use()
@@ -95,4 +98,23 @@ func TestRefundsWithoutStorage(t *testing.T) {
 	s.away.Store(false)
 	m.reservations.storeReturns(returns)
 	checkOutage(t, text, "could not be given back; it is lost", "given back again")
+}
+
+// TestUnknownIsBounded counts secrets of no key for as many organizations as anyone can
+// name: only so many are remembered until the next flush, and those still count.
+func TestUnknownIsBounded(t *testing.T) {
+	m := New(Config{})
+	for i := range maxUnknown + 100 {
+		m.CountUnknown(fmt.Sprint("org_", i), apikey.CodeNotFound, time.Unix(1, 0))
+	}
+	m.CountUnknown("org_0", apikey.CodeNotFound, time.Unix(1, 0))
+	counts, _ := m.registry.takeCounts()
+	if len(counts) != maxUnknown {
+		t.Errorf("counts of %d organizations, want %d", len(counts), maxUnknown)
+	}
+	for _, n := range counts {
+		if want := map[bool]int{true: 2, false: 1}[n.OrganizationID == "org_0"]; len(n.Outcomes) != 1 || int(n.Outcomes[0].Count) != want {
+			t.Fatalf("%s: %+v, want %d", n.OrganizationID, n.Outcomes, want)
+		}
+	}
 }

@@ -16,23 +16,30 @@ const asksTogether = 100
 // reserveTimeout bounds how long one transaction of asks may take.
 const reserveTimeout = 10 * time.Second
 
-// reservation is units of one key's quota that calls wait for.
+// reservation is units of one key's quota, or requests of its exact rate limit, that
+// calls wait for.
 type reservation struct {
 	counters *Counters
 	quota    apikey.Quota
-	done     chan struct{}
+	// limit is the rate limit, where the reservation is of one. Else it is of quota.
+	limit apikey.RateLimit
+	done  chan struct{}
 	// Guarded by the mu of reservations. want is what the calls that still wait for
-	// it want, asked is what they wanted when storage was asked.
-	want, asked         int64
+	// it want, asked is what they wanted when storage was asked. least is what the one
+	// of them wants that wants the fewest requests.
+	want, asked, least  int64
 	inFlight, completed bool
-	// What came of it, once done is closed. stale says that the quota was set anew
+	// What came of it, once done is closed. stale says that the limit was set anew
 	// since the key of the calls was read.
 	stale bool
 	err   error
 }
 
-// Ticket is one call's part of a reservation of units of a quota. The zero Ticket
-// is none, and not pending.
+// ofRate reports whether it is of a rate limit.
+func (a *reservation) ofRate() bool { return a.limit != (apikey.RateLimit{}) }
+
+// Ticket is one call's part of a reservation of units of a quota, or of requests of
+// an exact rate limit. The zero Ticket is none, and not pending.
 type Ticket struct {
 	*reservation
 	units int64
@@ -41,20 +48,30 @@ type Ticket struct {
 // Pending reports whether there is something to wait for.
 func (t Ticket) Pending() bool { return t.reservation != nil }
 
-// Units returns how many units are reserved for the call. Zero where the call came
-// too late for the reservation and will have to ask again.
-func (t Ticket) Units() int64 { return t.units }
+// Units returns how many units of the quota are reserved for the call. Zero where the
+// call came too late for the reservation and will have to ask again, and where the
+// ticket is of a rate limit: what is reserved of that and not spent goes back by
+// itself.
+func (t Ticket) Units() int64 {
+	if t.reservation == nil || t.ofRate() {
+		return 0
+	}
+	return t.units
+}
 
-// KeyID returns the id of the key whose quota it is. It is for pending tickets.
+// KeyID returns the id of the key whose limit it is. It is for pending tickets.
 func (t Ticket) KeyID() string { return t.counters.id }
 
 // reservations fetches units: asks that wait at the same time are answered in one
 // transaction, by a goroutine that lives as long as there are any.
 type reservations struct {
 	store QuotaStore
+	rates RateStore
 	now   func() time.Time
-	// returning is the outage of giving units back.
-	returning *outage.Outage
+	// returning is the outage of giving units back, settling that of rate limits.
+	returning, settling *outage.Outage
+	// holds lists counters that have got something, to be given back when it is idle.
+	holds func(*Counters)
 
 	mu       sync.Mutex
 	waiting  []*reservation
@@ -63,6 +80,8 @@ type reservations struct {
 	// paused are the keys whose quotas are being set, by how many. Asks for them
 	// wait for the end of it.
 	paused map[string]int
+
+	stats quotaCounts
 
 	// returns is held from taking units out of a budget until they are stored, and
 	// from asking for units until they are in their budgets. So whoever drains a
@@ -87,6 +106,26 @@ func (q *reservations) joinLocked(c *Counters, b *budget, need int64) Ticket {
 	q.waiting = append(q.waiting, b.pending)
 	q.startLocked()
 	return Ticket{b.pending, need}
+}
+
+// joinRateLocked returns the ticket of a call that needs so many requests of the exact
+// rate limit of a key whose counters it holds: all that it costs, since what is held is
+// given back by the same ask. With fewer than least there it wants none.
+func (q *reservations) joinRateLocked(c *Counters, s *share, need, least int64) Ticket {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s.pending != nil {
+		if s.pending.inFlight {
+			return Ticket{s.pending, 0}
+		}
+		s.pending.want += need
+		s.pending.least = min(s.pending.least, least)
+		return Ticket{s.pending, need}
+	}
+	s.pending = &reservation{counters: c, limit: s.limit, want: need, least: least, done: make(chan struct{})}
+	q.waiting = append(q.waiting, s.pending)
+	q.startLocked()
+	return Ticket{s.pending, need}
 }
 
 // startLocked makes sure that someone answers the asks. The caller holds mu.
@@ -120,20 +159,39 @@ func (q *reservations) answer() {
 	}
 }
 
-// grant asks storage for the units of asks and gives them to the counters.
+// grant asks storage for what asks want and gives it to the counters.
 func (q *reservations) grant(asks []*reservation) {
 	q.returns.Lock()
 	defer q.returns.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
+	defer cancel()
+	var quotas, rates []*reservation
+	for _, a := range asks {
+		if a.ofRate() {
+			rates = append(rates, a)
+		} else {
+			quotas = append(quotas, a)
+		}
+	}
+	if len(rates) > 0 {
+		q.grantRates(ctx, rates)
+	}
+	if len(quotas) > 0 {
+		q.grantQuotas(ctx, quotas)
+	}
+}
+
+// grantQuotas asks storage for units of quotas and gives them to the counters.
+func (q *reservations) grantQuotas(ctx context.Context, asks []*reservation) {
 	requests := make([]apikey.QuotaAsk, len(asks))
 	for i, a := range asks {
 		requests[i] = apikey.QuotaAsk{KeyID: a.counters.id, Quota: a.quota, Want: a.asked}
 	}
 	now := q.now()
-	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
-	defer cancel()
 	grants, err := q.store.ReserveQuota(ctx, requests, now)
+	q.stats.asked(grants, len(asks), err)
 	if err == nil && len(grants) != len(asks) {
-		err = errors.New("not every ask was answered")
+		err = errNotAll
 	}
 	if err != nil {
 		grants = make([]apikey.QuotaGrant, len(asks))
@@ -145,6 +203,87 @@ func (q *reservations) grant(asks []*reservation) {
 	q.storeReturns(unwanted)
 }
 
+// errNotAll is an answer of storage that cannot be told apart.
+var errNotAll = errors.New("not every ask was answered")
+
+// grantRates asks storage for requests of exact rate limits and gives them to the
+// counters. The blocks that the counters have go back with it. Where that fails they
+// are lost: nobody knows whether they were taken back, and they end by themselves.
+func (q *reservations) grantRates(ctx context.Context, asks []*reservation) {
+	now := q.now()
+	requests := make([]apikey.RateAsk, len(asks))
+	for i, a := range asks {
+		a.counters.mu.Lock()
+		block, more := a.counters.share.takeBlock(now.UnixMicro())
+		a.counters.mu.Unlock()
+		requests[i] = apikey.RateAsk{KeyID: a.counters.id, Limit: a.limit, Block: block, Want: a.asked, Least: a.least, More: more}
+	}
+	grants, err := q.rates.ReserveRate(ctx, requests, now)
+	if err == nil && len(grants) != len(asks) {
+		err = errNotAll
+	}
+	for i, a := range asks {
+		var g apikey.RateGrant
+		if err == nil {
+			g = grants[i]
+		}
+		q.completeRate(a, &g, now, err)
+	}
+}
+
+// completeRate gives the counters of an ask what it got.
+func (q *reservations) completeRate(a *reservation, g *apikey.RateGrant, now time.Time, err error) {
+	a.counters.mu.Lock()
+	defer a.counters.mu.Unlock()
+	s := a.counters.share
+	a.err = err
+	if a.stale = err == nil && g.Stale; err == nil && !a.stale {
+		s.receive(a.limit, g, now.UnixMicro())
+		if s.block.Units > 0 {
+			q.holds(a.counters)
+		}
+	}
+	s.pending = nil
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a.completed = true
+}
+
+// settle gives back the blocks of exact rate limits that counters have, if takes says
+// so, and tells storage what was spent of them.
+func (q *reservations) settle(ctx context.Context, all []*Counters, takes func(*share) bool) {
+	q.returns.Lock()
+	defer q.returns.Unlock()
+	now := q.now()
+	var asks []apikey.RateAsk
+	var of []*Counters
+	for _, c := range all {
+		c.mu.Lock()
+		if s := c.share; s != nil && s.block.Units > 0 && s.pending == nil && takes(s) {
+			block, _ := s.takeBlock(now.UnixMicro())
+			asks = append(asks, apikey.RateAsk{KeyID: c.id, Limit: s.limit, Block: block})
+			of = append(of, c)
+		}
+		c.mu.Unlock()
+	}
+	for len(asks) > 0 {
+		n := min(len(asks), asksTogether)
+		grants, err := q.rates.ReserveRate(ctx, asks[:n], now)
+		q.settling.Note(err, "keys", n)
+		for i, c := range of[:n] {
+			if err != nil || i >= len(grants) || grants[i].Stale {
+				continue
+			}
+			c.mu.Lock()
+			if s := c.share; s.limit == asks[i].Limit && s.block.Units == 0 {
+				s.stored, s.knownAt = grants[i].Limiter, now.UnixMicro()
+			}
+			c.mu.Unlock()
+		}
+		asks, of = asks[n:], of[n:]
+	}
+}
+
 // nextBatch returns the asks to answer next; nil where there are none, and then the
 // one who asked is to end.
 func (q *reservations) nextBatch() []*reservation {
@@ -154,6 +293,7 @@ func (q *reservations) nextBatch() []*reservation {
 	for _, a := range q.waiting {
 		if len(next) < asksTogether && q.paused[a.counters.id] == 0 {
 			a.inFlight, a.asked = true, a.want
+			a.least = min(a.least, a.asked) // callers may have gone
 			next = append(next, a)
 		} else {
 			rest = append(rest, a)
@@ -175,6 +315,9 @@ func (q *reservations) complete(a *reservation, g apikey.QuotaGrant, now time.Ti
 	a.err = err
 	if a.stale = err == nil && g.Quota == (apikey.Quota{}); err == nil && !a.stale {
 		b.receive(g, now)
+		if b.held > 0 {
+			q.holds(a.counters)
+		}
 	}
 	b.pending = nil
 	q.mu.Lock()
@@ -210,98 +353,4 @@ func (q *reservations) cancel(t Ticket) bool {
 	}
 	t.want -= t.units
 	return true
-}
-
-// refund gives back what calls have reserved and not spent, in units by the id
-// of the key, but for what a server holds anyway.
-func (q *reservations) refund(r *registry, unspent map[string]int64) {
-	q.returns.Lock()
-	defer q.returns.Unlock()
-	var returns []apikey.QuotaReturn
-	for id, units := range unspent {
-		if c := r.find(id); c != nil {
-			c.mu.Lock()
-			returns = c.budget.refund(id, units, returns)
-			c.mu.Unlock()
-		}
-	}
-	q.storeReturns(returns)
-}
-
-// storeReturns stores units that were taken out of budgets. What fails is lost, and
-// never granted twice.
-func (q *reservations) storeReturns(returns []apikey.QuotaReturn) {
-	if len(returns) == 0 {
-		return
-	}
-	// The units are in nobody's hands, so no caller can break it off.
-	ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
-	defer cancel()
-	q.returning.Note(q.store.ReturnQuota(ctx, returns), "keys", len(returns))
-}
-
-// pause lets no ask for keys begin until resume is called, and waits for those
-// that are in flight.
-func (q *reservations) pause(ctx context.Context, ids []string) (resume func(), err error) {
-	paused := make(map[string]bool, len(ids))
-	q.mu.Lock()
-	if q.paused == nil {
-		q.paused = make(map[string]int)
-	}
-	for _, id := range ids {
-		paused[id] = true
-		q.paused[id]++
-	}
-	inFlight := q.inFlight
-	q.mu.Unlock()
-	resume = sync.OnceFunc(func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		for _, id := range ids {
-			if q.paused[id]--; q.paused[id] == 0 {
-				delete(q.paused, id)
-			}
-		}
-		q.startLocked()
-	})
-	for _, a := range inFlight {
-		if !paused[a.counters.id] {
-			continue
-		}
-		if _, err := q.wait(ctx, Ticket{a, 0}); ctx.Err() != nil {
-			resume()
-			return nil, err
-		}
-	}
-	return resume, nil
-}
-
-// drain gives back what is held of keys, so that storage knows all that is left of
-// their quotas, and lets nothing be reserved until resume is called.
-func (q *reservations) drain(ctx context.Context, r *registry, ids []string) (resume func(), err error) {
-	if resume, err = q.pause(ctx, ids); err != nil {
-		return nil, err
-	}
-	q.returns.Lock()
-	defer q.returns.Unlock()
-	var returns []apikey.QuotaReturn
-	for _, id := range ids {
-		c := r.find(id)
-		if c == nil {
-			continue
-		}
-		c.mu.Lock()
-		returns = c.budget.drain(id, returns)
-		c.mu.Unlock()
-	}
-	if len(returns) == 0 {
-		return resume, nil
-	}
-	// The units are in nobody's hands now: a caller who goes away must not take
-	// them along.
-	if err := q.store.ReturnQuota(context.WithoutCancel(ctx), returns); err != nil {
-		resume()
-		return nil, err
-	}
-	return resume, nil
 }

@@ -25,10 +25,13 @@ type tally struct {
 
 const secondsAnHour = int64(time.Hour / time.Second)
 
-// count counts an outcome at now. It allocates only at the turn of an hour. A
+// hourOf returns the hour of t, counted from 1970.
+func hourOf(t time.Time) int64 { return t.Unix() / secondsAnHour }
+
+// count counts an outcome in an hour. It allocates only at the turn of an hour. A
 // code that is not one of the outcomes is not counted.
-func (t *tally) count(code apikey.Code, now time.Time) {
-	if hour := now.Unix() / secondsAnHour; hour != t.hour {
+func (t *tally) count(code apikey.Code, hour int64) {
+	if hour != t.hour {
 		t.others = t.take()
 		t.hour = hour
 	}
@@ -74,8 +77,15 @@ func (t *tally) putBack(counts []apikey.OutcomeCount) {
 func (r *registry) countUnknown(organization string, code apikey.Code, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unknownLocked(organization).count(code, now)
+	if len(r.unknown) >= maxUnknown && r.unknown[organization] == nil {
+		return
+	}
+	r.unknownLocked(organization).count(code, hourOf(now))
 }
+
+// maxUnknown bounds the organizations for which secrets of no key are counted between
+// two flushes: whoever verifies for all of them can name any, without end.
+const maxUnknown = 10_000
 
 func (r *registry) unknownLocked(organization string) *tally {
 	t := r.unknown[organization]
@@ -96,22 +106,29 @@ func (r *registry) takeCounts() ([]apikey.UsageCount, map[string]*Counters) {
 	dirty, unknown := r.dirty, r.unknown
 	r.dirty, r.unknown = nil, nil
 	r.mu.Unlock()
+	refused := r.refusals.take()
 	counts := make([]apikey.UsageCount, 0, len(dirty)+len(unknown))
 	byID := make(map[string]*Counters, len(dirty))
 	for _, c := range dirty {
 		c.mu.Lock()
-		n := apikey.UsageCount{KeyID: c.id, OrganizationID: c.organization, Count: c.unsent.requests, Outcomes: c.tally.take()}
+		n := apikey.UsageCount{KeyID: c.id, OrganizationID: c.organization, Count: c.unsent.requests, Outcomes: c.tally.take(), Units: c.units.take()}
 		if n.Count > 0 {
 			n.LastUsedAt = c.usage.LastUsedAt
 		}
+		addr, agent := c.client.take(&n)
 		if c.unsent.previous > 0 {
 			n.Previous = c.usage.Previous
 			n.Previous.Requests = c.unsent.previous
 		}
 		c.unsent, c.listed, c.sending = unsent{}, false, true
 		c.mu.Unlock()
+		n.IP, n.UserAgent = apikey.AddressText(addr), r.agents.clean(agent)
+		n.Refusals = r.recordsOf(refused, c.id)
 		counts = append(counts, n)
 		byID[c.id] = c
+	}
+	for id, k := range refused { // of keys whose counts were taken before
+		counts = append(counts, apikey.UsageCount{KeyID: id, OrganizationID: k.organization, Refusals: r.recordsOf(refused, id)})
 	}
 	for organization, t := range unknown {
 		counts = append(counts, apikey.UsageCount{OrganizationID: organization, Outcomes: t.take()})
@@ -128,8 +145,13 @@ func (r *registry) flush(ctx context.Context, store UsageStore) error {
 	}
 	stored, err := store.AddUsage(ctx, counts)
 	for i, n := range counts {
+		if i >= stored {
+			r.refusals.putBack(n.OrganizationID, n.KeyID, n.Refusals)
+		}
 		if c := byID[n.KeyID]; c != nil {
 			r.sent(c, n, i < stored)
+		} else if n.KeyID != "" {
+			continue
 		} else if i >= stored {
 			r.mu.Lock()
 			r.unknownLocked(n.OrganizationID).putBack(n.Outcomes)
@@ -148,9 +170,11 @@ func (r *registry) sent(c *Counters, n apikey.UsageCount, stored bool) {
 		return
 	}
 	c.unsent.requests += n.Count
+	c.client.putBack(&n)
 	if n.Previous.Rotation == c.usage.Previous.Rotation {
 		c.unsent.previous += n.Previous.Requests
 	}
 	c.tally.putBack(n.Outcomes)
+	c.units.putBack(n.Units)
 	r.listLocked(c)
 }

@@ -31,6 +31,13 @@ func New(log *slog.Logger, begin, end string) *Outage {
 	return &Outage{log: log, begin: begin, end: end}
 }
 
+// Standing reports whether the work fails now.
+func (o *Outage) Standing() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.since.IsZero()
+}
+
 // Note takes what one try came to: its error, or nil. The first failure is told with
 // attrs. Those after it are told at debug level, and counted for the last line.
 func (o *Outage) Note(err error, attrs ...any) {

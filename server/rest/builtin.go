@@ -4,10 +4,44 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/server/connection"
 )
+
+// A builtin is a path whose handler is written by hand.
+type builtin struct {
+	method, path string
+	serve        func(*exchange)
+	about        About
+}
+
+// builtins lists the paths whose handlers are written by hand.
+func builtins() []builtin {
+	return []builtin{
+		{http.MethodGet, "/healthz", (*exchange).health, About{
+			ID: "getHealth", Summary: "Tells that the server is alive.", Text: "The process runs and takes requests.",
+			Data: `{"type":"object","required":["status"],"properties":{"status":{"const":"ok"}}}`,
+		}},
+		{http.MethodGet, "/readyz", (*exchange).readiness, About{
+			ID: "getReadiness", Summary: "Tells whether the server should be sent calls.",
+			Text:  "503 with the reason `NOT_READY` while it should not. `warnings` is there where something is not as it should be although the server answers right.",
+			Data:  `{"type":"object","required":["status"],"properties":{"status":{"const":"ok"},"warnings":{"type":"array","items":{"type":"string"}}}}`,
+			Fails: []int{http.StatusServiceUnavailable},
+		}},
+		{http.MethodGet, documentPath, (*exchange).file, About{
+			ID: "getOpenApiDocument", Summary: "Returns this document.", MediaType: "application/json", Cached: true,
+		}},
+		{http.MethodGet, pagePath, (*exchange).file, About{
+			ID: "getReference", Summary: "Shows this document to people.", MediaType: "text/html", Cached: true,
+		}},
+		{http.MethodGet, pagePath + "/{file}", (*exchange).file, About{
+			ID: "getReferenceFile", Summary: "Returns a part of the page at /docs.", MediaType: "*/*", Cached: true, Fails: []int{http.StatusNotFound},
+		}},
+		{http.MethodGet, watchPath, (*exchange).watch, About{}}, // in place of the router's own
+	}
+}
 
 // health answers GET /healthz: the process runs and takes requests.
 func (e *exchange) health() {
@@ -32,7 +66,15 @@ func (e *exchange) readiness() {
 		})
 		return
 	}
-	e.succeed(`{"status":"ok"}`, success+`"The server is ready"`+e.h.tail)
+	data := `{"status":"ok"}`
+	if warnings := e.h.Warnings(); len(warnings) > 0 {
+		quoted := make([]string, len(warnings))
+		for i, w := range warnings {
+			quoted[i] = quote(w)
+		}
+		data = `{"status":"ok","warnings":[` + strings.Join(quoted, ",") + `]}`
+	}
+	e.succeed(data, success+`"The server is ready"`+e.h.tail)
 }
 
 // reasonNotReady is the reason of a readiness that is none. It is asked for every

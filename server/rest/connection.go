@@ -109,7 +109,15 @@ func (cc fillingConn) Invoke(ctx context.Context, method string, in, out any, op
 	}
 	unread := &unreadRequest{message: m, fill: e.fill}
 	defer unread.abandon()
-	ctx = metadata.NewOutgoingContext(ctx, credentials(e.r.Header))
+	md := credentials(e.r.Header)
+	if e.route.oauth { // Its clients know no other way than Basic.
+		md["authorization"] = apikey.BearersOf(md["authorization"])
+	}
+	// What names a call matters to the methods of HTTP that can be called twice by mistake.
+	if keys := e.r.Header["Idempotency-Key"]; len(keys) > 0 && (e.method == http.MethodPost || e.method == http.MethodPatch) {
+		md["idempotency-key"] = keys
+	}
+	ctx = metadata.NewOutgoingContext(ctx, md)
 	err := cc.ClientConnInterface.Invoke(ctx, method, unread, out, opts...)
 	unread.abandon()
 	if err != nil && e.bodyLate {
@@ -121,9 +129,10 @@ func (cc fillingConn) Invoke(ctx context.Context, method string, in, out any, op
 // credentials are the headers that become metadata, all their values as they
 // came.
 func credentials(header http.Header) metadata.MD {
-	md := make(metadata.MD, 2)
+	md := make(metadata.MD, 3)
 	for _, h := range [...]struct{ name, key string }{
 		{"Authorization", "authorization"}, {"X-Api-Key", "x-api-key"}, {"X-Organization-Id", "x-organization-id"},
+		{"User-Agent", "user-agent"},
 	} {
 		if v := header[h.name]; len(v) > 0 {
 			md[h.key] = v

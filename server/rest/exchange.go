@@ -32,6 +32,7 @@ type exchange struct {
 	method string        // its method; GET for HEAD
 	route  *route        // nil where the path has none for the method
 	done   bool          // an answer was begun
+	csv    bool          // the answer is to be CSV
 	// bodyRead is set once the body begins to be read.
 	bodyRead bool
 	// bodyLate is set where the body did not arrive in time.
@@ -91,6 +92,12 @@ func (e *exchange) succeed(data, tail string) {
 // it. The router writes it.
 func (e *exchange) success(m proto.Message) {
 	msg := m.ProtoReflect()
+	if e.route.oauth {
+		e.out = appendBare(e.out[:0], msg)
+		e.onConnection.Hold(len(e.out))
+		e.done = true
+		return
+	}
 	e.out = append(e.out[:0], head...)
 	data := msg
 	if fd := e.route.data; fd == nil {
@@ -99,6 +106,9 @@ func (e *exchange) success(m proto.Message) {
 		e.out = wirejson.AppendField(e.out, msg, fd)
 	}
 	e.out = append(e.out, e.route.tail...)
+	if e.csv {
+		e.out = e.csvOf(msg)
+	}
 	e.onConnection.Hold(len(e.out))
 	if fd := e.route.etag; fd != nil {
 		if e.route.data != nil {
@@ -113,6 +123,9 @@ func (e *exchange) success(m proto.Message) {
 			e.w.Header().Set("X-Next-Page-Token", token)
 			e.w.Header().Set("Link", nextLink(e.r.URL, token))
 		}
+	}
+	if fd := e.route.total; fd != nil {
+		e.w.Header().Set("X-Total-Count", strconv.FormatInt(msg.Get(fd).Int(), 10))
 	}
 	e.done = true
 }

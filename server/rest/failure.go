@@ -2,7 +2,6 @@ package rest
 
 import (
 	"log/slog"
-	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -91,7 +90,7 @@ func (e *exchange) fail(err error) {
 		header.Set("Connection", "close")
 	}
 	if f.status == http.StatusUnauthorized {
-		header.Set("WWW-Authenticate", `Bearer realm="apikeys"`)
+		header.Set("WWW-Authenticate", e.challenge())
 	}
 	if f.status == http.StatusServiceUnavailable {
 		f.retryAfter = max(f.retryAfter, time.Second) // time is all that helps
@@ -99,8 +98,22 @@ func (e *exchange) fail(err error) {
 	if f.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds()))))
 	}
-	e.out = f.append(e.out[:0], e.h.tail)
+	if e.route != nil && e.route.oauth {
+		e.out = f.appendOAuth(e.out[:0])
+	} else {
+		e.out = f.append(e.out[:0], e.h.tail)
+	}
 	e.write(f.status)
+}
+
+// challenge returns what WWW-Authenticate says: besides how to authenticate, whether the
+// request has tried to (RFC 6750, 3).
+func (e *exchange) challenge() string {
+	const challenge = `Bearer realm="apikeys"`
+	if e.r.Header.Get("Authorization") == "" && e.r.Header.Get("X-Api-Key") == "" {
+		return challenge
+	}
+	return challenge + `, error="invalid_token"`
 }
 
 // settle is the failure of an error as the client will see it, its line in the
@@ -123,33 +136,10 @@ func (e *exchange) settle(err error) *failure {
 
 // append appends the failure's envelope.
 func (f *failure) append(dst []byte, tail string) []byte {
-	dst = strconv.AppendInt(append(dst, `{"status":`...), int64(f.status), 10)
-	dst = wirejson.AppendString(append(dst, `,"data":null,"error":`...), f.text)
-	dst = wirejson.AppendString(append(dst, `,"log":{"reason":`...), f.reason)
-	dst = wirejson.AppendString(append(dst, `,"request_id":`...), f.requestID)
-	for _, name := range slices.Sorted(maps.Keys(f.facts)) {
-		if name != "reason" && name != "request_id" {
-			dst = append(wirejson.AppendString(append(dst, ','), name), ':')
-			dst = wirejson.AppendString(dst, f.facts[name])
-		}
+	told := wirejson.Failure{
+		Status: f.status, Reason: f.reason, Text: f.text, Fields: f.fields, Facts: f.facts, RequestID: f.requestID, SupportID: f.supportID,
 	}
-	dst = append(dst, `},"validator":`...)
-	dst = appendValidator(dst, f.fields)
-	dst = wirejson.AppendString(append(dst, `,"support_id":`...), f.supportID)
-	return append(append(dst, `,"message":null`...), tail...)
-}
-
-func appendValidator(dst []byte, fields []apikey.FieldProblem) []byte {
-	if len(fields) == 0 {
-		return append(dst, "null"...)
-	}
-	sep := byte('{')
-	for _, p := range fields {
-		dst = append(wirejson.AppendString(append(dst, sep), p.Field), ':')
-		dst = wirejson.AppendString(dst, p.Problem)
-		sep = ','
-	}
-	return append(dst, '}')
+	return append(told.AppendEnvelope(dst), tail...)
 }
 
 // log writes the line that the failure's support id is for. A query is not

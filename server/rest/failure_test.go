@@ -88,8 +88,10 @@ func TestFailures(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeAPI{err: errors.New("reached")}
-			w := do(newHandler(t, f.conn(), io.Discard), request(tc.line, tc.body, tc.header...))
+			r := request(tc.line, tc.body, tc.header...)
+			w := do(newHandler(t, f.conn(), io.Discard), r)
 			checkEnvelope(t, w)
+			checkDescribed(t, r, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -139,7 +141,7 @@ func TestStatus(t *testing.T) {
 		"invalid":         {err: statusOf(t, codes.InvalidArgument, "No.", info("INVALID_ARGUMENT"), ids, violations), want: known(400, "No.", "INVALID_ARGUMENT", `{"label":"is required","etag":"is too long"}`)},
 		"precondition":    {err: statusOf(t, codes.FailedPrecondition, "Revoked.", info("API_KEY_REVOKED"), ids), want: known(400, "Revoked.", "API_KEY_REVOKED", "null")},
 		"range":           {err: statusOf(t, codes.OutOfRange, "Old.", info("CURSOR_EXPIRED"), ids), want: known(400, "Old.", "CURSOR_EXPIRED", "null")},
-		"unauthenticated": {err: statusOf(t, codes.Unauthenticated, "Who?", info("UNAUTHENTICATED"), ids), want: known(401, "Who?", "UNAUTHENTICATED", "null"), header: map[string]string{"WWW-Authenticate": `Bearer realm="apikeys"`}},
+		"unauthenticated": {err: statusOf(t, codes.Unauthenticated, "Who?", info("UNAUTHENTICATED"), ids), want: known(401, "Who?", "UNAUTHENTICATED", "null"), header: map[string]string{"WWW-Authenticate": `Bearer realm="apikeys", error="invalid_token"`}},
 		"denied":          {err: statusOf(t, codes.PermissionDenied, "No.", info("INSUFFICIENT_SCOPE"), ids), want: known(403, "No.", "INSUFFICIENT_SCOPE", "null")},
 		"not found":       {err: statusOf(t, codes.NotFound, "None.", info("API_KEY_NOT_FOUND"), ids), want: known(404, "None.", "API_KEY_NOT_FOUND", "null")},
 		"stale":           {err: statusOf(t, codes.Aborted, "Changed.", info("ETAG_MISMATCH"), ids), want: known(409, "Changed.", "ETAG_MISMATCH", "null")},
@@ -162,7 +164,9 @@ func TestStatus(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			w := do(newHandler(t, (&fakeAPI{err: tc.err}).conn(), &log), request("PATCH "+keyPath, "{}"))
+			r := request("PATCH "+keyPath, "{}")
+			w := do(newHandler(t, (&fakeAPI{err: tc.err}).conn(), &log), r)
+			checkDescribed(t, r, w)
 			checkEnvelope(t, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)

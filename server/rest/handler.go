@@ -18,6 +18,9 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/authn"
+	"github.com/apikeys-dev/apikeys/server/connection"
+	"github.com/apikeys-dev/apikeys/server/reference"
+	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
 
 // Config is what a Handler is made of.
@@ -42,6 +45,14 @@ type Config struct {
 	// every GET /readyz, and says what the caller may read with a NotReady.
 	// Default: always ready.
 	Ready func(context.Context) error
+	// Warnings returns what is not as it should be while the server is ready, in
+	// sentences for everybody. Defaults to nothing.
+	Warnings func() []string
+	// Document is the OpenAPI document, which is served at /openapi.json. Nil serves
+	// none.
+	Document []byte
+	// Page is the page at /docs. Nil serves none.
+	Page []reference.File
 	// NewID makes the part of an id that follows its type: a UUID of version 7.
 	// It is called by many goroutines at once. Default: such a UUID.
 	NewID func() string
@@ -53,7 +64,8 @@ type Handler struct {
 	Config
 	mux    *runtime.ServeMux
 	routes *routes
-	tail   string     // the end of an envelope: env and the closing brace
+	tail   string // the end of an envelope: env and the closing brace
+	files  map[string]*file
 	none   url.Values // what the router sees of a query; never written to
 }
 
@@ -75,6 +87,9 @@ func New(config Config) (*Handler, error) {
 	if config.Refusals == nil {
 		config.Refusals = &authn.Refusals{Logger: config.Logger}
 	}
+	if config.Warnings == nil {
+		config.Warnings = func() []string { return nil }
+	}
 	if config.Ready == nil {
 		config.Ready = func(context.Context) error { return nil }
 	}
@@ -84,8 +99,12 @@ func New(config Config) (*Handler, error) {
 	h := &Handler{
 		Config: config,
 		routes: new(routes),
-		tail:   `,"env":` + quote(config.Env) + `}`,
+		tail:   string(wirejson.AppendEnvelopeEnd(nil, config.Env)),
 		none:   url.Values{},
+	}
+	var err error
+	if h.files, err = newFiles(config.Document, config.Page); err != nil {
+		return nil, fmt.Errorf("make the REST handler: %w", err)
 	}
 	nothing := func(string) (string, bool) { return "", false }
 	h.mux = runtime.NewServeMux(
@@ -106,36 +125,14 @@ func New(config Config) (*Handler, error) {
 	return h, nil
 }
 
-// maxHeaders is how many headers a request may have, over HTTP/1.1 too, where their
-// bytes alone would allow some ten thousand.
-const maxHeaders = 2048
-
-// tooManyHeaders reports whether a request has more than maxHeaders.
-func tooManyHeaders(header http.Header) bool {
-	count := 0
-	for _, values := range header {
-		count += len(values)
-	}
-	return count > maxHeaders
-}
-
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	e := &exchange{h: h, w: w, r: r, method: r.Method, buffers: bufferPool.Get().(*buffers)}
+	e := h.begin(w, r)
 	defer e.end()
 	defer e.onConnection.Close()
-	if e.method == http.MethodHead {
-		e.method = http.MethodGet // net/http leaves the body out
-	}
-	// A client that asks and does not read must not hold its answer for ever.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.AnswerTimeout)) // a writer without deadlines does not block
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
 	path := h.routes.find(r.URL)
 	switch {
-	case tooManyHeaders(r.Header):
+	case connection.TooManyHeaders(r.Header):
 		e.fail(errTooManyHeaders)
 	case path == nil:
 		e.fail(errNoRoute)
@@ -192,6 +189,9 @@ func (passthroughMarshaler) ContentType(any) string { return "application/json" 
 // rewrite turns an answer into its envelope.
 func (h *Handler) rewrite(ctx context.Context, m proto.Message) (any, error) {
 	e := exchangeOf(ctx)
+	if md, ok := runtime.ServerMetadataFromContext(ctx); ok && len(md.HeaderMD.Get("idempotency-replayed")) > 0 {
+		e.w.Header().Set("Idempotency-Replayed", "true")
+	}
 	e.success(m)
 	return e, nil
 }

@@ -18,7 +18,7 @@ import (
 // fill reads all that the request says into m, which holds what its path gave. It
 // is called once the caller is known; the order of the checks is the contract's.
 func (e *exchange) fill(m proto.Message) error {
-	if !acceptsJSON(e.r.Header["Accept"]) {
+	if e.csv = e.route.csv != nil && prefersCSV(e.r.Header["Accept"]); !e.csv && !acceptsJSON(e.r.Header["Accept"]) {
 		return errNotAcceptable
 	}
 	if e.route.body && e.hasBody() {
@@ -31,7 +31,11 @@ func (e *exchange) fill(m proto.Message) error {
 		return err
 	}
 	if e.route.body {
-		if err := collect(&problems, e.readBody(m)); err != nil {
+		read := e.readBody
+		if e.route.oauth {
+			read = e.readForm
+		}
+		if err := collect(&problems, read(m)); err != nil {
 			return err
 		}
 	}
@@ -82,8 +86,11 @@ func (e *exchange) checkBody() error {
 	if !isIdentity(e.r.Header["Content-Encoding"]) {
 		return errCompressed
 	}
-	// One that claims to be nothing is taken for JSON.
-	if types := e.r.Header["Content-Type"]; len(types) > 1 || len(types) == 1 && !isJSON(types[0], e.method) {
+	if types := e.r.Header["Content-Type"]; e.route.oauth {
+		if len(types) != 1 || !isForm(types[0]) {
+			return errNotForm
+		}
+	} else if len(types) > 1 || len(types) == 1 && !isJSON(types[0], e.method) { // One that claims to be nothing is taken for JSON.
 		return errNotJSON
 	}
 	if e.r.ContentLength > apikey.MaxRequest {
@@ -107,12 +114,21 @@ func (e *exchange) reserveBody() error {
 
 // readBody reads the body into m.
 func (e *exchange) readBody(m proto.Message) error {
+	defer e.onConnection.Refund()
+	if err := e.takeBody(); err != nil {
+		return err
+	}
+	return wirejson.ReadRequest(e.in.Bytes(), m, e.route.bodyRules())
+}
+
+// takeBody reads the body into memory. What it counts for that the caller of it gives
+// back, with Refund.
+func (e *exchange) takeBody() error {
 	e.in.Reset()
 	if e.hasBody() {
 		if err := e.reserveBody(); err != nil {
 			return err
 		}
-		defer e.onConnection.Refund()
 		e.bodyRead = true
 		_, err := e.in.ReadFrom(http.MaxBytesReader(e.w, e.r.Body, apikey.MaxRequest))
 		var tooLarge *http.MaxBytesError
@@ -124,9 +140,14 @@ func (e *exchange) readBody(m proto.Message) error {
 			return fmt.Errorf("%w: %w", errIncomplete, err)
 		}
 	}
-	body := wirejson.Body{Bound: e.route.bound}
-	if e.method == http.MethodPut {
+	return nil
+}
+
+// bodyRules is what a body of the route may and must hold.
+func (r *route) bodyRules() wirejson.Body {
+	body := wirejson.Body{Bound: r.bound}
+	if r.method == http.MethodPut {
 		body.Required, body.ReadOnly = []string{"label"}, wirejson.PassReadOnly
 	}
-	return wirejson.ReadRequest(e.in.Bytes(), m, body)
+	return body
 }

@@ -22,6 +22,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/rest"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 )
 
 // A fakeAPI is a gRPC API that answers every call with the same. It remembers the
@@ -100,6 +101,14 @@ func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
+// checkDescribed looks whether an answer is as the OpenAPI document says.
+func checkDescribed(t *testing.T, r *http.Request, w *httptest.ResponseRecorder) {
+	t.Helper()
+	described.Check(t, &described.Exchange{
+		Method: r.Method, Target: r.URL.RequestURI(), Request: r.Header, Status: w.Code, Header: w.Result().Header, Body: w.Body.Bytes(),
+	})
+}
+
 // checkEnvelope looks at what every answer has: the headers, and the eight keys
 // in their order on the bytes.
 func checkEnvelope(t *testing.T, w *httptest.ResponseRecorder) {
@@ -176,7 +185,7 @@ const seedJSON = `{"id":"` + keyID + `","organization_id":"org_default","label":
 	`"ip_allow_list":["127.0.0.1"],"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:00:22","updated_at":null,"created_by":null,` +
 	`"enabled":true,"state":"active","mode":"live","key_format":"","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
 	`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,"metrics":{"api_key_id":"` + keyID + `",` +
-	`"total_requests":1250,"last_used_at":"2025-07-01 09:15:30"},"etag":"1"}`
+	`"total_requests":1250,"last_used_at":"2025-07-01 09:15:30"},"last_use":null,"external_id":"","etag":"1"}`
 
 // success is the envelope of an answer.
 func success(data, message string) string {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -15,51 +16,78 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 )
 
-// register lists everything that has a path: the services of the protos, and
-// the handlers that are written by hand. Of two routes that match a path, the
+// A service is a service of the protos that has paths.
+type service struct {
+	desc     protoreflect.ServiceDescriptor
+	register func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error
+}
+
+// services lists the services that have paths. Of two routes that match a path, the
 // later one wins.
+func services() []service {
+	return []service{
+		{
+			apikeysv1.File_apikeys_v1_api_keys_proto.Services().ByName("ApiKeysService"),
+			registration(apikeysv1.RegisterApiKeysServiceHandlerClient, apikeysv1.NewApiKeysServiceClient),
+		},
+		{
+			apikeysv1.File_apikeys_v1_events_proto.Services().ByName("EventsService"),
+			registration(apikeysv1.RegisterEventsServiceHandlerClient, apikeysv1.NewEventsServiceClient),
+		},
+		{
+			apikeysv1.File_apikeys_v1_webhooks_proto.Services().ByName("WebhooksService"),
+			registration(apikeysv1.RegisterWebhooksServiceHandlerClient, apikeysv1.NewWebhooksServiceClient),
+		},
+		{
+			apikeysv1.File_apikeys_v1_operator_tokens_proto.Services().ByName("OperatorTokensService"),
+			registration(apikeysv1.RegisterOperatorTokensServiceHandlerClient, apikeysv1.NewOperatorTokensServiceClient),
+		},
+		{
+			apikeysv1.File_apikeys_v1_callers_proto.Services().ByName("CallersService"),
+			registration(apikeysv1.RegisterCallersServiceHandlerClient, apikeysv1.NewCallersServiceClient),
+		},
+		{
+			apikeysv1.File_apikeys_v1_usage_proto.Services().ByName("UsageService"),
+			registration(apikeysv1.RegisterUsageServiceHandlerClient, apikeysv1.NewUsageServiceClient),
+		},
+	}
+}
+
+// registration joins the two functions that are generated of a service.
+func registration[Client any](
+	register func(context.Context, *runtime.ServeMux, Client) error, client func(grpc.ClientConnInterface) Client,
+) func(context.Context, *runtime.ServeMux, grpc.ClientConnInterface) error {
+	return func(ctx context.Context, mux *runtime.ServeMux, cc grpc.ClientConnInterface) error {
+		return register(ctx, mux, client(cc))
+	}
+}
+
+// register gives the router everything that has a path: the services of the protos,
+// and the handlers that are written by hand.
 func (h *Handler) register() error {
-	ctx, cc := context.Background(), grpc.ClientConnInterface(fillingConn{h.Conn})
-	services := []struct {
-		file     protoreflect.FileDescriptor
-		name     protoreflect.Name
-		register func() error
-	}{
-		{apikeysv1.File_apikeys_v1_api_keys_proto, "ApiKeysService", func() error {
-			return apikeysv1.RegisterApiKeysServiceHandlerClient(ctx, h.mux, apikeysv1.NewApiKeysServiceClient(cc))
-		}},
-		{apikeysv1.File_apikeys_v1_events_proto, "EventsService", func() error {
-			return apikeysv1.RegisterEventsServiceHandlerClient(ctx, h.mux, apikeysv1.NewEventsServiceClient(cc))
-		}},
-		{apikeysv1.File_apikeys_v1_webhooks_proto, "WebhooksService", func() error {
-			return apikeysv1.RegisterWebhooksServiceHandlerClient(ctx, h.mux, apikeysv1.NewWebhooksServiceClient(cc))
-		}},
-	}
-	builtin := []struct {
-		method, path string
-		serve        func(*exchange)
-	}{
-		{http.MethodGet, "/healthz", (*exchange).health},
-		{http.MethodGet, "/readyz", (*exchange).readiness},
-		{http.MethodGet, watchPath, (*exchange).watch}, // in place of the router's own
-	}
-	for _, s := range services {
-		if err := h.routes.addService(s.file.Services().ByName(s.name), h.tail); err != nil {
+	for _, s := range services() {
+		if err := h.routes.addService(s.desc, h.tail); err != nil {
 			return fmt.Errorf("make the REST handler: %w", err)
 		}
-		if err := s.register(); err != nil {
-			return fmt.Errorf("register %s: %w", s.name, err)
+		if err := s.register(context.Background(), h.mux, fillingConn{h.Conn}); err != nil {
+			return fmt.Errorf("register %s: %w", s.desc.Name(), err)
 		}
 	}
-	for _, p := range builtin {
-		if p.path != watchPath { // which has one by its annotations
-			h.routes.add(&route{method: p.method, template: p.path})
+	for _, b := range builtins() {
+		if served := h.files[documentPath] != nil; b.path == documentPath && !served {
+			continue
 		}
-		err := h.mux.HandlePath(p.method, p.path, func(_ http.ResponseWriter, r *http.Request, _ map[string]string) {
-			p.serve(exchangeOf(r.Context()))
+		if served := h.files[pagePath] != nil; strings.HasPrefix(b.path, pagePath) && !served {
+			continue
+		}
+		if b.path != watchPath { // which has one by its annotations
+			h.routes.add(&route{method: b.method, template: b.path})
+		}
+		err := h.mux.HandlePath(b.method, b.path, func(_ http.ResponseWriter, r *http.Request, _ map[string]string) {
+			b.serve(exchangeOf(r.Context()))
 		})
 		if err != nil {
-			return fmt.Errorf("register %s: %w", p.path, err)
+			return fmt.Errorf("register %s: %w", b.path, err)
 		}
 	}
 	return nil
@@ -71,11 +99,15 @@ type route struct {
 	template string   // the path, with {names} for the segments that vary
 	bound    []string // the fields that the path gives
 	body     bool     // whether all other fields come in a body
+	oauth    bool     // whether it speaks as OAuth does: see oauth.go
 	tail     string   // what follows data in the envelope of a success
 
-	data protoreflect.FieldDescriptor // what the envelope shows of the answer; nil for all
-	etag protoreflect.FieldDescriptor // of data, nil if it has none
-	next protoreflect.FieldDescriptor // the answer's next_page_token, nil if it has none
+	rpc   protoreflect.MethodDescriptor // nil for what is written by hand
+	data  protoreflect.FieldDescriptor  // what the envelope shows of the answer; nil for all
+	etag  protoreflect.FieldDescriptor  // of data, nil if it has none
+	next  protoreflect.FieldDescriptor  // the answer's next_page_token, nil if it has none
+	total protoreflect.FieldDescriptor  // the answer's total beside a list, nil if it has none
+	csv   protoreflect.FieldDescriptor  // the list of the answer that can be had as CSV, nil if it has none
 
 	// match is the field of the request that If-Match is for, nil where that
 	// header means nothing. resource is the name of the field that carries the
@@ -89,6 +121,7 @@ type routes struct {
 	word  map[string]*routes // what follows a segment that is this word
 	other *routes            // what follows a segment that is none of them, an id
 	path  *pathRoutes        // what is at this path; nil where nothing is
+	all   []*route           // of the root: every route, in the order of their addition
 }
 
 // pathRoutes are the routes of one path.
@@ -98,6 +131,7 @@ type pathRoutes struct {
 }
 
 func (rs *routes) add(r *route) {
+	rs.all = append(rs.all, r)
 	at := rs
 	for segment := range strings.SplitSeq(r.template[1:], "/") {
 		if strings.HasPrefix(segment, "{") { // {name} or {name=word}
@@ -187,7 +221,12 @@ func (rs *routes) addService(service protoreflect.ServiceDescriptor, tail string
 				return fmt.Errorf("%s: %w", method.FullName(), err)
 			}
 			rule, _ := proto.GetExtension(method.Options(), apikeysv1.E_Rule).(*apikeysv1.MethodRule)
-			r.tail = success + quote(rule.GetMessage()) + tail
+			r.tail, r.oauth = success+quote(rule.GetMessage())+tail, rule.GetOauth()
+			if name := rule.GetCsv(); name != "" {
+				if r.csv = method.Output().Fields().ByName(protoreflect.Name(name)); r.csv == nil {
+					return fmt.Errorf("%s: the list %q of its CSV is not a field", method.FullName(), name)
+				}
+			}
 			rs.add(r)
 			ways = append(ways, r)
 			bound = append(bound, r.bound...)
@@ -201,7 +240,7 @@ func (rs *routes) addService(service protoreflect.ServiceDescriptor, tail string
 }
 
 func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) (*route, error) {
-	r := &route{}
+	r := &route{rpc: method}
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
 		r.method, r.template = http.MethodGet, p.Get
@@ -237,7 +276,12 @@ func newRoute(method protoreflect.MethodDescriptor, rule *annotations.HttpRule) 
 	if data != nil && (r.data == nil || r.data.Cardinality() != protoreflect.Repeated) {
 		r.etag = data.Fields().ByName("etag")
 	}
-	r.next = out.ByName("next_page_token")
+	if r.method == http.MethodGet { // What follows a POST is no link; the token is in its data.
+		r.next = out.ByName("next_page_token")
+	}
+	if r.next != nil && r.data != nil {
+		r.total = out.ByName("total")
+	}
 	if r.method == http.MethodPut || r.method == http.MethodPatch {
 		r.match = in.ByName("etag")
 		for i := range in.Len() {

@@ -13,26 +13,29 @@ import (
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
 
-// statuses are the HTTP codes of the gRPC codes, with the reason of an error
-// that brings none. Any other code is 500.
+// statuses are the HTTP codes of the gRPC codes, which are those of the kinds of
+// failures, with the reason of an error that brings none. Any other code is 500.
 var statuses = map[codes.Code]struct {
 	status int
 	reason string
 }{
-	codes.InvalidArgument:    {http.StatusBadRequest, "INVALID_ARGUMENT"},
-	codes.FailedPrecondition: {http.StatusBadRequest, "FAILED_PRECONDITION"},
-	codes.OutOfRange:         {http.StatusBadRequest, "OUT_OF_RANGE"},
-	codes.Unauthenticated:    {http.StatusUnauthorized, "UNAUTHENTICATED"},
-	codes.PermissionDenied:   {http.StatusForbidden, "PERMISSION_DENIED"},
-	codes.NotFound:           {http.StatusNotFound, "NOT_FOUND"},
+	codes.InvalidArgument:    {apikey.KindInvalid.HTTPStatus(), "INVALID_ARGUMENT"},
+	codes.FailedPrecondition: {apikey.KindFailedPrecondition.HTTPStatus(), "FAILED_PRECONDITION"},
+	codes.OutOfRange:         {apikey.KindOutOfRange.HTTPStatus(), "OUT_OF_RANGE"},
+	codes.Unauthenticated:    {apikey.KindUnauthenticated.HTTPStatus(), "UNAUTHENTICATED"},
+	codes.PermissionDenied:   {apikey.KindPermissionDenied.HTTPStatus(), "PERMISSION_DENIED"},
+	codes.NotFound:           {apikey.KindNotFound.HTTPStatus(), "NOT_FOUND"},
 	codes.Unimplemented:      {http.StatusNotFound, "ROUTE_NOT_FOUND"},
-	codes.Aborted:            {http.StatusConflict, "CONFLICT"},
-	codes.AlreadyExists:      {http.StatusConflict, "ALREADY_EXISTS"},
-	codes.ResourceExhausted:  {http.StatusTooManyRequests, "RESOURCE_EXHAUSTED"},
-	codes.Unavailable:        {http.StatusServiceUnavailable, "UNAVAILABLE"},
+	codes.Aborted:            {apikey.KindConflict.HTTPStatus(), "CONFLICT"},
+	codes.AlreadyExists:      {apikey.KindAlreadyExists.HTTPStatus(), "ALREADY_EXISTS"},
+	codes.ResourceExhausted:  {apikey.KindExhausted.HTTPStatus(), "RESOURCE_EXHAUSTED"},
+	codes.Unavailable:        {apikey.KindUnavailable.HTTPStatus(), "UNAVAILABLE"},
 	codes.Canceled:           {http.StatusServiceUnavailable, reasonCanceled}, // the client has gone, or we are stopping
 	codes.DeadlineExceeded:   {http.StatusGatewayTimeout, "DEADLINE_EXCEEDED"},
 }
+
+// reasonInternal is the reason of a failure that nobody expected.
+const reasonInternal = "INTERNAL"
 
 // reasonCanceled is the reason of a call that its client gave up.
 const reasonCanceled = "CANCELLED"
@@ -40,10 +43,10 @@ const reasonCanceled = "CANCELLED"
 // reasonStatuses are the reasons that HTTP has a code of its own for, whatever
 // their gRPC code is.
 var reasonStatuses = map[apikey.Reason]int{
-	apikey.ReasonTooLarge:    http.StatusRequestEntityTooLarge, // RESOURCE_EXHAUSTED
-	reasonNotAcceptable:      http.StatusNotAcceptable,
-	reasonUnsupportedType:    http.StatusUnsupportedMediaType,
-	"IDEMPOTENCY_KEY_REUSED": http.StatusUnprocessableEntity, // FAILED_PRECONDITION
+	apikey.ReasonTooLarge:  http.StatusRequestEntityTooLarge, // RESOURCE_EXHAUSTED
+	reasonNotAcceptable:    http.StatusNotAcceptable,
+	reasonUnsupportedType:  http.StatusUnsupportedMediaType,
+	apikey.ReasonKeyReused: http.StatusUnprocessableEntity, // FAILED_PRECONDITION
 }
 
 // failureOf translates an error.
@@ -74,7 +77,7 @@ func (e *exchange) failureOf(err error) *failure {
 func (e *exchange) failureOfStatus(st *status.Status) *failure {
 	row, ok := statuses[st.Code()]
 	if !ok {
-		row.status, row.reason = http.StatusInternalServerError, "INTERNAL"
+		row.status, row.reason = http.StatusInternalServerError, reasonInternal
 	}
 	f := &failure{status: row.status}
 	for _, detail := range st.Details() {

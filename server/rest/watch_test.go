@@ -108,7 +108,9 @@ func TestWatch(t *testing.T) {
 				got = req
 				return answer(req, stream)
 			}}.conn(), &log)
-			w := do(h, request(tc.line, "", tc.header...))
+			r := request(tc.line, "", tc.header...)
+			w := do(h, r)
+			checkDescribed(t, r, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); w.Code != http.StatusOK || diff != "" {
 				t.Errorf("%d (-want +got)\n%s", w.Code, diff)
 			}
@@ -160,7 +162,9 @@ func TestWatchRefused(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := do(newHandler(t, feed{watch: send(tc.err)}.conn(), io.Discard), request(tc.line, "", tc.header...))
+			r := request(tc.line, "", tc.header...)
+			w := do(newHandler(t, feed{watch: send(tc.err)}.conn(), io.Discard), r)
+			checkDescribed(t, r, w)
 			if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}

@@ -23,6 +23,7 @@ import (
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/servertest/described"
 	"github.com/apikeys-dev/apikeys/server/servertest/logtest"
 )
 
@@ -33,7 +34,12 @@ const RootToken = "servertest-root-token-of-enough-length"
 type Server struct {
 	// REST is the base URL of the REST listener, without a slash at its end.
 	REST string
-	// Client calls REST. Its connections are of this server alone.
+	// Ops is the base URL of the listener for operators; empty where OpsAddr is not set.
+	Ops string
+	// Gate is the base URL of the listener for gateways; empty where GateAddr is not set.
+	Gate string
+	// Client calls REST. Its connections are of this server alone. With Start, the test
+	// fails where an answer is not as the OpenAPI document says.
 	Client *http.Client
 	// Conn leads to the gRPC listener.
 	Conn *grpc.ClientConn
@@ -57,6 +63,7 @@ func Start(t testing.TB, change ...func(*server.Config)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Client.Transport = described.Transport(t, s.REST, s.Client.Transport)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("the server ended with an error: %v", err)
@@ -92,7 +99,17 @@ func New(ctx context.Context, change ...func(*server.Config)) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("connect to the server: %w", err), <-done)
 	}
 	client := &http.Client{Transport: new(http.Transport)}
+	ops := ""
+	if addr := s.OpsAddr(); addr != nil {
+		ops = "http://" + addr.String()
+	}
+	gate := ""
+	if addr := s.GateAddr(); addr != nil {
+		gate = "http://" + addr.String()
+	}
 	return &Server{
+		Ops:    ops,
+		Gate:   gate,
 		REST:   "http://" + s.RESTAddr().String(),
 		Client: client,
 		Conn:   conn,

@@ -60,7 +60,7 @@ func newStand(b *testing.B, stored, hot int) *stand {
 	s := &stand{path: filepath.Join(b.TempDir(), "apikeys.db"), ids: make([]string, hot), secrets: make([]string, hot)}
 	s.Store = openAndInitialize(b, store.Config{Path: s.path})
 	var err error
-	s.meter = meter.New(meter.Config{Usage: s.Store, Quotas: s.Store, Logger: slog.New(slog.DiscardHandler)})
+	s.meter = meter.New(meter.Config{Usage: s.Store, Quotas: s.Store, Rates: s.Store, Logger: slog.New(slog.DiscardHandler)})
 	s.Verifier, err = verify.New(verify.Config{Keys: s.Store, Meter: s.meter, Peppers: peppers})
 	if err != nil {
 		b.Fatal(err)

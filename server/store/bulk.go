@@ -23,7 +23,7 @@ type bulk struct {
 
 // bulkSizes are how many rows one statement has, the most first: few sizes, so
 // that their texts repeat and the driver finds them prepared.
-var bulkSizes = [...]int{400, 50, 5, 1}
+var bulkSizes = [...]int{400, 100, 25, 5, 1}
 
 // run calls do with the text and the arguments of statements that have all rows
 // of args among them, in order.
@@ -92,18 +92,6 @@ func (b bulk) texts(ctx context.Context, q querier, dialect string, args []any) 
 		return err
 	})
 	return texts, err
-}
-
-// sum runs the bulk, each statement of which answers with one number, and returns
-// their sum.
-func (b bulk) sum(ctx context.Context, q querier, dialect string, args []any) (total int, err error) {
-	err = b.query(ctx, q, dialect, args, func(rows *sql.Rows) error {
-		var n int
-		err := rows.Scan(&n)
-		total += n
-		return err
-	})
-	return total, err
 }
 
 // query runs the bulk and calls do for each row that it answers with.

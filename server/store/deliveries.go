@@ -18,12 +18,14 @@ import (
 
 // DeliveryFilter says which deliveries a list holds. Zero fields filter nothing.
 type DeliveryFilter struct {
-	// Organization is the one whose deliveries are listed; empty means all.
+	// Organization is the one whose deliveries are listed; empty means all, or Among.
 	Organization string
-	WebhookID    string
-	State        webhook.DeliveryState
-	Event        apikey.EventType
-	ResourceID   string
+	// Among confines the list to some organizations; nil does not.
+	Among      []string
+	WebhookID  string
+	State      webhook.DeliveryState
+	Event      apikey.EventType
+	ResourceID string
 	// Since and Until bound when the delivery was made; Until is not in it.
 	Since, Until time.Time
 }
@@ -85,6 +87,9 @@ func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter, after string, 
 // predicates are the parts of the filter for which rows must be looked at.
 func (f *DeliveryFilter) predicates() []predicate.Delivery {
 	var all []predicate.Delivery
+	if f.Among != nil {
+		all = append(all, entdelivery.OrganizationIDIn(f.Among...))
+	}
 	if f.WebhookID != "" {
 		all = append(all, entdelivery.WebhookID(f.WebhookID))
 	}
@@ -114,15 +119,8 @@ func (s *Store) withEvents(ctx context.Context, rows []*ent.Delivery) ([]Deliver
 	}
 	slices.Sort(positions)
 	events := make(map[int64]*apikey.Event)
-	for chunk := range slices.Chunk(slices.Compact(positions), eventChunk) {
-		found, err := s.reader.Event.Query().Where(entevent.IDIn(chunk...)).All(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("read the deliveries' events: %w", err)
-		}
-		for _, row := range found {
-			e := eventOf(row)
-			events[row.ID] = &e
-		}
+	if err := s.readEvents(ctx, slices.Compact(positions), events); err != nil {
+		return nil, err
 	}
 	list := make([]DeliveryOf, len(rows))
 	for i, row := range rows {
@@ -137,31 +135,49 @@ const (
 	newestAttempts = 90
 )
 
-// Delivery returns a delivery of organization with its attempts, oldest first, of
-// more than 100 the first 10 and the newest 90; or webhook.ErrDeliveryNotFound.
-func (s *Store) Delivery(ctx context.Context, organization, id string) (DeliveryOf, []webhook.Attempt, error) {
+// DeliveryWithAttempts is a delivery with its attempts, oldest first; of more than 100
+// the first 10 and the newest 90.
+type DeliveryWithAttempts struct {
+	DeliveryOf
+	Attempts []webhook.Attempt
+}
+
+// Delivery returns a delivery of organization with its attempts, or
+// webhook.ErrDeliveryNotFound.
+func (s *Store) Delivery(ctx context.Context, organization, id string) (DeliveryWithAttempts, error) {
 	row, err := findDelivery(ctx, s.reader.Delivery, organization, id)
 	if err != nil {
-		return DeliveryOf{}, nil, unexpected("read delivery", err)
-	}
-	list, err := s.withEvents(ctx, []*ent.Delivery{row})
-	if err != nil {
-		return DeliveryOf{}, nil, err
+		return DeliveryWithAttempts{}, unexpected("read delivery", err)
 	}
 	// Attempts are numbered from 1 without a gap. One that is made meanwhile is as
 	// if it came after this read.
-	rows, err := s.reader.DeliveryAttempt.Query().Where(
-		entattempt.DeliveryID(id), entattempt.NumberLTE(row.Attempts),
+	return withAttempts(ctx, s.reader.Event, s.reader.DeliveryAttempt, row)
+}
+
+// withAttempts returns the delivery of row with what belongs to it.
+func withAttempts(ctx context.Context, events *ent.EventClient, from *ent.DeliveryAttemptClient, row *ent.Delivery) (DeliveryWithAttempts, error) {
+	d := DeliveryWithAttempts{DeliveryOf: DeliveryOf{Delivery: deliveryOf(row)}}
+	event, err := events.Query().Where(entevent.ID(row.EventPosition)).Only(ctx)
+	switch {
+	case ent.IsNotFound(err):
+	case err != nil:
+		return DeliveryWithAttempts{}, fmt.Errorf("read the delivery's event: %w", err)
+	default:
+		of := eventOf(event)
+		d.Of = &of
+	}
+	rows, err := from.Query().Where(
+		entattempt.DeliveryID(row.ID), entattempt.NumberLTE(row.Attempts),
 		entattempt.Or(entattempt.NumberLTE(firstAttempts), entattempt.NumberGT(row.Attempts-newestAttempts)),
 	).Order(entattempt.ByNumber()).All(ctx)
 	if err != nil {
-		return DeliveryOf{}, nil, fmt.Errorf("read the delivery's attempts: %w", err)
+		return DeliveryWithAttempts{}, fmt.Errorf("read the delivery's attempts: %w", err)
 	}
-	attempts := make([]webhook.Attempt, len(rows))
+	d.Attempts = make([]webhook.Attempt, len(rows))
 	for i, row := range rows {
-		attempts[i] = attemptOf(row)
+		d.Attempts[i] = attemptOf(row)
 	}
-	return list[0], attempts, nil
+	return d, nil
 }
 
 func findDelivery(ctx context.Context, from *ent.DeliveryClient, organization, id string) (*ent.Delivery, error) {
@@ -172,12 +188,14 @@ func findDelivery(ctx context.Context, from *ent.DeliveryClient, organization, i
 	return row, err
 }
 
-// ChangeDelivery applies rule to a delivery of organization. The webhook that
-// rule is given is nil where it was deleted.
+// ChangeDelivery applies rule to a delivery of organization and returns it as it is
+// afterwards. The webhook that rule is given is nil where it was deleted. It appends no
+// event, and so waits for no fan-out.
 func (s *Store) ChangeDelivery(ctx context.Context, by *apikey.Caller, organization, id string,
 	rule func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error,
-) error {
-	return unexpected("change delivery", s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+) (DeliveryWithAttempts, error) {
+	var changed DeliveryWithAttempts
+	err := s.commitAtOnce(ctx, by, func(ctx context.Context, t *tx) error {
 		row, err := findDelivery(ctx, t.Delivery, organization, id)
 		if err != nil {
 			return err
@@ -193,8 +211,17 @@ func (s *Store) ChangeDelivery(ctx context.Context, by *apikey.Caller, organizat
 		if err := rule(&d, w, t.now); err != nil {
 			return err
 		}
-		return t.requeue(ctx, row, &d)
-	}))
+		if err := t.requeue(ctx, row, &d); err != nil {
+			return err
+		}
+		if changed, err = withAttempts(ctx, t.Event, t.DeliveryAttempt, row); err != nil {
+			return err
+		}
+		changed.Delivery = d
+		t.result = &changed
+		return nil
+	})
+	return changed, unexpected("change delivery", err)
 }
 
 // requeue stores what a rule has made of the delivery of row. An attempt that is under
@@ -203,11 +230,11 @@ func (s *Store) ChangeDelivery(ctx context.Context, by *apikey.Caller, organizat
 func (t *tx) requeue(ctx context.Context, row *ent.Delivery, d *webhook.Delivery) error {
 	update := updateDelivery(t.Delivery, d).Where(entdelivery.ID(d.ID))
 	switch {
-	case row.Lease != "" && row.DueAt != nil && *row.DueAt > t.now.UnixMicro():
+	case row.Lease != "" && row.DueAt != nil && *row.DueAt > *t.store.due(t.now):
 	case d.State != webhook.StatePending:
 		update.ClearDueAt().SetLease("")
 	default:
-		update.SetNillableDueAt(micros(d.NextAttemptAt)).SetLease("")
+		update.SetNillableDueAt(t.store.due(d.NextAttemptAt)).SetLease("")
 		t.due(d.WebhookID)
 	}
 	if err := update.Exec(ctx); err != nil {
@@ -234,6 +261,7 @@ func (s *Store) TestWebhook(ctx context.Context, by *apikey.Caller, organization
 			return err
 		}
 		made = DeliveryOf{webhook.NewDelivery(&w, &e, webhook.TriggerTest, t.now), &e}
+		t.result = &made
 		t.due(w.ID)
 		return s.insertDeliveries(ctx, t, []deliveryRow{{&made.Delivery, e.Position}})
 	})

@@ -30,11 +30,10 @@ var insertNewDeliveries = bulk{
 func (s *Store) insertDeliveries(ctx context.Context, q querier, rows []deliveryRow) error {
 	args := make([]any, 0, len(rows)*insertNewDeliveries.columns)
 	for _, d := range rows {
-		next := micros(d.NextAttemptAt)
 		args = append(args, d.ID, d.WebhookID, d.OrganizationID,
 			d.position, d.EventID, string(d.Event), d.ResourceID,
 			d.URL, string(d.Format), string(d.State), string(d.Trigger),
-			next, d.CreatedAt.UnixMicro(), micros(d.EndedAt), next)
+			micros(d.NextAttemptAt), d.CreatedAt.UnixMicro(), micros(d.EndedAt), s.due(d.NextAttemptAt))
 	}
 	if err := insertNewDeliveries.exec(ctx, q, s.dialect, args); err != nil {
 		return fmt.Errorf("queue deliveries: %w", err)
@@ -63,13 +62,13 @@ var settleDeliveries = bulk{
 		entdelivery.FieldAttempts + " = v.column6, " + entdelivery.FieldFailures + " = v.column7, " +
 		entdelivery.FieldResponseStatus + " = v.column8, " + entdelivery.FieldResponseBody + " = v.column9, " +
 		entdelivery.FieldErrorClass + " = v.column10, " + entdelivery.FieldErrorMessage + " = v.column11, " +
-		entdelivery.FieldNextAttemptAt + " = v.column12, " + entdelivery.FieldDueAt + " = v.column12, " + entdelivery.FieldDelay + " = v.column13, " +
+		entdelivery.FieldNextAttemptAt + " = v.column12, " + entdelivery.FieldDueAt + " = v.column17, " + entdelivery.FieldDelay + " = v.column13, " +
 		entdelivery.FieldUpdatedAt + " = v.column14, " + entdelivery.FieldFirstSentAt + " = v.column15, " +
 		entdelivery.FieldEndedAt + " = v.column16, " + entdelivery.FieldLease + " = '' FROM (VALUES ",
-	columns: 16,
+	columns: 17,
 	types: []string{
 		"text", "text", "bigint", "text", "text", "bigint", "bigint", "bigint", "bytea", "text", "text",
-		"bigint", "bigint", "bigint", "bigint", "bigint",
+		"bigint", "bigint", "bigint", "bigint", "bigint", "bigint",
 	},
 	tail: ") AS v WHERE " + entdelivery.Table + "." + entdelivery.FieldID + " = v.column1 AND " +
 		entdelivery.Table + "." + entdelivery.FieldLease + " = v.column2 AND " +
@@ -78,11 +77,11 @@ var settleDeliveries = bulk{
 
 // settleArgs are the arguments of settleDeliveries for d, which a result has made of a
 // delivery.
-func settleArgs(args []any, d *webhook.Delivery, r *webhook.Result) []any {
+func (s *Store) settleArgs(args []any, d *webhook.Delivery, r *webhook.Result) []any {
 	return append(args, d.ID, r.Lease, micros(r.Delivery.UpdatedAt),
 		string(d.State), string(d.Trigger), d.Attempts, d.Failures,
 		d.Last.Status, d.Last.Body, string(d.Last.Failure.Class), d.Last.Failure.Message,
-		micros(d.NextAttemptAt), d.Delay.Microseconds(), micros(d.UpdatedAt), micros(d.FirstSentAt), micros(d.EndedAt))
+		micros(d.NextAttemptAt), d.Delay.Microseconds(), micros(d.UpdatedAt), micros(d.FirstSentAt), micros(d.EndedAt), s.due(d.NextAttemptAt))
 }
 
 // insertAttempts logs attempts.

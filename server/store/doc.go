@@ -15,8 +15,8 @@
 //   - A change appends an event, or makes a delivery due at a caller's wish. Changes
 //     that wait at the same time are committed together, each in a savepoint of its
 //     own. commitChange waits where the organization's fan-out is far behind;
-//     commitAtOnce does not, and is for changes that end something and for the
-//     server's own; commitMany has a transaction alone, for a change of many rows.
+//     commitAtOnce does not, and is for changes that end or disable something, for
+//     those of one delivery, and for the server's own; commitMany has a transaction alone, for a change of many rows.
 //   - transact is for the rest: counters, leases, the fan-out, retention, settings.
 //
 // # Rights
@@ -36,6 +36,45 @@
 // that one that makes many changes waits for itself. The changes of one organization
 // keep their order.
 //
+// # Leases
+//
+// Servers that share a PostgreSQL database do the work of the background on one of them
+// at a time, under a [Lease]. There are two: one for the fan-out and one for all jobs
+// that change the database. The fan-out is what callers wait for, so jobs that are slow
+// must not be in its way, and the two can be on two servers. A lease for each job would
+// be more rows to renew each second, for work that takes milliseconds a minute.
+//
+// A lease ends 5 seconds after its last renewal, by the clock of the database. Its token
+// grows at each taking. The context of the work has the token: transact and the groups
+// check it inside their transaction and lock the row FOR KEY SHARE until the end. A
+// renewal passes by that lock. A taking asks for the row FOR UPDATE and so waits for the
+// transaction. So a server that was paused past its lease writes nothing under it when it
+// wakes, and nothing of it commits after another's first transaction has begun.
+//
+// Leases have a connection of their own: they are renewed whatever the other pools wait
+// for. On SQLite, which one server has open, none of this costs a statement.
+//
+// # Faults of PostgreSQL
+//
+// A transaction ends within statementsTimeout, whatever the network does. PostgreSQL
+// itself ends it sooner (postgresTimeouts): where it waits for a lock that another
+// client holds, and where its server is paused or cut off in the middle. What a paused server has
+// locked is free again before those give up who wait for it. Direct connections are begun
+// with these bounds; behind PgBouncer each transaction sets them.
+//
+// A connection that is lost, or leads to a primary that has become a standby, is given
+// up. The next one is made to whichever host of the URL fits.
+//
+// # The queue of deliveries
+//
+// Deliveries are taken under leases, each with a token that settling asks for. When a
+// delivery is due, and when a lease ends, is in due_at, by the clock of the queue: the
+// store's on SQLite, the database's on PostgreSQL, where several servers take from one
+// queue. There a claim is one statement over a connection for reads: it passes locked
+// rows over and so waits for nobody. On SQLite a claim looks for rows without the writer
+// and takes those that have not changed since. Opened webhooks, by their version, and
+// events, which do not change, are kept from claim to claim.
+//
 // # Layers
 //
 // The payload of an event is the message of its resource, which package wire
@@ -51,6 +90,14 @@
 // are cut to microseconds once, by truncateTimes and timestamp, before a rule's
 // result is compared, told or stored.
 //
+// # Other servers
+//
+// Several servers can share a PostgreSQL database. [Store.NextEvents] reads the log for
+// the one who follows it, over a connection of its own past any pooler, and brings the
+// database's time. After a commit the others are told by NOTIFY, over another connection
+// and outside the transaction, one notice at a time; [Store.ExchangeNotices] hears theirs
+// by LISTEN. Notices are hints: nothing is wrong without them, only later.
+//
 // # Locks
 //
 //   - group.mu guards the queue of changes. It is held for a few instructions, never
@@ -59,9 +106,10 @@
 //     has it from its first statement to the commit; transact waits for it in
 //     database/sql.
 //   - faults.mu guards the fault of the storage that stands.
-//   - postgresLock.mu guards the connection that keeps a second server off a PostgreSQL
-//     database. It is held during a statement on that connection. No other lock is
-//     taken under it.
+//   - opened.mu and recentEvents.mu guard what claims keep. No other lock is taken under
+//     them, and no statement runs.
+//   - notices.mu guards what other servers are to be told. It is held for a few
+//     instructions, and no other lock is taken under it.
 //
 // The first three are taken in that order. None is held when a function of
 // [Store.OnCommit] is called, which happens on the goroutine that leads, after the
@@ -82,8 +130,12 @@
 //   - A term of a webhook ends and begins in the transaction of the event that changes
 //     the webhook, at the event's position. Written later, the fan-out would go by what
 //     was subscribed to before.
+//   - Work under a lease uses the context that it was given. With another one, a server
+//     that was paused would go on beside the new holder.
 //   - The rows of a fan-out and its position are one transaction. Two would lose a
 //     delivery, or make one again that was deleted.
+//   - A lease is never by a server's own clock where servers share a database: one whose
+//     clock is fast would take what others are sending.
 //   - A commit over a network whose connection is lost may have been made. Answered
 //     as not made, its caller would do it twice; see outcome.
 //   - OnCommit comes before the answer. After it, a caller could still be served

@@ -24,50 +24,81 @@ import (
 // even empty, and have more behind it. Where events after the position are no longer kept it is an
 // *apikey.TooOldError: a page never has a hole.
 func (s *Store) Events(ctx context.Context, f apikey.EventFilter, after int64, limit int) (apikey.EventPage, error) {
+	return s.eventPage(ctx, &f, eventRange{after: after, limit: limit})
+}
+
+// EventsBefore is Events from the newest on: the events after the position after, and
+// before the position before unless that is zero, the newest first.
+func (s *Store) EventsBefore(ctx context.Context, f apikey.EventFilter, after, before int64, limit int) (apikey.EventPage, error) {
+	return s.eventPage(ctx, &f, eventRange{after: after, before: before, limit: limit, descending: true})
+}
+
+// eventRange is the part of the log that a page is read of: after one position and,
+// unless it is zero, before another.
+type eventRange struct {
+	after, before int64
+	limit         int
+	descending    bool
+}
+
+func (s *Store) eventPage(ctx context.Context, f *apikey.EventFilter, r eventRange) (apikey.EventPage, error) {
 	// One snapshot for the bounds and the rows, or the floor could rise between.
 	etx, err := s.reader.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return apikey.EventPage{}, fmt.Errorf("read events: %w", err)
 	}
 	defer etx.Rollback() //nolint:errcheck // Nothing was written.
-	page, err := eventPage(ctx, etx.Client(), f, after, limit)
+	page, err := readEvents(ctx, etx, f, r)
 	return page, unexpected("read events", err)
 }
 
-func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, after int64, limit int) (page apikey.EventPage, err error) {
-	if page.Floor, page.Newest, err = eventBounds(ctx, from); err != nil {
+func readEvents(ctx context.Context, etx *ent.Tx, f *apikey.EventFilter, r eventRange) (page apikey.EventPage, err error) {
+	if page.Floor, page.Newest, err = eventBounds(ctx, etx.Client()); err != nil {
 		return page, err
 	}
 	switch {
-	case after == apikey.OldestKept:
-		after = page.Floor
-	case after < page.Floor:
+	case r.after == apikey.OldestKept:
+		r.after = page.Floor
+	case r.after < page.Floor:
 		return page, &apikey.TooOldError{Floor: page.Floor}
 	}
-	page.Next = max(after, page.Newest)
-	if after >= page.Newest {
-		return page, nil
+	last := page.Newest
+	if r.before > 0 {
+		last = min(last, r.before-1)
 	}
-	indexed, filtered := eventPredicates(&f)
-	where := slices.Concat(indexed, filtered)
+	end := max(r.after, last) // what the page has looked at if there are no more
+	if r.descending {
+		end = r.after
+	}
+	page.Next = end
+	if r.after, last, err = narrowed(ctx, etx, f, page, r.after, last); err != nil || r.after >= last {
+		return page, err
+	}
+	indexed, filtered := eventPredicates(f)
 	if len(filtered) > 0 {
 		// The last row that this call may look at, by the index alone.
-		last, err := from.Event.Query().Where(append(indexed, entevent.IDGT(after))...).Order(entevent.ByID()).
+		limit, err := etx.Event.Query().Where(slices.Concat(indexed, between(r.after, last))...).Order(r.order()).
 			Offset(maxExamined - 1).Limit(1).IDs(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return page, err
-		}
-		if len(last) == 1 && last[0] < page.Newest {
-			page.Next, page.More = last[0], true
-			where = append(where, entevent.IDLTE(page.Next))
+		case len(limit) == 0:
+		case r.descending && limit[0] > r.after+1:
+			page.Next, page.More, r.after = limit[0], true, limit[0]-1
+		case !r.descending && limit[0] < last:
+			page.Next, page.More, last = limit[0], true, limit[0]
 		}
 	}
-	events, more, err := readPage(limit, sizeOfEvent, func(last *apikey.Event, n int) ([]apikey.Event, error) {
-		if last != nil {
-			after = last.Position
+	where := slices.Concat(indexed, filtered)
+	events, more, err := readPage(r.limit, sizeOfEvent, func(previous *apikey.Event, n int) ([]apikey.Event, error) {
+		switch {
+		case previous == nil:
+		case r.descending:
+			last = previous.Position - 1
+		default:
+			r.after = previous.Position
 		}
-		rows, err := from.Event.Query().Where(slices.Concat(where, []predicate.Event{entevent.IDGT(after)})...).
-			Order(entevent.ByID()).Limit(n).All(ctx)
+		rows, err := etx.Event.Query().Where(slices.Concat(where, between(r.after, last))...).Order(r.order()).Limit(n).All(ctx)
 		chunk := make([]apikey.Event, len(rows))
 		for i, row := range rows {
 			chunk[i] = eventOf(row)
@@ -80,11 +111,72 @@ func eventPage(ctx context.Context, from *ent.Client, f apikey.EventFilter, afte
 	return page, err
 }
 
+// order is that of the rows.
+func (r *eventRange) order() entevent.OrderOption {
+	if r.descending {
+		return entevent.ByID(entsql.OrderDesc())
+	}
+	return entevent.ByID()
+}
+
+// between selects the events after one position, up to another.
+func between(after, last int64) []predicate.Event {
+	return []predicate.Event{entevent.IDGT(after), entevent.IDLTE(last)}
+}
+
+// clockSlack is how far the times of events may be from the order of their positions:
+// the time of a change is taken just before its position is, and clocks are set.
+const clockSlack = 10 * time.Second
+
+// narrowed returns the part of a range of positions outside of which no event is of
+// the time that f wants.
+func narrowed(ctx context.Context, q querier, f *apikey.EventFilter, page apikey.EventPage, after, last int64) (int64, int64, error) {
+	if !f.Since.IsZero() {
+		position, err := lastBefore(ctx, q, page.Floor, page.Newest, f.Since.Add(-clockSlack))
+		if err != nil {
+			return 0, 0, err
+		}
+		after = max(after, position)
+	}
+	if !f.Until.IsZero() {
+		position, err := lastBefore(ctx, q, page.Floor, page.Newest, f.Until.Add(clockSlack))
+		if err != nil {
+			return 0, 0, err
+		}
+		last = min(last, position)
+	}
+	return after, last, nil
+}
+
+// lastBefore returns the position of the last event made before t, of those after one
+// position and up to another, which are all kept; the first where there is none.
+func lastBefore(ctx context.Context, q querier, after, last int64, t time.Time) (position int64, err error) {
+	err = queryRows(ctx, q, halving, []any{after, last, t.UnixMicro()}, func(rows *sql.Rows) error {
+		return rows.Scan(&position)
+	})
+	return position, err
+}
+
+// halving finds the last event after a position ($1), up to another ($2), that was made
+// before a time ($3). Positions are gap-free and ascend with time, so the log is its
+// own index: each step reads the event in the middle of what is left.
+const halving = "WITH RECURSIVE halves (low, high) AS (SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT) UNION ALL SELECT " +
+	"CASE WHEN e." + entevent.FieldCreatedAt + " < $3 THEN e." + entevent.FieldID + " ELSE h.low END, " +
+	"CASE WHEN e." + entevent.FieldCreatedAt + " < $3 THEN h.high ELSE e." + entevent.FieldID + " - 1 END " +
+	"FROM halves h JOIN " + entevent.Table + " e ON e." + entevent.FieldID + " = h.high - (h.high - h.low) / 2 WHERE h.low < h.high) " +
+	"SELECT MAX(low) FROM halves"
+
 // eventPredicates returns the part of the filter that an index answers in the
 // order of positions, and those for which rows must be looked at.
 func eventPredicates(f *apikey.EventFilter) (indexed, filtered []predicate.Event) {
 	if f.Organization != "" {
 		indexed = append(indexed, entevent.OrganizationID(f.Organization))
+	}
+	if f.Actor != "" {
+		indexed = append(indexed, entevent.ActorID(f.Actor))
+	}
+	if f.Among != nil {
+		filtered = append(filtered, entevent.OrganizationIDIn(f.Among...))
 	}
 	if len(f.Types) > 0 {
 		types := make([]string, len(f.Types))
@@ -95,6 +187,12 @@ func eventPredicates(f *apikey.EventFilter) (indexed, filtered []predicate.Event
 	}
 	if len(f.ResourceIDs) > 0 {
 		filtered = append(filtered, entevent.ResourceIDIn(f.ResourceIDs...))
+	}
+	if !f.Since.IsZero() {
+		filtered = append(filtered, entevent.CreatedAtGTE(f.Since.UnixMicro()))
+	}
+	if !f.Until.IsZero() {
+		filtered = append(filtered, entevent.CreatedAtLT(f.Until.UnixMicro()))
 	}
 	return indexed, filtered
 }
@@ -108,7 +206,7 @@ func eventOf(row *ent.Event) apikey.Event {
 		ResourceID:     row.ResourceID,
 		Changes:        row.Changes,
 		Origin: apikey.Origin{
-			Actor:     apikey.Actor{Kind: apikey.ActorKind(row.ActorKind), ID: row.ActorID},
+			Actor:     apikey.Actor{Kind: apikey.ActorKind(row.ActorKind), ID: row.ActorID, Name: row.ActorName},
 			RequestID: row.RequestID,
 		},
 		CreatedAt: fromMicros(&row.CreatedAt),
@@ -181,6 +279,7 @@ func (s *Store) DeleteEventsBefore(ctx context.Context, before time.Time, limit 
 		_, err = etx.Event.Delete().Where(entevent.IDLTE(rows[deleted-1].ID)).Exec(ctx)
 		return err
 	})
+	s.recent.forget()
 	return deleted, err
 }
 

@@ -50,7 +50,7 @@ func (s *Store) EndTransaction() string {
 
 // Write makes one change of apply, which may run statements of its own.
 func (s *Store) Write(ctx context.Context, apply func(exec func(statement string) error) error) error {
-	return s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
+	return s.commitAtOnce(ctx, apikey.System("test"), func(ctx context.Context, t *tx) error {
 		return apply(func(statement string) error {
 			_, err := t.ExecContext(ctx, statement)
 			return err
@@ -97,7 +97,7 @@ func (s *Store) Counters(ctx context.Context) (int, error) {
 
 // MigrateAndDie applies every migration and fails before the end.
 func MigrateAndDie(ctx context.Context, db *sql.DB) error {
-	return withMigrations(ctx, db, sqliteSchema, func(executor *migrate.Executor) error {
+	return withMigrations(ctx, db, sqliteSchema, Config{}, func(executor *migrate.Executor, _ Config) error {
 		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
 	})
 }
@@ -110,14 +110,10 @@ func MigratePostgresAndDie(ctx context.Context, database string) error {
 	}
 	db := d.pool(1)
 	defer db.Close()
-	return withMigrations(ctx, db, postgresSchema, func(executor *migrate.Executor) error {
+	return withMigrations(ctx, db, postgresSchema, Config{}, func(executor *migrate.Executor, _ Config) error {
 		return errors.Join(executor.ExecuteN(ctx, 0), errors.New("died"))
 	})
 }
-
-// ReleaseLock gives up what keeps other servers off the database, as a lost
-// connection does.
-func (s *Store) ReleaseLock() { s.lock.release() }
 
 // LoadSizes are the numbers of secrets that loads have statements for.
 var LoadSizes = loadSizes[:]
@@ -203,6 +199,13 @@ func (d traced) Tx(ctx context.Context) (dialect.Tx, error) {
 	return tracedTx{tx, d.trace}, err
 }
 
+func (d traced) BeginTx(ctx context.Context, options *sql.TxOptions) (dialect.Tx, error) {
+	tx, err := d.Driver.(interface {
+		BeginTx(context.Context, *sql.TxOptions) (dialect.Tx, error)
+	}).BeginTx(ctx, options)
+	return tracedTx{tx, d.trace}, err
+}
+
 type tracedTx struct {
 	dialect.Tx
 	trace *Trace
@@ -266,12 +269,17 @@ func (s *Store) CopyDeliveries(ctx context.Context, n int) error {
 		return err
 	}
 	d := deliveryOf(row)
+	oldest, err := s.reader.Delivery.Query().Order(entdelivery.ByEventPosition()).First(ctx)
+	if err != nil {
+		return err
+	}
+	below := min(oldest.EventPosition, 0)
 	return s.transact(ctx, "copy deliveries", func(ctx context.Context, etx *ent.Tx) error {
 		for first := 0; first < n; first += eventChunk {
 			creates := make([]*ent.DeliveryCreate, min(eventChunk, n-first))
 			for i := range creates {
 				creates[i] = etx.Delivery.Create().SetID(s.newID(webhook.DeliveryIDPrefix)).SetWebhookID(d.WebhookID).
-					SetOrganizationID(d.OrganizationID).SetEventPosition(-int64(first + i)).SetEventID(d.EventID).
+					SetOrganizationID(d.OrganizationID).SetEventPosition(below - int64(first+i) - 1).SetEventID(d.EventID).
 					SetEvent(string(d.Event)).SetResourceID(d.ResourceID).SetURL(d.URL).SetFormat(string(d.Format)).
 					SetCreatedAt(row.CreatedAt).SetNillableDueAt(row.DueAt).SetState(row.State).SetNillableNextAttemptAt(row.NextAttemptAt)
 			}
@@ -313,7 +321,7 @@ func (s *Store) ExecOnWriter(ctx context.Context, statement string) error {
 func (s *Store) DamageTables(ctx context.Context, tables ...string) error {
 	var pages []int64
 	for _, table := range tables {
-		err := queryRows(ctx, s.writerDB, "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", []any{table}, func(rows *sql.Rows) error {
+		err := queryRows(ctx, s.writerDB, "SELECT rootpage FROM sqlite_master WHERE rootpage > 0 AND tbl_name = ?", []any{table}, func(rows *sql.Rows) error {
 			var page int64
 			err := rows.Scan(&page)
 			pages = append(pages, page)
@@ -336,6 +344,11 @@ func (s *Store) DamageTables(ctx context.Context, tables ...string) error {
 		}
 	}
 	return f.Close()
+}
+
+// CountRefusals returns how many refusals there are of all keys.
+func (s *Store) CountRefusals(ctx context.Context) (int, error) {
+	return s.reader.ApiKeyRefusal.Query().Count(ctx)
 }
 
 // CopyEvents appends n copies of the newest event.
@@ -362,3 +375,66 @@ func (s *Store) CopyEvents(ctx context.Context, n int) error {
 		return etx.Revision.Update().SetPosition(end).Exec(ctx)
 	})
 }
+
+// WithMigration returns c for a later version of this program, which has one migration
+// more.
+func WithMigration(c Config, version, text string) (Config, error) {
+	name := dialect.SQLite
+	if !c.Postgres.IsZero() {
+		name = dialect.Postgres
+	}
+	dir, err := migrationDir(name)
+	if err != nil {
+		return c, err
+	}
+	if err := dir.WriteFile(version+"_later.sql", []byte(text)); err != nil {
+		return c, err
+	}
+	sum, err := dir.Checksum()
+	if err != nil {
+		return c, err
+	}
+	c.migrations = dir
+	return c, migrate.WriteSumFile(dir, sum)
+}
+
+// OnPostgres reports whether the store's database is one of PostgreSQL.
+func (s *Store) OnPostgres() bool { return s.locksRows() }
+
+// CountRateLimits returns how many keys have something spent of an exact rate limit.
+func (s *Store) CountRateLimits(ctx context.Context) (int, error) {
+	return s.reader.ApiKeyRateLimit.Query().Count(ctx)
+}
+
+// Take tries to take the lease once, and returns its token or 0.
+func (l *Lease) Take(ctx context.Context) (token int64, err error) { return l.take(ctx) }
+
+// Renew renews the lease of a token once.
+func (l *Lease) Renew(ctx context.Context, token int64) (held bool, err error) {
+	return l.renew(ctx, token, leaseStatement)
+}
+
+// GiveUp gives the lease of a token up.
+func (l *Lease) GiveUp(ctx context.Context, token int64) { l.giveUp(ctx, token) }
+
+// Under returns a context of work under the lease of a token.
+func (l *Lease) Under(ctx context.Context, token int64) context.Context {
+	ctx, lost := context.WithCancelCause(ctx)
+	return context.WithValue(ctx, fenceKey{}, &fence{l.name, token, lost})
+}
+
+// ErrLeaseLost says that a lease is no longer held.
+var ErrLeaseLost = errLeaseLost
+
+// CloseLeases closes the connections of leases.
+func (s *Store) CloseLeases() error { return s.leasesDB.Close() }
+
+// SetClock gives a store another clock of its own, as a machine has whose clock went
+// wrong.
+func (s *Store) SetClock(ctx context.Context, now func() time.Time) error {
+	s.now = now
+	return s.measureClock(ctx)
+}
+
+// SetNewID has ids made by another function.
+func (s *Store) SetNewID(newID func(prefix string) string) { s.newID = newID }

@@ -14,6 +14,7 @@ import (
 	entwebhook "github.com/apikeys-dev/apikeys/ent/webhook"
 	entterm "github.com/apikeys-dev/apikeys/ent/webhookterm"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -33,6 +34,29 @@ func (s *Store) FanOutOrganizations(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("read who is fanned out: %w", err)
 	}
 	return ids, nil
+}
+
+// FanOutOldest returns when the oldest event of an organization was made that the
+// fan-out has not passed, in whichever server that runs. It is the zero time where there
+// is none, and where the organization has no webhooks.
+func (s *Store) FanOutOldest(ctx context.Context, organization string) (time.Time, error) {
+	const doing = "read how far the fan-out has come"
+	at, err := s.reader.FanOutPosition.Query().Where(entfanout.ID(organization)).Only(ctx)
+	if ent.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	next, err := s.reader.Event.Query().Where(entevent.OrganizationID(organization), entevent.IDGT(at.Position)).
+		Order(entevent.ByID()).Select(entevent.FieldCreatedAt).First(ctx)
+	if ent.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	return fromMicros(&next.CreatedAt), nil
 }
 
 // FanOut goes on with the fan-out of an organization: it makes the deliveries of the
@@ -56,6 +80,13 @@ func (s *Store) FanOut(ctx context.Context, organization string, most time.Durat
 	}
 	var done webhook.FannedOut
 	var began time.Time
+	if broken.Is(broken.FanOutEarly) {
+		plan.after(len(plan.rows))
+		if err := s.transact(ctx, doing, plan.advance); err != nil {
+			return webhook.FannedOut{}, err
+		}
+		plan.before = plan.to
+	}
 	err = s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		began = time.Now() // Not the store's clock: it measures how long others wait.
 		rows, err := plan.write(ctx, s, etx, most*3/5)

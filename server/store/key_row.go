@@ -25,6 +25,13 @@ type keyExtras struct {
 	total, lastUsed            sql.NullInt64
 	previous                   previousCounters
 	remaining, refilled, epoch sql.NullInt64
+	last                       lastUseColumns
+}
+
+// lastUseColumns is what the counters hold of the client of the last use.
+type lastUseColumns struct {
+	ip, agent      sql.NullString
+	addresses, day sql.NullInt64
 }
 
 // previousCounters is what the counters hold of the previous secret of a rotation.
@@ -71,11 +78,14 @@ func (r *keyRow) columns() []column {
 		{entkey.Table, entkey.FieldUpdatedAt, &k.UpdatedAt},
 		{entkey.Table, entkey.FieldCreatedByKind, &k.CreatedByKind},
 		{entkey.Table, entkey.FieldCreatedByID, &k.CreatedByID},
+		{entkey.Table, entkey.FieldCreatedByName, &k.CreatedByName},
 		{entkey.Table, entkey.FieldKeyFormat, &k.KeyFormat},
 		{entkey.Table, entkey.FieldOwnerID, &k.OwnerID},
+		{entkey.Table, entkey.FieldExternalID, &k.ExternalID},
 		{entkey.Table, entkey.FieldMetadata, jsonColumn[map[string]string]{&k.Metadata}},
 		{entkey.Table, entkey.FieldRateLimitRequests, &k.RateLimitRequests},
 		{entkey.Table, entkey.FieldRateLimitWindow, &k.RateLimitWindow},
+		{entkey.Table, entkey.FieldRateLimitMode, &k.RateLimitMode},
 		{entkey.Table, entkey.FieldQuotaLimit, &k.QuotaLimit},
 		{entkey.Table, entkey.FieldQuotaRefill, &k.QuotaRefill},
 		{entkey.Table, entkey.FieldQuotaRefillDay, &k.QuotaRefillDay},
@@ -95,6 +105,10 @@ func (r *keyRow) columns() []column {
 		{entusage.Table, entusage.FieldPreviousRotation, &r.previous.rotation},
 		{entusage.Table, entusage.FieldPreviousRequests, &r.previous.total},
 		{entusage.Table, entusage.FieldPreviousLastUsedAt, &r.previous.lastUsed},
+		{entusage.Table, entusage.FieldLastIP, &r.last.ip},
+		{entusage.Table, entusage.FieldLastUserAgent, &r.last.agent},
+		{entusage.Table, entusage.FieldAddressesCount, &r.last.addresses},
+		{entusage.Table, entusage.FieldAddressesDay, &r.last.day},
 		{entquota.Table, entquota.FieldRemaining, &r.remaining},
 		{entquota.Table, entquota.FieldRefilledAt, &r.refilled},
 		{entquota.Table, entquota.FieldEpoch, &r.epoch},
@@ -223,8 +237,11 @@ func (r *keyRow) decode() (apikey.Key, error) {
 	}
 	k.Label, k.Description, k.OwnerID, k.Metadata = row.Label, row.Description, row.OwnerID, row.Metadata
 	k.CreatedAt, k.UpdatedAt = fromMicros(&row.CreatedAt), fromMicros(row.UpdatedAt)
-	k.CreatedBy = apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID}
-	k.RateLimit = apikey.RateLimit{Requests: row.RateLimitRequests, WindowSeconds: row.RateLimitWindow}
+	k.CreatedBy = apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID, Name: row.CreatedByName}
+	if row.ExternalID != nil {
+		k.ExternalID = *row.ExternalID
+	}
+	k.RateLimit = rateLimitOf(row)
 	k.RevokeReason, k.Format = apikey.RevokeReason(row.RevokeReason), row.KeyFormat
 	k.Secret = apikey.StoredSecret{PepperID: row.PepperID, Mask: row.SecretMask}
 	k.NoticeAt, k.Version = fromMicros(row.NoticeAt), row.Version
@@ -241,6 +258,12 @@ func (r *keyRow) decode() (apikey.Key, error) {
 	k.Usage.TotalRequests = b.total.Int64
 	if b.lastUsed.Valid {
 		k.Usage.LastUsedAt = fromMicros(&b.lastUsed.Int64)
+		last := apikey.LastUse{
+			IP: b.last.ip.String, UserAgent: b.last.agent.String, Addresses: b.last.addresses.Int64, AddressDay: b.last.day.Int64,
+		}
+		if last != (apikey.LastUse{}) {
+			k.LastUse = &last
+		}
 	}
 	k.Usage.Previous.Rotation = row.Rotations
 	// The counters can be of a secret that a later rotation has ended.
@@ -301,6 +324,7 @@ type setter[B any] interface {
 	SetMetadata(map[string]string) B
 	SetRateLimitRequests(int) B
 	SetRateLimitWindow(int) B
+	SetRateLimitMode(string) B
 	SetQuotaLimit(int64) B
 	SetQuotaRefill(string) B
 	SetQuotaRefillDay(int) B
@@ -322,9 +346,13 @@ type setter[B any] interface {
 
 // createKey returns what inserts k.
 func createKey(keys *ent.ApiKeyClient, k *apikey.Key) *ent.ApiKeyCreate {
-	return setKey(keys.Create().SetID(k.ID).SetOrganizationID(k.OrganizationID).
+	var externalID *string
+	if k.ExternalID != "" {
+		externalID = &k.ExternalID
+	}
+	return setKey(keys.Create().SetID(k.ID).SetOrganizationID(k.OrganizationID).SetNillableExternalID(externalID).
 		SetCreatedAt(k.CreatedAt.UnixMicro()).SetMode(string(k.Mode)).
-		SetCreatedByKind(string(k.CreatedBy.Kind)).SetCreatedByID(k.CreatedBy.ID), k)
+		SetCreatedByKind(string(k.CreatedBy.Kind)).SetCreatedByID(k.CreatedBy.ID).SetCreatedByName(k.CreatedBy.Name), k)
 }
 
 // setKey sets every column that can change.
@@ -337,7 +365,7 @@ func setKey[B setter[B]](b B, k *apikey.Key) B {
 		SetScopes(k.Scopes).SetIPAllowList(ranges).
 		SetNillableExpiresAt(micros(k.ExpiresAt)).SetNillableUpdatedAt(micros(k.UpdatedAt)).
 		SetEnabled(k.Enabled).SetKeyFormat(k.Format).SetOwnerID(k.OwnerID).SetMetadata(k.Metadata).
-		SetRateLimitRequests(k.RateLimit.Requests).SetRateLimitWindow(k.RateLimit.WindowSeconds).
+		SetRateLimitRequests(k.RateLimit.Requests).SetRateLimitWindow(k.RateLimit.WindowSeconds).SetRateLimitMode(rateLimitMode(k.RateLimit)).
 		SetQuotaLimit(k.Quota.Limit).SetQuotaRefill(string(k.Quota.Refill)).SetQuotaRefillDay(k.Quota.RefillDay).
 		SetNillableRevokedAt(micros(k.RevokedAt)).SetRevokeReason(string(k.RevokeReason)).
 		SetSecretHash(k.Secret.Hash[:]).SetPepperID(k.Secret.PepperID).SetSecretMask(k.Secret.Mask).

@@ -42,6 +42,9 @@ func (s *Store) AddKey(
 				return full
 			}
 		}
+		if err := t.checkExternalID(ctx, &k); err != nil {
+			return err
+		}
 		truncateTimes(&k)
 		k.ID, k.CreatedBy = s.newID(apikey.IDPrefix), by.Actor
 		if err := createKey(t.ApiKey, &k).Exec(ctx); err != nil {
@@ -54,9 +57,26 @@ func (s *Store) AddKey(
 			}
 		}
 		created = k
+		t.result = &created
 		return t.appendKey(ctx, apikey.KeyCreated, &k, nil)
 	})
 	return created, unexpected("create key", err)
+}
+
+// checkExternalID is an error where another key of k's organization has the external id
+// of k already.
+func (t *tx) checkExternalID(ctx context.Context, k *apikey.Key) error {
+	if k.ExternalID == "" {
+		return nil
+	}
+	id, err := t.ApiKey.Query().Where(entkey.OrganizationID(k.OrganizationID), entkey.ExternalID(k.ExternalID)).OnlyID(ctx)
+	switch {
+	case ent.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the external id: %w", err)
+	}
+	return apikey.ErrExternalIDTaken(id)
 }
 
 // ChangeKey applies rule to a key of organization and returns the key as it is
@@ -68,44 +88,112 @@ func (s *Store) ChangeKey(
 	ctx context.Context, by *apikey.Caller, organization, id string, event apikey.EventType,
 	rule func(k *apikey.Key, now time.Time) error,
 ) (apikey.Key, error) {
-	var changed apikey.Key
 	commit := s.commitChange
 	if event == apikey.KeyRevoked {
 		commit = s.commitAtOnce
 	}
-	err := commit(ctx, by, func(ctx context.Context, t *tx) error {
-		before, err := t.key(ctx, organization, id)
-		if err != nil {
+	return s.changeKey(ctx, commit, by, organization, id, event, rule)
+}
+
+// DisableKey is ChangeKey for a rule that does nothing but disable a key. Like what
+// revokes a key, it waits for no fan-out.
+func (s *Store) DisableKey(
+	ctx context.Context, by *apikey.Caller, organization, id string, rule func(k *apikey.Key, now time.Time) error,
+) (apikey.Key, error) {
+	return s.changeKey(ctx, s.commitAtOnce, by, organization, id, apikey.KeyUpdated, disabling(rule))
+}
+
+// disabling returns rule, which is to do nothing but disable a key.
+func disabling(rule func(k *apikey.Key, now time.Time) error) func(k *apikey.Key, now time.Time) error {
+	return func(k *apikey.Key, now time.Time) error {
+		before := *k
+		if err := rule(k, now); err != nil {
 			return err
 		}
-		if err := t.rights.CheckSecret(event, by.Actor, id); err != nil {
+		return disables(apikey.Changes(&before, k, now), k.Enabled)
+	}
+}
+
+// disables is an error where changes are more than that something is disabled.
+func disables(changes []string, enabled bool) error {
+	other := func(name string) bool { return name != "enabled" && name != "state" && name != "disabled_reason" }
+	if len(changes) > 0 && (enabled || slices.ContainsFunc(changes, other)) {
+		return fmt.Errorf("a rule that may disable changes %v, to enabled %t", changes, enabled)
+	}
+	return nil
+}
+
+// commit is one of the ways in which a change is committed.
+type commit func(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error
+
+func (s *Store) changeKey(
+	ctx context.Context, commit commit, by *apikey.Caller, organization, id string, event apikey.EventType,
+	rule func(k *apikey.Key, now time.Time) error,
+) (apikey.Key, error) {
+	var changed apikey.Key
+	err := commit(ctx, by, func(ctx context.Context, t *tx) (err error) {
+		t.result = &changed
+		if changed, err = t.key(ctx, organization, id); err != nil {
 			return err
 		}
-		after := before
-		if err := rule(&after, t.now); err != nil {
-			return err
-		}
-		truncateTimes(&after)
-		changes := apikey.Changes(&before, &after, t.now)
-		if changed = after; len(changes) == 0 {
-			return nil
-		}
-		after.UpdatedAt = t.now
-		after.Version++
-		if err := t.updateKey(ctx, &after); err != nil {
-			return err
-		}
-		if slices.Contains(changes, "quota") {
-			after.Quota.Epoch = after.Version
-			if err := t.setQuota(ctx, &after); err != nil {
-				return err
-			}
-		}
-		t.changed(id)
-		changed = after
-		return t.appendKey(ctx, event, &after, changes)
+		_, err = t.changeKey(ctx, &changed, event, rule)
+		return err
 	})
 	return changed, unexpected("change key", err)
+}
+
+// changeKey applies rule to k, a key as it was read in the transaction, and reports
+// whether there was anything to write. An error for the caller comes before anything is
+// written.
+func (t *tx) changeKey(
+	ctx context.Context, k *apikey.Key, event apikey.EventType, rule func(k *apikey.Key, now time.Time) error,
+) (changed bool, err error) {
+	changes, err := applyRule(&t.rights, t.by.Actor, event, k, rule, t.now)
+	if err != nil {
+		return false, err
+	}
+	// Where nothing changes, too: another server may just have made the change, and what is
+	// cached here may be older. It must be in force here too once this is answered.
+	t.changed(k.ID)
+	if len(changes) == 0 {
+		return false, nil
+	}
+	k.UpdatedAt = t.now
+	k.Version++
+	if err := t.updateKey(ctx, k); err != nil {
+		return false, err
+	}
+	if slices.Contains(changes, "quota") {
+		k.Quota.Epoch = k.Version
+		if err := t.setQuota(ctx, k); err != nil {
+			return false, err
+		}
+	}
+	return true, t.appendKey(ctx, event, k, changes)
+}
+
+// applyRule applies rule to k and returns the names of the fields that differ. Where
+// rule, or the rights of by, do not allow the change, k stays.
+func applyRule(
+	rights *apikey.Rights, by apikey.Actor, event apikey.EventType, k *apikey.Key,
+	rule func(k *apikey.Key, now time.Time) error, now time.Time,
+) ([]string, error) {
+	if err := rights.CheckSecret(event, by, apikey.Actor{Kind: apikey.ActorKey, ID: k.ID}); err != nil {
+		return nil, err
+	}
+	after := *k
+	if err := rule(&after, now); err != nil {
+		return nil, err
+	}
+	truncateTimes(&after)
+	changes := apikey.Changes(k, &after, now)
+	if len(changes) > 0 {
+		if err := rights.CheckChange(event, by, &after, changes); err != nil {
+			return nil, err
+		}
+	}
+	*k = after
+	return changes, nil
 }
 
 // DeleteKey takes a key of organization out of the store; its events stay. A key
@@ -116,21 +204,32 @@ func (s *Store) DeleteKey(ctx context.Context, by *apikey.Caller, organization, 
 		if err != nil {
 			return err
 		}
-		if err := t.ApiKey.DeleteOneID(id).Exec(ctx); err != nil {
-			return fmt.Errorf("delete key: %w", err)
-		}
-		if err := t.ApiKeyUsage.DeleteOneID(id).Exec(ctx); err != nil && !ent.IsNotFound(err) {
-			return fmt.Errorf("delete the key's counters: %w", err)
-		}
-		if err := t.ApiKeyQuota.DeleteOneID(id).Exec(ctx); err != nil && !ent.IsNotFound(err) {
-			return fmt.Errorf("delete the key's quota: %w", err)
-		}
-		if err := t.deleteBuckets(ctx, &k); err != nil {
-			return err
-		}
-		t.changed(id)
-		return t.appendKey(ctx, apikey.KeyDeleted, &k, nil)
+		return t.deleteKey(ctx, &k)
 	}))
+}
+
+// deleteKey takes k, a key as it was read in the transaction, out of the store.
+func (t *tx) deleteKey(ctx context.Context, k *apikey.Key) error {
+	if err := t.ApiKey.DeleteOneID(k.ID).Exec(ctx); err != nil {
+		return fmt.Errorf("delete key: %w", err)
+	}
+	if err := t.ApiKeyUsage.DeleteOneID(k.ID).Exec(ctx); err != nil && !ent.IsNotFound(err) {
+		return fmt.Errorf("delete the key's counters: %w", err)
+	}
+	if err := t.ApiKeyQuota.DeleteOneID(k.ID).Exec(ctx); err != nil && !ent.IsNotFound(err) {
+		return fmt.Errorf("delete the key's quota: %w", err)
+	}
+	if err := t.ApiKeyRateLimit.DeleteOneID(k.ID).Exec(ctx); err != nil && !ent.IsNotFound(err) {
+		return fmt.Errorf("delete the key's rate limit: %w", err)
+	}
+	if err := t.deleteBuckets(ctx, k); err != nil {
+		return err
+	}
+	if err := t.deleteRefusals(ctx, k.ID); err != nil {
+		return err
+	}
+	t.changed(k.ID)
+	return t.appendKey(ctx, apikey.KeyDeleted, k, nil)
 }
 
 // PublishNotices appends the events about expiry that are due, at most limit of
@@ -143,7 +242,7 @@ func (s *Store) PublishNotices(ctx context.Context, limit int,
 	if next, err = nextNotice(ctx, s.reader.ApiKey); err != nil || next.IsZero() || next.After(s.timestamp()) {
 		return 0, next, unexpected("look for notices", err)
 	}
-	err = s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) error {
+	err = s.commitAtOnce(ctx, apikey.System("notices of expiry"), func(ctx context.Context, t *tx) error {
 		published = 0
 		rows, err := readKeys(ctx, t, s.dialect, entkey.NoticeAtLTE(t.now.UnixMicro()), func(q *entsql.Selector) {
 			q.OrderBy(q.C(entkey.FieldNoticeAt), q.C(entkey.FieldID)).Limit(limit)
@@ -225,4 +324,20 @@ func (t *tx) appendKey(_ context.Context, event apikey.EventType, k *apikey.Key,
 		Type: event, OrganizationID: k.OrganizationID, ResourceID: k.ID, Changes: changes, Payload: payload,
 	})
 	return err
+}
+
+// Key returns a key of organization, or apikey.ErrNotFound.
+func (s *Store) Key(ctx context.Context, organization, id string) (apikey.Key, error) {
+	return findKey(ctx, s.reader, s.dialect, organization, id)
+}
+
+func findKey(ctx context.Context, q querier, dialect, organization, id string) (apikey.Key, error) {
+	rows, err := readKeys(ctx, q, dialect, entkey.ID(id), entkey.OrganizationID(organization))
+	if err != nil {
+		return apikey.Key{}, fmt.Errorf("read key: %w", err)
+	}
+	if len(rows) == 0 {
+		return apikey.Key{}, apikey.ErrNotFound
+	}
+	return rows[0].decode()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/operator"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -25,11 +26,13 @@ const (
 // hold the rows of its first statement while it waits for the connection of its
 // second. One connection is left to the feed.
 func (s *Store) beginPage(ctx context.Context) (end func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, statementsTimeout, errNoAnswer)
+	defer cancel()
 	select {
 	case s.listing <- struct{}{}:
 		return func() { <-s.listing }, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -86,6 +89,16 @@ func sizeOfDelivery(d *DeliveryOf) int {
 	n := rowBytes + len(d.URL) + len(d.Last.Body)
 	if d.Of != nil {
 		n += len(d.Of.Payload)
+	}
+	return n
+}
+
+func sizeOfToken(t *operator.Token) int {
+	n := rowBytes + len(t.Name) + len(t.Description)
+	for _, list := range [][]string{t.Scopes, t.Organizations} {
+		for _, s := range list {
+			n += len(s)
+		}
 	}
 	return n
 }

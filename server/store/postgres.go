@@ -6,11 +6,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,7 +110,13 @@ func (d *postgresDatabase) String() string {
 
 // pool returns a pool of connections that are kept open. It opens none yet.
 func (d *postgresDatabase) pool(connections int) *sql.DB {
-	db := sql.OpenDB(postgresConnector{stdlib.GetConnector(*d.config, stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
+	config, inTransaction := d.config.Copy(), ""
+	if timeouts := d.timeouts(); d.pooled {
+		inTransaction = setTimeouts(timeouts) // A pooler gives each transaction another session.
+	} else {
+		maps.Copy(config.RuntimeParams, timeouts)
+	}
+	db := sql.OpenDB(postgresConnector{inTransaction: inTransaction, Connector: stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
 		return d.readPassword(c)
 	}))})
 	db.SetMaxOpenConns(connections)
@@ -153,6 +159,9 @@ func openPostgres(ctx context.Context, c Config) (_ *backend, err error) {
 			return nil, fmt.Errorf("the direct URL of the database %w", err)
 		}
 	}
+	if c.moving {
+		d.prepareMove()
+	}
 	b := &backend{
 		dialect: dialect.Postgres,
 		faults:  &faults{of: d.fault, tell: c.OnFault},
@@ -161,7 +170,14 @@ func openPostgres(ctx context.Context, c Config) (_ *backend, err error) {
 		writerDB:   d.pool(1),
 		readerDB:   d.pool(max(4, runtime.NumCPU())),
 		loadsDB:    d.pool(LoadsTogether),
+		logDB:      direct.pool(1),
+		leasesDB:   d.pool(1),
 		quickCheck: func(context.Context) error { return nil },
+		setUp:      direct.setUp,
+		connect:    direct.connect,
+	}
+	if !direct.pooled && !c.Existing && !c.Unnotified && !c.moving {
+		b.notices = newNotices(direct, c.Logger)
 	}
 	defer func() {
 		if err != nil {
@@ -171,16 +187,70 @@ func openPostgres(ctx context.Context, c Config) (_ *backend, err error) {
 	if err := d.await(ctx, b.writerDB, c); err != nil {
 		return nil, err
 	}
-	if c.Exclusive {
-		if b.lock, err = lockPostgres(ctx, direct, c); err != nil {
+	if c.Serving || c.moving {
+		if b.presence, err = direct.appear(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	bring := migrateDatabase
-	if c.Existing {
-		bring = checkMigrated
+	if err := d.migrate(ctx, b.writerDB, c); err != nil {
+		return nil, err
 	}
-	return b, bring(ctx, b.writerDB, postgresSchema)
+	return b, d.checkRights(ctx, b.writerDB)
+}
+
+// migrationWait is how long a server that migrates at its start tries to lock a table
+// that somebody else holds, where Config.Wait is shorter.
+const migrationWait = 30 * time.Second
+
+// migrate brings the schema up to date. A table that is to be changed may be in use by a
+// transaction of somebody else, such as a backup. Whoever waits for its lock has all
+// others wait behind it, so each try waits for a moment only, and is made again.
+func (d *postgresDatabase) migrate(ctx context.Context, db *sql.DB, c Config) error {
+	for began, told := time.Now(), false; ; {
+		err := bringUpToDate(ctx, db, postgresSchema, c)
+		if postgresCode(err) != lockNotAvailable || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(began) >= max(c.Wait, migrationWait) {
+			return refusal("cannot be migrated: a transaction of another program has held a table for " + max(c.Wait, migrationWait).String() +
+				"; end that transaction (SELECT pid, query FROM pg_stat_activity WHERE xact_start < now() - interval '10 s') and start again")
+		}
+		if !told {
+			c.Logger.Warn("The database cannot be migrated yet: another transaction holds a table; it is tried again.", "wait", max(c.Wait, migrationWait).String())
+			told = true
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// checkRights is an error where the role may not read or write one of the tables. It
+// tells of one fault at the start rather than of many later.
+func (d *postgresDatabase) checkRights(ctx context.Context, db *sql.DB) error {
+	_, tables := moveTables()
+	var missing string
+	err := db.QueryRowContext(ctx, `SELECT coalesce(string_agg(p || ' on ' || c.relname, ', ' ORDER BY c.relname, p), '')
+		FROM pg_class AS c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+		WHERE c.relnamespace = current_schema()::regnamespace AND c.relname IN ('`+strings.Join(tables, "', '")+`')
+			AND NOT has_table_privilege(c.oid, p)`).Scan(&missing)
+	if err == nil && missing != "" {
+		return d.noRights("lacks " + missing)
+	}
+	return err
+}
+
+// noRights says that the role may not do what it has to.
+func (d *postgresDatabase) noRights(what string) refusal {
+	return refusal(fmt.Sprintf("does not give the role %s the rights it needs; make the role the owner of the database and of its schema (%s)", d.config.User, what))
+}
+
+// prepareMove lets statements and transactions take as long as the rows need.
+func (d *postgresDatabase) prepareMove() {
+	d.config.RuntimeParams["application_name"] = "apikeys migrate"
+	d.config.RuntimeParams["statement_timeout"] = "0"
+	d.config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 }
 
 // await returns once the database answers and can be written to. It asks again
@@ -226,93 +296,27 @@ func checkPostgres(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-const errReadOnly = refusal("is read-only, as a standby is; name the primary, or add target_session_attrs=read-write to the URL where that names several hosts")
+// migrationLock is the class of the advisory lock that migrations and the first start
+// are made under; its second number is the schema's.
+const migrationLock int32 = 0x61706b31
 
-// temporary reports whether a database that answers with err may soon answer
-// otherwise.
-func temporary(err error) bool {
-	if code := postgresCode(err); code != "" {
-		// Starting or stopping, too many connections, lost connection.
-		return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "08")
+// setUp calls do under the lock of migrations, which a session of its own holds: a
+// pooler may be in the way of all others.
+func (d *postgresDatabase) setUp(ctx context.Context, do func(context.Context) error) error {
+	if d.pooled {
+		return d.refuse(refusal("is behind PgBouncer; set database_direct to its URL without PgBouncer"))
 	}
-	_, connecting := errors.AsType[*pgconn.ConnectError](err)
-	return connecting && !errors.Is(err, os.ErrPermission)
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return d.refuse(err)
+	}
+	// The lock ends with the session.
+	defer conn.Close(context.WithoutCancel(ctx)) // It is gone either way.
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, hashtext(current_schema()))", migrationLock); err != nil {
+		return d.refuse(err)
+	}
+	return do(ctx)
 }
-
-// postgresCode returns the SQLSTATE of an answer of PostgreSQL, or "".
-func postgresCode(err error) string {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return answer.Code
-	}
-	return ""
-}
-
-// refusal says why a database cannot be used, after its name.
-type refusal string
-
-// Error returns the reason.
-func (r refusal) Error() string { return string(r) }
-
-// refuse returns an error of the start in one line that names the database and
-// says what to do.
-func (d *postgresDatabase) refuse(err error) error {
-	err = d.explain(err)
-	if _, ok := errors.AsType[refusal](err); ok {
-		return fmt.Errorf("%s %w", d, err)
-	}
-	return fmt.Errorf("%s: %w", d, err)
-}
-
-// explain returns what PostgreSQL or the network answered as a refusal; another
-// error stays as it is.
-func (d *postgresDatabase) explain(err error) error {
-	if known, ok := errors.AsType[refusal](err); ok {
-		return known
-	}
-	role := d.config.User
-	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if connecting, failed := errors.AsType[*pgconn.ConnectError](err); !ok && failed {
-		return refusal("cannot be reached: " + oneLine(connecting.Unwrap()))
-	}
-	if !ok {
-		return err
-	}
-	message := oneLine(errors.New(answer.Message))
-	switch answer.Code {
-	case "28P01", "28000":
-		return refusal(fmt.Sprintf("does not let the role %s in; check the password and pg_hba.conf (%s)", role, message))
-	case "3D000":
-		return refusal(fmt.Sprintf("does not exist; make it, such as by: createdb --owner=%s %s", role, cmp.Or(d.config.Database, role)))
-	case "42501":
-		return refusal(fmt.Sprintf("does not give the role %s the rights it needs; make the role the owner of the database and its schema (%s)", role, message))
-	case "25006":
-		return errReadOnly
-	case "53300":
-		return refusal(fmt.Sprintf("has no connection left; raise max_connections of PostgreSQL (%s)", message))
-	}
-	return refusal(fmt.Sprintf("answers: %s (SQLSTATE %s)", message, answer.Code))
-}
-
-// oneLine returns the text of err in one line. A client that tries an address with
-// TLS and without says the same of both.
-func oneLine(err error) string {
-	if err == nil {
-		return "no connection"
-	}
-	var lines []string
-	for line := range strings.Lines(err.Error()) {
-		if line = strings.TrimSpace(line); line != "" && !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "; ")
-}
-
-// The classes of advisory locks; their second number is the schema's.
-const (
-	migrationLock int32 = 0x61706b31
-	serverLock    int32 = 0x61706b32
-)
 
 // beginMigration begins the transaction of the migrations, one at a time however
 // many servers start.
@@ -330,6 +334,10 @@ func beginMigration(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
 // prepareMigration takes the lock of migrations and refuses a schema that holds
 // another program's tables.
 func prepareMigration(ctx context.Context, dbtx *sql.Tx) error {
+	// Others may migrate for long, and so may this one.
+	if _, err := dbtx.ExecContext(ctx, setTimeouts(noTimeouts)); err != nil {
+		return err
+	}
 	if _, err := dbtx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))", migrationLock); err != nil {
 		return err
 	}
@@ -344,5 +352,6 @@ func prepareMigration(ctx context.Context, dbtx *sql.Tx) error {
 	if !ours && tables > 0 {
 		return refusal(fmt.Sprintf("holds tables of another program in schema %s; give apikeys a database, or by search_path a schema, of its own", schema))
 	}
-	return nil
+	_, err = dbtx.ExecContext(ctx, setTimeouts(map[string]string{"lock_timeout": "1000"}))
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 type proxy struct {
 	listener net.Listener
 	server   string
+	requests atomic.Int64 // how often something was sent to the server
 
 	mu  sync.Mutex
 	cut cut
@@ -108,6 +110,7 @@ func (p *proxy) serve(client net.Conn, connections *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
+		p.requests.Add(1)
 		if bytes.Contains(bytes.ToLower(buffer[:n]), []byte("commit\x00")) {
 			switch p.next() {
 			case never:
@@ -166,6 +169,8 @@ func TestPostgresCommitCut(t *testing.T) {
 			// What is cached of a key goes unless the change was surely not made.
 			if dropped := len(told) == 1 && len(told[0].ChangedKeys) == 1; dropped != c.made {
 				t.Errorf("told %+v", told)
+			} else if c.made && told[0].Unknown != (c.cut == forGood) {
+				t.Errorf("told that nobody knows: %v", told[0].Unknown)
 			}
 			beside := openAndInitialize(t, store.Config{Postgres: masked.New(direct)})
 			got, err := beside.Key(t.Context(), k.OrganizationID, k.ID)

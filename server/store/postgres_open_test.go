@@ -5,14 +5,18 @@ import (
 	"encoding/pem"
 	"io"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/masked"
@@ -114,9 +118,14 @@ func TestPostgresRefused(t *testing.T) {
 	execIn(t, schemaless, "DROP SCHEMA public")
 	latin := s.create(t, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'", nil)
 	later, earlier := s.copy(t, nil), s.copy(t, nil)
-	execIn(t, later, "UPDATE schema_revisions SET version = '29990101000000', revision = replace(revision, version, '29990101000000')")
-	execIn(t, earlier, "UPDATE schema_revisions SET version = '20261121081408', revision = replace(revision, version, '20261121081408')")
+	const oneLeft = "DELETE FROM schema_revisions WHERE version > (SELECT min(version) FROM schema_revisions);"
+	execIn(t, later, oneLeft+"UPDATE schema_revisions SET version = '29990101000000', revision = replace(revision, version, '29990101000000')")
+	execIn(t, earlier, oneLeft+"UPDATE schema_revisions SET version = '20261121081408', revision = replace(revision, version, '20261121081408')")
 	readOnly := s.copy(t, url.Values{"default_transaction_read_only": {"on"}})
+	reading, half := s.copy(t, nil), s.copy(t, nil)
+	execIn(t, reading, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO "+role)
+	execIn(t, half, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "+role+"; REVOKE INSERT ON settings FROM "+role)
+	plain := noTLS(t)
 
 	for _, c := range []struct {
 		name, database string
@@ -127,6 +136,9 @@ func TestPostgresRefused(t *testing.T) {
 		{"a wrong password", as(migrated, "hunter22"), false, []string{"does not let the role " + role + " in"}},
 		{"no right to create tables", as(empty, "hunter2"), false, []string{"the rights it needs", role}},
 		{"no right to read", as(migrated, "hunter2"), false, []string{"the rights it needs", role}},
+		{"a right to read alone", as(reading, "hunter2"), false, []string{"the rights it needs", "lacks DELETE on access_token_uses", "UPDATE on webhooks"}},
+		{"no right to insert", as(half, "hunter2"), false, []string{"the rights it needs", "(lacks INSERT on settings)"}},
+		{"no TLS", "postgres://u:hunter2@" + plain + "/d?sslmode=require", false, []string{"does not offer TLS", "ssl = on"}},
 		{"another program's", foreign, false, []string{"tables of another program in schema public"}},
 		{"no schema", schemaless, false, []string{"none of the schemas"}},
 		{"another encoding", latin, false, []string{"encoding LATIN1"}},
@@ -143,6 +155,61 @@ func TestPostgresRefused(t *testing.T) {
 			t.Errorf("%d tables", n)
 		}
 	}
+}
+
+// noTLS returns the address of a server that offers no TLS.
+func noTLS(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	done := make(chan struct{})
+	tb.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			request := make([]byte, 8) // SSLRequest
+			if _, err := io.ReadFull(conn, request); err == nil {
+				_, _ = conn.Write([]byte("N"))
+			}
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestPostgresDemandsTLS says what to set where pg_hba.conf lets nobody in without TLS.
+func TestPostgresDemandsTLS(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			backend := pgproto3.NewBackend(conn, conn)
+			if _, err := backend.ReceiveStartupMessage(); err == nil {
+				backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: `no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no encryption`})
+				_ = backend.Flush()
+			}
+			_ = conn.Close()
+		}
+	}()
+	database := masked.New("postgres://u:hunter2@" + l.Addr().String() + "/d?sslmode=disable")
+	wantRefused(t, opened(t, store.Config{Postgres: database, Wait: time.Hour}), "without TLS", "sslmode=verify-full")
 }
 
 // TestPostgresUnreachable waits for a database as long as it is told to.
@@ -209,10 +276,15 @@ func otherCertificate(tb testing.TB) []byte {
 // primary does that is a standby from then on, until it can be written to again.
 func TestPostgresReadOnly(t *testing.T) {
 	told := 0
-	s := openPostgres(t, store.Config{OnFault: func(*store.Fault) { told++ }, Logger: quiet})
-	if err := s.ExecOnWriter(t.Context(), "SET default_transaction_read_only = on"); err != nil {
+	database := postgresServer(t).copy(t, nil)
+	s := openAndInitialize(t, store.Config{Postgres: masked.New(database), OnFault: func(*store.Fault) { told++ }, Logger: quiet})
+	u, err := url.Parse(database)
+	if err != nil {
 		t.Fatal(err)
 	}
+	alter := "ALTER DATABASE " + strings.TrimPrefix(u.Path, "/") + " SET default_transaction_read_only = "
+	postgresServer(t).exec(t, alter+"on")
+	execIn(t, database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	for range 2 {
 		_, err := s.CreateKey(t.Context(), operator, benchmarkKey)
 		wantUnavailable(t, err)
@@ -229,9 +301,8 @@ func TestPostgresReadOnly(t *testing.T) {
 	if strings.Contains(f.Public(), "127.0.0.1") {
 		t.Errorf("says %s to everybody", f.Public())
 	}
-	if err := s.ExecOnWriter(t.Context(), "SET default_transaction_read_only = off"); err != nil {
-		t.Fatal(err)
-	}
+	// Its connections are to a standby; those that are made anew are not.
+	postgresServer(t).exec(t, alter+"off")
 	if f := s.Retry(t.Context()); f != nil {
 		t.Errorf("it stands: %v", f)
 	}
@@ -318,54 +389,57 @@ func TestPostgresMigrationIsWhole(t *testing.T) {
 	}
 }
 
-// TestPostgresIsOneServers refuses a second server, and takes the lock again whose
-// session is gone.
-func TestPostgresIsOneServers(t *testing.T) {
+// TestPostgresSetUp sets one database up from many stores: one at a time, and none of
+// those through PgBouncer, which knows no session.
+func TestPostgresSetUp(t *testing.T) {
 	server := postgresServer(t)
-	database := server.copy(t, nil)
-	log := &lineBuffer{line: make(chan string, 10)}
-	c := store.Config{Postgres: masked.New(database), Exclusive: true, Logger: slog.New(slog.NewTextHandler(log, nil))}
-	first, err := store.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantRefused(t, opened(t, c), "is in use by another server")
-	if err := opened(t, store.Config{Postgres: c.Postgres}); err != nil {
-		t.Errorf("one that is no server: %v", err)
-	}
-	if err := opened(t, store.Config{Postgres: masked.New(server.copy(t, nil)), Exclusive: true}); err != nil {
-		t.Errorf("another database: %v", err)
-	}
-
-	held := make(chan error, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { held <- first.Hold(ctx) }()
-	const end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-	execIn(t, database, end)
-	for _, want := range []string{"is lost", "stands again"} {
-		if line := <-log.line; !strings.Contains(line, want) {
-			t.Errorf("logged %s, want %q in it", line, want)
+	database := masked.New(server.copy(t, nil))
+	var wg sync.WaitGroup
+	var busy, times atomic.Int64
+	for range 5 {
+		s, err := store.Open(t.Context(), store.Config{Postgres: database, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer s.Close()
+		wg.Go(func() {
+			err := s.SetUp(t.Context(), func(ctx context.Context) error {
+				defer busy.Add(-1)
+				times.Add(1)
+				if n := busy.Add(1); n != 1 {
+					t.Errorf("%d set the database up at a time", n)
+				}
+				return s.Initialize(ctx, map[string]string{"database_id": "1"}, nil)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	wantRefused(t, opened(t, c), "is in use by another server")
+	wg.Wait()
+	if times.Load() != 5 {
+		t.Errorf("set up %d times", times.Load())
+	}
 
-	// Another server is quicker this time.
-	first.ReleaseLock()
-	second, err := store.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	wantRefused(t, <-held, "is in use by another server", "lost")
-	if err := first.Close(); err != nil {
-		t.Error(err)
-	}
-	pooled := store.Config{Postgres: masked.New(server.copy(t, url.Values{"pgbouncer": {"true"}})), Exclusive: true}
-	wantRefused(t, opened(t, pooled), "database_direct")
-	pooled.PostgresDirect = masked.New(strings.ReplaceAll(pooled.Postgres.Reveal(), "pgbouncer=true", ""))
-	if err := opened(t, pooled); err != nil {
-		t.Error(err)
+	c := store.Config{Postgres: masked.New(server.copy(t, url.Values{"pgbouncer": {"true"}})), Logger: quiet}
+	nothing := func(context.Context) error { return nil }
+	for direct, words := range map[string][]string{
+		"": {"database_direct"},
+		strings.ReplaceAll(c.Postgres.Reveal(), "pgbouncer=true", ""): nil,
+	} {
+		if c.PostgresDirect = masked.New(direct); direct == "" {
+			c.PostgresDirect = masked.Text{}
+		}
+		s, err := store.Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.SetUp(t.Context(), nothing); words != nil {
+			wantRefused(t, err, words...)
+		} else if err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 
 func TestPostgres(t *testing.T) { suite(t, openPostgres) }
 
-// TestPostgresPooled runs the suite as behind PgBouncer.
+// TestPostgresPooled runs the suite behind PgBouncer, where APIKEYS_TEST_PGBOUNCER
+// names one, else as behind it.
 func TestPostgresPooled(t *testing.T) { suite(t, openPooled) }
 
 // openPostgres opens a new, initialized database.
@@ -32,8 +33,27 @@ func openPostgres(tb testing.TB, c store.Config) *store.Store {
 
 func openPooled(tb testing.TB, c store.Config) *store.Store {
 	tb.Helper()
-	c.Postgres = masked.New(postgresServer(tb).lend(tb, url.Values{"pgbouncer": {"true"}}))
+	direct := postgresServer(tb).lend(tb, nil)
+	c.Postgres, c.PostgresDirect = masked.New(pooled(tb, direct)), masked.New(direct)
 	return openAndInitialize(tb, c)
+}
+
+// pooled returns the URL of a database through the PgBouncer of the tests.
+func pooled(tb testing.TB, database string) string {
+	tb.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	query := u.Query()
+	if pooler := os.Getenv("APIKEYS_TEST_PGBOUNCER"); pooler != "" {
+		u.Host = pooler
+		query.Set("sslmode", "disable")
+		query.Del("sslrootcert")
+	}
+	query.Set("pgbouncer", "true")
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // server is the PostgreSQL server of the tests, with a database that new ones are
@@ -50,6 +70,7 @@ type server struct {
 
 // tested is the server of all tests of this process, once one of them asks for it.
 var tested struct {
+	opening sync.Mutex // Tests that run side by side may be the first.
 	*server
 	err error
 }
@@ -67,6 +88,8 @@ func postgresServer(tb testing.TB) *server {
 	case testing.Short():
 		tb.Skip("not in short mode")
 	}
+	tested.opening.Lock()
+	defer tested.opening.Unlock()
 	if tested.server == nil && tested.err == nil {
 		tested.server, tested.err = newServer(text)
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,45 +19,34 @@ import (
 )
 
 // VoidLeases makes every delivery due that was under way when the last server of
-// this database died. It is for a database that has one server.
+// this database died. It is for a database that no other server has open: what other
+// servers have under way stays theirs on a database that is shared, and that of a dead
+// one is due at the end of its lease.
 func (s *Store) VoidLeases(ctx context.Context) error {
+	if s.Shared() {
+		return nil
+	}
 	return s.transact(ctx, "void leases", func(ctx context.Context, etx *ent.Tx) error {
-		return release(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
+		return s.release(etx.Delivery.Update().Where(entdelivery.DueAtNotNil(), entdelivery.LeaseNEQ(""))).Exec(ctx)
 	})
 }
 
 // release makes the rows of an update due when they were before they were taken.
-func release(u *ent.DeliveryUpdate) *ent.DeliveryUpdate {
-	return u.SetLease("").Modify(func(u *entsql.UpdateBuilder) {
-		u.Set(entdelivery.FieldDueAt, entsql.Expr(entdelivery.FieldNextAttemptAt))
-	})
+func (s *Store) release(u *ent.DeliveryUpdate) *ent.DeliveryUpdate {
+	return release(u, s.timestamp(), s.ahead.Load())
 }
 
-// Due returns for each enabled webhook with pending deliveries when the first of
-// them may be taken. It looks one row up for each webhook, however many wait.
-func (s *Store) Due(ctx context.Context) (map[string]time.Time, error) {
-	var rows []struct {
-		ID    string `json:"id"`
-		First *int64 `json:"first"`
-	}
-	err := s.reader.Webhook.Query().Where(entwebhook.Enabled(true)).Modify(func(sel *entsql.Selector) {
-		d := entsql.Dialect(sel.Dialect())
-		t := d.Table(entdelivery.Table)
-		first := d.Select(entsql.Min(t.C(entdelivery.FieldDueAt))).From(t).Where(entsql.And(
-			entsql.ColumnsEQ(t.C(entdelivery.FieldWebhookID), sel.C(entwebhook.FieldID)),
-			entsql.NotNull(t.C(entdelivery.FieldDueAt))))
-		sel.Select(sel.C(entwebhook.FieldID)).AppendSelectExprAs(first, "first")
-	}).Scan(ctx, &rows)
-	if err != nil {
-		return nil, fmt.Errorf("read what is due: %w", err)
-	}
-	due := make(map[string]time.Time)
-	for _, row := range rows {
-		if row.First != nil {
-			due[row.ID] = fromMicros(row.First)
-		}
-	}
-	return due, nil
+// release makes the rows of an update due when they were before they were taken, and now
+// at the latest: another server may have set that time, whose clock is ahead. The clock of
+// the queue is ahead of now by so many microseconds.
+func release(u *ent.DeliveryUpdate, now time.Time, ahead int64) *ent.DeliveryUpdate {
+	return u.SetLease("").Modify(func(u *entsql.UpdateBuilder) {
+		u.Set(entdelivery.FieldDueAt, entsql.ExprFunc(func(b *entsql.Builder) {
+			b.WriteString("CASE WHEN ").Ident(entdelivery.FieldNextAttemptAt).WriteString(" > ").Arg(now.UnixMicro())
+			b.WriteString(" THEN ").Arg(now.UnixMicro() + ahead)
+			b.WriteString(" ELSE ").Ident(entdelivery.FieldNextAttemptAt).WriteString(" + ").Arg(ahead).WriteString(" END")
+		}))
+	})
 }
 
 // Endpoints returns whose webhooks are and where they lead.
@@ -75,113 +63,6 @@ func (s *Store) Endpoints(ctx context.Context, webhookIDs []string) ([]webhook.E
 		}
 	}
 	return endpoints, nil
-}
-
-// Claim takes deliveries that are due under a lease. On SQLite it looks for them
-// without the writer, which has better things to do, and takes those that have not
-// changed since.
-func (s *Store) Claim(ctx context.Context, picks []webhook.Pick, lease string, until time.Time) ([]webhook.Claim, map[string]time.Time, error) {
-	const doing = "claim deliveries"
-	now := s.timestamp().UnixMicro()
-	var found claimable
-	var err error
-	if !s.locksRows() {
-		if found, err = s.claimable(ctx, s.reader, picks, now); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		if len(found.rows) == 0 {
-			return nil, found.next, nil
-		}
-	}
-	err = s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
-		if s.locksRows() {
-			if found, err = s.claimable(ctx, etx.Client(), picks, now); err != nil {
-				return err
-			}
-		}
-		args := make([]any, 0, len(found.rows)*claimDeliveries.columns)
-		for _, row := range found.rows {
-			args = append(args, row.ID, lease, until.UnixMicro(), now)
-		}
-		held, err := claimDeliveries.texts(ctx, etx, s.dialect, args)
-		found.rows = slices.DeleteFunc(found.rows, func(row *ent.Delivery) bool { return !held[row.ID] })
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	list, err := s.withEvents(ctx, found.rows)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.Release(ctx, lease, idsOf(found.rows)))
-	}
-	claims := make([]webhook.Claim, len(list))
-	for i, d := range list {
-		claims[i] = webhook.Claim{Lease: lease, Delivery: d.Delivery, Webhook: found.webhooks[d.WebhookID]}
-		if d.Of != nil {
-			claims[i].Event = *d.Of
-		}
-	}
-	return claims, found.next, nil
-}
-
-// claimable is what can be taken for picks.
-type claimable struct {
-	webhooks map[string]webhook.Webhook
-	rows     []*ent.Delivery
-	next     map[string]time.Time // when more of a webhook can be
-}
-
-func (s *Store) claimable(ctx context.Context, from *ent.Client, picks []webhook.Pick, now int64) (found claimable, err error) {
-	if found.webhooks, err = s.pickedWebhooks(ctx, from, picks); err != nil {
-		return found, err
-	}
-	found.next = make(map[string]time.Time, len(picks))
-	for _, pick := range picks {
-		if _, enabled := found.webhooks[pick.WebhookID]; !enabled {
-			continue
-		}
-		query := from.Delivery.Query().
-			Where(entdelivery.WebhookID(pick.WebhookID), entdelivery.DueAtNotNil(), entdelivery.State(string(webhook.StatePending))).
-			Order(entdelivery.ByDueAt()).Limit(pick.Max + 1)
-		if s.locksRows() {
-			query.ForUpdate(entsql.WithLockAction(entsql.SkipLocked))
-		}
-		rows, err := query.All(ctx)
-		if err != nil {
-			return found, err
-		}
-		for i, row := range rows {
-			if i == pick.Max || *row.DueAt > now {
-				found.next[pick.WebhookID] = fromMicros(row.DueAt)
-				break
-			}
-			found.rows = append(found.rows, row)
-		}
-	}
-	return found, nil
-}
-
-// pickedWebhooks returns those webhooks of picks that are enabled. One that cannot
-// be opened is left out: it must not hold up the others.
-func (s *Store) pickedWebhooks(ctx context.Context, from *ent.Client, picks []webhook.Pick) (map[string]webhook.Webhook, error) {
-	ids := make([]string, len(picks))
-	for i, pick := range picks {
-		ids[i] = pick.WebhookID
-	}
-	rows, err := from.Webhook.Query().Where(entwebhook.IDIn(ids...), entwebhook.Enabled(true)).All(ctx)
-	if err != nil {
-		return nil, err
-	}
-	webhooks := make(map[string]webhook.Webhook, len(rows))
-	for _, row := range rows {
-		w, err := s.openWebhook(row)
-		if err != nil {
-			s.log.Error("The deliveries of a webhook cannot be signed; they wait.", "webhook_id", row.ID, "error", err)
-			continue
-		}
-		webhooks[row.ID] = w
-	}
-	return webhooks, nil
 }
 
 func idsOf(rows []*ent.Delivery) []string {
@@ -202,7 +83,7 @@ type settledAttempt struct {
 // for the health of the endpoints, in one transaction.
 func (s *Store) Settle(ctx context.Context, results []webhook.Result, rules webhook.Rules, b webhook.Backoff) (webhook.Settlement, error) {
 	var settlement webhook.Settlement
-	err := s.commitAtOnce(ctx, apikey.System(), func(ctx context.Context, t *tx) (err error) {
+	err := s.commitAtOnce(ctx, apikey.System("deliveries"), func(ctx context.Context, t *tx) (err error) {
 		settlement, err = t.settle(ctx, results, rules, b)
 		return err
 	})
@@ -219,7 +100,7 @@ func (t *tx) settle(ctx context.Context, results []webhook.Result, rules webhook
 	for i := range results {
 		done[i] = results[i].Delivery
 		attempts[i] = done[i].Settle(&results[i], b)
-		args = settleArgs(args, &done[i], &results[i])
+		args = t.store.settleArgs(args, &done[i], &results[i])
 	}
 	held, err := settleDeliveries.texts(ctx, t, t.store.dialect, args)
 	if err != nil {
@@ -273,10 +154,10 @@ func (t *tx) settleChanged(ctx context.Context, d *webhook.Delivery, r *webhook.
 	*d = deliveryOf(row)
 	attempt := d.Settle(r, b)
 	update := updateDelivery(t.Delivery, d).Where(entdelivery.ID(d.ID)).SetLease("")
-	if d.NextAttemptAt.IsZero() {
+	if due := t.store.due(d.NextAttemptAt); due == nil {
 		update.ClearDueAt()
 	} else {
-		update.SetDueAt(d.NextAttemptAt.UnixMicro())
+		update.SetDueAt(*due)
 	}
 	if err := update.Exec(ctx); err != nil {
 		return webhook.Attempt{}, fmt.Errorf("update delivery: %w", err)
@@ -336,7 +217,7 @@ func (s *Store) Release(ctx context.Context, lease string, ids []string) error {
 		return nil
 	}
 	return s.transact(ctx, "release deliveries", func(ctx context.Context, etx *ent.Tx) error {
-		return release(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
+		return s.release(etx.Delivery.Update().Where(entdelivery.IDIn(ids...), entdelivery.Lease(lease))).Exec(ctx)
 	})
 }
 
@@ -354,7 +235,11 @@ func (s *Store) DeleteDeliveriesBefore(ctx context.Context, before time.Time, li
 	}
 	return len(ids), s.transact(ctx, doing, func(ctx context.Context, etx *ent.Tx) error {
 		// One that was opened again since it was read stays.
-		held, err := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), old).IDs(ctx)
+		query := etx.Delivery.Query().Where(entdelivery.IDIn(ids...), old).Order(entdelivery.ByID())
+		if s.locksRows() {
+			query.ForUpdate()
+		}
+		held, err := query.IDs(ctx)
 		if err != nil {
 			return err
 		}

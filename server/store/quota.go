@@ -10,6 +10,7 @@ import (
 	"github.com/apikeys-dev/apikeys/ent"
 	entquota "github.com/apikeys-dev/apikeys/ent/apikeyquota"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 )
 
 // setQuota writes what is left of the quota of k, which a change has set. What
@@ -78,6 +79,12 @@ func (s *Store) ReserveQuota(ctx context.Context, picks []apikey.QuotaAsk, now t
 // spendQuota writes what is left of a quota unless it is what row says. The
 // condition fails only where the row was not locked.
 func spendQuota(ctx context.Context, etx *ent.Tx, row *ent.ApiKeyQuota, q *apikey.Quota) error {
+	if broken.Is(broken.GrantUnreserved) {
+		return nil
+	}
+	if broken.Is(broken.RefillTwice) {
+		q.RefilledAt = fromMicros(row.RefilledAt)
+	}
 	if q.Remaining == row.Remaining && q.RefilledAt.Equal(fromMicros(row.RefilledAt)) {
 		return nil
 	}

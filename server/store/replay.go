@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
-	"sort"
 	"time"
 
 	"github.com/apikeys-dev/apikeys/ent"
@@ -23,28 +23,18 @@ type Replay struct {
 
 // PositionBefore returns the position of the last event made before t.
 func (s *Store) PositionBefore(ctx context.Context, t time.Time) (int64, error) {
-	floor, newest, err := s.EventBounds(ctx)
+	const doing = "look for a time in the log"
+	etx, err := s.reader.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s: %w", doing, err)
 	}
-	// Positions are gap-free and ascend with time, so the log is its own index.
-	offset := sort.Search(int(newest-floor), func(i int) bool {
-		var row *ent.Event
-		if err != nil {
-			return true
-		}
-		row, err = s.reader.Event.Query().Where(entevent.ID(floor + 1 + int64(i))).
-			Select(entevent.FieldCreatedAt).Only(ctx)
-		if ent.IsNotFound(err) {
-			err = nil // It was old enough to be deleted meanwhile.
-			return false
-		}
-		return err == nil && row.CreatedAt >= t.UnixMicro()
-	})
+	defer etx.Rollback() //nolint:errcheck // Nothing was written.
+	floor, newest, err := eventBounds(ctx, etx.Client())
 	if err != nil {
-		return 0, fmt.Errorf("look for a time in the log: %w", err)
+		return 0, unexpected(doing, err)
 	}
-	return floor + int64(offset), nil
+	position, err := lastBefore(ctx, etx, floor, newest, t)
+	return position, unexpected(doing, err)
 }
 
 // TimeAt returns when the event at a position was made.

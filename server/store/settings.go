@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/apikeys-dev/apikeys/ent"
+	entaccess "github.com/apikeys-dev/apikeys/ent/accesstoken"
 	entkey "github.com/apikeys-dev/apikeys/ent/apikey"
 	enttoken "github.com/apikeys-dev/apikeys/ent/operatortoken"
 	entsetting "github.com/apikeys-dev/apikeys/ent/setting"
@@ -52,6 +53,9 @@ func (s *Store) Initialize(ctx context.Context, settings map[string]string, toke
 func (s *Store) UsesPepper(ctx context.Context, id string) (bool, error) {
 	used, err := s.reader.OperatorToken.Query().Where(enttoken.PepperID(id)).Exist(ctx)
 	if err == nil && !used {
+		used, err = s.reader.AccessToken.Query().Where(entaccess.Or(entaccess.PepperID(id), entaccess.PreviousPepperID(id))).Exist(ctx)
+	}
+	if err == nil && !used {
 		used, err = s.reader.ApiKey.Query().Where(entkey.Or(entkey.PepperID(id), entkey.PreviousPepperID(id))).Exist(ctx)
 	}
 	if err != nil {
@@ -69,26 +73,26 @@ func (s *Store) CountKeys(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// OperatorTokens returns the tokens that are good now, ascending by id.
-func (s *Store) OperatorTokens(ctx context.Context) ([]keyring.OperatorToken, error) {
+// RootTokens returns the root tokens that are good now, ascending by id.
+func (s *Store) RootTokens(ctx context.Context) ([]keyring.OperatorToken, error) {
 	rows, err := s.reader.OperatorToken.Query().Order(enttoken.ByID()).All(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read operator tokens: %w", err)
+		return nil, fmt.Errorf("read root tokens: %w", err)
 	}
 	tokens := make([]keyring.OperatorToken, len(rows))
 	for i, row := range rows {
 		hash, err := hashOf(row.Hash)
 		if err != nil {
-			return nil, fmt.Errorf("read operator token %s: %w", row.ID, err)
+			return nil, fmt.Errorf("read root token %s: %w", row.ID, err)
 		}
 		tokens[i] = keyring.OperatorToken{ID: row.ID, Hash: hash, PepperID: row.PepperID, CreatedAt: fromMicros(&row.CreatedAt)}
 	}
 	return tokens, nil
 }
 
-// ReplaceOperatorTokens makes token the only one.
-func (s *Store) ReplaceOperatorTokens(ctx context.Context, token keyring.OperatorToken) error {
-	return s.transact(ctx, "replace the operator tokens", func(ctx context.Context, etx *ent.Tx) error {
+// ReplaceRootTokens makes token the only root token.
+func (s *Store) ReplaceRootTokens(ctx context.Context, token keyring.OperatorToken) error {
+	return s.transact(ctx, "replace the root tokens", func(ctx context.Context, etx *ent.Tx) error {
 		if _, err := etx.OperatorToken.Delete().Exec(ctx); err != nil {
 			return err
 		}
@@ -111,6 +115,9 @@ func (s *Store) transact(ctx context.Context, doing string, apply func(context.C
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	defer etx.Rollback() //nolint:errcheck // After the commit it has nothing to do.
+	if err := checkFence(ctx, ctx, etx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	if err := apply(ctx, etx); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,9 +26,9 @@ func openSQLite(ctx context.Context, c Config) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	prepare, bring := createPrivate, migrateDatabase
+	prepare := createPrivate
 	if c.Existing {
-		prepare, bring = checkExists, checkMigrated
+		prepare = checkExists
 	}
 	if err := prepare(c.Path); err != nil {
 		return nil, err
@@ -45,8 +46,14 @@ func openSQLite(ctx context.Context, c Config) (*backend, error) {
 		readerDB: sqlitePool(path, max(4, runtime.NumCPU()), readOnly, f),
 		loadsDB:  sqlitePool(path, LoadsTogether, readOnly, f),
 	}
+	// The lock file of the server keeps every other one off.
+	b.setUp = func(ctx context.Context, setUp func(context.Context) error) error { return setUp(ctx) }
 	b.quickCheck = func(ctx context.Context) error { return quickCheckSQLite(ctx, b.readerDB, f) }
-	if err := bring(ctx, b.writerDB, sqliteSchema); err != nil {
+	err = checkOwnFile(ctx, path)
+	if err == nil {
+		err = bringUpToDate(ctx, b.writerDB, sqliteSchema, c)
+	}
+	if err != nil {
 		if fault := faultOf(err); fault != nil {
 			err = fault
 		}
@@ -74,11 +81,38 @@ func checkExists(path string) error {
 	return err
 }
 
+// checkOwnFile refuses a file that holds another program's tables. It writes nothing,
+// but for what a transaction left half written whose program was killed: SQLite reads no
+// such file before that is rolled back.
+func checkOwnFile(ctx context.Context, path string) error {
+	ours, others, err := countTables(ctx, path, "ro")
+	if known, ok := errors.AsType[sqlite3.Error](err); ok && (known.ExtendedCode == sqlite3.ErrReadonlyRollback || known.ExtendedCode == sqlite3.ErrReadonlyRecovery) {
+		ours, others, err = countTables(ctx, path, "rw")
+	}
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	if ours == 0 && others > 0 {
+		return fmt.Errorf("the database %s holds tables of another program; give apikeys a file of its own", path)
+	}
+	return nil
+}
+
+// countTables returns how many tables of a file are ours and others', by one table of
+// ours that each of our files has.
+func countTables(ctx context.Context, path, mode string) (ours, others int, err error) {
+	db := sqlitePool(path, 1, url.Values{"mode": {mode}, "_query_only": {"1"}}, &faults{of: func(error) *Fault { return nil }})
+	defer db.Close()
+	err = db.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE name = ?), count(*) FILTER (WHERE name <> ?)
+		FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`, revisionTable, revisionTable).Scan(&ours, &others)
+	return ours, others, err
+}
+
 // sqlitePool returns a pool of connections that are kept open. It opens none yet.
 func sqlitePool(path string, connections int, options url.Values, f *faults) *sql.DB {
 	options.Set("_busy_timeout", "5000")
 	options.Set("_cache_size", "-16000")  // KiB: 16 MB a connection
-	options.Set("_stmt_cache_size", "64") // ent prepares nothing, and preparing took a fifth of a write
+	options.Set("_stmt_cache_size", "96") // ent prepares nothing, and preparing took a fifth of a write
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: options.Encode()}
 	db := sql.OpenDB(&connector{dsn.String(), f.observe})
 	db.SetMaxOpenConns(connections)

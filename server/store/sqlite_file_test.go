@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -95,6 +96,79 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// TestOpenAfterKill opens a file that a program left in the midst of a transaction that
+// was made without a write-ahead log, as the first one of a new file is.
+func TestOpenAfterKill(t *testing.T) {
+	dir := t.TempDir()
+	live, left := filepath.Join(dir, "live.db"), filepath.Join(dir, "left.db")
+	db, err := sql.Open("sqlite3", "file:"+live+"?_journal_mode=DELETE&_cache_size=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	execAll := func(statements ...string) {
+		t.Helper()
+		for _, s := range statements {
+			if _, err := db.ExecContext(t.Context(), s); err != nil {
+				t.Fatalf("%s: %v", s, err)
+			}
+		}
+	}
+	// More than the cache holds goes to the file before the end of the transaction.
+	const many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO t SELECT zeroblob(1000) FROM n"
+	execAll("CREATE TABLE t (b)", many, "BEGIN", "DROP TABLE t", "CREATE TABLE t (b)", many)
+	for _, end := range []string{"", "-journal"} {
+		data, err := os.ReadFile(live + end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(left+end, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What was committed is another program's, and what was not is gone.
+	_, err = store.Open(t.Context(), store.Config{Path: left, Logger: quiet})
+	if err == nil || !strings.Contains(err.Error(), "holds tables of another program") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(left + "-journal"); !os.IsNotExist(err) {
+		t.Errorf("the journal is still there: %v", err)
+	}
+}
+
+// TestOpenOthersFile leaves a database of another program as it is.
+func TestOpenOthersFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "others.db")
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), "CREATE TABLE users (id int)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), store.Config{Path: path})
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), path+" holds tables of another program") {
+		t.Errorf("opened: %v", err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file has changed, %v", err)
+	}
+	if left, _ := filepath.Glob(path + "-*"); left != nil {
+		t.Errorf("opening left %v", left)
+	}
+}
+
 // TestSettingsOfConnections holds what the promises of durability rest on.
 func TestSettingsOfConnections(t *testing.T) {
 	s := openSQLite(t, store.Config{})
@@ -139,10 +213,10 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer beside.Close()
-	if err := beside.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: "operator_1", PepperID: "p_1"}); err != nil {
+	if err := beside.ReplaceRootTokens(t.Context(), keyring.OperatorToken{ID: "operator_1", PepperID: "p_1"}); err != nil {
 		t.Error(err)
 	}
-	if tokens, err := s.OperatorTokens(t.Context()); err != nil || len(tokens) != 1 {
+	if tokens, err := s.RootTokens(t.Context()); err != nil || len(tokens) != 1 {
 		t.Errorf("%d tokens, %v", len(tokens), err)
 	}
 }
@@ -190,14 +264,15 @@ func TestOpenTogether(t *testing.T) {
 func TestUnknownSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]string{
-		"29990101000000": "the database was made by a later version of apikeys (schema 29990101000000)",
+		"29990101000000": "the database was made by a later version of apikeys (schema 29990101000000), which this version cannot read; run that version or a later one",
 		"20261121081408": "the database was made by a version of apikeys from before the first release (schema 20261121081408), " +
 			"which this version cannot read; start with a new database and a new secrets file",
 	} {
 		path := filepath.Join(t.TempDir(), "apikeys.db")
 		s := openAndInitialize(t, store.Config{Path: path})
 		_, err := s.Writer().ExecContext(t.Context(),
-			"UPDATE schema_revisions SET version = ?, revision = replace(revision, version, ?)", version, version)
+			"DELETE FROM schema_revisions WHERE version > (SELECT min(version) FROM schema_revisions);"+
+				"UPDATE schema_revisions SET version = ?, revision = replace(revision, version, ?)", version, version)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,5 +313,14 @@ func TestDefaults(t *testing.T) {
 	k, err := s.CreateKey(t.Context(), operator, benchmarkKey)
 	if err != nil || k.CreatedAt.Before(begin) || !apikey.IsID(apikey.IDPrefix, k.ID) {
 		t.Errorf("created %+v, %v", k, err)
+	}
+}
+
+func TestFileSizes(t *testing.T) {
+	t.Parallel()
+	s := openSQLite(t, store.Config{})
+	database, wal, err := s.FileSizes()
+	if err != nil || database <= 0 || wal < 0 {
+		t.Errorf("got %d, %d, %v", database, wal, err)
 	}
 }

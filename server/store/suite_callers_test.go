@@ -24,6 +24,7 @@ var callerTests = map[string]func(*testing.T, *fixture){
 	"CallerIsReadOnce":  testCallerIsReadOnce,
 	"PreviousSecret":    testPreviousSecret,
 	"OtherOrganization": testOtherOrganization,
+	"Person":            testPerson,
 	"ReplacedToken":     testReplacedToken,
 	"FairTurns":         testFairTurns,
 	"ManyRowsAreAlone":  testManyRowsAreAlone,
@@ -111,9 +112,10 @@ func (f *fixture) changesBy(t *testing.T, caller *apikey.Key, to callersTargets)
 			return err
 		},
 		"retry": func() error {
-			return f.ChangeDelivery(ctx, as("webhooks_queue.update"), org, to.delivery, func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+			_, err := f.ChangeDelivery(ctx, as("webhooks_queue.update"), org, to.delivery, func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
 				return d.Retry(w, webhook.TriggerRetry, now)
 			})
+			return err
 		},
 		"retry many": func() error {
 			_, _, err := f.RetryDeliveries(ctx, as("webhooks_queue.update"), org, to.w.ID, []webhook.DeliveryState{webhook.StatePending}, 0, 10)
@@ -327,6 +329,50 @@ func testPreviousSecret(t *testing.T, f *fixture) {
 	wantReason(t, "after it", create(-time.Second), apikey.ReasonUnauthenticated)
 }
 
+// testPerson says that whoever has the token of an issuer makes nothing that outlives it,
+// and nothing from its end on, also by a call that began before.
+func testPerson(t *testing.T, f *fixture) {
+	k := f.create(t, func(k *apikey.Key) { k.ExpiresAt = f.clock.Now().Add(time.Hour) })
+	rights := apikey.AllRights()
+	rights.Organization, rights.Scopes, rights.Until = org, callerScopes, apikey.StoredTime(f.clock.Now()).Add(time.Minute)
+	by := func(organization string, scopes ...string) *apikey.Caller {
+		return &apikey.Caller{
+			Origin:       apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorPerson, ID: "https://login.invalid|anna", Name: "Anna"}, RequestID: "request_1"},
+			Organization: organization, Rights: rights, Requirement: apikey.Requirement{Scopes: scopes}, Addr: home,
+		}
+	}
+	create := func(caller *apikey.Caller, expires time.Time) (apikey.Key, error) {
+		_, secret := newSecret(t)
+		return f.CreateKey(t.Context(), caller, func(now time.Time) (apikey.Key, error) {
+			return rules.Create(apikey.Key{OrganizationID: caller.Organization, Label: "child", Enabled: true, Secret: secret, ExpiresAt: expires}, now)
+		})
+	}
+	change := func(event apikey.EventType, rule func(*apikey.Key)) error {
+		_, err := f.ChangeKey(t.Context(), by(org, "api_keys.update"), org, k.ID, event, func(k *apikey.Key, _ time.Time) error { rule(k); return nil })
+		return err
+	}
+	made, err := create(by(org, "api_keys.create"), rights.Until)
+	if wantReason(t, "as long", err, ""); made.CreatedBy != by(org).Actor {
+		t.Errorf("made by %+v", made.CreatedBy)
+	}
+	_, err = create(by(org, "api_keys.create"), rights.Until.Add(time.Second))
+	wantReason(t, "longer", err, apikey.ReasonExceedsCaller)
+	_, err = create(by(org, "api_keys.create"), time.Time{})
+	wantReason(t, "for ever", err, apikey.ReasonExceedsCaller)
+	_, err = create(by("org_other", "api_keys.create"), rights.Until)
+	wantReason(t, "elsewhere", err, apikey.ReasonPermissionDenied)
+	_, err = create(by(org, "webhooks.delete"), rights.Until)
+	wantReason(t, "without the scope", err, apikey.ReasonPermissionDenied)
+	wantReason(t, "a label of a key that lasts", change(apikey.KeyUpdated, func(k *apikey.Key) { k.Label += "x" }), "")
+	wantReason(t, "a later expiry", change(apikey.KeyUpdated, func(k *apikey.Key) { k.ExpiresAt = k.ExpiresAt.Add(time.Hour) }), apikey.ReasonExceedsCaller)
+	wantReason(t, "a rotation of a key that lasts", change(apikey.KeyRotated, func(k *apikey.Key) { _, k.Secret = newSecret(t) }), apikey.ReasonExceedsCaller)
+
+	f.clock.Advance(time.Minute)
+	_, err = create(by(org, "api_keys.create"), rights.Until.Add(time.Second))
+	wantReason(t, "at its end", err, apikey.ReasonUnauthenticated)
+	wantReason(t, "a revocation at its end", change(apikey.KeyRevoked, func(k *apikey.Key) { rules.Revoke(k, "", f.clock.Now()) }), apikey.ReasonUnauthenticated)
+}
+
 // testReplacedToken says that an operator whose token was replaced changes nothing
 // more, though its call began before.
 func testReplacedToken(t *testing.T, f *fixture) {
@@ -337,13 +383,13 @@ func testReplacedToken(t *testing.T, f *fixture) {
 		return err
 	}
 	wantReason(t, "no token", create(), apikey.ReasonUnauthenticated)
-	if err := f.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: by.Actor.ID, PepperID: "p_1"}); err != nil {
+	if err := f.ReplaceRootTokens(t.Context(), keyring.OperatorToken{ID: by.Actor.ID, PepperID: "p_1"}); err != nil {
 		t.Fatal(err)
 	}
 	for i, err := range f.together(t, create, create) {
 		wantReason(t, fmt.Sprint("its token, ", i), err, "")
 	}
-	if err := f.ReplaceOperatorTokens(t.Context(), keyring.OperatorToken{ID: "operator_2", PepperID: "p_1"}); err != nil {
+	if err := f.ReplaceRootTokens(t.Context(), keyring.OperatorToken{ID: "operator_2", PepperID: "p_1"}); err != nil {
 		t.Fatal(err)
 	}
 	wantReason(t, "another token", create(), apikey.ReasonUnauthenticated)

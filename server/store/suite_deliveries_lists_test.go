@@ -123,7 +123,7 @@ func testDeliveriesAreDeleted(t *testing.T, f *fixture) {
 	f.settleOne(t, w.ID, failed)
 	ids := f.deliveryIDs(t)
 	before := f.clock.stored()
-	err := f.ChangeDelivery(t.Context(), operator, org, ids[1], func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
+	_, err := f.ChangeDelivery(t.Context(), operator, org, ids[1], func(d *webhook.Delivery, w *webhook.Webhook, now time.Time) error {
 		return d.Retry(w, webhook.TriggerRetry, now)
 	})
 	if err != nil {

@@ -79,17 +79,18 @@ func testDeliveriesOfAChange(t *testing.T, f *fixture) {
 	want.ID = got.ID
 	wantSame(t, "delivery", want, got.Delivery)
 	wantSame(t, "its event", event, *got.Of)
-	read, attempts, err := f.Delivery(t.Context(), org, got.ID)
+	shown, err := f.Delivery(t.Context(), org, got.ID)
+	read, attempts := shown.DeliveryOf, shown.Attempts
 	if err != nil || len(attempts) != 0 {
 		t.Errorf("read %v, %v", attempts, err)
 	}
 	wantSame(t, "by id", got, read)
 	for _, id := range []string{"delivery_1", ""} {
-		if _, _, err := f.Delivery(t.Context(), org, id); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+		if _, err := f.Delivery(t.Context(), org, id); !errors.Is(err, webhook.ErrDeliveryNotFound) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	if _, _, err := f.Delivery(t.Context(), "org_other", got.ID); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+	if _, err := f.Delivery(t.Context(), "org_other", got.ID); !errors.Is(err, webhook.ErrDeliveryNotFound) {
 		t.Errorf("of another organization: %v", err)
 	}
 }
@@ -170,7 +171,7 @@ func testDeliveryIsFrozen(t *testing.T, f *fixture) {
 	f.changeHook(t, w.ID, func(w *webhook.Webhook) {
 		w.URL, w.Format, w.Events = "https://example.org/", webhook.FormatStandard, []apikey.EventType{webhook.WebhookFailing}
 	})
-	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now())
+	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", 0)
 	if err != nil || len(claims) != 1 {
 		t.Fatalf("claimed %v, %v", claims, err)
 	}
@@ -216,10 +217,10 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 		_, err := d.Cancel(now)
 		return err
 	}
-	if err := f.ChangeDelivery(t.Context(), operator, "org_other", d.ID, cancel); !errors.Is(err, webhook.ErrDeliveryNotFound) {
+	if _, err := f.ChangeDelivery(t.Context(), operator, "org_other", d.ID, cancel); !errors.Is(err, webhook.ErrDeliveryNotFound) {
 		t.Errorf("of another organization: %v", err)
 	}
-	if err := f.ChangeDelivery(t.Context(), operator, org, d.ID, cancel); err != nil {
+	if _, err := f.ChangeDelivery(t.Context(), operator, org, d.ID, cancel); err != nil {
 		t.Fatal(err)
 	}
 	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StateCancelled, "", time.Time{}, f.clock.stored(), f.clock.stored()
@@ -229,7 +230,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 		return d.Retry(w, webhook.TriggerRetry, now)
 	}
 	f.clock.Advance(time.Minute)
-	if err := f.ChangeDelivery(t.Context(), operator, org, d.ID, retry); err != nil {
+	if _, err := f.ChangeDelivery(t.Context(), operator, org, d.ID, retry); err != nil {
 		t.Fatal(err)
 	}
 	d.State, d.Trigger, d.NextAttemptAt, d.UpdatedAt, d.EndedAt = webhook.StatePending, webhook.TriggerRetry, f.clock.stored(), f.clock.stored(), time.Time{}
@@ -238,7 +239,7 @@ func testChangeDelivery(t *testing.T, f *fixture) {
 	if err := f.DeleteWebhook(t.Context(), operator, org, w.ID); err != nil {
 		t.Fatal(err)
 	}
-	err = f.ChangeDelivery(t.Context(), operator, org, d.ID, func(_ *webhook.Delivery, w *webhook.Webhook, _ time.Time) error {
+	_, err = f.ChangeDelivery(t.Context(), operator, org, d.ID, func(_ *webhook.Delivery, w *webhook.Webhook, _ time.Time) error {
 		if w != nil {
 			t.Errorf("the webhook is %+v", w)
 		}

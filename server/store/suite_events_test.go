@@ -13,6 +13,8 @@ import (
 
 var eventTests = map[string]func(*testing.T, *fixture){
 	"EventPages":     testEventPages,
+	"EventsNewest":   testEventsNewest,
+	"EventTimes":     testEventTimes,
 	"EventBound":     testEventBound,
 	"EventRetention": testEventRetention,
 	"EmptyLog":       testEmptyLog,
@@ -91,6 +93,108 @@ func testEventBound(t *testing.T, f *fixture) {
 	}
 	if got, page := f.readEvents(t, rare, store.MaxExamined+5, 10); got != nil || page.Next != store.MaxExamined+10 || page.More {
 		t.Error(got, page.Next, page.More)
+	}
+}
+
+// readNewest is readEvents from the newest on.
+func (f *fixture) readNewest(tb testing.TB, filter apikey.EventFilter, after, before int64, limit int) ([]int64, apikey.EventPage) {
+	tb.Helper()
+	page, err := f.EventsBefore(tb.Context(), filter, after, before, limit)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var positions []int64
+	for _, e := range page.Events {
+		if !filter.Wants(&e) {
+			tb.Errorf("%+v does not want %+v", filter, e)
+		}
+		positions = append(positions, e.Position)
+	}
+	return positions, page
+}
+
+func testEventsNewest(t *testing.T, f *fixture) {
+	for i := range 6 { // odd positions of org, even ones of another
+		f.create(t, func(k *apikey.Key) {
+			if i%2 == 1 {
+				k.OrganizationID = "org_other"
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		filter        apikey.EventFilter
+		after, before int64
+		limit         int
+		want          []int64
+		next          int64
+		more          bool
+	}{
+		"all":              {apikey.EventFilter{}, apikey.OldestKept, 0, 10, []int64{6, 5, 4, 3, 2, 1}, 0, false},
+		"a page":           {apikey.EventFilter{}, 0, 0, 2, []int64{6, 5}, 5, true},
+		"the next":         {apikey.EventFilter{}, 0, 5, 2, []int64{4, 3}, 3, true},
+		"the last":         {apikey.EventFilter{}, 0, 3, 2, []int64{2, 1}, 0, false},
+		"after one":        {apikey.EventFilter{}, 4, 0, 10, []int64{6, 5}, 4, false},
+		"after the newest": {apikey.EventFilter{}, 6, 0, 10, nil, 6, false},
+		"before the first": {apikey.EventFilter{}, 0, 1, 10, nil, 0, false},
+		"organization":     {apikey.EventFilter{Organization: org}, 0, 5, 10, []int64{3, 1}, 0, false},
+		"type":             {apikey.EventFilter{Types: []apikey.EventType{apikey.KeyDeleted}}, 0, 0, 10, nil, 0, false},
+	} {
+		got, page := f.readNewest(t, c.filter, c.after, c.before, c.limit)
+		if !slices.Equal(got, c.want) || page.Next != c.next || page.More != c.more || page.Newest != 6 {
+			t.Errorf("%s: got %v and %+v, want %v, next %d, more %t", name, got, page, c.want, c.next, c.more)
+		}
+	}
+	// Here too a page looks at so many rows only.
+	if err := f.CopyEvents(t.Context(), store.MaxExamined); err != nil {
+		t.Fatal(err)
+	}
+	rare := apikey.EventFilter{Types: []apikey.EventType{apikey.KeyDeleted}}
+	if got, page := f.readNewest(t, rare, 0, 0, 10); got != nil || page.Next != 7 || !page.More {
+		t.Error(got, page.Next, page.More)
+	}
+	if got, page := f.readNewest(t, rare, 0, 7, 10); got != nil || page.Next != 0 || page.More {
+		t.Error(got, page.Next, page.More)
+	}
+}
+
+// Events are found by their time, in both orders, where the clock was set back too.
+func testEventTimes(t *testing.T, f *fixture) {
+	begin := f.clock.stored()
+	for _, step := range []time.Duration{time.Minute, time.Minute, -3 * time.Second, time.Minute, time.Minute, 0} {
+		f.create(t, nil) // made at 0s, 60s, 120s, 117s, 177s, 237s
+		f.clock.Advance(step)
+	}
+	at := func(seconds int) time.Time {
+		if seconds < 0 {
+			return time.Time{}
+		}
+		return begin.Add(time.Duration(seconds) * time.Second)
+	}
+	for _, c := range []struct {
+		since, until int
+		want         []int64
+	}{
+		{-1, -1, []int64{1, 2, 3, 4, 5, 6}},
+		{0, -1, []int64{1, 2, 3, 4, 5, 6}},
+		{1, -1, []int64{2, 3, 4, 5, 6}},
+		{118, -1, []int64{3, 5, 6}},
+		{120, 121, []int64{3}},
+		{116, 119, []int64{4}},
+		{-1, 120, []int64{1, 2, 4}},
+		{-1, 118, []int64{1, 2, 4}},
+		{-1, 0, nil},
+		{238, -1, nil},
+		{61, 100, nil},
+		{60, 178, []int64{2, 3, 4, 5}},
+	} {
+		filter := apikey.EventFilter{Since: at(c.since), Until: at(c.until)}
+		if got, page := f.readEvents(t, filter, apikey.OldestKept, 10); !slices.Equal(got, c.want) || page.More {
+			t.Errorf("%d to %d: %v, more %t", c.since, c.until, got, page.More)
+		}
+		got, page := f.readNewest(t, filter, 0, 0, 10)
+		if slices.Reverse(got); !slices.Equal(got, c.want) || page.More {
+			t.Errorf("%d to %d, from the newest: %v, more %t", c.since, c.until, got, page.More)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 var fanOutTests = map[string]func(*testing.T, *fixture){
 	"FanOutHistories":    testFanOutHistories,
 	"FanOutPieces":       testFanOutPieces,
+	"FanOutOldest":       testFanOutOldest,
 	"FanOutLeavesAlone":  testFanOutLeavesAlone,
 	"FanOutOfDeleted":    testFanOutOfDeleted,
 	"FanOutHasNobody":    testFanOutHasNobody,
@@ -33,6 +34,33 @@ func (f *fixture) turn(tb rapid.TB, organization string, most time.Duration) web
 		tb.Fatal(err)
 	}
 	return done
+}
+
+// testFanOutOldest tells how far the fan-out is behind.
+func testFanOutOldest(t *testing.T, f *fixture) {
+	want := func(want time.Time) {
+		t.Helper()
+		if got, err := f.FanOutOldest(t.Context(), org); err != nil || !got.Equal(want) {
+			t.Errorf("behind since %v, %v, want %v", got, err, want)
+		}
+	}
+	if _, err := f.tryCreate(t, t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	want(time.Time{}) // Nobody subscribes.
+	f.hook(t, nil)
+	f.fanOut(t)
+	f.clock.Advance(time.Hour)
+	began := f.clock.stored()
+	for range 2 {
+		if _, err := f.tryCreate(t, t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		f.clock.Advance(time.Hour)
+	}
+	want(began)
+	f.fanOut(t)
+	want(time.Time{})
 }
 
 // testFanOutPieces has turns end in the middle of an event, and die there.
@@ -73,7 +101,7 @@ func testFanOutLeavesAlone(t *testing.T, f *fixture) {
 	if _, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, 2, 10, everything); err != nil {
 		t.Fatal(err)
 	}
-	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", f.clock.Now().Add(time.Minute))
+	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 8}}, "lease", time.Minute)
 	if err != nil || len(claims) != 1 {
 		t.Fatal(claims, err)
 	}
@@ -191,7 +219,9 @@ func testCancelWaiting(t *testing.T, f *fixture) {
 // not those that end a key or a webhook: many changes by a key that was leaked must not
 // hold up its revocation.
 func testChangesAreHeld(t *testing.T, f *fixture) {
-	revoked, deleted, w := f.create(t, nil), f.create(t, nil), f.hook(t, nil)
+	revoked, deleted, w, disabledHook := f.create(t, nil), f.create(t, nil), f.hook(t, nil), f.hook(t, nil)
+	disabled := f.create(t, nil)
+	waiting := f.deliveries(t, store.DeliveryFilter{WebhookID: w.ID})[0]
 	behind := errors.New("behind")
 	held := 0
 	f.HoldWith(func(_ context.Context, organization string) error {
@@ -218,6 +248,21 @@ func testChangesAreHeld(t *testing.T, f *fixture) {
 			_, err := f.ChangeKey(t.Context(), operator, org, revoked.ID, apikey.KeyRevoked, func(k *apikey.Key, now time.Time) error { k.RevokedAt = now; return nil })
 			return err
 		}, false},
+		"disable": {func() error {
+			_, err := f.DisableKey(t.Context(), operator, org, disabled.ID, func(k *apikey.Key, _ time.Time) error { k.Enabled = false; return nil })
+			return err
+		}, false},
+		"disable a webhook": {func() error {
+			_, err := f.DisableWebhook(t.Context(), operator, org, disabledHook.ID, func(w *webhook.Webhook, _ time.Time) error { w.Enabled = false; return nil })
+			return err
+		}, false},
+		"cancel a delivery": {func() error {
+			_, err := f.ChangeDelivery(t.Context(), operator, org, waiting.ID, func(d *webhook.Delivery, _ *webhook.Webhook, now time.Time) error {
+				_, err := d.Cancel(now)
+				return err
+			})
+			return err
+		}, false},
 		"delete":           {func() error { return f.DeleteKey(t.Context(), operator, org, deleted.ID) }, false},
 		"delete a webhook": {func() error { return f.DeleteWebhook(t.Context(), operator, org, w.ID) }, false},
 		"the server's own": {func() error {
@@ -229,5 +274,9 @@ func testChangesAreHeld(t *testing.T, f *fixture) {
 		if err := c.change(); c.held != errors.Is(err, behind) || c.held != (held > before) || !c.held && err != nil {
 			t.Errorf("%s: %v; held %t, want %t", name, err, held > before, c.held)
 		}
+	}
+	// What is not held can do nothing else besides.
+	if _, err := f.DisableKey(t.Context(), operator, org, revoked.ID, relabel); err == nil {
+		t.Error("a key got another label without being held")
 	}
 }

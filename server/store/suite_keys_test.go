@@ -33,7 +33,7 @@ func fullKey(k *apikey.Key) {
 	k.Mode = apikey.ModeTest
 	k.OwnerID = "owner ' OR 1=1 --"
 	k.Metadata = map[string]string{`"quoted"`: `\`, "null": "null", "é.`": ""}
-	k.RateLimit = apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400}
+	k.RateLimit = apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 86_400, Exact: true}
 }
 
 func testCreateKey(t *testing.T, f *fixture) {

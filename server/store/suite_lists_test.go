@@ -189,7 +189,8 @@ func testListBound(t *testing.T, f *fixture) {
 		wantSame(t, "pages", [][]string{{"needle 1", "needle 2"}, {}, {"needle 3"}}, f.list(t, filter, 10))
 		wantSame(t, "pages of 1", [][]string{{"needle 1"}, {"needle 2"}, {"needle 3"}}, f.list(t, filter, 1))
 	}
-	wantSame(t, "nothing", [][]string{{}, {}, {}}, f.list(t, store.KeyFilter{Organization: org, State: apikey.StateRevoked}, 10))
+	wantSame(t, "nothing", [][]string{{}, {}, {}}, f.list(t, store.KeyFilter{Organization: org, Label: "pin"}, 10))
+	wantSame(t, "nothing by an index", [][]string{{}}, f.list(t, store.KeyFilter{Organization: org, State: apikey.StateRevoked}, 10))
 	// A filter that the index answers looks at no row in vain, so its pages are full;
 	// they end at a megabyte.
 	pages, total := f.list(t, store.KeyFilter{Organization: org}, many+1), 0

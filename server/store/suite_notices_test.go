@@ -64,7 +64,7 @@ func testPublishNotices(t *testing.T, f *fixture) {
 	f.publish(t, 10, 0, 0)
 
 	f.wantEvents(t, begin, apikey.KeyExpiring, apikey.KeyExpired)
-	system := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: "system"}}
+	system := apikey.Origin{Actor: apikey.Actor{Kind: apikey.ActorSystem, ID: "system", Name: "notices of expiry"}}
 	for i, e := range f.events(t, begin) {
 		wantSame(t, "origin", system, e.Origin)
 		if e.ResourceID != k.ID || e.OrganizationID != org {
@@ -76,7 +76,13 @@ func testPublishNotices(t *testing.T, f *fixture) {
 	k.NoticeAt = time.Time{}
 	f.wantKey(t, k)
 	of := []string{org}
-	wantSame(t, "commits", []store.Commit{{Position: begin + 1, Organizations: of}, {Position: begin + 2, Organizations: of}}, commits)
+	for i := range commits {
+		if c := &commits[i]; len(c.Events) != 1 || c.Changes != 1 || c.Began.IsZero() || c.Committing.Before(c.Began) {
+			t.Errorf("commit %+v", c)
+		}
+		commits[i].Events, commits[i].Changes, commits[i].Began, commits[i].Committing = nil, 0, time.Time{}, time.Time{}
+	}
+	wantSame(t, "commits", []store.Commit{{First: begin + 1, Position: begin + 1, Organizations: of}, {First: begin + 2, Position: begin + 2, Organizations: of}}, commits)
 }
 
 // testPublishNoticesInTurns has more due than one call may publish; they come in

@@ -27,7 +27,8 @@ func testSettle(t *testing.T, f *fixture) {
 		t.Errorf("settled %+v", d)
 	}
 	f.wantDue(t, nil)
-	_, attempts, err := f.Delivery(t.Context(), org, d.ID)
+	shown, err := f.Delivery(t.Context(), org, d.ID)
+	attempts := shown.Attempts
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		started := f.clock.stored()
 		f.clock.Advance(time.Second)
 		for _, change := range c.changes {
-			if err := f.ChangeDelivery(t.Context(), operator, org, claims[0].Delivery.ID, change); err != nil {
+			if _, err := f.ChangeDelivery(t.Context(), operator, org, claims[0].Delivery.ID, change); err != nil {
 				t.Fatal(name, err)
 			}
 		}
@@ -115,7 +116,8 @@ func testSettleUnderChanges(t *testing.T, f *fixture) {
 		if err != nil || len(settled) != c.settled {
 			t.Errorf("%s: settled %+v, %v", name, settled, err)
 		}
-		got, attempts, err := f.Delivery(t.Context(), org, claims[0].Delivery.ID)
+		shown, err := f.Delivery(t.Context(), org, claims[0].Delivery.ID)
+		got, attempts := shown.DeliveryOf, shown.Attempts
 		if err != nil || got.State != c.state || len(attempts) != c.settled {
 			t.Errorf("%s: %+v, %d attempts, %v", name, got.Delivery, len(attempts), err)
 		}

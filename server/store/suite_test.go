@@ -41,9 +41,9 @@ type opener func(tb testing.TB, c store.Config) *store.Store
 // it, and tests of its own only for what it alone has.
 func suite(t *testing.T, open opener) {
 	for _, group := range []map[string]func(*testing.T, *fixture){
-		keyTests, loadTests, changeTests, listTests, eventTests, noticeTests, usageTests, bucketTests, quotaTests, settingTests, groupTests,
-		writerTests, callerTests,
-		webhookTests, deliveryTests, queueTests, replayTests, fanOutTests,
+		keyTests, loadTests, changeTests, listTests, filterTests, unitTests, eventTests, nextEventTests, noticeTests, usageTests, bucketTests, quotaTests, rateTests, settingTests, groupTests,
+		writerTests, callerTests, idempotencyTests,
+		refusalTests, tokenTests, webhookTests, deliveryTests, deliveryCountTests, queueTests, replayTests, fanOutTests,
 	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
@@ -83,6 +83,7 @@ func openAndInitialize(tb testing.TB, c store.Config) *store.Store {
 		}
 	})
 	s.SealWith(newSealer(tb, "e_1"))
+	s.KeepAnswers(store.AnswerLimits{Retention: 24 * time.Hour, Records: 100_000, Bytes: 256 << 20})
 	if err := s.Initialize(tb.Context(), map[string]string{"database_id": "1"}, nil); err != nil {
 		tb.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ var usageTests = map[string]func(*testing.T, *fixture){
 	"AddUsage":            testAddUsage,
 	"AddUsageOfPrevious":  testAddUsageOfPrevious,
 	"AddUsageInChunks":    testAddUsageInChunks,
+	"AddUsageOfOneRow":    testAddUsageOfOneRow,
+	"AddUsageTexts":       testAddUsageTexts,
+	"AddUsageAtTheTurn":   testAddUsageAtTheTurn,
 	"AddUsageOfNoKey":     testAddUsageOfNoKey,
 	"AddUsageCancelled":   testAddUsageCancelled,
 	"AddUsageTouchesNone": testAddUsageTouchesNone,
@@ -118,6 +122,123 @@ func testAddUsageInChunks(t *testing.T, f *fixture) {
 	}
 	if got, err := f.Counters(t.Context()); got != n || err != nil {
 		t.Errorf("%d counters, %v", got, err)
+	}
+}
+
+// testAddUsageOfOneRow counts in one flush what belongs to the same rows: two hours of a
+// day, two owners of a key in an hour, and what an earlier flush could not store.
+func testAddUsageOfOneRow(t *testing.T, f *fixture) {
+	k, other := f.create(t, nil), f.create(t, nil)
+	day := apikey.Daily.Start(f.clock.stored())
+	outcome := func(hour int, n int64) apikey.OutcomeCount {
+		return apikey.OutcomeCount{Hour: day.Add(time.Duration(hour) * time.Hour), Code: apikey.CodeValid, Count: n}
+	}
+	units := func(hour int, owner string, calls int64) apikey.UnitCount {
+		return apikey.UnitCount{Hour: day.Add(time.Duration(hour) * time.Hour), Owner: owner, Calls: calls, Units: 10 * calls}
+	}
+	f.addUsage(t,
+		apikey.UsageCount{
+			KeyID: other.ID, OrganizationID: org, Outcomes: []apikey.OutcomeCount{outcome(9, 32)}, Units: []apikey.UnitCount{units(9, "ann", 32)},
+		},
+		apikey.UsageCount{
+			KeyID: k.ID, OrganizationID: org,
+			Outcomes: []apikey.OutcomeCount{outcome(10, 1), outcome(9, 2), outcome(10, 4), outcome(10, 8)},
+			Units:    []apikey.UnitCount{units(10, "ann", 1), units(9, "ann", 2), units(10, "bob", 4), units(10, "ann", 8)},
+		})
+	date := day.Format("01-02 ")
+	wantSame(t, "hours", map[string]int64{date + "09 valid": 2, date + "10 valid": 13}, f.usage(t, k.ID, apikey.Hourly))
+	wantSame(t, "days", map[string]int64{date + "00 valid": 15}, f.usage(t, k.ID, apikey.Daily))
+	wantSame(t, "the organization's hours", map[string]int64{date + "09 valid": 34, date + "10 valid": 13}, f.usage(t, "", apikey.Hourly))
+	wantSame(t, "the organization's days", map[string]int64{date + "00 valid": 47}, f.usage(t, "", apikey.Daily))
+	nine, ten, midnight := day.Add(9*time.Hour).Format("02T15 ")+org, day.Add(10*time.Hour).Format("02T15 ")+org, day.Format("02T15 ")+org
+	for _, c := range []struct {
+		group apikey.UsageGroup
+		of    apikey.Granularity
+		want  []string
+	}{
+		{apikey.ByKey, apikey.Hourly, []string{nine + " " + k.ID + " 2/20", nine + " " + other.ID + " 32/320", ten + " " + k.ID + " 13/130"}},
+		{apikey.ByKey, apikey.Daily, []string{midnight + " " + k.ID + " 15/150", midnight + " " + other.ID + " 32/320"}},
+		{apikey.ByOwner, apikey.Hourly, []string{nine + " ann 34/340", ten + " ann 9/90", ten + " bob 4/40"}},
+		{apikey.ByOwner, apikey.Daily, []string{midnight + " ann 43/430", midnight + " bob 4/40"}},
+		{apikey.ByOrganization, apikey.Hourly, []string{nine + "  34/340", ten + "  13/130"}},
+		{apikey.ByOrganization, apikey.Daily, []string{midnight + "  47/470"}},
+	} {
+		period := apikey.Period{Granularity: c.of, Since: day, Until: day.Add(24 * time.Hour)}
+		wantSame(t, "units by "+string(c.group), c.want, f.unitsOf(t, store.UnitFilter{Organization: org, Group: c.group, Period: period}, 100))
+	}
+}
+
+// testAddUsageAtTheTurn counts valid verifications of several keys in one flush, of one
+// hour and of the next, beside refused ones: each is in the rows of its own hour and of
+// the day.
+func testAddUsageAtTheTurn(t *testing.T, f *fixture) {
+	day := apikey.Daily.Start(f.clock.stored())
+	period := func(g apikey.Granularity) apikey.Period {
+		return apikey.Period{Granularity: g, Since: day, Until: day.Add(24 * time.Hour)}
+	}
+	use := func(id string, hour int, calls int64) apikey.UsageCount {
+		at := day.Add(time.Duration(hour) * time.Hour)
+		return apikey.UsageCount{
+			KeyID: id, OrganizationID: org, Count: calls, LastUsedAt: at,
+			Outcomes: []apikey.OutcomeCount{{Hour: at, Code: apikey.CodeValid, Count: calls}},
+			Units:    []apikey.UnitCount{{Hour: at, Owner: "ann", Calls: calls, Units: 10 * calls}},
+		}
+	}
+	a, b, c := f.create(t, nil), f.create(t, nil), f.create(t, nil)
+	refused := use(c.ID, 9, 4)
+	refused.Outcomes = append(refused.Outcomes, apikey.OutcomeCount{Hour: day.Add(9 * time.Hour), Code: apikey.CodeExpired, Count: 3})
+	f.addUsage(t, use(a.ID, 9, 1), use(b.ID, 10, 2), refused)
+	f.addUsage(t, use(a.ID, 9, 8), use(b.ID, 9, 16), use(c.ID, 9, 32))
+	nine, ten, midnight := day.Add(9*time.Hour).Format("01-02 15 "), day.Add(10*time.Hour).Format("01-02 15 "), day.Format("01-02 15 ")
+	for _, k := range []struct {
+		key           *apikey.Key
+		total         int64
+		hours, days   map[string]int64
+		units, byDays []string
+	}{
+		{&a, 9, map[string]int64{nine + "valid": 9}, map[string]int64{midnight + "valid": 9}, []string{"09 9/90"}, []string{"00 9/90"}},
+		{&b, 18, map[string]int64{nine + "valid": 16, ten + "valid": 2}, map[string]int64{midnight + "valid": 18}, []string{"09 16/160", "10 2/20"}, []string{"00 18/180"}},
+		{&c, 36, map[string]int64{nine + "valid": 36, nine + "expired": 3}, map[string]int64{midnight + "valid": 36, midnight + "expired": 3}, []string{"09 36/360"}, []string{"00 36/360"}},
+	} {
+		wantSame(t, "hours", k.hours, f.usage(t, k.key.ID, apikey.Hourly))
+		wantSame(t, "days", k.days, f.usage(t, k.key.ID, apikey.Daily))
+		for g, want := range map[apikey.Granularity][]string{apikey.Hourly: k.units, apikey.Daily: k.byDays} {
+			for i, text := range want {
+				hour, counts, _ := strings.Cut(text, " ")
+				want[i] = day.Format("02T") + hour + " " + org + " " + k.key.ID + " " + counts
+			}
+			wantSame(t, "units", want, f.unitsOf(t, store.UnitFilter{Organization: org, Group: apikey.ByKey, Name: k.key.ID, Period: period(g)}, 10))
+		}
+		if got, err := f.Key(t.Context(), org, k.key.ID); err != nil || got.Usage.TotalRequests != k.total {
+			t.Errorf("used %d times, want %d, %v", got.Usage.TotalRequests, k.total, err)
+		}
+	}
+	wantSame(t, "owners", []string{day.Format("02T15 ") + org + " ann 63/630"},
+		f.unitsOf(t, store.UnitFilter{Organization: org, Group: apikey.ByOwner, Period: period(apikey.Daily)}, 10))
+	wantSame(t, "the organization's", map[string]int64{midnight + "valid": 63, midnight + "expired": 3}, f.usage(t, "", apikey.Daily))
+}
+
+// testAddUsageTexts stores texts that mean something where values are written as text.
+func testAddUsageTexts(t *testing.T, f *fixture) {
+	var counts []apikey.UsageCount
+	agents := []string{`a "quoted" \ name`, `"`, `\`, `\"`, `{a,b}`, "NULL", "é'; --", ""}
+	for i, agent := range agents {
+		k := f.create(t, nil)
+		counts = append(counts, apikey.UsageCount{
+			KeyID: k.ID, OrganizationID: org, Count: 1, LastUsedAt: f.clock.stored(), IP: fmt.Sprintf("2001:db8::%d", i+1), UserAgent: agent,
+			Units: []apikey.UnitCount{{Hour: at(f.clock, 0), Owner: agent + ".", Calls: 1, Units: 1}},
+		})
+	}
+	f.addUsage(t, counts...)
+	for i, c := range counts {
+		k, err := f.Key(t.Context(), org, c.KeyID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, "last use", &apikey.LastUse{IP: c.IP, UserAgent: agents[i]}, k.LastUse)
+		period := apikey.Period{Granularity: apikey.Hourly, Since: at(f.clock, 0), Until: at(f.clock, time.Hour)}
+		filter := store.UnitFilter{Organization: org, Group: apikey.ByOwner, Name: agents[i] + ".", Period: period}
+		wantSame(t, "units", []string{at(f.clock, 0).Format("02T15 ") + org + " " + agents[i] + ". 1/1"}, f.unitsOf(t, filter, 10))
 	}
 }
 
@@ -227,7 +348,7 @@ func (f *fixture) token(i byte, pepper string) keyring.OperatorToken {
 func testTokens(t *testing.T, f *fixture) {
 	want := func(what string, want ...keyring.OperatorToken) {
 		t.Helper()
-		got, err := f.OperatorTokens(t.Context())
+		got, err := f.RootTokens(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +367,7 @@ func testTokens(t *testing.T, f *fixture) {
 	if settings, err := f.Settings(t.Context()); err != nil || settings["a"] != "b" || settings["c"] != "" {
 		t.Errorf("settings %v, %v", settings, err)
 	}
-	if err := f.ReplaceOperatorTokens(t.Context(), second); err != nil {
+	if err := f.ReplaceRootTokens(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
 	want("replaced", second)
@@ -273,7 +394,7 @@ func testUsesPepper(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	used("p_1", false)
-	if err := f.ReplaceOperatorTokens(t.Context(), f.token(1, "p_3")); err != nil {
+	if err := f.ReplaceRootTokens(t.Context(), f.token(1, "p_3")); err != nil {
 		t.Fatal(err)
 	}
 	used("p_3", true)

@@ -289,7 +289,7 @@ func testWebhookSecretsAreKept(t *testing.T, f *fixture) {
 		hookRules.RotateSecret(w, next, webhook.Rotation{Overlap: time.Hour}, f.clock.stored())
 	})
 	f.create(t, nil)
-	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 1}}, "lease", f.clock.Now().Add(time.Minute))
+	claims, _, err := f.Claim(t.Context(), []webhook.Pick{{WebhookID: w.ID, Max: 1}}, "lease", time.Minute)
 	if err != nil || len(claims) != 1 || len(claims[0].Webhook.Secrets) != 2 {
 		t.Fatalf("claimed %v, %v", claims, err)
 	}

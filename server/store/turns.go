@@ -15,11 +15,20 @@ func (t *turns) add(c *change) {
 	if t.changes == nil {
 		t.changes = make(map[string][]*change)
 	}
-	organization := c.by.Organization
+	organization := c.turn()
 	if len(t.changes[organization]) == 0 {
 		t.order = append(t.order, organization)
 	}
 	t.changes[organization] = append(t.changes[organization], c)
+}
+
+// turn names whose turn a change is: the organization's or, of one in no organization,
+// the caller's.
+func (c *change) turn() string {
+	if c.by.Organization == "" {
+		return "\x00" + c.by.Actor.ID // No organization has such a name.
+	}
+	return c.by.Organization
 }
 
 // take takes up to n changes out, in turns. One of many rows is taken alone.

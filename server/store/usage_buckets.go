@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"time"
 
@@ -43,48 +42,48 @@ func (b bucket) compare(other bucket) int {
 type buckets struct {
 	keys []bucket
 	// organizations are added up at once: every count of a flush has a part in them.
-	organizations map[bucket]int64
+	organizations map[organizationHour]int64
 }
+
+// organizationHour is an outcome of an organization in an hour.
+type organizationHour struct {
+	organization string
+	hour         int64 // seconds since 1970
+	code         apikey.Code
+}
+
+func newBuckets() *buckets { return &buckets{organizations: make(map[organizationHour]int64)} }
 
 // addKey counts outcomes of a key by hour and by day.
 func (b *buckets) addKey(organization, key string, outcomes []apikey.OutcomeCount) {
-	for o := range bucketsOf(organization, key, outcomes) {
-		b.keys = append(b.keys, o)
+	for _, o := range outcomes {
+		b.keys = appendBuckets(b.keys, organization, key, o)
 	}
 }
 
-// addOrganization counts outcomes of an organization by hour and by day.
+// addOrganization counts outcomes of an organization.
 func (b *buckets) addOrganization(organization string, outcomes []apikey.OutcomeCount) {
-	if b.organizations == nil {
-		b.organizations = make(map[bucket]int64)
-	}
-	for o := range bucketsOf(organization, "", outcomes) {
-		count := o.count
-		o.count = 0
-		b.organizations[o] += count
+	for _, o := range outcomes {
+		b.organizations[organizationHour{organization, o.Hour.Unix(), o.Code}] += o.Count
 	}
 }
 
-func bucketsOf(organization, key string, outcomes []apikey.OutcomeCount) iter.Seq[bucket] {
-	return func(yield func(bucket) bool) {
-		for _, o := range outcomes {
-			for _, width := range [...]apikey.Granularity{apikey.Hourly, apikey.Daily} {
-				if !yield(bucket{organization, key, width, width.Start(o.Hour).UnixMicro(), o.Code, o.Count}) {
-					return
-				}
-			}
-		}
+// appendBuckets appends the hour and the day that an outcome belongs to.
+func appendBuckets(to []bucket, organization, key string, o apikey.OutcomeCount) []bucket {
+	for _, width := range [...]apikey.Granularity{apikey.Hourly, apikey.Daily} {
+		to = append(to, bucket{organization, key, width, width.Start(o.Hour).UnixMicro(), o.Code, o.Count})
 	}
+	return to
 }
 
 // sorted returns all that is to be added, one for each row, in the order of their
 // index.
 func (b *buckets) sorted() []bucket {
-	all := b.keys
-	for o, count := range b.organizations {
-		o.count = count
-		all = append(all, o)
+	all := make([]bucket, 0, 2*len(b.organizations)+len(b.keys))
+	for o, count := range b.organizations { // before those of its keys, as in the index
+		all = appendBuckets(all, o.organization, "", apikey.OutcomeCount{Hour: time.Unix(o.hour, 0).UTC(), Code: o.code, Count: count})
 	}
+	all = append(all, b.keys...)
 	slices.SortFunc(all, bucket.compare)
 	rows := all[:0]
 	for _, one := range all {
@@ -98,9 +97,9 @@ func (b *buckets) sorted() []bucket {
 }
 
 // addBuckets adds to the rows of buckets.
-var addBuckets = bulk{
-	head:    "INSERT INTO " + entbucket.Table + " (" + bucketName + ", " + entbucket.FieldCount + ") VALUES ",
-	columns: 6,
+var addBuckets = columnBulk{
+	head:  "INSERT INTO " + entbucket.Table + " (" + bucketName + ", " + entbucket.FieldCount + ") ",
+	types: []string{"text", "text", "bigint", "bigint", "text", "bigint"},
 	tail: " ON CONFLICT (" + bucketName + ") DO UPDATE SET " +
 		entbucket.FieldCount + " = " + entbucket.Table + "." + entbucket.FieldCount + " + excluded." + entbucket.FieldCount,
 }
@@ -111,12 +110,14 @@ const bucketName = entbucket.FieldOrganizationID + ", " + entbucket.FieldKeyID +
 // write adds to the rows.
 func (b *buckets) write(ctx context.Context, etx *ent.Tx, dialect string) error {
 	rows := b.sorted()
-	args := make([]any, 0, len(rows)*addBuckets.columns)
+	organizations, keys, codes := make(texts, len(rows)), make(texts, len(rows)), make(texts, len(rows))
+	widths, starts, counts := make(numbers, len(rows)), make(numbers, len(rows)), make(numbers, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		args = append(args, r.organization, r.key, seconds(r.width), r.start, string(r.code), r.count)
+		organizations[i], keys[i], codes[i] = r.organization, r.key, string(r.code)
+		widths[i], starts[i], counts[i] = int64(seconds(r.width)), r.start, r.count
 	}
-	return addBuckets.exec(ctx, etx, dialect, args)
+	return addBuckets.exec(ctx, etx, dialect, organizations, keys, widths, starts, codes, counts)
 }
 
 func seconds(g apikey.Granularity) int { return int(time.Duration(g) / time.Second) }

@@ -23,7 +23,7 @@ func webhookOf(row *ent.Webhook) webhook.Webhook {
 		Enabled:        row.Enabled,
 		DisabledReason: webhook.DisabledReason(row.DisabledReason),
 		SecretMask:     row.SecretMask,
-		CreatedBy:      apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID},
+		CreatedBy:      apikey.Actor{Kind: apikey.ActorKind(row.CreatedByKind), ID: row.CreatedByID, Name: row.CreatedByName},
 		CreatedAt:      fromMicros(&row.CreatedAt),
 		UpdatedAt:      fromMicros(row.UpdatedAt),
 		Health: webhook.Health{

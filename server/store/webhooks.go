@@ -32,7 +32,7 @@ func (s *Store) CreateWebhook(ctx context.Context, by *apikey.Caller, organizati
 		}
 		w.ID, w.CreatedBy = s.newID(webhook.IDPrefix), by.Actor
 		create := t.Webhook.Create().SetID(w.ID).SetOrganizationID(w.OrganizationID).SetCreatedAt(w.CreatedAt.UnixMicro()).
-			SetCreatedByKind(string(w.CreatedBy.Kind)).SetCreatedByID(w.CreatedBy.ID)
+			SetCreatedByKind(string(w.CreatedBy.Kind)).SetCreatedByID(w.CreatedBy.ID).SetCreatedByName(w.CreatedBy.Name)
 		if create, err = setWebhook(s, create, &w); err != nil {
 			return err
 		}
@@ -40,6 +40,7 @@ func (s *Store) CreateWebhook(ctx context.Context, by *apikey.Caller, organizati
 			return fmt.Errorf("insert webhook: %w", err)
 		}
 		created = w
+		t.result = &created
 		_, err = t.appendWebhook(ctx, webhook.WebhookCreated, nil, &w, nil)
 		return err
 	})
@@ -65,8 +66,10 @@ func (s *Store) findWebhook(ctx context.Context, from *ent.WebhookClient, organi
 
 // WebhookFilter says which webhooks a list holds. Zero fields filter nothing.
 type WebhookFilter struct {
-	// Organization is the one whose webhooks are listed; empty means all.
+	// Organization is the one whose webhooks are listed; empty means all, or Among.
 	Organization string
+	// Among confines the list to some organizations; nil does not.
+	Among []string
 	// CreatedBy is the id of whoever made the webhooks.
 	CreatedBy string
 	// Failing is whether the webhooks are failing; nil means either.
@@ -75,7 +78,8 @@ type WebhookFilter struct {
 
 // Webhooks returns a page of up to limit webhooks that f wants, after the id
 // after, ascending by id, and the id after which the next page goes on; empty when
-// this is the last. A page ends at about 1 MiB too.
+// this is the last. A page ends at about 1 MiB too, and one that is confined by Among
+// looks at 10,000 rows at most.
 func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, limit int) (list []webhook.Webhook, next string, err error) {
 	end, err := s.beginPage(ctx)
 	if err != nil {
@@ -85,6 +89,17 @@ func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, lim
 	var where []predicate.Webhook
 	if f.Organization != "" {
 		where = append(where, entwebhook.OrganizationID(f.Organization))
+	}
+	if f.Among != nil {
+		next, err = lastExamined(ctx, func(ctx context.Context, skip int) ([]string, error) {
+			return s.reader.Webhook.Query().Where(entwebhook.IDGT(after)).Order(entwebhook.ByID()).Offset(skip).Limit(1).IDs(ctx)
+		})
+		if err != nil {
+			return nil, "", errList("webhooks", err)
+		}
+		if where = append(where, entwebhook.OrganizationIDIn(f.Among...)); next != "" {
+			where = append(where, entwebhook.IDLTE(next))
+		}
 	}
 	if f.CreatedBy != "" {
 		where = append(where, entwebhook.CreatedByID(f.CreatedBy))
@@ -125,8 +140,28 @@ func (s *Store) Webhooks(ctx context.Context, f WebhookFilter, after string, lim
 func (s *Store) ChangeWebhook(ctx context.Context, by *apikey.Caller, organization, id string, event apikey.EventType,
 	rule func(w *webhook.Webhook, now time.Time) error,
 ) (webhook.Webhook, error) {
+	return s.changeWebhook(ctx, s.commitChange, by, organization, id, event, rule)
+}
+
+// DisableWebhook is ChangeWebhook for a rule that does nothing but disable a webhook.
+// Like what deletes a webhook, it waits for no fan-out.
+func (s *Store) DisableWebhook(ctx context.Context, by *apikey.Caller, organization, id string,
+	rule func(w *webhook.Webhook, now time.Time) error,
+) (webhook.Webhook, error) {
+	return s.changeWebhook(ctx, s.commitAtOnce, by, organization, id, webhook.WebhookUpdated, func(w *webhook.Webhook, now time.Time) error {
+		before := *w
+		if err := rule(w, now); err != nil {
+			return err
+		}
+		return disables(webhook.Changes(&before, w), w.Enabled)
+	})
+}
+
+func (s *Store) changeWebhook(ctx context.Context, commit commit, by *apikey.Caller, organization, id string, event apikey.EventType,
+	rule func(w *webhook.Webhook, now time.Time) error,
+) (webhook.Webhook, error) {
 	var changed webhook.Webhook
-	err := s.commitChange(ctx, by, func(ctx context.Context, t *tx) error {
+	err := commit(ctx, by, func(ctx context.Context, t *tx) error {
 		before, err := s.findWebhook(ctx, t.Webhook, organization, id)
 		if err != nil {
 			return err
@@ -136,6 +171,7 @@ func (s *Store) ChangeWebhook(ctx context.Context, by *apikey.Caller, organizati
 			return err
 		}
 		changes := webhook.Changes(&before, &after)
+		t.result = &changed
 		if changed = after; len(changes) == 0 {
 			return nil
 		}

@@ -7,9 +7,11 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/apikeys-dev/apikeys/ent"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
 )
 
 // maxGroup bounds how many changes one transaction holds, and with it how long
@@ -35,7 +37,9 @@ type change struct {
 	by    *apikey.Caller
 	apply func(context.Context, *tx) error
 	// many says that it changes many rows, and so shares its transaction with nobody.
-	many   bool
+	many bool
+	// call is the idempotent call that makes it; nil for any other.
+	call   *IdempotentCall
 	err    error
 	wakeup chan bool // true: lead; false: err is the answer
 }
@@ -55,6 +59,11 @@ func (s *Store) commitMany(ctx context.Context, by *apikey.Caller, apply func(co
 	if err := s.held(ctx, by); err != nil {
 		return err
 	}
+	return s.commitManyAtOnce(ctx, by, apply)
+}
+
+// commitManyAtOnce is to commitMany what commitAtOnce is to commitChange.
+func (s *Store) commitManyAtOnce(ctx context.Context, by *apikey.Caller, apply func(context.Context, *tx) error) error {
 	return s.join(&change{ctx: ctx, by: by, apply: apply, many: true})
 }
 
@@ -88,7 +97,7 @@ func (s *Store) commitAtOnce(ctx context.Context, by *apikey.Caller, apply func(
 
 // join makes a change in the group whose turn it is.
 func (s *Store) join(c *change) error {
-	c.wakeup = make(chan bool, 1)
+	c.wakeup, c.call = make(chan bool, 1), callOf(c.ctx)
 	g := &s.group
 	g.mu.Lock()
 	g.waiting.add(c)
@@ -151,6 +160,7 @@ func (s *Store) commit(members []*change) {
 func (s *Store) commitGroup(ctx context.Context, members []*change) (unknown error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	began := time.Now() // Not the store's clock: see Commit.
 	etx, err := s.writer.Tx(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -187,44 +197,61 @@ func (s *Store) commitGroup(ctx context.Context, members []*change) (unknown err
 			return fmt.Errorf("advance the revision: %w", err)
 		}
 	}
+	committing := time.Now()
+	// Told of one that may not have been made, too: what is cached of its keys must go.
+	tell := func() {
+		if g.position == before && len(g.due)+len(g.changed)+len(g.changedTokens) == 0 {
+			return
+		}
+		if g.position > before || len(g.due) > 0 {
+			s.notices.committed(g.position)
+		}
+		for _, f := range s.committed {
+			f(Commit{
+				First: before + 1, Position: g.position, Unknown: unknown != nil, ChangedKeys: g.changed, ChangedTokens: g.changedTokens, Due: g.due,
+				Organizations: g.organizations, Subscribed: g.subscribed, Deleted: g.deleted,
+				Events: g.types, Changes: len(members), Began: began, Committing: committing,
+			})
+		}
+	}
+	if broken.Is(broken.DropEarly) {
+		tell()
+		tell = func() {}
+	}
 	if err := etx.Commit(); err != nil {
+		if broken.Is(broken.AnswerEarly) {
+			return nil
+		}
 		if err = s.outcome(g, err); err != nil && !errors.Is(err, errUnknownOutcome) {
 			return err
 		}
 		unknown = err
 	}
-	if g.position == before && len(g.due) == 0 {
-		return unknown
-	}
-	// Told of one that may not have been made, too: what is cached of its keys must go.
-	for _, f := range s.committed {
-		f(Commit{
-			Position: g.position, ChangedKeys: g.changed, Due: g.due,
-			Organizations: g.organizations, Subscribed: g.subscribed, Deleted: g.deleted,
-		})
-	}
+	tell()
 	return unknown
 }
 
 // member runs one change. What it refuses is rolled back to its savepoint and is
 // its own answer; an error of the savepoint itself is the transaction's end. A
-// change that is alone needs no savepoint: the transaction is its own.
+// change that is alone needs no savepoint: the transaction is its own. PostgreSQL is told
+// of the savepoint together with the statement after it, which spares two round trips a
+// change; where its beginning fails, the next statement says so.
 func (t *tx) member(ctx context.Context, m *change, savepoint bool) error {
 	if !savepoint {
 		m.err = t.protect(ctx, m)
 		return nil
 	}
 	kept := *t.group
-	if _, err := t.ExecContext(ctx, "SAVEPOINT member"); err != nil {
+	if _, err := t.ExecContext(ctx, savepointStatement); err != nil {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	if m.err = t.protect(ctx, m); m.err != nil {
 		*t.group = kept
-		if _, err := t.ExecContext(ctx, "ROLLBACK TO SAVEPOINT member"); err != nil {
+		if _, err := t.ExecContext(ctx, rollBackStatement); err != nil {
 			return fmt.Errorf("roll back to savepoint: %w", err)
 		}
 	}
-	if _, err := t.ExecContext(ctx, "RELEASE SAVEPOINT member"); err != nil {
+	if _, err := t.ExecContext(ctx, releaseStatement); err != nil {
 		return fmt.Errorf("release savepoint: %w", err)
 	}
 	return nil
@@ -238,11 +265,24 @@ func (t *tx) protect(ctx context.Context, m *change) (err error) {
 			err = fmt.Errorf("panic in a change: %v\n%s", p, debug.Stack())
 		}
 	}()
+	if err := checkFence(m.ctx, ctx, t); err != nil {
+		return err
+	}
 	if err := t.admit(ctx, m.by); err != nil {
 		return err
 	}
-	return m.apply(ctx, t)
+	if m.call == nil {
+		return m.apply(ctx, t)
+	}
+	return t.once(ctx, m.call, m.apply)
 }
+
+// The statements around each change of a group.
+const (
+	savepointStatement = "SAVEPOINT member"
+	rollBackStatement  = "ROLLBACK TO SAVEPOINT member"
+	releaseStatement   = "RELEASE SAVEPOINT member"
+)
 
 // revisionRow is the id of the one row of revisions.
 const revisionRow = 1

@@ -19,7 +19,7 @@ const maxLooks = 4
 
 // VerifyBatch decides about secrets one after the other, as [Verifier.Verify] does, and
 // returns the results in the order of requests. What is missing in memory is read
-// together, and what they need of quotas is reserved together, before the first is
+// together, and what they need of limits is reserved together, before the first is
 // decided: a change of a key that was answered by then is seen.
 //
 // A cost that a key's limits can never meet is no error here but a refusal: who
@@ -28,8 +28,14 @@ const maxLooks = 4
 // spent. After that only storage can fail a batch half-way, and only if it has to
 // be asked again: for a key that is being changed, or for units that others have
 // spent meanwhile.
-func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) ([]apikey.Verification, error) {
+func (v *Verifier) VerifyBatch(ctx context.Context, requests []Request) (results []apikey.Verification, err error) {
 	b := &batch{Verifier: v, requests: requests, unspent: make(map[string]int64)}
+	seen := v.observations.begin()
+	if seen.by != nil {
+		seen.time(1)
+		b.missed = make([]bool, len(requests))
+	}
+	defer func() { b.observe(&seen, results, err) }()
 	if err := b.checkRequests(); err != nil {
 		return nil, err
 	}
@@ -46,6 +52,7 @@ type batch struct {
 	*Verifier
 	requests []Request
 	entries  []*entry // that each request finds; nil where there is none
+	missed   []bool   // what each request looks for was not in memory; nil if nobody observes
 	// stale says that a key may have changed since entries were found.
 	stale bool
 	// unspent is what was reserved for the batch, by the id of the key, less what it
@@ -99,16 +106,32 @@ func (b *batch) prepare(ctx context.Context) error {
 func (b *batch) findAll(ctx context.Context) error {
 	b.entries = make([]*entry, len(b.requests))
 	var missed []int
-	var secrets [][]apikey.Hash
+	reading := b.reading()
 	for i := range b.requests {
 		var ok bool
-		if b.entries[i], ok = b.cached(b.requests[i].Secret); !ok {
+		if b.entries[i], ok = b.cached(apikey.BareSecret(b.requests[i].Secret)); !ok {
 			missed = append(missed, i)
-			secrets = append(secrets, b.peppers.Hashes(b.requests[i].Secret))
+			if b.missed != nil {
+				b.missed[i] = true
+			}
+		}
+	}
+	if _, fresh := b.freshness(reading); !fresh {
+		for i, e := range b.entries {
+			if e != nil {
+				missed = append(missed, i)
+				if b.missed != nil {
+					b.missed[i] = true
+				}
+			}
 		}
 	}
 	if len(missed) == 0 {
 		return nil
+	}
+	secrets := make([][]apikey.Hash, len(missed))
+	for n, i := range missed {
+		secrets[n] = b.peppers.Hashes(apikey.BareSecret(b.requests[i].Secret))
 	}
 	loaded, err := b.cache.load(ctx, secrets...)
 	if err != nil {
@@ -126,7 +149,7 @@ func (b *batch) bound() error {
 	for i, e := range b.entries {
 		var result apikey.Verification
 		r := b.requests[i].as(batched)
-		if b.check(e, &r, &result); result.Key != nil {
+		if b.check(e, b.now(), &r, &result); result.Key != nil {
 			size += result.Key.MessageSize()
 		}
 	}
@@ -138,26 +161,27 @@ func (b *batch) bound() error {
 
 // plan is what the requests of a batch are going to take of one key's limits.
 type plan struct {
-	entry *entry
-	units int64 // of the quota
+	entry    *entry
+	units    int64 // of the quota
+	requests int64 // of an exact rate limit
 	// available is the most that the limits can give, of the rate limit after these
 	// requests.
 	available meter.Available
 }
 
 // plans goes through the requests in their order and adds up, by the id of the
-// key, what those that will pass take of quotas. What a limit is going to refuse
-// takes nothing: it must not be reserved, since a crash loses what is.
+// key, what those that will pass take of quotas and exact rate limits. What a limit is
+// going to refuse takes nothing: it must not be reserved, since a crash loses what is.
 func (b *batch) plans() map[string]*plan {
 	plans := make(map[string]*plan)
 	now := b.now()
 	for i, e := range b.entries {
 		r := b.requests[i].as(batched)
-		if e == nil || e.key.Quota.Limit == 0 || r.cost == 0 {
+		if e == nil || e.key.Quota.Limit == 0 && !e.key.RateLimit.Exact || r.cost == 0 {
 			continue
 		}
 		var result apikey.Verification
-		if b.check(e, &r, &result); result.Code != apikey.CodeValid {
+		if b.check(e, now, &r, &result); result.Code != apikey.CodeValid {
 			continue
 		}
 		p := plans[e.key.ID]
@@ -166,7 +190,12 @@ func (b *batch) plans() map[string]*plan {
 			plans[e.key.ID] = p
 		}
 		if cost := int64(r.cost); cost <= p.available.RateLimit && p.units+cost <= p.available.Quota {
-			p.units += cost
+			if e.key.Quota.Limit > 0 {
+				p.units += cost
+			}
+			if e.key.RateLimit.Exact {
+				p.requests += cost
+			}
 			p.available.RateLimit -= cost
 		}
 	}
@@ -177,21 +206,30 @@ func (b *batch) plans() map[string]*plan {
 // that was anything.
 func (b *batch) reserve(ctx context.Context) (waited bool, err error) {
 	plans := b.plans()
-	tickets := make(map[string]meter.Ticket)
+	var tickets []meter.Ticket
 	now := b.now()
-	for id, p := range plans {
-		if t := b.meter.Reserve(p.entry.counters, &p.entry.key, p.units, now); t.Pending() {
-			tickets[id] = t
+	for _, p := range plans {
+		if p.units > 0 {
+			if t := b.meter.Reserve(p.entry.counters, &p.entry.key, p.units, now); t.Pending() {
+				tickets = append(tickets, t)
+			}
+		}
+		if p.requests > 0 {
+			if t := b.meter.ReserveRate(p.entry.counters, &p.entry.key, p.requests, now); t.Pending() {
+				tickets = append(tickets, t)
+			}
 		}
 	}
 	// Where one fails the others are given up.
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var failed error
-	for id, t := range tickets {
-		switch err := b.await(waiting, id, t); {
+	for _, t := range tickets {
+		switch err := b.await(waiting, t.KeyID(), t); {
 		case err == nil:
-			b.unspent[id] += t.Units()
+			if units := t.Units(); units > 0 {
+				b.unspent[t.KeyID()] += units
+			}
 		case failed == nil:
 			failed = err
 			cancel()
@@ -206,15 +244,16 @@ func (b *batch) decideAll(ctx context.Context) ([]apikey.Verification, error) {
 	for i, e := range b.entries {
 		r := b.requests[i].as(batched)
 		var err error
+		at := b.now()
 		if b.stale && e != nil {
 			// Of a secret that nobody had there is nothing in memory, and it would have to
 			// be read once more; whoever has it now has it since the batch began.
-			if e, err = b.lookUp(ctx, r.Secret); err != nil {
+			if e, at, err = b.lookUp(ctx, r.Secret); err != nil {
 				return nil, err
 			}
 		}
 		var t meter.Ticket
-		if t, err = b.checkAndCharge(e, &r, &results[i]); t.Pending() {
+		if t, err = b.checkAndCharge(e, at, &r, &results[i]); t.Pending() {
 			b.stale = true
 			err = b.decideAfter(ctx, &r, t, &results[i])
 		}

@@ -93,3 +93,44 @@ func (f *floor) hash(text string) byte {
 	f.pool.Put(h)
 	return sum
 }
+
+// BenchmarkVerifyObserved is the same verification with observations on. x-of-unobserved
+// is its rate as a part of the rate with nobody watching, measured in turns.
+func BenchmarkVerifyObserved(b *testing.B) {
+	keys := newFakeKeys()
+	sides := [2]*harness{
+		newVerifier(b, keys, time.Now),
+		newHarness(b, keys, Config{Now: time.Now, Observations: NewObservations()}),
+	}
+	secrets := make([]string, 10_000)
+	for i := range secrets {
+		_, secrets[i] = keys.create(b, apikey.Key{OrganizationID: "org_a", Scopes: apikey.Scopes{"invoices.read"}}, 0)
+	}
+	ctx, request := b.Context(), Request{Organization: "org_a", Scopes: []string{"invoices.read"}, Cost: 1}
+	verify := func(side int, secret string) {
+		request.Secret = secret
+		if r, err := sides[side].Verify(ctx, request); err != nil || r.Code != apikey.CodeValid {
+			b.Fatalf("Verify = %s, %v", r.Code, err)
+		}
+	}
+	for side := range sides {
+		for _, s := range secrets {
+			verify(side, s)
+		}
+	}
+	b.ReportAllocs()
+	var took [2]time.Duration
+	const turn = 500
+	for i := 0; b.Loop(); i += turn {
+		for n := range sides {
+			side := (i/turn + n) % 2 // Each goes first as often.
+			start := time.Now()
+			for j := range turn {
+				verify(side, secrets[(i+j)%len(secrets)])
+			}
+			took[side] += time.Since(start)
+		}
+	}
+	b.ReportMetric(float64(took[0])/float64(took[1]), "x-of-unobserved")
+	b.ReportMetric(float64(took[1].Nanoseconds())/float64(b.N*turn), "ns/verify")
+}

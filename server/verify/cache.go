@@ -4,10 +4,14 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/broken"
+	"github.com/apikeys-dev/apikeys/server/feed"
 	"github.com/apikeys-dev/apikeys/server/meter"
 )
 
@@ -18,6 +22,7 @@ type entry struct {
 	previous bool   // cached under the hash of the previous secret
 	encoded  string // what Config.Encode made of the key
 	counters *meter.Counters
+	position int64 // of the log, at which the key was read, or an earlier one
 	// sibling is the next entry of the same key; the index alone reads and writes it.
 	sibling *entry
 }
@@ -49,7 +54,16 @@ type read struct {
 	waiting int
 	began   int64
 	place   *list.Element
+	// started is when the statement began, by the machine's clock; zero before that, and
+	// where no other server changes keys.
+	started time.Duration
+	// discard says that nothing of what it finds is to be kept.
+	discard bool
 }
+
+// loadTimeout bounds how long the read of a key of several servers may take, with the
+// time that it waits for others.
+const loadTimeout = 2 * time.Second
 
 // maxDrops bounds how many drops are remembered one by one.
 const maxDrops = 10_000
@@ -69,6 +83,9 @@ type cache struct {
 	entries *otter.Cache[apikey.Hash, *entry]
 	index   index
 	slots   chan struct{} // bounds the reads that run at a time
+	clock   *feed.Clock   // nil where only this process changes keys
+	// dropped and evicted count entries, for CacheStats.
+	dropped, evicted atomic.Uint64
 
 	// mu orders loads and drops.
 	mu      sync.Mutex
@@ -85,7 +102,7 @@ type cache struct {
 
 func newCache(config *Config) (*cache, error) {
 	c := &cache{
-		keys: config.Keys, meter: config.Meter, encode: config.Encode, slots: make(chan struct{}, config.Loads),
+		keys: config.Keys, meter: config.Meter, encode: config.Encode, slots: make(chan struct{}, config.Loads), clock: config.Clock,
 		lookups: make(map[apikey.Hash]*lookup), newest: make(map[string]dropped),
 		index: index{byID: make(map[string]*entry)},
 	}
@@ -93,6 +110,9 @@ func newCache(config *Config) (*cache, error) {
 	c.entries, err = otter.New(&otter.Options[apikey.Hash, *entry]{
 		MaximumSize: config.CacheSize,
 		OnAtomicDeletion: func(e otter.DeletionEvent[apikey.Hash, *entry]) {
+			if e.WasEvicted() {
+				c.evicted.Add(1)
+			}
 			c.index.remove(e.Value)
 			e.Value.counters.Release()
 		},
@@ -101,8 +121,9 @@ func newCache(config *Config) (*cache, error) {
 }
 
 // drop drops the entries of keys. position is the log's after the change that made
-// them stale. No later call joins a read that began before, and what such a read
-// finds of these keys at an older position is not kept.
+// them stale; an entry that was read there or later stays. Without a position all of
+// them go. No later call joins a read that began before, and what such a read finds of
+// these keys at an older position is not kept.
 func (c *cache) drop(ids []string, position int64) {
 	if len(ids) == 0 {
 		return
@@ -115,10 +136,28 @@ func (c *cache) drop(ids []string, position int64) {
 		if c.reads.Len() > 0 {
 			c.rememberLocked(dropped{id, position, c.drops})
 		}
-		for _, h := range c.index.hashes(id) {
+		for _, h := range c.index.hashes(id, position) {
 			c.entries.Invalidate(h)
+			c.dropped.Add(1)
 		}
 	}
+}
+
+// dropAll drops all entries. No later call joins a read that began before, and nothing of
+// such a read is kept.
+func (c *cache) dropAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drops++
+	clear(c.lookups)
+	for r := c.reads.Front(); r != nil; r = r.Next() {
+		r.Value.(*read).discard = true
+	}
+	// Whatever was noted for these reads is of no use, and its positions may be those of
+	// another log.
+	clear(c.newest)
+	c.queue, c.floor = nil, 0
+	c.entries.InvalidateAll()
 }
 
 // rememberLocked notes a drop for the reads that are under way.
@@ -143,6 +182,9 @@ func (c *cache) forgetDropLocked() {
 // staleLocked reports whether a key that was read at a position has been dropped
 // for a later change.
 func (c *cache) staleLocked(id string, position int64) bool {
+	if broken.Is(broken.StaleEntry) {
+		return false
+	}
 	return position < c.floor || position < c.newest[id].position
 }
 
@@ -185,7 +227,7 @@ func (c *cache) join(ctx context.Context, secrets [][]apikey.Hash) []*lookup {
 	var r *read
 	for i, hashes := range secrets {
 		l, ok := c.lookups[hashes[0]]
-		if !ok {
+		if !ok || c.lateLocked(l.read) {
 			if r == nil {
 				r = &read{began: c.drops}
 			}
@@ -200,10 +242,34 @@ func (c *cache) join(ctx context.Context, secrets [][]apikey.Hash) []*lookup {
 		r.place = c.reads.PushBack(r)
 		// The read serves all who join, so it must outlive the first caller.
 		var reading context.Context
-		reading, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		reading, r.cancel = c.bounded(context.WithoutCancel(ctx))
 		go c.complete(reading, r)
 	}
 	return lookups
+}
+
+// lateLocked reports whether a read began too long ago for a call to join it: another
+// server may have changed its keys since.
+func (c *cache) lateLocked(r *read) bool {
+	return c.clock != nil && r.started != 0 && c.clock.Boot()-r.started >= feed.MaxAge
+}
+
+// bounded returns a context for a read.
+func (c *cache) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.clock == nil {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, loadTimeout)
+}
+
+// start notes that the statement of a read begins.
+func (c *cache) start(r *read) {
+	if c.clock == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.started = c.clock.Boot()
 }
 
 // leave gives up waiting for lookups. A read that nobody waits for is cancelled, so
@@ -239,6 +305,7 @@ func (c *cache) find(ctx context.Context, r *read) ([]apikey.Key, int64, error) 
 		if ctx.Err() != nil {
 			return nil, 0, ctx.Err()
 		}
+		c.start(r)
 		var hashes []apikey.Hash
 		for _, l := range r.lookups {
 			hashes = append(hashes, l.hashes...)
@@ -268,9 +335,12 @@ func (c *cache) complete(ctx context.Context, r *read) {
 		l.err = err
 		for _, h := range l.hashes {
 			if key := found[h]; key != nil {
-				l.entry = c.enterLocked(key, h, position)
+				l.entry = c.enterLocked(key, h, position, r.discard)
 				break
 			}
+		}
+		if err == nil && l.entry == nil {
+			c.forgetLocked(l.hashes)
 		}
 		close(l.done)
 	}
@@ -278,20 +348,32 @@ func (c *cache) complete(ctx context.Context, r *read) {
 }
 
 // enterLocked returns the entry of a key under the hash h, and keeps it unless it is
-// stale. The caller holds mu.
-func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64) *entry {
-	e := &entry{key: *key, previous: h != key.Secret.Hash, counters: c.meter.Acquire(key)}
+// stale, or one that was read later is there. The caller holds mu.
+func (c *cache) enterLocked(key *apikey.Key, h apikey.Hash, position int64, discard bool) *entry {
+	e := &entry{key: *key, previous: h != key.Secret.Hash, counters: c.meter.Acquire(key), position: position}
+	e.key.LastUse = nil // no answer tells it
 	if c.encode != nil {
 		e.encoded = c.encode(key)
-		e.key = key.SharingTexts(e.encoded)
+		e.key = e.key.SharingTexts(e.encoded)
 	}
-	if c.staleLocked(key.ID, position) {
+	if kept, ok := c.entries.GetIfPresent(h); discard || c.staleLocked(key.ID, position) || ok && kept.position > position {
 		e.counters.Release()
 	} else {
 		c.index.add(e)
 		c.entries.Set(h, e)
 	}
 	return e
+}
+
+// forgetLocked drops what is cached under the hashes of a secret that no key has. Another
+// server has deleted the key, or ended the secret, and the log that says so has not been
+// read here: whoever has been told so must not be told otherwise by the next call.
+func (c *cache) forgetLocked(hashes []apikey.Hash) {
+	for _, h := range hashes {
+		if _, ok := c.entries.Invalidate(h); ok {
+			c.dropped.Add(1)
+		}
+	}
 }
 
 // endLocked ends a read, and forgets the drops that were remembered for it and are
@@ -345,12 +427,15 @@ func (x *index) remove(e *entry) {
 	}
 }
 
-// hashes returns what the entries of a key are cached under.
-func (x *index) hashes(id string) (hashes []apikey.Hash) {
+// hashes returns what the entries of a key are cached under that were read before a
+// position; all of them, where that is zero.
+func (x *index) hashes(id string, position int64) (hashes []apikey.Hash) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for e := x.byID[id]; e != nil; e = e.sibling {
-		hashes = append(hashes, e.hash())
+		if position == 0 || e.position < position {
+			hashes = append(hashes, e.hash())
+		}
 	}
 	return hashes
 }

@@ -245,7 +245,7 @@ func TestGoneState(t *testing.T) {
 	for i := range 2 {
 		var got apikey.Verification
 		asked := (&Request{Secret: secret, Cost: 1}).as(verification)
-		_, err := v.checkAndCharge(e, &asked, &got)
+		_, err := v.checkAndCharge(e, clock.Now(), &asked, &got)
 		if err != nil || got.Usage.TotalRequests != int64(i+3) {
 			t.Errorf("%+v, %v", got.Usage, err)
 		}

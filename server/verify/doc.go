@@ -13,8 +13,16 @@
 // or the call decides (expiry, overlap, address, scopes, limits) is checked anew in
 // each call. Entries are dropped by the id of their key, by [Verifier.Drop] alone.
 // The commit of a change calls Drop before anyone is told that the change was made, so
-// whatever starts after a change was answered sees the change. Nobody calls Drop for
-// changes of another server: one server at a time has the database.
+// whatever starts after a change was answered sees the change. For changes of other
+// servers whoever follows the log calls the same function.
+//
+// With a Config.Clock, which says that there may be other servers, an entry is used only
+// while a read of the log has ended that began less than 800 ms ago. Else, and for what
+// is not in memory, the row is read; a call joins only a read that began less than 800 ms
+// ago, so there is about one for each key, and one that takes more than two seconds is
+// answered as unavailable. The reading of the clock is taken before the look into memory
+// and compared with the time after it: whatever the reading tells of was dropped before
+// the look, however long the process was stopped in between.
 //
 // A read of a key tells the position of the log that the read saw. Where that is older
 // than the newest drop of the key, the read is answered to the calls that had begun
@@ -31,6 +39,12 @@
 // A secret is missed, looked up (one [lookup], which later calls join), and cached
 // or not. A lookup is closed to joiners when it ends, when all its callers have gone,
 // and at every drop.
+//
+// # Observations
+//
+// What verifications come to, and how long they take, can be counted: see
+// [Observations]. That costs a verification from memory a random number and one
+// addition, no lock and no allocation.
 //
 // # Locks
 //
@@ -51,6 +65,8 @@
 //     cache, where it stays good;
 //   - without closing lookups at a drop, a call that starts after a revocation was
 //     answered joins a read from before it;
+//   - with a reading taken after the look into memory, an entry that was found before it
+//     was dropped would be served as if it were new;
 //   - with entries for secrets that nobody has, a key would stay unknown after it was
 //     made, and a flood of secrets would push out those that are in use.
 package verify

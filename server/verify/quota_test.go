@@ -323,7 +323,7 @@ func TestQuotaStorageFails(t *testing.T) {
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)
 	r.quotas.broken = errBroken
 	if _, err := r.PauseQuota(t.Context(), k.ID); !errors.Is(err, errBroken) {
-		t.Errorf("recall: %v", err)
+		t.Errorf("drain: %v", err)
 	}
 	r.quotas.broken = nil
 	wantCode(t, r.harness, Request{Secret: secret, Cost: 1}, apikey.CodeValid)

@@ -269,10 +269,20 @@ func TestWarmVerifyAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("under the race detector sync.Pool forgets at random")
 	}
-	keys := newFakeKeys()
-	v := newVerifier(t, keys, time.Now)
+	t.Run("alone", func(t *testing.T) {
+		keys := newFakeKeys()
+		warmVerifyAllocatesNothing(t, newHarness(t, keys, Config{Now: time.Now, Observations: NewObservations()}), keys)
+	})
+	t.Run("shared", func(t *testing.T) {
+		v, keys, _ := newShared(t)
+		warmVerifyAllocatesNothing(t, v, keys)
+	})
+}
+
+func warmVerifyAllocatesNothing(t *testing.T, v *harness, keys *fakeKeys) {
+	t.Helper()
 	_, secret := keys.create(t, apikey.Key{
-		OrganizationID: "org_a", Scopes: apikey.Scopes{"events.read"}, ExpiresAt: time.Now().Add(time.Hour),
+		OrganizationID: "org_a", Scopes: apikey.Scopes{"events.read"}, ExpiresAt: v.now().Add(time.Hour),
 		IPAllowList: apikey.AllowList{netip.MustParsePrefix("192.0.2.0/24")}, RateLimit: apikey.RateLimit{Requests: 1_000_000, WindowSeconds: 1},
 	}, 1) // the older pepper, so that both hash
 	r := Request{Secret: secret, Organization: "org_a", Scopes: []string{"events.read"}, Addr: netip.MustParseAddr("192.0.2.1"), Cost: 1}

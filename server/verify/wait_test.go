@@ -95,7 +95,7 @@ func TestGivingUpReservesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newQuotaHarness(t)
-		flying, first := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
+		inFlight, first := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 		queued, second := r.create(t, 1_000_000, apikey.RefillNone, apikey.RateLimit{})
 		began, let := r.holdUp()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -118,7 +118,7 @@ func TestGivingUpReservesNothing(t *testing.T) {
 		let()
 		synctest.Wait()
 		r.wantStored(t, queued.ID, 1_000_000-7)
-		r.wantStored(t, flying.ID, 1_000_000)
+		r.wantStored(t, inFlight.ID, 1_000_000)
 	})
 }
 

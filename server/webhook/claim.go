@@ -17,13 +17,15 @@ type Endpoint struct {
 	WebhookID, OrganizationID, URL string
 }
 
-// Claim is a delivery that a worker holds, with all that an attempt needs. Event
-// has no ID where the log no longer keeps it.
+// Claim is a delivery that a worker holds, with all that an attempt needs. What came of
+// earlier attempts is not in it.
 type Claim struct {
 	Lease    string
 	Delivery Delivery
-	Webhook  Webhook
-	Event    apikey.Event
+	// Webhook and Event are shared with other claims: nobody changes them. Event is nil
+	// where the log no longer keeps it.
+	Webhook *Webhook
+	Event   *apikey.Event
 }
 
 // Result is what came of the attempt of a claim.

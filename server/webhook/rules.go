@@ -79,6 +79,11 @@ type Patch struct {
 	Values Webhook
 }
 
+// Disables reports whether p does nothing but disable a webhook.
+func (p *Patch) Disables() bool {
+	return slices.Equal(p.Paths, []string{"enabled"}) && !p.Values.Enabled
+}
+
 // mutable lists the fields that an update can change.
 var mutable = []string{"label", "description", "url", "events", "format", "headers", "enabled"}
 

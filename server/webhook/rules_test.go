@@ -114,7 +114,7 @@ func TestUpdate(t *testing.T) {
 		{"nothing", nil, nil, nil},
 		{"label", []string{"label"}, []string{"label"}, nil},
 		{"description, cleared already", []string{"description"}, nil, nil},
-		{"url, and hidden headers stay", []string{"url"}, nil, []string{"headers"}},
+		{"url, and masked headers stay", []string{"url"}, nil, []string{"headers"}},
 		{"url, and the headers go", []string{"url", "headers.`x-tenant`"}, nil, []string{"headers"}}, // the values hold its mask
 		{"events", []string{"events"}, []string{"events"}, nil},
 		{"format", []string{"format"}, []string{"format"}, nil},
@@ -179,7 +179,7 @@ func TestUpdateOfHeaders(t *testing.T) {
 }
 
 // A webhook that a later configuration forbids can still be renamed.
-func TestUpdateJudgesWhatItChanges(t *testing.T) {
+func TestUpdateChecksWhatItChanges(t *testing.T) {
 	t.Parallel()
 	w := testWebhook()
 	w.URL = "http://127.0.0.1/"
@@ -194,7 +194,7 @@ func TestUpdateJudgesWhatItChanges(t *testing.T) {
 	}
 }
 
-// A hidden header value never goes to a place for which its owner did not give it.
+// A masked header value never goes to a place for which its owner did not give it.
 func TestAnotherOriginNeedsHeadersAnew(t *testing.T) {
 	t.Parallel()
 	cases := []struct {

@@ -87,3 +87,12 @@ func deliveryError(f webhook.Failure) *apikeysv1.DeliveryError {
 	}
 	return &apikeysv1.DeliveryError{Class: string(f.Class), Message: f.Message}
 }
+
+// DeliveryCounts returns the message of how many deliveries are in each state.
+func DeliveryCounts(n map[webhook.DeliveryState]int64) *apikeysv1.DeliveryCounts {
+	m := &apikeysv1.DeliveryCounts{
+		Pending: n[webhook.StatePending], Delivered: n[webhook.StateDelivered], Failed: n[webhook.StateFailed], Cancelled: n[webhook.StateCancelled],
+	}
+	m.Total = m.GetPending() + m.GetDelivered() + m.GetFailed() + m.GetCancelled()
+	return m
+}

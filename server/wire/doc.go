@@ -6,6 +6,6 @@
 // message is a function of its arguments alone, and that the payload of an event is one
 // form: equal resources have equal bytes.
 //
-// It leaves out the JSON of a message, which is package json below, and all judgement:
+// It leaves out the JSON of a message, which is package json below, and all checks:
 // what a request asks for is checked by the rules of packages apikey and webhook.
 package wire

@@ -52,7 +52,20 @@ func TestAppendVerification(t *testing.T) {
 		v := drawn.Example(seed)
 		noteFields(wire.Verification(&v).ProtoReflect(), seen)
 	}
+	// From where a key was used last is told by reads of the key alone.
+	if lastUse := fieldOf(&apikeysv1.ApiKey{}, "last_use"); seen[lastUse.FullName()] {
+		t.Error("a verification tells of the last use")
+	} else {
+		seen[lastUse.FullName()] = true
+		for i := range lastUse.Message().Fields().Len() {
+			seen[lastUse.Message().Fields().Get(i).FullName()] = true
+		}
+	}
 	wantFields(t, (&apikeysv1.VerifyApiKeyResponse{}).ProtoReflect().Descriptor(), seen)
+}
+
+func fieldOf(m proto.Message, name protoreflect.Name) protoreflect.FieldDescriptor {
+	return m.ProtoReflect().Descriptor().Fields().ByName(name)
 }
 
 // noteFields notes the fields that m has, those of messages within it included.
@@ -128,8 +141,8 @@ func drawStoredKey(t *rapid.T) apikey.Key {
 		ID: text("id"), OrganizationID: text("organization"), Label: text("label"), Description: text("description"),
 		Scopes:    rapid.SliceOfN(rapid.String(), 0, 5).Draw(t, "scopes"),
 		ExpiresAt: drawTime(t, "expires at"), CreatedAt: drawTime(t, "created at"), UpdatedAt: drawTime(t, "updated at"),
-		CreatedBy: apikey.Actor{Kind: rapid.SampledFrom([]apikey.ActorKind{"", apikey.ActorOperator, apikey.ActorKey}).Draw(t, "creator's kind"), ID: text("creator")},
-		Enabled:   rapid.Bool().Draw(t, "enabled"), OwnerID: text("owner"), Format: text("format"),
+		CreatedBy: apikey.Actor{Kind: rapid.SampledFrom([]apikey.ActorKind{"", apikey.ActorOperator, apikey.ActorPerson, apikey.ActorKey}).Draw(t, "creator's kind"), ID: text("creator"), Name: text("creator's name")},
+		Enabled:   rapid.Bool().Draw(t, "enabled"), OwnerID: text("owner"), ExternalID: text("external"), Format: text("format"),
 		Mode:      rapid.SampledFrom([]apikey.Mode{apikey.ModeLive, apikey.ModeTest}).Draw(t, "mode"),
 		Metadata:  rapid.MapOfN(rapid.String(), rapid.String(), 0, 4).Draw(t, "metadata"),
 		RevokedAt: drawTime(t, "revoked at"),

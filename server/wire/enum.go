@@ -5,6 +5,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/operator"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 	wirejson "github.com/apikeys-dev/apikeys/server/wire/json"
 )
@@ -39,11 +40,16 @@ var (
 	modes          = enumOf[apikey.Mode, apikeysv1.ApiKeyMode]()
 	revokeReasons  = enumOf[apikey.RevokeReason, apikeysv1.RevokeReason]()
 	codes          = enumOf[apikey.Code, apikeysv1.VerificationCode]()
+	refusalCodes   = enumOf[apikey.Code, apikeysv1.RefusalCode]()
+	refusalVias    = enumOf[apikey.RefusalVia, apikeysv1.RefusalVia]()
+	usageGroups    = enumOf[apikey.UsageGroup, apikeysv1.UsageGroup]()
 	refills        = enumOf[apikey.Refill, apikeysv1.QuotaRefill]()
 	webhookFormats = enumOf[webhook.Format, apikeysv1.WebhookFormat]()
 	disabled       = enumOf[webhook.DisabledReason, apikeysv1.WebhookDisabledReason]()
 	healthStates   = enumOf[webhook.HealthState, apikeysv1.WebhookHealthState]()
 	deliveryStates = enumOf[webhook.DeliveryState, apikeysv1.DeliveryState]()
+	roles          = enumOf[operator.Role, apikeysv1.OperatorRole]()
+	credentials    = enumOf[apikey.CredentialKind, apikeysv1.CredentialKind]()
 	triggers       = enumOf[webhook.Trigger, apikeysv1.DeliveryTrigger]()
 )
 

@@ -11,6 +11,7 @@ import (
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
+	"github.com/apikeys-dev/apikeys/server/operator"
 	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
@@ -31,6 +32,9 @@ func Event(e *apikey.Event) (*apikeysv1.Event, error) {
 	case webhookField:
 		m.Webhook = &apikeysv1.Webhook{}
 		resource = m.Webhook
+	case operatorTokenField:
+		m.OperatorToken = &apikeysv1.OperatorToken{}
+		resource = m.OperatorToken
 	default:
 		return m, nil
 	}
@@ -76,10 +80,11 @@ func AppendWatchEvent(b []byte, e *apikey.Event, cursor string) ([]byte, error) 
 
 // The fields of the messages that [AppendWatchEvent] writes by itself.
 var (
-	apiKeyField      = fieldNumber(&apikeysv1.Event{}, "api_key")
-	webhookField     = fieldNumber(&apikeysv1.Event{}, "webhook")
-	watchCursorField = fieldNumber(&apikeysv1.WatchEventsResponse{}, "cursor")
-	watchEventField  = fieldNumber(&apikeysv1.WatchEventsResponse{}, "event")
+	apiKeyField        = fieldNumber(&apikeysv1.Event{}, "api_key")
+	webhookField       = fieldNumber(&apikeysv1.Event{}, "webhook")
+	operatorTokenField = fieldNumber(&apikeysv1.Event{}, "operator_token")
+	watchCursorField   = fieldNumber(&apikeysv1.WatchEventsResponse{}, "cursor")
+	watchEventField    = fieldNumber(&apikeysv1.WatchEventsResponse{}, "event")
 )
 
 func fieldNumber(m proto.Message, name protoreflect.Name) protowire.Number {
@@ -94,6 +99,8 @@ func resourceField(kind apikey.EventType) protowire.Number {
 		return apiKeyField
 	case webhook.IsAboutWebhook(kind):
 		return webhookField
+	case kind != apikey.RootTokenUsed && slices.Contains(apikey.OperatorEventTypes(), kind):
+		return operatorTokenField
 	}
 	return 0
 }
@@ -129,11 +136,19 @@ func payloadError(e *apikey.Event, err error) error {
 }
 
 // KeyPayload returns the payload of an event about k that is made at now: the
-// message that a reader of k is shown then.
-func KeyPayload(k *apikey.Key, now time.Time) ([]byte, error) { return payload(Key(k, now)) }
+// message that a reader of k is shown then, without from where it was used last: the
+// record of changes, and whoever it is delivered to, has no part in the clients of a key.
+func KeyPayload(k *apikey.Key, now time.Time) ([]byte, error) {
+	m := Key(k, now)
+	m.LastUse = nil
+	return payload(m)
+}
 
 // WebhookPayload is [KeyPayload] for an event about w.
 func WebhookPayload(w *webhook.Webhook) ([]byte, error) { return payload(Webhook(w)) }
+
+// TokenPayload is [KeyPayload] for an event about the token of an operator.
+func TokenPayload(t *operator.Token, now time.Time) ([]byte, error) { return payload(Token(t, now)) }
 
 // payload encodes a resource in one form: equal resources have equal bytes.
 func payload(resource proto.Message) ([]byte, error) {
@@ -148,5 +163,5 @@ func actorMessage(a apikey.Actor) *apikeysv1.Actor {
 	if a == (apikey.Actor{}) {
 		return nil
 	}
-	return &apikeysv1.Actor{Kind: string(a.Kind), Id: a.ID}
+	return &apikeysv1.Actor{Kind: string(a.Kind), Id: a.ID, Name: a.Name}
 }

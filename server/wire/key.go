@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"fmt"
-	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -38,6 +36,7 @@ func Timestamp(t time.Time) *timestamppb.Timestamp {
 func Key(k *apikey.Key, now time.Time) *apikeysv1.ApiKey {
 	m := staticKey(k)
 	completeKey(m, k, &k.Usage, now)
+	m.LastUse = lastUse(k, now)
 	return m
 }
 
@@ -59,16 +58,19 @@ func staticKey(k *apikey.Key) *apikeysv1.ApiKey {
 		Mode:           modes.number[k.Mode],
 		KeyFormat:      k.Format,
 		OwnerId:        k.OwnerID,
+		ExternalId:     k.ExternalID,
 		Metadata:       k.Metadata,
 		RevokedAt:      Timestamp(k.RevokedAt),
 		Etag:           k.ETag(),
 	}
-	for _, p := range k.IPAllowList {
-		m.IpAllowList = append(m.IpAllowList, apikey.FormatAllowed(p))
-	}
+	m.IpAllowList = ranges(k.IPAllowList)
 	if k.RateLimit != (apikey.RateLimit{}) {
 		m.RateLimit = &apikeysv1.RateLimit{
 			Requests: int32(k.RateLimit.Requests), WindowSeconds: int32(k.RateLimit.WindowSeconds),
+			Mode: apikeysv1.RateLimitMode_RATE_LIMIT_MODE_LOCAL,
+		}
+		if k.RateLimit.Exact {
+			m.RateLimit.Mode = apikeysv1.RateLimitMode_RATE_LIMIT_MODE_EXACT
 		}
 	}
 	if !k.RevokedAt.IsZero() {
@@ -90,6 +92,22 @@ func completeKey(m *apikeysv1.ApiKey, k *apikey.Key, used *apikey.Usage, now tim
 	m.Quota = quotaMessage(&k.Quota)
 }
 
+// lastUse returns the message of from where k was used last, nil where it never was.
+func lastUse(k *apikey.Key, now time.Time) *apikeysv1.ApiKeyLastUse {
+	if k.Usage.LastUsedAt.IsZero() {
+		return nil
+	}
+	m := &apikeysv1.ApiKeyLastUse{At: Timestamp(k.Usage.LastUsedAt)}
+	if k.LastUse == nil {
+		return m
+	}
+	m.Ip, m.UserAgent = k.LastUse.IP, k.LastUse.UserAgent
+	if k.LastUse.AddressDay == apikey.AddressDay(now) {
+		m.AddressesToday = k.LastUse.Addresses
+	}
+	return m
+}
+
 // usePrevious sets what m, the message of k, tells of its previous secret, where
 // that works at now.
 func usePrevious(m *apikeysv1.ApiKey, k *apikey.Key, usage *apikey.Usage, now time.Time) {
@@ -108,7 +126,7 @@ func RequestedKey(r *apikeysv1.CreateApiKeyRequest, organization string) (apikey
 	k, problems := requestedKey(r)
 	k.OrganizationID = organization
 	k.Mode = modes.word[r.GetMode()]
-	k.Format = r.GetKeyFormat()
+	k.Format, k.ExternalID = r.GetKeyFormat(), r.GetExternalId()
 	k.Enabled = r.Enabled == nil || r.GetEnabled()
 	if r.GetRateLimit() != nil && k.RateLimit == (apikey.RateLimit{}) {
 		problems = append(problems, k.RateLimit.Problems()...)
@@ -126,7 +144,7 @@ func KeyPatch(r *apikeysv1.UpdateApiKeyRequest) (apikey.Patch, []apikey.FieldPro
 		// A limit that is there is told by its parts, so that one of zeros is not
 		// taken for none.
 		if path == "rate_limit" && r.GetApiKey().GetRateLimit() != nil {
-			paths = append(paths, "rate_limit.requests", "rate_limit.window_seconds")
+			paths = append(paths, "rate_limit.requests", "rate_limit.window_seconds", "rate_limit.mode")
 			continue
 		}
 		paths = append(paths, path)
@@ -149,17 +167,13 @@ func requestedKey(m interface {
 ) (k apikey.Key, problems []apikey.FieldProblem) {
 	k = apikey.Key{
 		Label: m.GetLabel(), Description: m.GetDescription(), Scopes: m.GetScopes(), OwnerID: m.GetOwnerId(), Metadata: m.GetMetadata(),
-		RateLimit: apikey.RateLimit{Requests: int(m.GetRateLimit().GetRequests()), WindowSeconds: int(m.GetRateLimit().GetWindowSeconds())},
-		Quota:     quota(m.GetQuota()),
+		RateLimit: apikey.RateLimit{
+			Requests: int(m.GetRateLimit().GetRequests()), WindowSeconds: int(m.GetRateLimit().GetWindowSeconds()),
+			Exact: m.GetRateLimit().GetMode() == apikeysv1.RateLimitMode_RATE_LIMIT_MODE_EXACT,
+		},
+		Quota: quota(m.GetQuota()),
 	}
-	for i, text := range m.GetIpAllowList() {
-		p, err := apikey.ParseAllowed(text)
-		if err != nil {
-			problems = append(problems, apikey.FieldProblem{Field: fmt.Sprintf("ip_allow_list[%d]", i), Problem: err.Error()})
-			p = netip.Prefix{}
-		}
-		k.IPAllowList = append(k.IPAllowList, p)
-	}
+	k.IPAllowList, problems = allowList(m.GetIpAllowList())
 	var problem string
 	if k.ExpiresAt, problem = Time(m.GetExpiresAt()); problem != "" {
 		problems = append(problems, apikey.FieldProblem{Field: "expires_at", Problem: problem})

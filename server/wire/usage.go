@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"time"
+
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/apikey"
 )
@@ -62,6 +64,40 @@ func UsageCounts(counts map[apikey.Code]int64) *apikeysv1.UsageCounts {
 	for code, n := range counts {
 		m.Codes[string(code)] = n
 		m.Total += n
+	}
+	return m
+}
+
+// UsageGroup returns the word of a group; the unspecified one stands for organizations.
+func UsageGroup(e apikeysv1.UsageGroup) apikey.UsageGroup {
+	if e == apikeysv1.UsageGroup_USAGE_GROUP_UNSPECIFIED {
+		return apikey.ByOrganization
+	}
+	return usageGroups.word[e]
+}
+
+// UsageGroupMessage returns the number of a group.
+func UsageGroupMessage(g apikey.UsageGroup) apikeysv1.UsageGroup { return usageGroups.number[g] }
+
+// UsageGranularity returns the number of a granularity.
+func UsageGranularity(g apikey.Granularity) apikeysv1.UsageGranularity {
+	if g == apikey.Daily {
+		return apikeysv1.UsageGranularity_USAGE_GRANULARITY_DAY
+	}
+	return apikeysv1.UsageGranularity_USAGE_GRANULARITY_HOUR
+}
+
+// UsageRow returns the message of a row of usage.
+func UsageRow(group apikey.UsageGroup, r *apikey.UsageRow) *apikeysv1.UsageRow {
+	m := &apikeysv1.UsageRow{
+		Start: Timestamp(time.UnixMicro(r.Start).UTC()), OrganizationId: r.Organization, Calls: r.Calls, Units: r.Units,
+	}
+	switch group {
+	case apikey.ByKey:
+		m.ApiKeyId = r.Name
+	case apikey.ByOwner:
+		m.OwnerId = r.Name
+	case apikey.ByOrganization:
 	}
 	return m
 }

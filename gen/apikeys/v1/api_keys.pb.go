@@ -206,7 +206,7 @@ const (
 	// Over the key's rate_limit; retry_after_seconds says how long to wait.
 	VerificationCode_VERIFICATION_CODE_RATE_LIMITED VerificationCode = 8
 	VerificationCode_VERIFICATION_CODE_VALID        VerificationCode = 9
-	// Over the key's quota; quota.refill_at says when it is full again. Judged
+	// Over the key's quota; quota.refill_at says when it is full again. Checked
 	// after RATE_LIMITED.
 	VerificationCode_VERIFICATION_CODE_QUOTA_EXCEEDED VerificationCode = 10
 )
@@ -268,6 +268,61 @@ func (VerificationCode) EnumDescriptor() ([]byte, []int) {
 	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
 }
 
+// Where several servers share a database: what a rate limit holds for.
+type RateLimitMode int32
+
+const (
+	RateLimitMode_RATE_LIMIT_MODE_UNSPECIFIED RateLimitMode = 0
+	// Each server keeps the limit by itself, in memory: it is full again after a
+	// restart, and with n servers calls can spend n times as much.
+	RateLimitMode_RATE_LIMIT_MODE_LOCAL RateLimitMode = 1
+	// All servers together keep the limit. They reserve requests from the database
+	// before they spend them, which survives restarts and crashes; what one server has
+	// reserved and not spent another cannot spend for a few seconds.
+	RateLimitMode_RATE_LIMIT_MODE_EXACT RateLimitMode = 2
+)
+
+// Enum value maps for RateLimitMode.
+var (
+	RateLimitMode_name = map[int32]string{
+		0: "RATE_LIMIT_MODE_UNSPECIFIED",
+		1: "RATE_LIMIT_MODE_LOCAL",
+		2: "RATE_LIMIT_MODE_EXACT",
+	}
+	RateLimitMode_value = map[string]int32{
+		"RATE_LIMIT_MODE_UNSPECIFIED": 0,
+		"RATE_LIMIT_MODE_LOCAL":       1,
+		"RATE_LIMIT_MODE_EXACT":       2,
+	}
+)
+
+func (x RateLimitMode) Enum() *RateLimitMode {
+	p := new(RateLimitMode)
+	*p = x
+	return p
+}
+
+func (x RateLimitMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RateLimitMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[4].Descriptor()
+}
+
+func (RateLimitMode) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[4]
+}
+
+func (x RateLimitMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RateLimitMode.Descriptor instead.
+func (RateLimitMode) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+}
+
 // When a quota is full again of itself, always at 00:00 UTC.
 type QuotaRefill int32
 
@@ -305,11 +360,11 @@ func (x QuotaRefill) String() string {
 }
 
 func (QuotaRefill) Descriptor() protoreflect.EnumDescriptor {
-	return file_apikeys_v1_api_keys_proto_enumTypes[4].Descriptor()
+	return file_apikeys_v1_api_keys_proto_enumTypes[5].Descriptor()
 }
 
 func (QuotaRefill) Type() protoreflect.EnumType {
-	return &file_apikeys_v1_api_keys_proto_enumTypes[4]
+	return &file_apikeys_v1_api_keys_proto_enumTypes[5]
 }
 
 func (x QuotaRefill) Number() protoreflect.EnumNumber {
@@ -318,7 +373,164 @@ func (x QuotaRefill) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use QuotaRefill.Descriptor instead.
 func (QuotaRefill) EnumDescriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
+}
+
+// In which order a list is: of resources by id, of events by their place in the log, and
+// so by time.
+type SortOrder int32
+
+const (
+	SortOrder_SORT_ORDER_UNSPECIFIED SortOrder = 0
+	// From the oldest on.
+	SortOrder_SORT_ORDER_ASC SortOrder = 1
+	// From the newest on.
+	SortOrder_SORT_ORDER_DESC SortOrder = 2
+)
+
+// Enum value maps for SortOrder.
+var (
+	SortOrder_name = map[int32]string{
+		0: "SORT_ORDER_UNSPECIFIED",
+		1: "SORT_ORDER_ASC",
+		2: "SORT_ORDER_DESC",
+	}
+	SortOrder_value = map[string]int32{
+		"SORT_ORDER_UNSPECIFIED": 0,
+		"SORT_ORDER_ASC":         1,
+		"SORT_ORDER_DESC":        2,
+	}
+)
+
+func (x SortOrder) Enum() *SortOrder {
+	p := new(SortOrder)
+	*p = x
+	return p
+}
+
+func (x SortOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SortOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[6].Descriptor()
+}
+
+func (SortOrder) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[6]
+}
+
+func (x SortOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SortOrder.Descriptor instead.
+func (SortOrder) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
+}
+
+// What the secret before a key's last rotation is used for.
+type PreviousSecretUse int32
+
+const (
+	PreviousSecretUse_PREVIOUS_SECRET_USE_UNSPECIFIED PreviousSecretUse = 0
+	// It works still, and was used since the rotation.
+	PreviousSecretUse_PREVIOUS_SECRET_USE_IN_USE PreviousSecretUse = 1
+)
+
+// Enum value maps for PreviousSecretUse.
+var (
+	PreviousSecretUse_name = map[int32]string{
+		0: "PREVIOUS_SECRET_USE_UNSPECIFIED",
+		1: "PREVIOUS_SECRET_USE_IN_USE",
+	}
+	PreviousSecretUse_value = map[string]int32{
+		"PREVIOUS_SECRET_USE_UNSPECIFIED": 0,
+		"PREVIOUS_SECRET_USE_IN_USE":      1,
+	}
+)
+
+func (x PreviousSecretUse) Enum() *PreviousSecretUse {
+	p := new(PreviousSecretUse)
+	*p = x
+	return p
+}
+
+func (x PreviousSecretUse) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PreviousSecretUse) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[7].Descriptor()
+}
+
+func (PreviousSecretUse) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[7]
+}
+
+func (x PreviousSecretUse) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PreviousSecretUse.Descriptor instead.
+func (PreviousSecretUse) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
+}
+
+// What became of one key in a call for many.
+type BatchOutcome int32
+
+const (
+	BatchOutcome_BATCH_OUTCOME_UNSPECIFIED BatchOutcome = 0
+	// The key was changed or, with validate_only, would be.
+	BatchOutcome_BATCH_OUTCOME_DONE BatchOutcome = 1
+	// The key was so already; nothing was written.
+	BatchOutcome_BATCH_OUTCOME_UNCHANGED BatchOutcome = 2
+	// The key was not changed; error says why.
+	BatchOutcome_BATCH_OUTCOME_REFUSED BatchOutcome = 3
+)
+
+// Enum value maps for BatchOutcome.
+var (
+	BatchOutcome_name = map[int32]string{
+		0: "BATCH_OUTCOME_UNSPECIFIED",
+		1: "BATCH_OUTCOME_DONE",
+		2: "BATCH_OUTCOME_UNCHANGED",
+		3: "BATCH_OUTCOME_REFUSED",
+	}
+	BatchOutcome_value = map[string]int32{
+		"BATCH_OUTCOME_UNSPECIFIED": 0,
+		"BATCH_OUTCOME_DONE":        1,
+		"BATCH_OUTCOME_UNCHANGED":   2,
+		"BATCH_OUTCOME_REFUSED":     3,
+	}
+)
+
+func (x BatchOutcome) Enum() *BatchOutcome {
+	p := new(BatchOutcome)
+	*p = x
+	return p
+}
+
+func (x BatchOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BatchOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[8].Descriptor()
+}
+
+func (BatchOutcome) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[8]
+}
+
+func (x BatchOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BatchOutcome.Descriptor instead.
+func (BatchOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
 }
 
 // The width of the buckets that usage is counted in. They begin at full hours,
@@ -356,11 +568,11 @@ func (x UsageGranularity) String() string {
 }
 
 func (UsageGranularity) Descriptor() protoreflect.EnumDescriptor {
-	return file_apikeys_v1_api_keys_proto_enumTypes[5].Descriptor()
+	return file_apikeys_v1_api_keys_proto_enumTypes[9].Descriptor()
 }
 
 func (UsageGranularity) Type() protoreflect.EnumType {
-	return &file_apikeys_v1_api_keys_proto_enumTypes[5]
+	return &file_apikeys_v1_api_keys_proto_enumTypes[9]
 }
 
 func (x UsageGranularity) Number() protoreflect.EnumNumber {
@@ -369,7 +581,137 @@ func (x UsageGranularity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UsageGranularity.Descriptor instead.
 func (UsageGranularity) EnumDescriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
+}
+
+// Why a key was refused. What of a secret belongs to no key is of no key's record, and
+// neither is what another organization asked.
+type RefusalCode int32
+
+const (
+	RefusalCode_REFUSAL_CODE_UNSPECIFIED RefusalCode = 0
+	// A secret that a rotation has ended.
+	RefusalCode_REFUSAL_CODE_NOT_FOUND RefusalCode = 1
+	RefusalCode_REFUSAL_CODE_REVOKED   RefusalCode = 2
+	RefusalCode_REFUSAL_CODE_DISABLED  RefusalCode = 3
+	RefusalCode_REFUSAL_CODE_EXPIRED   RefusalCode = 4
+	// A call named another organization than the key's.
+	RefusalCode_REFUSAL_CODE_WRONG_ORGANIZATION RefusalCode = 5
+	RefusalCode_REFUSAL_CODE_IP_NOT_ALLOWED     RefusalCode = 6
+	RefusalCode_REFUSAL_CODE_INSUFFICIENT_SCOPE RefusalCode = 7
+	RefusalCode_REFUSAL_CODE_RATE_LIMITED       RefusalCode = 8
+	RefusalCode_REFUSAL_CODE_QUOTA_EXCEEDED     RefusalCode = 9
+	// A call that needs the current secret was made with the previous one.
+	RefusalCode_REFUSAL_CODE_PREVIOUS_SECRET RefusalCode = 10
+)
+
+// Enum value maps for RefusalCode.
+var (
+	RefusalCode_name = map[int32]string{
+		0:  "REFUSAL_CODE_UNSPECIFIED",
+		1:  "REFUSAL_CODE_NOT_FOUND",
+		2:  "REFUSAL_CODE_REVOKED",
+		3:  "REFUSAL_CODE_DISABLED",
+		4:  "REFUSAL_CODE_EXPIRED",
+		5:  "REFUSAL_CODE_WRONG_ORGANIZATION",
+		6:  "REFUSAL_CODE_IP_NOT_ALLOWED",
+		7:  "REFUSAL_CODE_INSUFFICIENT_SCOPE",
+		8:  "REFUSAL_CODE_RATE_LIMITED",
+		9:  "REFUSAL_CODE_QUOTA_EXCEEDED",
+		10: "REFUSAL_CODE_PREVIOUS_SECRET",
+	}
+	RefusalCode_value = map[string]int32{
+		"REFUSAL_CODE_UNSPECIFIED":        0,
+		"REFUSAL_CODE_NOT_FOUND":          1,
+		"REFUSAL_CODE_REVOKED":            2,
+		"REFUSAL_CODE_DISABLED":           3,
+		"REFUSAL_CODE_EXPIRED":            4,
+		"REFUSAL_CODE_WRONG_ORGANIZATION": 5,
+		"REFUSAL_CODE_IP_NOT_ALLOWED":     6,
+		"REFUSAL_CODE_INSUFFICIENT_SCOPE": 7,
+		"REFUSAL_CODE_RATE_LIMITED":       8,
+		"REFUSAL_CODE_QUOTA_EXCEEDED":     9,
+		"REFUSAL_CODE_PREVIOUS_SECRET":    10,
+	}
+)
+
+func (x RefusalCode) Enum() *RefusalCode {
+	p := new(RefusalCode)
+	*p = x
+	return p
+}
+
+func (x RefusalCode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RefusalCode) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[10].Descriptor()
+}
+
+func (RefusalCode) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[10]
+}
+
+func (x RefusalCode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RefusalCode.Descriptor instead.
+func (RefusalCode) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
+}
+
+// How a refused secret came.
+type RefusalVia int32
+
+const (
+	RefusalVia_REFUSAL_VIA_UNSPECIFIED RefusalVia = 0
+	// Somebody asked about it: VerifyApiKey, BatchVerifyApiKeys.
+	RefusalVia_REFUSAL_VIA_VERIFICATION RefusalVia = 1
+	// A call on this server was made with it.
+	RefusalVia_REFUSAL_VIA_AUTHENTICATION RefusalVia = 2
+)
+
+// Enum value maps for RefusalVia.
+var (
+	RefusalVia_name = map[int32]string{
+		0: "REFUSAL_VIA_UNSPECIFIED",
+		1: "REFUSAL_VIA_VERIFICATION",
+		2: "REFUSAL_VIA_AUTHENTICATION",
+	}
+	RefusalVia_value = map[string]int32{
+		"REFUSAL_VIA_UNSPECIFIED":    0,
+		"REFUSAL_VIA_VERIFICATION":   1,
+		"REFUSAL_VIA_AUTHENTICATION": 2,
+	}
+)
+
+func (x RefusalVia) Enum() *RefusalVia {
+	p := new(RefusalVia)
+	*p = x
+	return p
+}
+
+func (x RefusalVia) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RefusalVia) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_api_keys_proto_enumTypes[11].Descriptor()
+}
+
+func (RefusalVia) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_api_keys_proto_enumTypes[11]
+}
+
+func (x RefusalVia) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RefusalVia.Descriptor instead.
+func (RefusalVia) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
 }
 
 // An API key as everybody may see it: without its secret.
@@ -426,6 +768,12 @@ type ApiKey struct {
 	// How often it was used since the rotation; unset when it does not work.
 	PreviousSecretRequests *int64         `protobuf:"varint,25,opt,name=previous_secret_requests,json=previousSecretRequests,proto3,oneof" json:"previous_secret_requests,omitempty"`
 	Metrics                *ApiKeyMetrics `protobuf:"bytes,20,opt,name=metrics,proto3" json:"metrics,omitempty"`
+	// From where the key was used last. Unset before its first use, in the answers of
+	// verifications, which the caller knows it of, and in events.
+	LastUse *ApiKeyLastUse `protobuf:"bytes,28,opt,name=last_use,json=lastUse,proto3" json:"last_use,omitempty"`
+	// The name that whoever made the key gave it in its organization; empty where
+	// none was given. It stays.
+	ExternalId string `protobuf:"bytes,27,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
 	// Names this version of the key; an update that sends another is refused.
 	Etag          string `protobuf:"bytes,21,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -637,6 +985,20 @@ func (x *ApiKey) GetMetrics() *ApiKeyMetrics {
 	return nil
 }
 
+func (x *ApiKey) GetLastUse() *ApiKeyLastUse {
+	if x != nil {
+		return x.LastUse
+	}
+	return nil
+}
+
+func (x *ApiKey) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
 func (x *ApiKey) GetEtag() string {
 	if x != nil {
 		return x.Etag
@@ -647,9 +1009,14 @@ func (x *ApiKey) GetEtag() string {
 // Whoever made a change.
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// operator, api_key, or system for what time brings about.
-	Kind          string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// operator, person, api_key, or system for what time brings about.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Of a person: the issuer of the person's token, `|`, and the subject there.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// What people call the actor, as it was then: the name of an operator's token
+	// (root for the root token) or of a person, the label of a key. Empty where that
+	// was not recorded.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -694,6 +1061,13 @@ func (x *Actor) GetKind() string {
 func (x *Actor) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *Actor) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -760,8 +1134,85 @@ func (x *ApiKeyMetrics) GetLastUsedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// A burst of `requests`, refilled evenly over `window_seconds` (GCRA). Kept in
-// memory: it is full again after a restart.
+// The latest valid use of a key: a verification, or a management call made with it. At
+// most a second behind.
+type ApiKeyLastUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// The address that was given to the verification; of a management call that of its
+	// client. Empty where none was.
+	Ip string `protobuf:"bytes,2,opt,name=ip,proto3" json:"ip,omitempty"`
+	// The program that was given to the verification; of a management call its own.
+	// Empty where none was. Without control characters, 256 characters at most, and
+	// `[redacted]` where a secret stood.
+	UserAgent string `protobuf:"bytes,3,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// From how many addresses the key was used since 00:00 UTC, as far as uses named
+	// one. Exact up to 16, else an estimate that is rarely more than 15 % off.
+	AddressesToday int64 `protobuf:"varint,4,opt,name=addresses_today,json=addressesToday,proto3" json:"addresses_today,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ApiKeyLastUse) Reset() {
+	*x = ApiKeyLastUse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyLastUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyLastUse) ProtoMessage() {}
+
+func (x *ApiKeyLastUse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyLastUse.ProtoReflect.Descriptor instead.
+func (*ApiKeyLastUse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ApiKeyLastUse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ApiKeyLastUse) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *ApiKeyLastUse) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *ApiKeyLastUse) GetAddressesToday() int64 {
+	if x != nil {
+		return x.AddressesToday
+	}
+	return 0
+}
+
+// A burst of `requests`, refilled evenly over `window_seconds` (GCRA): in any time
+// of d seconds, calls spend at most requests + d * requests / window_seconds.
 type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000,000.
@@ -769,13 +1220,15 @@ type RateLimit struct {
 	// 1 to 86,400. Both bounds are checked on the key as it would stand, since an
 	// update may name one of the two.
 	WindowSeconds int32 `protobuf:"varint,2,opt,name=window_seconds,json=windowSeconds,proto3" json:"window_seconds,omitempty"`
+	// What the limit holds for. Unset in a request means local.
+	Mode          RateLimitMode `protobuf:"varint,3,opt,name=mode,proto3,enum=apikeys.v1.RateLimitMode" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1240,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[3]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1253,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{3}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RateLimit) GetRequests() int32 {
@@ -815,6 +1268,13 @@ func (x *RateLimit) GetWindowSeconds() int32 {
 		return x.WindowSeconds
 	}
 	return 0
+}
+
+func (x *RateLimit) GetMode() RateLimitMode {
+	if x != nil {
+		return x.Mode
+	}
+	return RateLimitMode_RATE_LIMIT_MODE_UNSPECIFIED
 }
 
 // A budget that verifications spend, whichever secret of the key they are made
@@ -838,7 +1298,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1310,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[4]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1323,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{4}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Quota) GetLimit() int64 {
@@ -919,14 +1379,18 @@ type CreateApiKeyRequest struct {
 	Quota       *Quota `protobuf:"bytes,12,opt,name=quota,proto3" json:"quota,omitempty"`
 	// The name of a format of the server's setting key_formats, of the key's mode.
 	// Unset means the first of that mode.
-	KeyFormat     string `protobuf:"bytes,13,opt,name=key_format,json=keyFormat,proto3" json:"key_format,omitempty"`
+	KeyFormat string `protobuf:"bytes,13,opt,name=key_format,json=keyFormat,proto3" json:"key_format,omitempty"`
+	// The caller's own name for the key, up to 255 visible ASCII characters. It is
+	// refused where another key of the organization has it, unless that was deleted
+	// (ALREADY_EXISTS, EXTERNAL_ID_TAKEN, with that key's id as api_key_id).
+	ExternalId    string `protobuf:"bytes,14,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateApiKeyRequest) Reset() {
 	*x = CreateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1402,7 @@ func (x *CreateApiKeyRequest) String() string {
 func (*CreateApiKeyRequest) ProtoMessage() {}
 
 func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[5]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1415,7 @@ func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{5}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateApiKeyRequest) GetLabel() string {
@@ -1045,6 +1509,13 @@ func (x *CreateApiKeyRequest) GetKeyFormat() string {
 	return ""
 }
 
+func (x *CreateApiKeyRequest) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
 type CreateApiKeyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ApiKey        *ApiKey                `protobuf:"bytes,1,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
@@ -1054,7 +1525,7 @@ type CreateApiKeyResponse struct {
 
 func (x *CreateApiKeyResponse) Reset() {
 	*x = CreateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1537,7 @@ func (x *CreateApiKeyResponse) String() string {
 func (*CreateApiKeyResponse) ProtoMessage() {}
 
 func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[6]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1550,7 @@ func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{6}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1106,14 +1577,35 @@ type ListApiKeysRequest struct {
 	// its creation.
 	UnusedSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=unused_since,json=unusedSince,proto3" json:"unused_since,omitempty"`
 	// Keys that this actor made, by its id.
-	CreatedBy     string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedBy string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// The key that was given this external_id, in one organization one at most.
+	ExternalId string `protobuf:"bytes,9,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Keys that were created at or after this time.
+	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	// Keys that were created before this time.
+	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// Keys by the use of their previous secret.
+	PreviousSecret PreviousSecretUse `protobuf:"varint,12,opt,name=previous_secret,json=previousSecret,proto3,enum=apikeys.v1.PreviousSecretUse" json:"previous_secret,omitempty"`
+	// Keys by what is seen of a secret where it is masked: the beginning, with 3 or more
+	// characters after the prefix, then where it is known `...` and the end:
+	// `sk_live_4fT`, `sk_live_4fT0cYxLq2Rk...x81Qz`. The secret before the last rotation
+	// counts too. A whole secret is refused: verify it instead.
+	Secret string `protobuf:"bytes,13,opt,name=secret,proto3" json:"secret,omitempty"`
+	// Keys whose list of scopes names this one. Keys that hold all are found by `*`.
+	Scope string `protobuf:"bytes,14,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Keys whose metadata has these entries. Over REST a parameter each:
+	// `metadata.env=production`.
+	Metadata map[string]string `protobuf:"bytes,15,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Unset means ascending. A page_token is good for the filters and the order that it
+	// was given for.
+	Order         SortOrder `protobuf:"varint,16,opt,name=order,proto3,enum=apikeys.v1.SortOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListApiKeysRequest) Reset() {
 	*x = ListApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1617,7 @@ func (x *ListApiKeysRequest) String() string {
 func (*ListApiKeysRequest) ProtoMessage() {}
 
 func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[7]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1630,7 @@ func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{7}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListApiKeysRequest) GetPageSize() int32 {
@@ -1197,6 +1689,220 @@ func (x *ListApiKeysRequest) GetCreatedBy() string {
 	return ""
 }
 
+func (x *ListApiKeysRequest) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *ListApiKeysRequest) GetCreatedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return nil
+}
+
+func (x *ListApiKeysRequest) GetCreatedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return nil
+}
+
+func (x *ListApiKeysRequest) GetPreviousSecret() PreviousSecretUse {
+	if x != nil {
+		return x.PreviousSecret
+	}
+	return PreviousSecretUse_PREVIOUS_SECRET_USE_UNSPECIFIED
+}
+
+func (x *ListApiKeysRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *ListApiKeysRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ListApiKeysRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *ListApiKeysRequest) GetOrder() SortOrder {
+	if x != nil {
+		return x.Order
+	}
+	return SortOrder_SORT_ORDER_UNSPECIFIED
+}
+
+// Chooses keys: those that meet all that is set. It means what the fields of
+// ListApiKeysRequest mean that have the same names.
+type ApiKeyFilter struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	State   ApiKeyState            `protobuf:"varint,1,opt,name=state,proto3,enum=apikeys.v1.ApiKeyState" json:"state,omitempty"`
+	OwnerId string                 `protobuf:"bytes,2,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
+	// A part of the label, upper and lower case alike for ASCII letters.
+	Q string `protobuf:"bytes,3,opt,name=q,proto3" json:"q,omitempty"`
+	// Keys that have an expires_at before this time.
+	ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_before,json=expiresBefore,proto3" json:"expires_before,omitempty"`
+	// Keys with no use at or after this time. A key that was never used counts from
+	// its creation.
+	UnusedSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=unused_since,json=unusedSince,proto3" json:"unused_since,omitempty"`
+	// Keys that this actor made, by its id.
+	CreatedBy string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// The key that was given this external_id.
+	ExternalId string `protobuf:"bytes,7,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Keys that were created at or after this time.
+	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	// Keys that were created before this time.
+	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// Keys by the use of their previous secret.
+	PreviousSecret PreviousSecretUse `protobuf:"varint,10,opt,name=previous_secret,json=previousSecret,proto3,enum=apikeys.v1.PreviousSecretUse" json:"previous_secret,omitempty"`
+	// Keys by what is seen of a secret where it is masked: the beginning, with 3 or more
+	// characters after the prefix, then where it is known `...` and the end:
+	// `sk_live_4fT`, `sk_live_4fT0cYxLq2Rk...x81Qz`. The secret before the last rotation
+	// counts too. A whole secret is refused: verify it instead.
+	Secret string `protobuf:"bytes,11,opt,name=secret,proto3" json:"secret,omitempty"`
+	// Keys whose list of scopes names this one. Keys that hold all are found by `*`.
+	Scope string `protobuf:"bytes,12,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Keys whose metadata has these entries. Over REST a parameter each:
+	// `metadata.env=production`.
+	Metadata      map[string]string `protobuf:"bytes,13,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyFilter) Reset() {
+	*x = ApiKeyFilter{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyFilter) ProtoMessage() {}
+
+func (x *ApiKeyFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyFilter.ProtoReflect.Descriptor instead.
+func (*ApiKeyFilter) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ApiKeyFilter) GetState() ApiKeyState {
+	if x != nil {
+		return x.State
+	}
+	return ApiKeyState_API_KEY_STATE_UNSPECIFIED
+}
+
+func (x *ApiKeyFilter) GetOwnerId() string {
+	if x != nil {
+		return x.OwnerId
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetQ() string {
+	if x != nil {
+		return x.Q
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresBefore
+	}
+	return nil
+}
+
+func (x *ApiKeyFilter) GetUnusedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UnusedSince
+	}
+	return nil
+}
+
+func (x *ApiKeyFilter) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetCreatedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return nil
+}
+
+func (x *ApiKeyFilter) GetCreatedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return nil
+}
+
+func (x *ApiKeyFilter) GetPreviousSecret() PreviousSecretUse {
+	if x != nil {
+		return x.PreviousSecret
+	}
+	return PreviousSecretUse_PREVIOUS_SECRET_USE_UNSPECIFIED
+}
+
+func (x *ApiKeyFilter) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *ApiKeyFilter) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
 type ListApiKeysResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	ApiKeys []*ApiKey              `protobuf:"bytes,1,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
@@ -1208,7 +1914,7 @@ type ListApiKeysResponse struct {
 
 func (x *ListApiKeysResponse) Reset() {
 	*x = ListApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1926,7 @@ func (x *ListApiKeysResponse) String() string {
 func (*ListApiKeysResponse) ProtoMessage() {}
 
 func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[8]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1939,7 @@ func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{8}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListApiKeysResponse) GetApiKeys() []*ApiKey {
@@ -1259,7 +1965,7 @@ type GetApiKeyRequest struct {
 
 func (x *GetApiKeyRequest) Reset() {
 	*x = GetApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1977,7 @@ func (x *GetApiKeyRequest) String() string {
 func (*GetApiKeyRequest) ProtoMessage() {}
 
 func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[9]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1990,7 @@ func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{9}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetApiKeyRequest) GetId() string {
@@ -1303,7 +2009,7 @@ type GetApiKeyResponse struct {
 
 func (x *GetApiKeyResponse) Reset() {
 	*x = GetApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +2021,7 @@ func (x *GetApiKeyResponse) String() string {
 func (*GetApiKeyResponse) ProtoMessage() {}
 
 func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[10]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +2034,7 @@ func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{10}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetApiKeyResponse) GetApiKey() *ApiKey {
@@ -1345,7 +2051,7 @@ type UpdateApiKeyRequest struct {
 	ApiKey *ApiKey `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
 	// Required; empty changes nothing. Paths: label, description, scopes,
 	// ip_allow_list, expires_at, enabled, owner_id, metadata, metadata.`key`,
-	// rate_limit, rate_limit.requests, rate_limit.window_seconds, quota,
+	// rate_limit, rate_limit.requests, rate_limit.window_seconds, rate_limit.mode, quota,
 	// quota.limit, quota.remaining, quota.refill, quota.refill_day. A path whose
 	// field is unset in api_key clears it. Over REST the body is a JSON Merge
 	// Patch (RFC 7396) of the key and names the fields itself.
@@ -1358,7 +2064,7 @@ type UpdateApiKeyRequest struct {
 
 func (x *UpdateApiKeyRequest) Reset() {
 	*x = UpdateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +2076,7 @@ func (x *UpdateApiKeyRequest) String() string {
 func (*UpdateApiKeyRequest) ProtoMessage() {}
 
 func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[11]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +2089,7 @@ func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{11}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateApiKeyRequest) GetId() string {
@@ -1423,7 +2129,7 @@ type UpdateApiKeyResponse struct {
 
 func (x *UpdateApiKeyResponse) Reset() {
 	*x = UpdateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +2141,7 @@ func (x *UpdateApiKeyResponse) String() string {
 func (*UpdateApiKeyResponse) ProtoMessage() {}
 
 func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[12]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +2154,7 @@ func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{12}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1474,7 +2180,7 @@ type RotateApiKeyRequest struct {
 
 func (x *RotateApiKeyRequest) Reset() {
 	*x = RotateApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +2192,7 @@ func (x *RotateApiKeyRequest) String() string {
 func (*RotateApiKeyRequest) ProtoMessage() {}
 
 func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[13]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +2205,7 @@ func (x *RotateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{13}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RotateApiKeyRequest) GetId() string {
@@ -1531,7 +2237,7 @@ type ListScopesRequest struct {
 
 func (x *ListScopesRequest) Reset() {
 	*x = ListScopesRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +2249,7 @@ func (x *ListScopesRequest) String() string {
 func (*ListScopesRequest) ProtoMessage() {}
 
 func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[14]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +2262,7 @@ func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesRequest.ProtoReflect.Descriptor instead.
 func (*ListScopesRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{14}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
 }
 
 type ListScopesResponse struct {
@@ -1568,7 +2274,7 @@ type ListScopesResponse struct {
 
 func (x *ListScopesResponse) Reset() {
 	*x = ListScopesResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +2286,7 @@ func (x *ListScopesResponse) String() string {
 func (*ListScopesResponse) ProtoMessage() {}
 
 func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[15]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +2299,7 @@ func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesResponse.ProtoReflect.Descriptor instead.
 func (*ListScopesResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{15}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListScopesResponse) GetScopes() []*Scope {
@@ -1618,7 +2324,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +2336,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[16]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +2349,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{16}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Scope) GetName() string {
@@ -1676,7 +2382,7 @@ type RotateApiKeyResponse struct {
 
 func (x *RotateApiKeyResponse) Reset() {
 	*x = RotateApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +2394,7 @@ func (x *RotateApiKeyResponse) String() string {
 func (*RotateApiKeyResponse) ProtoMessage() {}
 
 func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[17]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +2407,7 @@ func (x *RotateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{17}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RotateApiKeyResponse) GetApiKey() *ApiKey {
@@ -1721,7 +2427,7 @@ type RevokeApiKeyRequest struct {
 
 func (x *RevokeApiKeyRequest) Reset() {
 	*x = RevokeApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2439,7 @@ func (x *RevokeApiKeyRequest) String() string {
 func (*RevokeApiKeyRequest) ProtoMessage() {}
 
 func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[18]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2452,7 @@ func (x *RevokeApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{18}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeApiKeyRequest) GetId() string {
@@ -1772,7 +2478,7 @@ type RevokeApiKeyResponse struct {
 
 func (x *RevokeApiKeyResponse) Reset() {
 	*x = RevokeApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2490,7 @@ func (x *RevokeApiKeyResponse) String() string {
 func (*RevokeApiKeyResponse) ProtoMessage() {}
 
 func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[19]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2503,7 @@ func (x *RevokeApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{19}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevokeApiKeyResponse) GetApiKey() *ApiKey {
@@ -1816,7 +2522,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2534,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[20]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2547,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{20}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteApiKeyRequest) GetId() string {
@@ -1860,7 +2566,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +2578,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[21]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,12 +2591,1084 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{21}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteApiKeyResponse) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+// Why a key was not changed, as the call for that key alone would have said.
+type BatchError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A stable reason, such as API_KEY_REVOKED.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchError) Reset() {
+	*x = BatchError{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchError) ProtoMessage() {}
+
+func (x *BatchError) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchError.ProtoReflect.Descriptor instead.
+func (*BatchError) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BatchError) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BatchError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// What became of one key.
+type ApiKeyResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Empty where there is no such key.
+	Label   string       `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Outcome BatchOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=apikeys.v1.BatchOutcome" json:"outcome,omitempty"`
+	// Set where the key was refused.
+	Error         *BatchError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyResult) Reset() {
+	*x = ApiKeyResult{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyResult) ProtoMessage() {}
+
+func (x *ApiKeyResult) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyResult.ProtoReflect.Descriptor instead.
+func (*ApiKeyResult) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ApiKeyResult) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyResult) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ApiKeyResult) GetOutcome() BatchOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return BatchOutcome_BATCH_OUTCOME_UNSPECIFIED
+}
+
+func (x *ApiKeyResult) GetError() *BatchError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// What became of one key that was to be rotated.
+type ApiKeyRotation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Empty where there is no such key.
+	Label   string       `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Outcome BatchOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=apikeys.v1.BatchOutcome" json:"outcome,omitempty"`
+	// Set where the key was refused.
+	Error *BatchError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	// The whole new secret, where the key was rotated.
+	Secret string `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	// Until when the secret before works; unset where it does not.
+	PreviousSecretExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=previous_secret_expires_at,json=previousSecretExpiresAt,proto3" json:"previous_secret_expires_at,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *ApiKeyRotation) Reset() {
+	*x = ApiKeyRotation{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRotation) ProtoMessage() {}
+
+func (x *ApiKeyRotation) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRotation.ProtoReflect.Descriptor instead.
+func (*ApiKeyRotation) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ApiKeyRotation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyRotation) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ApiKeyRotation) GetOutcome() BatchOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return BatchOutcome_BATCH_OUTCOME_UNSPECIFIED
+}
+
+func (x *ApiKeyRotation) GetError() *BatchError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *ApiKeyRotation) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *ApiKeyRotation) GetPreviousSecretExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PreviousSecretExpiresAt
+	}
+	return nil
+}
+
+type BatchUpdateApiKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys by id, up to 1,000. Either ids or a filter is required.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The keys that a filter chooses; it must set something. That a key is chosen is
+	// checked again in the transaction that changes it.
+	Filter *ApiKeyFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Changes nothing and answers what the call would come to.
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// How many keys the call takes at most, 1 to 1,000; unset means 1,000.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the answer before, for the same keys.
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// The new values of the fields that update_mask names, for each of the keys.
+	Update *ApiKey `protobuf:"bytes,6,opt,name=update,proto3" json:"update,omitempty"`
+	// Required; as in UpdateApiKeyRequest. Over REST `update` is a JSON Merge Patch
+	// (RFC 7396) and names the fields itself: `{"update": {"enabled": false}}`.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,7,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchUpdateApiKeysRequest) Reset() {
+	*x = BatchUpdateApiKeysRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchUpdateApiKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchUpdateApiKeysRequest) ProtoMessage() {}
+
+func (x *BatchUpdateApiKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchUpdateApiKeysRequest.ProtoReflect.Descriptor instead.
+func (*BatchUpdateApiKeysRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *BatchUpdateApiKeysRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *BatchUpdateApiKeysRequest) GetFilter() *ApiKeyFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BatchUpdateApiKeysRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *BatchUpdateApiKeysRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *BatchUpdateApiKeysRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *BatchUpdateApiKeysRequest) GetUpdate() *ApiKey {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *BatchUpdateApiKeysRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type BatchUpdateApiKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending by id.
+	Results []*ApiKeyResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// How many results have each outcome.
+	Done      int32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Unchanged int32 `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Refused   int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Set where keys are left. A call with a filter examines at most 10,000 keys, so
+	// that there can be no result and still more to do.
+	NextPageToken string `protobuf:"bytes,5,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchUpdateApiKeysResponse) Reset() {
+	*x = BatchUpdateApiKeysResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchUpdateApiKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchUpdateApiKeysResponse) ProtoMessage() {}
+
+func (x *BatchUpdateApiKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchUpdateApiKeysResponse.ProtoReflect.Descriptor instead.
+func (*BatchUpdateApiKeysResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *BatchUpdateApiKeysResponse) GetResults() []*ApiKeyResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchUpdateApiKeysResponse) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *BatchUpdateApiKeysResponse) GetUnchanged() int32 {
+	if x != nil {
+		return x.Unchanged
+	}
+	return 0
+}
+
+func (x *BatchUpdateApiKeysResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *BatchUpdateApiKeysResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type BatchRotateApiKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys by id, up to 1,000. Either ids or a filter is required.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The keys that a filter chooses; it must set something. That a key is chosen is
+	// checked again in the transaction that changes it.
+	Filter *ApiKeyFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Changes nothing and answers what the call would come to.
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// How many keys the call takes at most, 1 to 100; unset means 100.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the answer before, for the same keys.
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Required: how long the old secrets work beside the new ones, as in
+	// RotateApiKeyRequest.
+	OverlapSeconds *int32 `protobuf:"varint,6,opt,name=overlap_seconds,json=overlapSeconds,proto3,oneof" json:"overlap_seconds,omitempty"`
+	// Ends secrets of earlier rotations at once, where their overlap is not over yet.
+	// Without this, such a key is refused (ROTATION_IN_PROGRESS).
+	EndPrevious   bool `protobuf:"varint,7,opt,name=end_previous,json=endPrevious,proto3" json:"end_previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchRotateApiKeysRequest) Reset() {
+	*x = BatchRotateApiKeysRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRotateApiKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRotateApiKeysRequest) ProtoMessage() {}
+
+func (x *BatchRotateApiKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRotateApiKeysRequest.ProtoReflect.Descriptor instead.
+func (*BatchRotateApiKeysRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *BatchRotateApiKeysRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *BatchRotateApiKeysRequest) GetFilter() *ApiKeyFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BatchRotateApiKeysRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *BatchRotateApiKeysRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *BatchRotateApiKeysRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *BatchRotateApiKeysRequest) GetOverlapSeconds() int32 {
+	if x != nil && x.OverlapSeconds != nil {
+		return *x.OverlapSeconds
+	}
+	return 0
+}
+
+func (x *BatchRotateApiKeysRequest) GetEndPrevious() bool {
+	if x != nil {
+		return x.EndPrevious
+	}
+	return false
+}
+
+type BatchRotateApiKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending by id.
+	Results []*ApiKeyRotation `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// How many results have each outcome.
+	Done      int32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Unchanged int32 `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Refused   int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Set where keys are left. A call with a filter examines at most 10,000 keys, so
+	// that there can be no result and still more to do.
+	NextPageToken string `protobuf:"bytes,5,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchRotateApiKeysResponse) Reset() {
+	*x = BatchRotateApiKeysResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRotateApiKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRotateApiKeysResponse) ProtoMessage() {}
+
+func (x *BatchRotateApiKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRotateApiKeysResponse.ProtoReflect.Descriptor instead.
+func (*BatchRotateApiKeysResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *BatchRotateApiKeysResponse) GetResults() []*ApiKeyRotation {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchRotateApiKeysResponse) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *BatchRotateApiKeysResponse) GetUnchanged() int32 {
+	if x != nil {
+		return x.Unchanged
+	}
+	return 0
+}
+
+func (x *BatchRotateApiKeysResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *BatchRotateApiKeysResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type BatchRevokeApiKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys by id, up to 1,000. Either ids or a filter is required.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The keys that a filter chooses; it must set something. That a key is chosen is
+	// checked again in the transaction that changes it.
+	Filter *ApiKeyFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Changes nothing and answers what the call would come to.
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// How many keys the call takes at most, 1 to 1,000; unset means 1,000.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the answer before, for the same keys.
+	PageToken     string       `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	Reason        RevokeReason `protobuf:"varint,6,opt,name=reason,proto3,enum=apikeys.v1.RevokeReason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchRevokeApiKeysRequest) Reset() {
+	*x = BatchRevokeApiKeysRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRevokeApiKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRevokeApiKeysRequest) ProtoMessage() {}
+
+func (x *BatchRevokeApiKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRevokeApiKeysRequest.ProtoReflect.Descriptor instead.
+func (*BatchRevokeApiKeysRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *BatchRevokeApiKeysRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *BatchRevokeApiKeysRequest) GetFilter() *ApiKeyFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BatchRevokeApiKeysRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *BatchRevokeApiKeysRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *BatchRevokeApiKeysRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *BatchRevokeApiKeysRequest) GetReason() RevokeReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevokeReason_REVOKE_REASON_UNSPECIFIED
+}
+
+type BatchRevokeApiKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending by id.
+	Results []*ApiKeyResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// How many results have each outcome.
+	Done      int32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Unchanged int32 `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Refused   int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Set where keys are left. A call with a filter examines at most 10,000 keys, so
+	// that there can be no result and still more to do.
+	NextPageToken string `protobuf:"bytes,5,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchRevokeApiKeysResponse) Reset() {
+	*x = BatchRevokeApiKeysResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchRevokeApiKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchRevokeApiKeysResponse) ProtoMessage() {}
+
+func (x *BatchRevokeApiKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchRevokeApiKeysResponse.ProtoReflect.Descriptor instead.
+func (*BatchRevokeApiKeysResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *BatchRevokeApiKeysResponse) GetResults() []*ApiKeyResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchRevokeApiKeysResponse) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *BatchRevokeApiKeysResponse) GetUnchanged() int32 {
+	if x != nil {
+		return x.Unchanged
+	}
+	return 0
+}
+
+func (x *BatchRevokeApiKeysResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *BatchRevokeApiKeysResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type BatchDeleteApiKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys by id, up to 1,000. Either ids or a filter is required.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The keys that a filter chooses; it must set something. That a key is chosen is
+	// checked again in the transaction that changes it.
+	Filter *ApiKeyFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Changes nothing and answers what the call would come to.
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// How many keys the call takes at most, 1 to 1,000; unset means 1,000.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the answer before, for the same keys.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDeleteApiKeysRequest) Reset() {
+	*x = BatchDeleteApiKeysRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDeleteApiKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDeleteApiKeysRequest) ProtoMessage() {}
+
+func (x *BatchDeleteApiKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDeleteApiKeysRequest.ProtoReflect.Descriptor instead.
+func (*BatchDeleteApiKeysRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *BatchDeleteApiKeysRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *BatchDeleteApiKeysRequest) GetFilter() *ApiKeyFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BatchDeleteApiKeysRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *BatchDeleteApiKeysRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *BatchDeleteApiKeysRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type BatchDeleteApiKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending by id.
+	Results []*ApiKeyResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// How many results have each outcome.
+	Done      int32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Unchanged int32 `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Refused   int32 `protobuf:"varint,4,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Set where keys are left. A call with a filter examines at most 10,000 keys, so
+	// that there can be no result and still more to do.
+	NextPageToken string `protobuf:"bytes,5,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDeleteApiKeysResponse) Reset() {
+	*x = BatchDeleteApiKeysResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDeleteApiKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDeleteApiKeysResponse) ProtoMessage() {}
+
+func (x *BatchDeleteApiKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDeleteApiKeysResponse.ProtoReflect.Descriptor instead.
+func (*BatchDeleteApiKeysResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *BatchDeleteApiKeysResponse) GetResults() []*ApiKeyResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *BatchDeleteApiKeysResponse) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *BatchDeleteApiKeysResponse) GetUnchanged() int32 {
+	if x != nil {
+		return x.Unchanged
+	}
+	return 0
+}
+
+func (x *BatchDeleteApiKeysResponse) GetRefused() int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *BatchDeleteApiKeysResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type IntrospectTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret as the end client sent it.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What kind of token it may be; it is ignored.
+	TokenTypeHint string `protobuf:"bytes,2,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectTokenRequest) Reset() {
+	*x = IntrospectTokenRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokenRequest) ProtoMessage() {}
+
+func (x *IntrospectTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokenRequest.ProtoReflect.Descriptor instead.
+func (*IntrospectTokenRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *IntrospectTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetTokenTypeHint() string {
+	if x != nil {
+		return x.TokenTypeHint
+	}
+	return ""
+}
+
+// What RFC 7662 says of a token. Of one that is not active nothing but that is set.
+type IntrospectTokenResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Active bool                   `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
+	// The scopes of the key, separated by spaces.
+	Scope *string `protobuf:"bytes,2,opt,name=scope,proto3,oneof" json:"scope,omitempty"`
+	// The id of the key.
+	ClientId *string `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3,oneof" json:"client_id,omitempty"`
+	// The owner of the key, else the id of the key.
+	Sub *string `protobuf:"bytes,4,opt,name=sub,proto3,oneof" json:"sub,omitempty"`
+	// Always `Bearer`.
+	TokenType *string `protobuf:"bytes,5,opt,name=token_type,json=tokenType,proto3,oneof" json:"token_type,omitempty"`
+	// When the token stops working, in seconds since 1970; unset for never. For a
+	// previous secret, the end of its overlap.
+	Exp *int64 `protobuf:"varint,6,opt,name=exp,proto3,oneof" json:"exp,omitempty"`
+	// When the key was created, in seconds since 1970.
+	Iat *int64 `protobuf:"varint,7,opt,name=iat,proto3,oneof" json:"iat,omitempty"`
+	// The organization of the key.
+	OrganizationId *string `protobuf:"bytes,8,opt,name=organization_id,json=organizationId,proto3,oneof" json:"organization_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *IntrospectTokenResponse) Reset() {
+	*x = IntrospectTokenResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokenResponse) ProtoMessage() {}
+
+func (x *IntrospectTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokenResponse.ProtoReflect.Descriptor instead.
+func (*IntrospectTokenResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *IntrospectTokenResponse) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *IntrospectTokenResponse) GetScope() string {
+	if x != nil && x.Scope != nil {
+		return *x.Scope
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetClientId() string {
+	if x != nil && x.ClientId != nil {
+		return *x.ClientId
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetSub() string {
+	if x != nil && x.Sub != nil {
+		return *x.Sub
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetTokenType() string {
+	if x != nil && x.TokenType != nil {
+		return *x.TokenType
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetExp() int64 {
+	if x != nil && x.Exp != nil {
+		return *x.Exp
+	}
+	return 0
+}
+
+func (x *IntrospectTokenResponse) GetIat() int64 {
+	if x != nil && x.Iat != nil {
+		return *x.Iat
+	}
+	return 0
+}
+
+func (x *IntrospectTokenResponse) GetOrganizationId() string {
+	if x != nil && x.OrganizationId != nil {
+		return *x.OrganizationId
 	}
 	return ""
 }
@@ -1907,14 +3685,18 @@ type VerifyApiKeyRequest struct {
 	// 1,000,000 and not above either of them as a whole (in a batch, one that is
 	// above is refused instead of the request); unset means 1. 0 checks everything
 	// and spends nothing.
-	Cost          *int32 `protobuf:"varint,4,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
+	Cost *int32 `protobuf:"varint,4,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
+	// The end client's program as the caller saw it: its header User-Agent as it is.
+	// It is kept without control characters, to 256 characters, and with what looks
+	// like a secret masked. It decides nothing.
+	UserAgent     string `protobuf:"bytes,5,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifyApiKeyRequest) Reset() {
 	*x = VerifyApiKeyRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +3708,7 @@ func (x *VerifyApiKeyRequest) String() string {
 func (*VerifyApiKeyRequest) ProtoMessage() {}
 
 func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[22]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +3721,7 @@ func (x *VerifyApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{22}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *VerifyApiKeyRequest) GetKey() string {
@@ -1970,6 +3752,13 @@ func (x *VerifyApiKeyRequest) GetCost() int32 {
 	return 0
 }
 
+func (x *VerifyApiKeyRequest) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
 type VerifyApiKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Valid bool                   `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
@@ -1991,7 +3780,7 @@ type VerifyApiKeyResponse struct {
 
 func (x *VerifyApiKeyResponse) Reset() {
 	*x = VerifyApiKeyResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +3792,7 @@ func (x *VerifyApiKeyResponse) String() string {
 func (*VerifyApiKeyResponse) ProtoMessage() {}
 
 func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[23]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +3805,7 @@ func (x *VerifyApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{23}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VerifyApiKeyResponse) GetValid() bool {
@@ -2077,7 +3866,7 @@ type BatchVerifyApiKeysRequest struct {
 
 func (x *BatchVerifyApiKeysRequest) Reset() {
 	*x = BatchVerifyApiKeysRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +3878,7 @@ func (x *BatchVerifyApiKeysRequest) String() string {
 func (*BatchVerifyApiKeysRequest) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[24]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +3891,7 @@ func (x *BatchVerifyApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{24}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BatchVerifyApiKeysRequest) GetKeys() []*VerifyApiKeyRequest {
@@ -2122,7 +3911,7 @@ type BatchVerifyApiKeysResponse struct {
 
 func (x *BatchVerifyApiKeysResponse) Reset() {
 	*x = BatchVerifyApiKeysResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +3923,7 @@ func (x *BatchVerifyApiKeysResponse) String() string {
 func (*BatchVerifyApiKeysResponse) ProtoMessage() {}
 
 func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[25]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +3936,7 @@ func (x *BatchVerifyApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchVerifyApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*BatchVerifyApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{25}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BatchVerifyApiKeysResponse) GetResults() []*VerifyApiKeyResponse {
@@ -2170,7 +3959,7 @@ type QuotaStatus struct {
 
 func (x *QuotaStatus) Reset() {
 	*x = QuotaStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +3971,7 @@ func (x *QuotaStatus) String() string {
 func (*QuotaStatus) ProtoMessage() {}
 
 func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[26]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +3984,7 @@ func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaStatus.ProtoReflect.Descriptor instead.
 func (*QuotaStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{26}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *QuotaStatus) GetLimit() int64 {
@@ -2235,7 +4024,7 @@ type GetApiKeyUsageRequest struct {
 
 func (x *GetApiKeyUsageRequest) Reset() {
 	*x = GetApiKeyUsageRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +4036,7 @@ func (x *GetApiKeyUsageRequest) String() string {
 func (*GetApiKeyUsageRequest) ProtoMessage() {}
 
 func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[27]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +4049,7 @@ func (x *GetApiKeyUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{27}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetApiKeyUsageRequest) GetId() string {
@@ -2310,7 +4099,7 @@ type GetApiKeyUsageResponse struct {
 
 func (x *GetApiKeyUsageResponse) Reset() {
 	*x = GetApiKeyUsageResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +4111,7 @@ func (x *GetApiKeyUsageResponse) String() string {
 func (*GetApiKeyUsageResponse) ProtoMessage() {}
 
 func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[28]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +4124,7 @@ func (x *GetApiKeyUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyUsageResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{28}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetApiKeyUsageResponse) GetApiKeyId() string {
@@ -2393,7 +4182,7 @@ type UsageBucket struct {
 
 func (x *UsageBucket) Reset() {
 	*x = UsageBucket{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +4194,7 @@ func (x *UsageBucket) String() string {
 func (*UsageBucket) ProtoMessage() {}
 
 func (x *UsageBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[29]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +4207,7 @@ func (x *UsageBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBucket.ProtoReflect.Descriptor instead.
 func (*UsageBucket) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{29}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UsageBucket) GetStart() *timestamppb.Timestamp {
@@ -2453,7 +4242,7 @@ type UsageCounts struct {
 
 func (x *UsageCounts) Reset() {
 	*x = UsageCounts{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +4254,7 @@ func (x *UsageCounts) String() string {
 func (*UsageCounts) ProtoMessage() {}
 
 func (x *UsageCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[30]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +4267,7 @@ func (x *UsageCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCounts.ProtoReflect.Descriptor instead.
 func (*UsageCounts) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{30}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UsageCounts) GetTotal() int64 {
@@ -2491,6 +4280,227 @@ func (x *UsageCounts) GetTotal() int64 {
 func (x *UsageCounts) GetCodes() map[string]int64 {
 	if x != nil {
 		return x.Codes
+	}
+	return nil
+}
+
+type ListApiKeyRefusalsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// 1 to 1,000; unset means 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListApiKeyRefusalsRequest) Reset() {
+	*x = ListApiKeyRefusalsRequest{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListApiKeyRefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListApiKeyRefusalsRequest) ProtoMessage() {}
+
+func (x *ListApiKeyRefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListApiKeyRefusalsRequest.ProtoReflect.Descriptor instead.
+func (*ListApiKeyRefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListApiKeyRefusalsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListApiKeyRefusalsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListApiKeyRefusalsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListApiKeyRefusalsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest first.
+	Refusals []*ApiKeyRefusal `protobuf:"bytes,1,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How often the key was refused in all, those that are no longer kept included.
+	// Over REST the header X-Total-Count.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListApiKeyRefusalsResponse) Reset() {
+	*x = ListApiKeyRefusalsResponse{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListApiKeyRefusalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListApiKeyRefusalsResponse) ProtoMessage() {}
+
+func (x *ListApiKeyRefusalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListApiKeyRefusalsResponse.ProtoReflect.Descriptor instead.
+func (*ListApiKeyRefusalsResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ListApiKeyRefusalsResponse) GetRefusals() []*ApiKeyRefusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *ListApiKeyRefusalsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListApiKeyRefusalsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+// One refused use of a key.
+type ApiKeyRefusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	Code  RefusalCode            `protobuf:"varint,3,opt,name=code,proto3,enum=apikeys.v1.RefusalCode" json:"code,omitempty"`
+	Via   RefusalVia             `protobuf:"varint,4,opt,name=via,proto3,enum=apikeys.v1.RefusalVia" json:"via,omitempty"`
+	// Where the secret came from, as ApiKeyLastUse has it.
+	Ip        string `protobuf:"bytes,5,opt,name=ip,proto3" json:"ip,omitempty"`
+	UserAgent string `protobuf:"bytes,6,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// Whoever asked for the verification; the key itself where a call was made with it.
+	Caller        *Actor `protobuf:"bytes,7,opt,name=caller,proto3" json:"caller,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyRefusal) Reset() {
+	*x = ApiKeyRefusal{}
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyRefusal) ProtoMessage() {}
+
+func (x *ApiKeyRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyRefusal.ProtoReflect.Descriptor instead.
+func (*ApiKeyRefusal) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ApiKeyRefusal) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKeyRefusal) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ApiKeyRefusal) GetCode() RefusalCode {
+	if x != nil {
+		return x.Code
+	}
+	return RefusalCode_REFUSAL_CODE_UNSPECIFIED
+}
+
+func (x *ApiKeyRefusal) GetVia() RefusalVia {
+	if x != nil {
+		return x.Via
+	}
+	return RefusalVia_REFUSAL_VIA_UNSPECIFIED
+}
+
+func (x *ApiKeyRefusal) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *ApiKeyRefusal) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *ApiKeyRefusal) GetCaller() *Actor {
+	if x != nil {
+		return x.Caller
 	}
 	return nil
 }
@@ -2508,7 +4518,7 @@ type GetApiKeysAnalyticsRequest struct {
 
 func (x *GetApiKeysAnalyticsRequest) Reset() {
 	*x = GetApiKeysAnalyticsRequest{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +4530,7 @@ func (x *GetApiKeysAnalyticsRequest) String() string {
 func (*GetApiKeysAnalyticsRequest) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[31]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +4543,7 @@ func (x *GetApiKeysAnalyticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsRequest) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{31}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetApiKeysAnalyticsRequest) GetSince() *timestamppb.Timestamp {
@@ -2575,7 +4585,7 @@ type GetApiKeysAnalyticsResponse struct {
 
 func (x *GetApiKeysAnalyticsResponse) Reset() {
 	*x = GetApiKeysAnalyticsResponse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +4597,7 @@ func (x *GetApiKeysAnalyticsResponse) String() string {
 func (*GetApiKeysAnalyticsResponse) ProtoMessage() {}
 
 func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[32]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +4610,7 @@ func (x *GetApiKeysAnalyticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeysAnalyticsResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeysAnalyticsResponse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{32}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetApiKeysAnalyticsResponse) GetSince() *timestamppb.Timestamp {
@@ -2671,7 +4681,7 @@ type KeyUse struct {
 
 func (x *KeyUse) Reset() {
 	*x = KeyUse{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +4693,7 @@ func (x *KeyUse) String() string {
 func (*KeyUse) ProtoMessage() {}
 
 func (x *KeyUse) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[33]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +4706,7 @@ func (x *KeyUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUse.ProtoReflect.Descriptor instead.
 func (*KeyUse) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{33}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *KeyUse) GetApiKeyId() string {
@@ -2720,7 +4730,8 @@ func (x *KeyUse) GetRequests() int64 {
 	return 0
 }
 
-// What is left of a rate limit after the call.
+// What is left of a rate limit after the call, as far as the server that answers
+// knows: of an exact one, others may have spent or reserved some since.
 type RateLimitStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Limit     int32                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2733,7 +4744,7 @@ type RateLimitStatus struct {
 
 func (x *RateLimitStatus) Reset() {
 	*x = RateLimitStatus{}
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +4756,7 @@ func (x *RateLimitStatus) String() string {
 func (*RateLimitStatus) ProtoMessage() {}
 
 func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_apikeys_v1_api_keys_proto_msgTypes[34]
+	mi := &file_apikeys_v1_api_keys_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +4769,7 @@ func (x *RateLimitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitStatus.ProtoReflect.Descriptor instead.
 func (*RateLimitStatus) Descriptor() ([]byte, []int) {
-	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{34}
+	return file_apikeys_v1_api_keys_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RateLimitStatus) GetLimit() int32 {
@@ -2787,7 +4798,7 @@ var File_apikeys_v1_api_keys_proto protoreflect.FileDescriptor
 const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"\x19apikeys/v1/api_keys.proto\x12\n" +
-	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x0e\n" +
+	"apikeys.v1\x1a\x18apikeys/v1/options.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x0f\n" +
 	"\x06ApiKey\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tB\x03\xe0A\x03R\x02id\x12,\n" +
 	"\x0forganization_id\x18\x02 \x01(\tB\x03\xe0A\x03R\x0eorganizationId\x12Z\n" +
@@ -2822,25 +4833,36 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x1aprevious_secret_expires_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x17previousSecretExpiresAt\x12_\n" +
 	"\x1cprevious_secret_last_used_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\x18previousSecretLastUsedAt\x12B\n" +
 	"\x18previous_secret_requests\x18\x19 \x01(\x03B\x03\xe0A\x03H\x01R\x16previousSecretRequests\x88\x01\x01\x128\n" +
-	"\ametrics\x18\x14 \x01(\v2\x19.apikeys.v1.ApiKeyMetricsB\x03\xe0A\x03R\ametrics\x12\x12\n" +
+	"\ametrics\x18\x14 \x01(\v2\x19.apikeys.v1.ApiKeyMetricsB\x03\xe0A\x03R\ametrics\x129\n" +
+	"\blast_use\x18\x1c \x01(\v2\x19.apikeys.v1.ApiKeyLastUseB\x03\xe0A\x03R\alastUse\x12$\n" +
+	"\vexternal_id\x18\x1b \x01(\tB\x03\xe0A\x03R\n" +
+	"externalId\x12\x12\n" +
 	"\x04etag\x18\x15 \x01(\tR\x04etag\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x10\n" +
 	"\x0e_revoke_reasonB\x1b\n" +
-	"\x19_previous_secret_requests\"+\n" +
+	"\x19_previous_secret_requests\"?\n" +
 	"\x05Actor\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\x92\x01\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x92\x01\n" +
 	"\rApiKeyMetrics\x12\x1c\n" +
 	"\n" +
 	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12%\n" +
 	"\x0etotal_requests\x18\x02 \x01(\x03R\rtotalRequests\x12<\n" +
 	"\flast_used_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"lastUsedAt\"N\n" +
+	"lastUsedAt\"\x93\x01\n" +
+	"\rApiKeyLastUse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02ip\x18\x02 \x01(\tR\x02ip\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x03 \x01(\tR\tuserAgent\x12'\n" +
+	"\x0faddresses_today\x18\x04 \x01(\x03R\x0eaddressesToday\"\x87\x01\n" +
 	"\tRateLimit\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x05R\brequests\x12%\n" +
-	"\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\"\xd0\x01\n" +
+	"\x0ewindow_seconds\x18\x02 \x01(\x05R\rwindowSeconds\x127\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x19.apikeys.v1.RateLimitModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\"\xd0\x01\n" +
 	"\x05Quota\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12*\n" +
 	"\tremaining\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x00R\tremaining\x88\x01\x01\x129\n" +
@@ -2849,7 +4871,7 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"refill_day\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x1f(\x01H\x01R\trefillDay\x88\x01\x01B\f\n" +
 	"\n" +
 	"_remainingB\r\n" +
-	"\v_refill_day\"\xa6\b\n" +
+	"\v_refill_day\"\xdb\b\n" +
 	"\x13CreateApiKeyRequest\x12_\n" +
 	"\x05label\x18\x01 \x01(\tBI\xe0A\x02\xbaHCrA\x10\x01\x18\xff\x012:^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\x05label\x12y\n" +
 	"\vdescription\x18\x02 \x01(\tBW\xbaHTrR\x18\xd0\x0f2M^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x{9f}\\x{202a}-\\x{202e}\\x{2066}-\\x{2069}]*$R\vdescription\x12)\n" +
@@ -2868,14 +4890,16 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\fempty_scopes\x18\v \x01(\bR\vemptyScopes\x12'\n" +
 	"\x05quota\x18\f \x01(\v2\x11.apikeys.v1.QuotaR\x05quota\x12&\n" +
 	"\n" +
-	"key_format\x18\r \x01(\tB\a\xbaH\x04r\x02\x18 R\tkeyFormat\x1a;\n" +
+	"key_format\x18\r \x01(\tB\a\xbaH\x04r\x02\x18 R\tkeyFormat\x123\n" +
+	"\vexternal_id\x18\x0e \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]*$R\n" +
+	"externalId\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
 	"\b_enabled\"C\n" +
 	"\x14CreateApiKeyResponse\x12+\n" +
-	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\xc6\x03\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\"\x8d\b\n" +
 	"\x12ListApiKeysRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -2887,7 +4911,44 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x0eexpires_before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
 	"\funused_since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vunusedSince\x12<\n" +
 	"\n" +
-	"created_by\x18\b \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\"l\n" +
+	"created_by\x18\b \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x032\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\x123\n" +
+	"\vexternal_id\x18\t \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]*$R\n" +
+	"externalId\x12?\n" +
+	"\rcreated_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
+	"\x0ecreated_before\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12P\n" +
+	"\x0fprevious_secret\x18\f \x01(\x0e2\x1d.apikeys.v1.PreviousSecretUseB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0epreviousSecret\x125\n" +
+	"\x06secret\x18\r \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x06secret\x123\n" +
+	"\x05scope\x18\x0e \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05scope\x12Z\n" +
+	"\bmetadata\x18\x0f \x03(\v2,.apikeys.v1.ListApiKeysRequest.MetadataEntryB\x10\xbaH\r\x9a\x01\n" +
+	"\x10\n" +
+	"\"\x06r\x04\x10\x01\x18@R\bmetadata\x125\n" +
+	"\x05order\x18\x10 \x01(\x0e2\x15.apikeys.v1.SortOrderB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05order\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x06\n" +
+	"\fApiKeyFilter\x127\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x17.apikeys.v1.ApiKeyStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x128\n" +
+	"\bowner_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\aownerId\x12+\n" +
+	"\x01q\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x01q\x12A\n" +
+	"\x0eexpires_before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
+	"\funused_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vunusedSince\x12<\n" +
+	"\n" +
+	"created_by\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x032\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedBy\x123\n" +
+	"\vexternal_id\x18\a \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]*$R\n" +
+	"externalId\x12?\n" +
+	"\rcreated_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
+	"\x0ecreated_before\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12P\n" +
+	"\x0fprevious_secret\x18\n" +
+	" \x01(\x0e2\x1d.apikeys.v1.PreviousSecretUseB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0epreviousSecret\x125\n" +
+	"\x06secret\x18\v \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x06secret\x123\n" +
+	"\x05scope\x18\f \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\x05scope\x12T\n" +
+	"\bmetadata\x18\r \x03(\v2&.apikeys.v1.ApiKeyFilter.MetadataEntryB\x10\xbaH\r\x9a\x01\n" +
+	"\x10\n" +
+	"\"\x06r\x04\x10\x01\x18@R\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
 	"\x13ListApiKeysResponse\x12-\n" +
 	"\bapi_keys\x18\x01 \x03(\v2\x12.apikeys.v1.ApiKeyR\aapiKeys\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\"\n" +
@@ -2925,12 +4986,113 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x13DeleteApiKeyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"&\n" +
 	"\x14DeleteApiKeyResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xa2\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\">\n" +
+	"\n" +
+	"BatchError\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x96\x01\n" +
+	"\fApiKeyResult\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x122\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x18.apikeys.v1.BatchOutcomeR\aoutcome\x12,\n" +
+	"\x05error\x18\x04 \x01(\v2\x16.apikeys.v1.BatchErrorR\x05error\"\x8f\x02\n" +
+	"\x0eApiKeyRotation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x122\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x18.apikeys.v1.BatchOutcomeR\aoutcome\x12,\n" +
+	"\x05error\x18\x04 \x01(\v2\x16.apikeys.v1.BatchErrorR\x05error\x12\x1c\n" +
+	"\x06secret\x18\x05 \x01(\tB\x04\xb0\xd4\x18\x01R\x06secret\x12W\n" +
+	"\x1aprevious_secret_expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x17previousSecretExpiresAt\"\xd0\x02\n" +
+	"\x19BatchUpdateApiKeysRequest\x12!\n" +
+	"\x03ids\x18\x01 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\x03ids\x120\n" +
+	"\x06filter\x18\x02 \x01(\v2\x18.apikeys.v1.ApiKeyFilterR\x06filter\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12*\n" +
+	"\x06update\x18\x06 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06update\x12;\n" +
+	"\vupdate_mask\x18\a \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"\xc4\x01\n" +
+	"\x1aBatchUpdateApiKeysResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.apikeys.v1.ApiKeyResultR\aresults\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\x05R\tunchanged\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\x05R\arefused\x12&\n" +
+	"\x0fnext_page_token\x18\x05 \x01(\tR\rnextPageToken\"\xdf\x02\n" +
+	"\x19BatchRotateApiKeysRequest\x12!\n" +
+	"\x03ids\x18\x01 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\x03ids\x120\n" +
+	"\x06filter\x18\x02 \x01(\v2\x18.apikeys.v1.ApiKeyFilterR\x06filter\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12&\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12@\n" +
+	"\x0foverlap_seconds\x18\x06 \x01(\x05B\x12\xe0A\x02\xbaH\f\xc8\x01\x01\x1a\a\x18\x80\x9a\x9e\x01(\x00H\x00R\x0eoverlapSeconds\x88\x01\x01\x12!\n" +
+	"\fend_previous\x18\a \x01(\bR\vendPreviousB\x12\n" +
+	"\x10_overlap_seconds\"\xc6\x01\n" +
+	"\x1aBatchRotateApiKeysResponse\x124\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.apikeys.v1.ApiKeyRotationR\aresults\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\x05R\tunchanged\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\x05R\arefused\x12&\n" +
+	"\x0fnext_page_token\x18\x05 \x01(\tR\rnextPageToken\"\xa3\x02\n" +
+	"\x19BatchRevokeApiKeysRequest\x12!\n" +
+	"\x03ids\x18\x01 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\x03ids\x120\n" +
+	"\x06filter\x18\x02 \x01(\v2\x18.apikeys.v1.ApiKeyFilterR\x06filter\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12:\n" +
+	"\x06reason\x18\x06 \x01(\x0e2\x18.apikeys.v1.RevokeReasonB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06reason\"\xc4\x01\n" +
+	"\x1aBatchRevokeApiKeysResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.apikeys.v1.ApiKeyResultR\aresults\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\x05R\tunchanged\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\x05R\arefused\x12&\n" +
+	"\x0fnext_page_token\x18\x05 \x01(\tR\rnextPageToken\"\xe7\x01\n" +
+	"\x19BatchDeleteApiKeysRequest\x12!\n" +
+	"\x03ids\x18\x01 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\x03ids\x120\n" +
+	"\x06filter\x18\x02 \x01(\v2\x18.apikeys.v1.ApiKeyFilterR\x06filter\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"\xc4\x01\n" +
+	"\x1aBatchDeleteApiKeysResponse\x122\n" +
+	"\aresults\x18\x01 \x03(\v2\x18.apikeys.v1.ApiKeyResultR\aresults\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\x05R\tunchanged\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\x05R\arefused\x12&\n" +
+	"\x0fnext_page_token\x18\x05 \x01(\tR\rnextPageToken\"o\n" +
+	"\x16IntrospectTokenRequest\x12#\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\x03\xc8\x01\x01\xb0\xd4\x18\x01\x80\x01\x01R\x05token\x120\n" +
+	"\x0ftoken_type_hint\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\rtokenTypeHint\"\xd8\x02\n" +
+	"\x17IntrospectTokenResponse\x12\x16\n" +
+	"\x06active\x18\x01 \x01(\bR\x06active\x12\x19\n" +
+	"\x05scope\x18\x02 \x01(\tH\x00R\x05scope\x88\x01\x01\x12 \n" +
+	"\tclient_id\x18\x03 \x01(\tH\x01R\bclientId\x88\x01\x01\x12\x15\n" +
+	"\x03sub\x18\x04 \x01(\tH\x02R\x03sub\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"token_type\x18\x05 \x01(\tH\x03R\ttokenType\x88\x01\x01\x12\x15\n" +
+	"\x03exp\x18\x06 \x01(\x03H\x04R\x03exp\x88\x01\x01\x12\x15\n" +
+	"\x03iat\x18\a \x01(\x03H\x05R\x03iat\x88\x01\x01\x12,\n" +
+	"\x0forganization_id\x18\b \x01(\tH\x06R\x0eorganizationId\x88\x01\x01B\b\n" +
+	"\x06_scopeB\f\n" +
+	"\n" +
+	"_client_idB\x06\n" +
+	"\x04_subB\r\n" +
+	"\v_token_typeB\x06\n" +
+	"\x04_expB\x06\n" +
+	"\x04_iatB\x12\n" +
+	"\x10_organization_id\"\xd2\x01\n" +
 	"\x13VerifyApiKeyRequest\x12\x19\n" +
 	"\x03key\x18\x01 \x01(\tB\a\xb0\xd4\x18\x01\x80\x01\x01R\x03key\x12'\n" +
 	"\x06scopes\x18\x02 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10d\"\x05r\x03\x18\x80\x01R\x06scopes\x12\x18\n" +
 	"\x02ip\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x02ip\x12$\n" +
-	"\x04cost\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00H\x00R\x04cost\x88\x01\x01B\a\n" +
+	"\x04cost\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00H\x00R\x04cost\x88\x01\x01\x12.\n" +
+	"\n" +
+	"user_agent\x18\x05 \x01(\tB\x0f\xbaH\x05r\x03\x18\x80@\xb0\xd4\x18\x01\x80\x01\x01R\tuserAgentB\a\n" +
 	"\x05_cost\"\xec\x02\n" +
 	"\x14VerifyApiKeyResponse\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x120\n" +
@@ -2977,7 +5139,26 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\n" +
 	"CodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x80\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"}\n" +
+	"\x19ListApiKeyRefusalsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"\x91\x01\n" +
+	"\x1aListApiKeyRefusalsResponse\x125\n" +
+	"\brefusals\x18\x01 \x03(\v2\x19.apikeys.v1.ApiKeyRefusalR\brefusals\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xfc\x01\n" +
+	"\rApiKeyRefusal\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12+\n" +
+	"\x04code\x18\x03 \x01(\x0e2\x17.apikeys.v1.RefusalCodeR\x04code\x12(\n" +
+	"\x03via\x18\x04 \x01(\x0e2\x16.apikeys.v1.RefusalViaR\x03via\x12\x0e\n" +
+	"\x02ip\x18\x05 \x01(\tR\x02ip\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x06 \x01(\tR\tuserAgent\x12)\n" +
+	"\x06caller\x18\a \x01(\v2\x11.apikeys.v1.ActorR\x06caller\"\x80\x01\n" +
 	"\x1aGetApiKeysAnalyticsRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa0\x03\n" +
@@ -3029,42 +5210,88 @@ const file_apikeys_v1_api_keys_proto_rawDesc = "" +
 	"\x1eVERIFICATION_CODE_RATE_LIMITED\x10\b\x12\x1b\n" +
 	"\x17VERIFICATION_CODE_VALID\x10\t\x12$\n" +
 	" VERIFICATION_CODE_QUOTA_EXCEEDED\x10\n" +
-	"*t\n" +
+	"*f\n" +
+	"\rRateLimitMode\x12\x1f\n" +
+	"\x1bRATE_LIMIT_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15RATE_LIMIT_MODE_LOCAL\x10\x01\x12\x19\n" +
+	"\x15RATE_LIMIT_MODE_EXACT\x10\x02*t\n" +
 	"\vQuotaRefill\x12\x1c\n" +
 	"\x18QUOTA_REFILL_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11QUOTA_REFILL_NONE\x10\x01\x12\x16\n" +
 	"\x12QUOTA_REFILL_DAILY\x10\x02\x12\x18\n" +
-	"\x14QUOTA_REFILL_MONTHLY\x10\x03*l\n" +
+	"\x14QUOTA_REFILL_MONTHLY\x10\x03*P\n" +
+	"\tSortOrder\x12\x1a\n" +
+	"\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSORT_ORDER_ASC\x10\x01\x12\x13\n" +
+	"\x0fSORT_ORDER_DESC\x10\x02*X\n" +
+	"\x11PreviousSecretUse\x12#\n" +
+	"\x1fPREVIOUS_SECRET_USE_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aPREVIOUS_SECRET_USE_IN_USE\x10\x01*}\n" +
+	"\fBatchOutcome\x12\x1d\n" +
+	"\x19BATCH_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12BATCH_OUTCOME_DONE\x10\x01\x12\x1b\n" +
+	"\x17BATCH_OUTCOME_UNCHANGED\x10\x02\x12\x19\n" +
+	"\x15BATCH_OUTCOME_REFUSED\x10\x03*l\n" +
 	"\x10UsageGranularity\x12!\n" +
 	"\x1dUSAGE_GRANULARITY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16USAGE_GRANULARITY_HOUR\x10\x01\x12\x19\n" +
-	"\x15USAGE_GRANULARITY_DAY\x10\x022\xa2\x10\n" +
-	"\x0eApiKeysService\x12\xb1\x01\n" +
-	"\fCreateApiKey\x12\x1f.apikeys.v1.CreateApiKeyRequest\x1a .apikeys.v1.CreateApiKeyResponse\"^\xaa\xd4\x182\n" +
-	"\x0fapi_keys.create\x1a\x1dResource created successfully \x01\x82\xd3\xe4\x93\x02\":\x01*b\aapi_key\"\x14/developers/api_keys\x12\x9c\x01\n" +
+	"\x15USAGE_GRANULARITY_DAY\x10\x02*\xe3\x02\n" +
+	"\vRefusalCode\x12\x1c\n" +
+	"\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16REFUSAL_CODE_NOT_FOUND\x10\x01\x12\x18\n" +
+	"\x14REFUSAL_CODE_REVOKED\x10\x02\x12\x19\n" +
+	"\x15REFUSAL_CODE_DISABLED\x10\x03\x12\x18\n" +
+	"\x14REFUSAL_CODE_EXPIRED\x10\x04\x12#\n" +
+	"\x1fREFUSAL_CODE_WRONG_ORGANIZATION\x10\x05\x12\x1f\n" +
+	"\x1bREFUSAL_CODE_IP_NOT_ALLOWED\x10\x06\x12#\n" +
+	"\x1fREFUSAL_CODE_INSUFFICIENT_SCOPE\x10\a\x12\x1d\n" +
+	"\x19REFUSAL_CODE_RATE_LIMITED\x10\b\x12\x1f\n" +
+	"\x1bREFUSAL_CODE_QUOTA_EXCEEDED\x10\t\x12 \n" +
+	"\x1cREFUSAL_CODE_PREVIOUS_SECRET\x10\n" +
+	"*g\n" +
+	"\n" +
+	"RefusalVia\x12\x1b\n" +
+	"\x17REFUSAL_VIA_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18REFUSAL_VIA_VERIFICATION\x10\x01\x12\x1e\n" +
+	"\x1aREFUSAL_VIA_AUTHENTICATION\x10\x022\x99\x19\n" +
+	"\x0eApiKeysService\x12\xb3\x01\n" +
+	"\fCreateApiKey\x12\x1f.apikeys.v1.CreateApiKeyRequest\x1a .apikeys.v1.CreateApiKeyResponse\"`\xaa\xd4\x184\n" +
+	"\x0fapi_keys.create\x1a\x1dResource created successfully \x01@\x02\x82\xd3\xe4\x93\x02\":\x01*b\aapi_key\"\x14/developers/api_keys\x12\x9c\x01\n" +
 	"\vListApiKeys\x12\x1e.apikeys.v1.ListApiKeysRequest\x1a\x1f.apikeys.v1.ListApiKeysResponse\"L\xaa\xd4\x18\"\n" +
 	"\rapi_keys.read\x10\x01\x1a\x0fAPI keys listed\x82\xd3\xe4\x93\x02 b\bapi_keys\x12\x14/developers/api_keys\x12\x96\x01\n" +
 	"\tGetApiKey\x12\x1c.apikeys.v1.GetApiKeyRequest\x1a\x1d.apikeys.v1.GetApiKeyResponse\"L\xaa\xd4\x18\x1e\n" +
-	"\rapi_keys.read\x1a\rAPI key found\x82\xd3\xe4\x93\x02$b\aapi_key\x12\x19/developers/api_keys/{id}\x12\xcf\x01\n" +
-	"\fUpdateApiKey\x12\x1f.apikeys.v1.UpdateApiKeyRequest\x1a .apikeys.v1.UpdateApiKeyResponse\"|\xaa\xd4\x18\"\n" +
-	"\x0fapi_keys.update\x1a\x0fAPI key updated\x82\xd3\xe4\x93\x02P:\x01*Z':\x01*b\aapi_key\x1a\x19/developers/api_keys/{id}b\aapi_key2\x19/developers/api_keys/{id}\x12\xaf\x01\n" +
-	"\fRotateApiKey\x12\x1f.apikeys.v1.RotateApiKeyRequest\x1a .apikeys.v1.RotateApiKeyResponse\"\\\xaa\xd4\x18$\n" +
-	"\x0fapi_keys.update\x1a\x0fAPI key rotated \x01\x82\xd3\xe4\x93\x02.:\x01*b\aapi_key\" /developers/api_keys/{id}/rotate\x12\xad\x01\n" +
-	"\fRevokeApiKey\x12\x1f.apikeys.v1.RevokeApiKeyRequest\x1a .apikeys.v1.RevokeApiKeyResponse\"Z\xaa\xd4\x18\"\n" +
-	"\x0fapi_keys.delete\x1a\x0fAPI key revoked\x82\xd3\xe4\x93\x02.:\x01*b\aapi_key\" /developers/api_keys/{id}/revoke\x12\x9a\x01\n" +
+	"\rapi_keys.read\x1a\rAPI key found\x82\xd3\xe4\x93\x02$b\aapi_key\x12\x19/developers/api_keys/{id}\x12\xd1\x01\n" +
+	"\fUpdateApiKey\x12\x1f.apikeys.v1.UpdateApiKeyRequest\x1a .apikeys.v1.UpdateApiKeyResponse\"~\xaa\xd4\x18$\n" +
+	"\x0fapi_keys.update\x1a\x0fAPI key updated@\x02\x82\xd3\xe4\x93\x02P:\x01*Z':\x01*b\aapi_key\x1a\x19/developers/api_keys/{id}b\aapi_key2\x19/developers/api_keys/{id}\x12\xb1\x01\n" +
+	"\fRotateApiKey\x12\x1f.apikeys.v1.RotateApiKeyRequest\x1a .apikeys.v1.RotateApiKeyResponse\"^\xaa\xd4\x18&\n" +
+	"\x0fapi_keys.update\x1a\x0fAPI key rotated \x01@\x02\x82\xd3\xe4\x93\x02.:\x01*b\aapi_key\" /developers/api_keys/{id}/rotate\x12\xaf\x01\n" +
+	"\fRevokeApiKey\x12\x1f.apikeys.v1.RevokeApiKeyRequest\x1a .apikeys.v1.RevokeApiKeyResponse\"\\\xaa\xd4\x18$\n" +
+	"\x0fapi_keys.delete\x1a\x0fAPI key revoked@\x02\x82\xd3\xe4\x93\x02.:\x01*b\aapi_key\" /developers/api_keys/{id}/revoke\x12\x9a\x01\n" +
 	"\fDeleteApiKey\x12\x1f.apikeys.v1.DeleteApiKeyRequest\x1a .apikeys.v1.DeleteApiKeyResponse\"G\xaa\xd4\x18\"\n" +
-	"\x0fapi_keys.delete\x1a\x0fAPI key deleted\x82\xd3\xe4\x93\x02\x1b*\x19/developers/api_keys/{id}\x12\xa8\x01\n" +
+	"\x0fapi_keys.delete\x1a\x0fAPI key deleted\x82\xd3\xe4\x93\x02\x1b*\x19/developers/api_keys/{id}\x12\xba\x01\n" +
+	"\x12BatchUpdateApiKeys\x12%.apikeys.v1.BatchUpdateApiKeysRequest\x1a&.apikeys.v1.BatchUpdateApiKeysResponse\"U\xaa\xd4\x18%\n" +
+	"\x0fapi_keys.update\x1a\x10API keys updated@\x03\x82\xd3\xe4\x93\x02&:\x01*\"!/developers/api_keys/update_batch\x12\xbc\x01\n" +
+	"\x12BatchRotateApiKeys\x12%.apikeys.v1.BatchRotateApiKeysRequest\x1a&.apikeys.v1.BatchRotateApiKeysResponse\"W\xaa\xd4\x18'\n" +
+	"\x0fapi_keys.update\x1a\x10API keys rotated \x01@\x02\x82\xd3\xe4\x93\x02&:\x01*\"!/developers/api_keys/rotate_batch\x12\xba\x01\n" +
+	"\x12BatchRevokeApiKeys\x12%.apikeys.v1.BatchRevokeApiKeysRequest\x1a&.apikeys.v1.BatchRevokeApiKeysResponse\"U\xaa\xd4\x18%\n" +
+	"\x0fapi_keys.delete\x1a\x10API keys revoked@\x03\x82\xd3\xe4\x93\x02&:\x01*\"!/developers/api_keys/revoke_batch\x12\xba\x01\n" +
+	"\x12BatchDeleteApiKeys\x12%.apikeys.v1.BatchDeleteApiKeysRequest\x1a&.apikeys.v1.BatchDeleteApiKeysResponse\"U\xaa\xd4\x18%\n" +
+	"\x0fapi_keys.delete\x1a\x10API keys deleted@\x03\x82\xd3\xe4\x93\x02&:\x01*\"!/developers/api_keys/delete_batch\x12\xa8\x01\n" +
 	"\x0eGetApiKeyUsage\x12!.apikeys.v1.GetApiKeyUsageRequest\x1a\".apikeys.v1.GetApiKeyUsageResponse\"O\xaa\xd4\x18$\n" +
-	"\rapi_keys.read\x1a\x13API key usage found\x82\xd3\xe4\x93\x02!\x12\x1f/developers/api_keys/{id}/usage\x12\xaf\x01\n" +
+	"\rapi_keys.read\x1a\x13API key usage found\x82\xd3\xe4\x93\x02!\x12\x1f/developers/api_keys/{id}/usage\x12\xc5\x01\n" +
+	"\x12ListApiKeyRefusals\x12%.apikeys.v1.ListApiKeyRefusalsRequest\x1a&.apikeys.v1.ListApiKeyRefusalsResponse\"`\xaa\xd4\x18(\n" +
+	"\rapi_keys.read\x1a\x17API key refusals listed\x82\xd3\xe4\x93\x02.b\brefusals\x12\"/developers/api_keys/{id}/refusals\x12\xaf\x01\n" +
 	"\x13GetApiKeysAnalytics\x12&.apikeys.v1.GetApiKeysAnalyticsRequest\x1a'.apikeys.v1.GetApiKeysAnalyticsResponse\"G\xaa\xd4\x18(\n" +
-	"\rapi_keys.read\x1a\x17API key analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/api_keys\x12\x89\x01\n" +
+	"\rapi_keys.read\x1a\x17API key analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/api_keys\x12\x8b\x01\n" +
 	"\n" +
-	"ListScopes\x12\x1d.apikeys.v1.ListScopesRequest\x1a\x1e.apikeys.v1.ListScopesResponse\"<\xaa\xd4\x18\x16\n" +
-	"\x03any\x10\x01\x1a\rScopes listed\x82\xd3\xe4\x93\x02\x1cb\x06scopes\x12\x12/developers/scopes\x12\xc4\x01\n" +
-	"\x12BatchVerifyApiKeys\x12%.apikeys.v1.BatchVerifyApiKeysRequest\x1a&.apikeys.v1.BatchVerifyApiKeysResponse\"_\xaa\xd4\x18&\n" +
-	"\x0fapi_keys.verify\x10\x01\x1a\x11API keys verified\x82\xd3\xe4\x93\x02/:\x01*b\aresults\"!/developers/api_keys/verify_batch\x12\xa2\x01\n" +
-	"\fVerifyApiKey\x12\x1f.apikeys.v1.VerifyApiKeyRequest\x1a .apikeys.v1.VerifyApiKeyResponse\"O\xaa\xd4\x18%\n" +
-	"\x0fapi_keys.verify\x10\x01\x1a\x10API key verified\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/developers/api_keys/verifyB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
+	"ListScopes\x12\x1d.apikeys.v1.ListScopesRequest\x1a\x1e.apikeys.v1.ListScopesResponse\">\xaa\xd4\x18\x18\n" +
+	"\x03any\x10\x01\x1a\rScopes listed8\x01\x82\xd3\xe4\x93\x02\x1cb\x06scopes\x12\x12/developers/scopes\x12\xc6\x01\n" +
+	"\x12BatchVerifyApiKeys\x12%.apikeys.v1.BatchVerifyApiKeysRequest\x1a&.apikeys.v1.BatchVerifyApiKeysResponse\"a\xaa\xd4\x18(\n" +
+	"\x0fapi_keys.verify\x10\x01\x1a\x11API keys verified@\x01\x82\xd3\xe4\x93\x02/:\x01*b\aresults\"!/developers/api_keys/verify_batch\x12\xa8\x01\n" +
+	"\x0fIntrospectToken\x12\".apikeys.v1.IntrospectTokenRequest\x1a#.apikeys.v1.IntrospectTokenResponse\"L\xaa\xd4\x18+\n" +
+	"\x0fapi_keys.verify\x10\x01\x1a\x12Token introspected@\x01H\x01\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/oauth2/introspect\x12\xa4\x01\n" +
+	"\fVerifyApiKey\x12\x1f.apikeys.v1.VerifyApiKeyRequest\x1a .apikeys.v1.VerifyApiKeyResponse\"Q\xaa\xd4\x18'\n" +
+	"\x0fapi_keys.verify\x10\x01\x1a\x10API key verified@\x01\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/developers/api_keys/verifyB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
 
 var (
 	file_apikeys_v1_api_keys_proto_rawDescOnce sync.Once
@@ -3078,147 +5305,221 @@ func file_apikeys_v1_api_keys_proto_rawDescGZIP() []byte {
 	return file_apikeys_v1_api_keys_proto_rawDescData
 }
 
-var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_apikeys_v1_api_keys_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
+var file_apikeys_v1_api_keys_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_apikeys_v1_api_keys_proto_goTypes = []any{
 	(ApiKeyState)(0),                    // 0: apikeys.v1.ApiKeyState
 	(ApiKeyMode)(0),                     // 1: apikeys.v1.ApiKeyMode
 	(RevokeReason)(0),                   // 2: apikeys.v1.RevokeReason
 	(VerificationCode)(0),               // 3: apikeys.v1.VerificationCode
-	(QuotaRefill)(0),                    // 4: apikeys.v1.QuotaRefill
-	(UsageGranularity)(0),               // 5: apikeys.v1.UsageGranularity
-	(*ApiKey)(nil),                      // 6: apikeys.v1.ApiKey
-	(*Actor)(nil),                       // 7: apikeys.v1.Actor
-	(*ApiKeyMetrics)(nil),               // 8: apikeys.v1.ApiKeyMetrics
-	(*RateLimit)(nil),                   // 9: apikeys.v1.RateLimit
-	(*Quota)(nil),                       // 10: apikeys.v1.Quota
-	(*CreateApiKeyRequest)(nil),         // 11: apikeys.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil),        // 12: apikeys.v1.CreateApiKeyResponse
-	(*ListApiKeysRequest)(nil),          // 13: apikeys.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),         // 14: apikeys.v1.ListApiKeysResponse
-	(*GetApiKeyRequest)(nil),            // 15: apikeys.v1.GetApiKeyRequest
-	(*GetApiKeyResponse)(nil),           // 16: apikeys.v1.GetApiKeyResponse
-	(*UpdateApiKeyRequest)(nil),         // 17: apikeys.v1.UpdateApiKeyRequest
-	(*UpdateApiKeyResponse)(nil),        // 18: apikeys.v1.UpdateApiKeyResponse
-	(*RotateApiKeyRequest)(nil),         // 19: apikeys.v1.RotateApiKeyRequest
-	(*ListScopesRequest)(nil),           // 20: apikeys.v1.ListScopesRequest
-	(*ListScopesResponse)(nil),          // 21: apikeys.v1.ListScopesResponse
-	(*Scope)(nil),                       // 22: apikeys.v1.Scope
-	(*RotateApiKeyResponse)(nil),        // 23: apikeys.v1.RotateApiKeyResponse
-	(*RevokeApiKeyRequest)(nil),         // 24: apikeys.v1.RevokeApiKeyRequest
-	(*RevokeApiKeyResponse)(nil),        // 25: apikeys.v1.RevokeApiKeyResponse
-	(*DeleteApiKeyRequest)(nil),         // 26: apikeys.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),        // 27: apikeys.v1.DeleteApiKeyResponse
-	(*VerifyApiKeyRequest)(nil),         // 28: apikeys.v1.VerifyApiKeyRequest
-	(*VerifyApiKeyResponse)(nil),        // 29: apikeys.v1.VerifyApiKeyResponse
-	(*BatchVerifyApiKeysRequest)(nil),   // 30: apikeys.v1.BatchVerifyApiKeysRequest
-	(*BatchVerifyApiKeysResponse)(nil),  // 31: apikeys.v1.BatchVerifyApiKeysResponse
-	(*QuotaStatus)(nil),                 // 32: apikeys.v1.QuotaStatus
-	(*GetApiKeyUsageRequest)(nil),       // 33: apikeys.v1.GetApiKeyUsageRequest
-	(*GetApiKeyUsageResponse)(nil),      // 34: apikeys.v1.GetApiKeyUsageResponse
-	(*UsageBucket)(nil),                 // 35: apikeys.v1.UsageBucket
-	(*UsageCounts)(nil),                 // 36: apikeys.v1.UsageCounts
-	(*GetApiKeysAnalyticsRequest)(nil),  // 37: apikeys.v1.GetApiKeysAnalyticsRequest
-	(*GetApiKeysAnalyticsResponse)(nil), // 38: apikeys.v1.GetApiKeysAnalyticsResponse
-	(*KeyUse)(nil),                      // 39: apikeys.v1.KeyUse
-	(*RateLimitStatus)(nil),             // 40: apikeys.v1.RateLimitStatus
-	nil,                                 // 41: apikeys.v1.ApiKey.MetadataEntry
-	nil,                                 // 42: apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	nil,                                 // 43: apikeys.v1.UsageBucket.CodesEntry
-	nil,                                 // 44: apikeys.v1.UsageCounts.CodesEntry
-	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),       // 46: google.protobuf.FieldMask
+	(RateLimitMode)(0),                  // 4: apikeys.v1.RateLimitMode
+	(QuotaRefill)(0),                    // 5: apikeys.v1.QuotaRefill
+	(SortOrder)(0),                      // 6: apikeys.v1.SortOrder
+	(PreviousSecretUse)(0),              // 7: apikeys.v1.PreviousSecretUse
+	(BatchOutcome)(0),                   // 8: apikeys.v1.BatchOutcome
+	(UsageGranularity)(0),               // 9: apikeys.v1.UsageGranularity
+	(RefusalCode)(0),                    // 10: apikeys.v1.RefusalCode
+	(RefusalVia)(0),                     // 11: apikeys.v1.RefusalVia
+	(*ApiKey)(nil),                      // 12: apikeys.v1.ApiKey
+	(*Actor)(nil),                       // 13: apikeys.v1.Actor
+	(*ApiKeyMetrics)(nil),               // 14: apikeys.v1.ApiKeyMetrics
+	(*ApiKeyLastUse)(nil),               // 15: apikeys.v1.ApiKeyLastUse
+	(*RateLimit)(nil),                   // 16: apikeys.v1.RateLimit
+	(*Quota)(nil),                       // 17: apikeys.v1.Quota
+	(*CreateApiKeyRequest)(nil),         // 18: apikeys.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil),        // 19: apikeys.v1.CreateApiKeyResponse
+	(*ListApiKeysRequest)(nil),          // 20: apikeys.v1.ListApiKeysRequest
+	(*ApiKeyFilter)(nil),                // 21: apikeys.v1.ApiKeyFilter
+	(*ListApiKeysResponse)(nil),         // 22: apikeys.v1.ListApiKeysResponse
+	(*GetApiKeyRequest)(nil),            // 23: apikeys.v1.GetApiKeyRequest
+	(*GetApiKeyResponse)(nil),           // 24: apikeys.v1.GetApiKeyResponse
+	(*UpdateApiKeyRequest)(nil),         // 25: apikeys.v1.UpdateApiKeyRequest
+	(*UpdateApiKeyResponse)(nil),        // 26: apikeys.v1.UpdateApiKeyResponse
+	(*RotateApiKeyRequest)(nil),         // 27: apikeys.v1.RotateApiKeyRequest
+	(*ListScopesRequest)(nil),           // 28: apikeys.v1.ListScopesRequest
+	(*ListScopesResponse)(nil),          // 29: apikeys.v1.ListScopesResponse
+	(*Scope)(nil),                       // 30: apikeys.v1.Scope
+	(*RotateApiKeyResponse)(nil),        // 31: apikeys.v1.RotateApiKeyResponse
+	(*RevokeApiKeyRequest)(nil),         // 32: apikeys.v1.RevokeApiKeyRequest
+	(*RevokeApiKeyResponse)(nil),        // 33: apikeys.v1.RevokeApiKeyResponse
+	(*DeleteApiKeyRequest)(nil),         // 34: apikeys.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),        // 35: apikeys.v1.DeleteApiKeyResponse
+	(*BatchError)(nil),                  // 36: apikeys.v1.BatchError
+	(*ApiKeyResult)(nil),                // 37: apikeys.v1.ApiKeyResult
+	(*ApiKeyRotation)(nil),              // 38: apikeys.v1.ApiKeyRotation
+	(*BatchUpdateApiKeysRequest)(nil),   // 39: apikeys.v1.BatchUpdateApiKeysRequest
+	(*BatchUpdateApiKeysResponse)(nil),  // 40: apikeys.v1.BatchUpdateApiKeysResponse
+	(*BatchRotateApiKeysRequest)(nil),   // 41: apikeys.v1.BatchRotateApiKeysRequest
+	(*BatchRotateApiKeysResponse)(nil),  // 42: apikeys.v1.BatchRotateApiKeysResponse
+	(*BatchRevokeApiKeysRequest)(nil),   // 43: apikeys.v1.BatchRevokeApiKeysRequest
+	(*BatchRevokeApiKeysResponse)(nil),  // 44: apikeys.v1.BatchRevokeApiKeysResponse
+	(*BatchDeleteApiKeysRequest)(nil),   // 45: apikeys.v1.BatchDeleteApiKeysRequest
+	(*BatchDeleteApiKeysResponse)(nil),  // 46: apikeys.v1.BatchDeleteApiKeysResponse
+	(*IntrospectTokenRequest)(nil),      // 47: apikeys.v1.IntrospectTokenRequest
+	(*IntrospectTokenResponse)(nil),     // 48: apikeys.v1.IntrospectTokenResponse
+	(*VerifyApiKeyRequest)(nil),         // 49: apikeys.v1.VerifyApiKeyRequest
+	(*VerifyApiKeyResponse)(nil),        // 50: apikeys.v1.VerifyApiKeyResponse
+	(*BatchVerifyApiKeysRequest)(nil),   // 51: apikeys.v1.BatchVerifyApiKeysRequest
+	(*BatchVerifyApiKeysResponse)(nil),  // 52: apikeys.v1.BatchVerifyApiKeysResponse
+	(*QuotaStatus)(nil),                 // 53: apikeys.v1.QuotaStatus
+	(*GetApiKeyUsageRequest)(nil),       // 54: apikeys.v1.GetApiKeyUsageRequest
+	(*GetApiKeyUsageResponse)(nil),      // 55: apikeys.v1.GetApiKeyUsageResponse
+	(*UsageBucket)(nil),                 // 56: apikeys.v1.UsageBucket
+	(*UsageCounts)(nil),                 // 57: apikeys.v1.UsageCounts
+	(*ListApiKeyRefusalsRequest)(nil),   // 58: apikeys.v1.ListApiKeyRefusalsRequest
+	(*ListApiKeyRefusalsResponse)(nil),  // 59: apikeys.v1.ListApiKeyRefusalsResponse
+	(*ApiKeyRefusal)(nil),               // 60: apikeys.v1.ApiKeyRefusal
+	(*GetApiKeysAnalyticsRequest)(nil),  // 61: apikeys.v1.GetApiKeysAnalyticsRequest
+	(*GetApiKeysAnalyticsResponse)(nil), // 62: apikeys.v1.GetApiKeysAnalyticsResponse
+	(*KeyUse)(nil),                      // 63: apikeys.v1.KeyUse
+	(*RateLimitStatus)(nil),             // 64: apikeys.v1.RateLimitStatus
+	nil,                                 // 65: apikeys.v1.ApiKey.MetadataEntry
+	nil,                                 // 66: apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	nil,                                 // 67: apikeys.v1.ListApiKeysRequest.MetadataEntry
+	nil,                                 // 68: apikeys.v1.ApiKeyFilter.MetadataEntry
+	nil,                                 // 69: apikeys.v1.UsageBucket.CodesEntry
+	nil,                                 // 70: apikeys.v1.UsageCounts.CodesEntry
+	(*timestamppb.Timestamp)(nil),       // 71: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),       // 72: google.protobuf.FieldMask
 }
 var file_apikeys_v1_api_keys_proto_depIdxs = []int32{
-	45, // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	45, // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	45, // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 3: apikeys.v1.ApiKey.created_by:type_name -> apikeys.v1.Actor
-	0,  // 4: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
-	1,  // 5: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
-	41, // 6: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
-	9,  // 7: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
-	10, // 8: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
-	45, // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	2,  // 10: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
-	45, // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
-	45, // 12: apikeys.v1.ApiKey.previous_secret_last_used_at:type_name -> google.protobuf.Timestamp
-	8,  // 13: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
-	45, // 14: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
-	4,  // 15: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
-	45, // 16: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 17: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
-	42, // 18: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
-	9,  // 19: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
-	10, // 20: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
-	6,  // 21: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	0,  // 22: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
-	45, // 23: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
-	45, // 24: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
-	6,  // 25: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
-	6,  // 26: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	6,  // 27: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
-	46, // 28: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	6,  // 29: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	22, // 30: apikeys.v1.ListScopesResponse.scopes:type_name -> apikeys.v1.Scope
-	6,  // 31: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	2,  // 32: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
-	6,  // 33: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	3,  // 34: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
-	6,  // 35: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
-	40, // 36: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
-	32, // 37: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
-	28, // 38: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
-	29, // 39: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
-	45, // 40: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
-	45, // 41: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
-	45, // 42: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
-	5,  // 43: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
-	5,  // 44: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
-	45, // 45: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
-	45, // 46: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
-	36, // 47: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
-	35, // 48: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
-	45, // 49: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
-	43, // 50: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
-	44, // 51: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
-	45, // 52: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
-	45, // 53: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
-	45, // 54: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
-	45, // 55: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
-	36, // 56: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
-	39, // 57: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
-	35, // 58: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
-	45, // 59: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
-	11, // 60: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
-	13, // 61: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
-	15, // 62: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
-	17, // 63: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
-	19, // 64: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
-	24, // 65: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
-	26, // 66: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
-	33, // 67: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
-	37, // 68: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
-	20, // 69: apikeys.v1.ApiKeysService.ListScopes:input_type -> apikeys.v1.ListScopesRequest
-	30, // 70: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
-	28, // 71: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
-	12, // 72: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
-	14, // 73: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
-	16, // 74: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
-	18, // 75: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
-	23, // 76: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
-	25, // 77: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
-	27, // 78: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
-	34, // 79: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
-	38, // 80: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
-	21, // 81: apikeys.v1.ApiKeysService.ListScopes:output_type -> apikeys.v1.ListScopesResponse
-	31, // 82: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
-	29, // 83: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
-	72, // [72:84] is the sub-list for method output_type
-	60, // [60:72] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	71,  // 0: apikeys.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	71,  // 1: apikeys.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	71,  // 2: apikeys.v1.ApiKey.updated_at:type_name -> google.protobuf.Timestamp
+	13,  // 3: apikeys.v1.ApiKey.created_by:type_name -> apikeys.v1.Actor
+	0,   // 4: apikeys.v1.ApiKey.state:type_name -> apikeys.v1.ApiKeyState
+	1,   // 5: apikeys.v1.ApiKey.mode:type_name -> apikeys.v1.ApiKeyMode
+	65,  // 6: apikeys.v1.ApiKey.metadata:type_name -> apikeys.v1.ApiKey.MetadataEntry
+	16,  // 7: apikeys.v1.ApiKey.rate_limit:type_name -> apikeys.v1.RateLimit
+	17,  // 8: apikeys.v1.ApiKey.quota:type_name -> apikeys.v1.Quota
+	71,  // 9: apikeys.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	2,   // 10: apikeys.v1.ApiKey.revoke_reason:type_name -> apikeys.v1.RevokeReason
+	71,  // 11: apikeys.v1.ApiKey.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
+	71,  // 12: apikeys.v1.ApiKey.previous_secret_last_used_at:type_name -> google.protobuf.Timestamp
+	14,  // 13: apikeys.v1.ApiKey.metrics:type_name -> apikeys.v1.ApiKeyMetrics
+	15,  // 14: apikeys.v1.ApiKey.last_use:type_name -> apikeys.v1.ApiKeyLastUse
+	71,  // 15: apikeys.v1.ApiKeyMetrics.last_used_at:type_name -> google.protobuf.Timestamp
+	71,  // 16: apikeys.v1.ApiKeyLastUse.at:type_name -> google.protobuf.Timestamp
+	4,   // 17: apikeys.v1.RateLimit.mode:type_name -> apikeys.v1.RateLimitMode
+	5,   // 18: apikeys.v1.Quota.refill:type_name -> apikeys.v1.QuotaRefill
+	71,  // 19: apikeys.v1.CreateApiKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	1,   // 20: apikeys.v1.CreateApiKeyRequest.mode:type_name -> apikeys.v1.ApiKeyMode
+	66,  // 21: apikeys.v1.CreateApiKeyRequest.metadata:type_name -> apikeys.v1.CreateApiKeyRequest.MetadataEntry
+	16,  // 22: apikeys.v1.CreateApiKeyRequest.rate_limit:type_name -> apikeys.v1.RateLimit
+	17,  // 23: apikeys.v1.CreateApiKeyRequest.quota:type_name -> apikeys.v1.Quota
+	12,  // 24: apikeys.v1.CreateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	0,   // 25: apikeys.v1.ListApiKeysRequest.state:type_name -> apikeys.v1.ApiKeyState
+	71,  // 26: apikeys.v1.ListApiKeysRequest.expires_before:type_name -> google.protobuf.Timestamp
+	71,  // 27: apikeys.v1.ListApiKeysRequest.unused_since:type_name -> google.protobuf.Timestamp
+	71,  // 28: apikeys.v1.ListApiKeysRequest.created_after:type_name -> google.protobuf.Timestamp
+	71,  // 29: apikeys.v1.ListApiKeysRequest.created_before:type_name -> google.protobuf.Timestamp
+	7,   // 30: apikeys.v1.ListApiKeysRequest.previous_secret:type_name -> apikeys.v1.PreviousSecretUse
+	67,  // 31: apikeys.v1.ListApiKeysRequest.metadata:type_name -> apikeys.v1.ListApiKeysRequest.MetadataEntry
+	6,   // 32: apikeys.v1.ListApiKeysRequest.order:type_name -> apikeys.v1.SortOrder
+	0,   // 33: apikeys.v1.ApiKeyFilter.state:type_name -> apikeys.v1.ApiKeyState
+	71,  // 34: apikeys.v1.ApiKeyFilter.expires_before:type_name -> google.protobuf.Timestamp
+	71,  // 35: apikeys.v1.ApiKeyFilter.unused_since:type_name -> google.protobuf.Timestamp
+	71,  // 36: apikeys.v1.ApiKeyFilter.created_after:type_name -> google.protobuf.Timestamp
+	71,  // 37: apikeys.v1.ApiKeyFilter.created_before:type_name -> google.protobuf.Timestamp
+	7,   // 38: apikeys.v1.ApiKeyFilter.previous_secret:type_name -> apikeys.v1.PreviousSecretUse
+	68,  // 39: apikeys.v1.ApiKeyFilter.metadata:type_name -> apikeys.v1.ApiKeyFilter.MetadataEntry
+	12,  // 40: apikeys.v1.ListApiKeysResponse.api_keys:type_name -> apikeys.v1.ApiKey
+	12,  // 41: apikeys.v1.GetApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	12,  // 42: apikeys.v1.UpdateApiKeyRequest.api_key:type_name -> apikeys.v1.ApiKey
+	72,  // 43: apikeys.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12,  // 44: apikeys.v1.UpdateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	30,  // 45: apikeys.v1.ListScopesResponse.scopes:type_name -> apikeys.v1.Scope
+	12,  // 46: apikeys.v1.RotateApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	2,   // 47: apikeys.v1.RevokeApiKeyRequest.reason:type_name -> apikeys.v1.RevokeReason
+	12,  // 48: apikeys.v1.RevokeApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	8,   // 49: apikeys.v1.ApiKeyResult.outcome:type_name -> apikeys.v1.BatchOutcome
+	36,  // 50: apikeys.v1.ApiKeyResult.error:type_name -> apikeys.v1.BatchError
+	8,   // 51: apikeys.v1.ApiKeyRotation.outcome:type_name -> apikeys.v1.BatchOutcome
+	36,  // 52: apikeys.v1.ApiKeyRotation.error:type_name -> apikeys.v1.BatchError
+	71,  // 53: apikeys.v1.ApiKeyRotation.previous_secret_expires_at:type_name -> google.protobuf.Timestamp
+	21,  // 54: apikeys.v1.BatchUpdateApiKeysRequest.filter:type_name -> apikeys.v1.ApiKeyFilter
+	12,  // 55: apikeys.v1.BatchUpdateApiKeysRequest.update:type_name -> apikeys.v1.ApiKey
+	72,  // 56: apikeys.v1.BatchUpdateApiKeysRequest.update_mask:type_name -> google.protobuf.FieldMask
+	37,  // 57: apikeys.v1.BatchUpdateApiKeysResponse.results:type_name -> apikeys.v1.ApiKeyResult
+	21,  // 58: apikeys.v1.BatchRotateApiKeysRequest.filter:type_name -> apikeys.v1.ApiKeyFilter
+	38,  // 59: apikeys.v1.BatchRotateApiKeysResponse.results:type_name -> apikeys.v1.ApiKeyRotation
+	21,  // 60: apikeys.v1.BatchRevokeApiKeysRequest.filter:type_name -> apikeys.v1.ApiKeyFilter
+	2,   // 61: apikeys.v1.BatchRevokeApiKeysRequest.reason:type_name -> apikeys.v1.RevokeReason
+	37,  // 62: apikeys.v1.BatchRevokeApiKeysResponse.results:type_name -> apikeys.v1.ApiKeyResult
+	21,  // 63: apikeys.v1.BatchDeleteApiKeysRequest.filter:type_name -> apikeys.v1.ApiKeyFilter
+	37,  // 64: apikeys.v1.BatchDeleteApiKeysResponse.results:type_name -> apikeys.v1.ApiKeyResult
+	3,   // 65: apikeys.v1.VerifyApiKeyResponse.code:type_name -> apikeys.v1.VerificationCode
+	12,  // 66: apikeys.v1.VerifyApiKeyResponse.api_key:type_name -> apikeys.v1.ApiKey
+	64,  // 67: apikeys.v1.VerifyApiKeyResponse.rate_limit:type_name -> apikeys.v1.RateLimitStatus
+	53,  // 68: apikeys.v1.VerifyApiKeyResponse.quota:type_name -> apikeys.v1.QuotaStatus
+	49,  // 69: apikeys.v1.BatchVerifyApiKeysRequest.keys:type_name -> apikeys.v1.VerifyApiKeyRequest
+	50,  // 70: apikeys.v1.BatchVerifyApiKeysResponse.results:type_name -> apikeys.v1.VerifyApiKeyResponse
+	71,  // 71: apikeys.v1.QuotaStatus.refill_at:type_name -> google.protobuf.Timestamp
+	71,  // 72: apikeys.v1.GetApiKeyUsageRequest.since:type_name -> google.protobuf.Timestamp
+	71,  // 73: apikeys.v1.GetApiKeyUsageRequest.until:type_name -> google.protobuf.Timestamp
+	9,   // 74: apikeys.v1.GetApiKeyUsageRequest.granularity:type_name -> apikeys.v1.UsageGranularity
+	9,   // 75: apikeys.v1.GetApiKeyUsageResponse.granularity:type_name -> apikeys.v1.UsageGranularity
+	71,  // 76: apikeys.v1.GetApiKeyUsageResponse.since:type_name -> google.protobuf.Timestamp
+	71,  // 77: apikeys.v1.GetApiKeyUsageResponse.until:type_name -> google.protobuf.Timestamp
+	57,  // 78: apikeys.v1.GetApiKeyUsageResponse.totals:type_name -> apikeys.v1.UsageCounts
+	56,  // 79: apikeys.v1.GetApiKeyUsageResponse.series:type_name -> apikeys.v1.UsageBucket
+	71,  // 80: apikeys.v1.UsageBucket.start:type_name -> google.protobuf.Timestamp
+	69,  // 81: apikeys.v1.UsageBucket.codes:type_name -> apikeys.v1.UsageBucket.CodesEntry
+	70,  // 82: apikeys.v1.UsageCounts.codes:type_name -> apikeys.v1.UsageCounts.CodesEntry
+	60,  // 83: apikeys.v1.ListApiKeyRefusalsResponse.refusals:type_name -> apikeys.v1.ApiKeyRefusal
+	71,  // 84: apikeys.v1.ApiKeyRefusal.at:type_name -> google.protobuf.Timestamp
+	10,  // 85: apikeys.v1.ApiKeyRefusal.code:type_name -> apikeys.v1.RefusalCode
+	11,  // 86: apikeys.v1.ApiKeyRefusal.via:type_name -> apikeys.v1.RefusalVia
+	13,  // 87: apikeys.v1.ApiKeyRefusal.caller:type_name -> apikeys.v1.Actor
+	71,  // 88: apikeys.v1.GetApiKeysAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	71,  // 89: apikeys.v1.GetApiKeysAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	71,  // 90: apikeys.v1.GetApiKeysAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	71,  // 91: apikeys.v1.GetApiKeysAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	57,  // 92: apikeys.v1.GetApiKeysAnalyticsResponse.totals:type_name -> apikeys.v1.UsageCounts
+	63,  // 93: apikeys.v1.GetApiKeysAnalyticsResponse.most_used:type_name -> apikeys.v1.KeyUse
+	56,  // 94: apikeys.v1.GetApiKeysAnalyticsResponse.series:type_name -> apikeys.v1.UsageBucket
+	71,  // 95: apikeys.v1.RateLimitStatus.reset_at:type_name -> google.protobuf.Timestamp
+	18,  // 96: apikeys.v1.ApiKeysService.CreateApiKey:input_type -> apikeys.v1.CreateApiKeyRequest
+	20,  // 97: apikeys.v1.ApiKeysService.ListApiKeys:input_type -> apikeys.v1.ListApiKeysRequest
+	23,  // 98: apikeys.v1.ApiKeysService.GetApiKey:input_type -> apikeys.v1.GetApiKeyRequest
+	25,  // 99: apikeys.v1.ApiKeysService.UpdateApiKey:input_type -> apikeys.v1.UpdateApiKeyRequest
+	27,  // 100: apikeys.v1.ApiKeysService.RotateApiKey:input_type -> apikeys.v1.RotateApiKeyRequest
+	32,  // 101: apikeys.v1.ApiKeysService.RevokeApiKey:input_type -> apikeys.v1.RevokeApiKeyRequest
+	34,  // 102: apikeys.v1.ApiKeysService.DeleteApiKey:input_type -> apikeys.v1.DeleteApiKeyRequest
+	39,  // 103: apikeys.v1.ApiKeysService.BatchUpdateApiKeys:input_type -> apikeys.v1.BatchUpdateApiKeysRequest
+	41,  // 104: apikeys.v1.ApiKeysService.BatchRotateApiKeys:input_type -> apikeys.v1.BatchRotateApiKeysRequest
+	43,  // 105: apikeys.v1.ApiKeysService.BatchRevokeApiKeys:input_type -> apikeys.v1.BatchRevokeApiKeysRequest
+	45,  // 106: apikeys.v1.ApiKeysService.BatchDeleteApiKeys:input_type -> apikeys.v1.BatchDeleteApiKeysRequest
+	54,  // 107: apikeys.v1.ApiKeysService.GetApiKeyUsage:input_type -> apikeys.v1.GetApiKeyUsageRequest
+	58,  // 108: apikeys.v1.ApiKeysService.ListApiKeyRefusals:input_type -> apikeys.v1.ListApiKeyRefusalsRequest
+	61,  // 109: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:input_type -> apikeys.v1.GetApiKeysAnalyticsRequest
+	28,  // 110: apikeys.v1.ApiKeysService.ListScopes:input_type -> apikeys.v1.ListScopesRequest
+	51,  // 111: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:input_type -> apikeys.v1.BatchVerifyApiKeysRequest
+	47,  // 112: apikeys.v1.ApiKeysService.IntrospectToken:input_type -> apikeys.v1.IntrospectTokenRequest
+	49,  // 113: apikeys.v1.ApiKeysService.VerifyApiKey:input_type -> apikeys.v1.VerifyApiKeyRequest
+	19,  // 114: apikeys.v1.ApiKeysService.CreateApiKey:output_type -> apikeys.v1.CreateApiKeyResponse
+	22,  // 115: apikeys.v1.ApiKeysService.ListApiKeys:output_type -> apikeys.v1.ListApiKeysResponse
+	24,  // 116: apikeys.v1.ApiKeysService.GetApiKey:output_type -> apikeys.v1.GetApiKeyResponse
+	26,  // 117: apikeys.v1.ApiKeysService.UpdateApiKey:output_type -> apikeys.v1.UpdateApiKeyResponse
+	31,  // 118: apikeys.v1.ApiKeysService.RotateApiKey:output_type -> apikeys.v1.RotateApiKeyResponse
+	33,  // 119: apikeys.v1.ApiKeysService.RevokeApiKey:output_type -> apikeys.v1.RevokeApiKeyResponse
+	35,  // 120: apikeys.v1.ApiKeysService.DeleteApiKey:output_type -> apikeys.v1.DeleteApiKeyResponse
+	40,  // 121: apikeys.v1.ApiKeysService.BatchUpdateApiKeys:output_type -> apikeys.v1.BatchUpdateApiKeysResponse
+	42,  // 122: apikeys.v1.ApiKeysService.BatchRotateApiKeys:output_type -> apikeys.v1.BatchRotateApiKeysResponse
+	44,  // 123: apikeys.v1.ApiKeysService.BatchRevokeApiKeys:output_type -> apikeys.v1.BatchRevokeApiKeysResponse
+	46,  // 124: apikeys.v1.ApiKeysService.BatchDeleteApiKeys:output_type -> apikeys.v1.BatchDeleteApiKeysResponse
+	55,  // 125: apikeys.v1.ApiKeysService.GetApiKeyUsage:output_type -> apikeys.v1.GetApiKeyUsageResponse
+	59,  // 126: apikeys.v1.ApiKeysService.ListApiKeyRefusals:output_type -> apikeys.v1.ListApiKeyRefusalsResponse
+	62,  // 127: apikeys.v1.ApiKeysService.GetApiKeysAnalytics:output_type -> apikeys.v1.GetApiKeysAnalyticsResponse
+	29,  // 128: apikeys.v1.ApiKeysService.ListScopes:output_type -> apikeys.v1.ListScopesResponse
+	52,  // 129: apikeys.v1.ApiKeysService.BatchVerifyApiKeys:output_type -> apikeys.v1.BatchVerifyApiKeysResponse
+	48,  // 130: apikeys.v1.ApiKeysService.IntrospectToken:output_type -> apikeys.v1.IntrospectTokenResponse
+	50,  // 131: apikeys.v1.ApiKeysService.VerifyApiKey:output_type -> apikeys.v1.VerifyApiKeyResponse
+	114, // [114:132] is the sub-list for method output_type
+	96,  // [96:114] is the sub-list for method input_type
+	96,  // [96:96] is the sub-list for extension type_name
+	96,  // [96:96] is the sub-list for extension extendee
+	0,   // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_api_keys_proto_init() }
@@ -3228,19 +5529,21 @@ func file_apikeys_v1_api_keys_proto_init() {
 	}
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_api_keys_proto_msgTypes[0].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[4].OneofWrappers = []any{}
 	file_apikeys_v1_api_keys_proto_msgTypes[5].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[13].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[22].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[23].OneofWrappers = []any{}
-	file_apikeys_v1_api_keys_proto_msgTypes[32].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[6].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[15].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[29].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[36].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[37].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[38].OneofWrappers = []any{}
+	file_apikeys_v1_api_keys_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_api_keys_proto_rawDesc), len(file_apikeys_v1_api_keys_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   39,
+			NumEnums:      12,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

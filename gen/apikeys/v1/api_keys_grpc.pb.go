@@ -26,10 +26,16 @@ const (
 	ApiKeysService_RotateApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/RotateApiKey"
 	ApiKeysService_RevokeApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/RevokeApiKey"
 	ApiKeysService_DeleteApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/DeleteApiKey"
+	ApiKeysService_BatchUpdateApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchUpdateApiKeys"
+	ApiKeysService_BatchRotateApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchRotateApiKeys"
+	ApiKeysService_BatchRevokeApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchRevokeApiKeys"
+	ApiKeysService_BatchDeleteApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchDeleteApiKeys"
 	ApiKeysService_GetApiKeyUsage_FullMethodName      = "/apikeys.v1.ApiKeysService/GetApiKeyUsage"
+	ApiKeysService_ListApiKeyRefusals_FullMethodName  = "/apikeys.v1.ApiKeysService/ListApiKeyRefusals"
 	ApiKeysService_GetApiKeysAnalytics_FullMethodName = "/apikeys.v1.ApiKeysService/GetApiKeysAnalytics"
 	ApiKeysService_ListScopes_FullMethodName          = "/apikeys.v1.ApiKeysService/ListScopes"
 	ApiKeysService_BatchVerifyApiKeys_FullMethodName  = "/apikeys.v1.ApiKeysService/BatchVerifyApiKeys"
+	ApiKeysService_IntrospectToken_FullMethodName     = "/apikeys.v1.ApiKeysService/IntrospectToken"
 	ApiKeysService_VerifyApiKey_FullMethodName        = "/apikeys.v1.ApiKeysService/VerifyApiKey"
 )
 
@@ -48,7 +54,8 @@ const (
 type ApiKeysServiceClient interface {
 	// Makes a key. The answer is one of the two that ever show the whole secret.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
-	// Lists keys, ascending by id, which is by creation.
+	// Lists keys, ascending by id, which is by creation. Entries of metadata are asked for
+	// by their names: `metadata.env=production`.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
 	// Returns one key, its secret masked.
 	GetApiKey(ctx context.Context, in *GetApiKeyRequest, opts ...grpc.CallOption) (*GetApiKeyResponse, error)
@@ -63,8 +70,30 @@ type ApiKeysServiceClient interface {
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
 	// Ends a key and takes it out of every list and read.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error)
+	// Changes the same fields of many keys, each as UpdateApiKey does: with its own
+	// change, its own event and its own result. Disabling and enabling many keys is
+	// done so too. The keys are named by ids or by a filter, for which the caller needs
+	// api_keys.read too. A call takes up to 1,000 of them, ascending by id, and ends
+	// earlier when its deadline nears; next_page_token goes on. Whoever lost the
+	// answer of a call can make it again: keys that are as they should be are
+	// `unchanged`.
+	BatchUpdateApiKeys(ctx context.Context, in *BatchUpdateApiKeysRequest, opts ...grpc.CallOption) (*BatchUpdateApiKeysResponse, error)
+	// Gives many keys new secrets, each as RotateApiKey does, up to 100 in a call, all in
+	// one transaction. The answer shows the whole secrets, and would be lost with the
+	// connection: so the call needs an idempotency key, with which the same call gets
+	// the same answer again.
+	BatchRotateApiKeys(ctx context.Context, in *BatchRotateApiKeysRequest, opts ...grpc.CallOption) (*BatchRotateApiKeysResponse, error)
+	// Revokes many keys, each as RevokeApiKey does; else as BatchUpdateApiKeys.
+	BatchRevokeApiKeys(ctx context.Context, in *BatchRevokeApiKeysRequest, opts ...grpc.CallOption) (*BatchRevokeApiKeysResponse, error)
+	// Deletes many keys, each as DeleteApiKey does; else as BatchUpdateApiKeys.
+	BatchDeleteApiKeys(ctx context.Context, in *BatchDeleteApiKeysRequest, opts ...grpc.CallOption) (*BatchDeleteApiKeysResponse, error)
 	// Returns how often a key was verified, by hour or day and by outcome.
 	GetApiKeyUsage(ctx context.Context, in *GetApiKeyUsageRequest, opts ...grpc.CallOption) (*GetApiKeyUsageResponse, error)
+	// Lists the refused uses of a key, the newest first: of verifications, and of calls
+	// on this server that were made with it. The newest 100 are kept, for 30 days unless
+	// the server is set otherwise, and 1,000,000 of all keys together. At most a second
+	// behind.
+	ListApiKeyRefusals(ctx context.Context, in *ListApiKeyRefusalsRequest, opts ...grpc.CallOption) (*ListApiKeyRefusalsResponse, error)
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(ctx context.Context, in *GetApiKeysAnalyticsRequest, opts ...grpc.CallOption) (*GetApiKeysAnalyticsResponse, error)
@@ -72,7 +101,7 @@ type ApiKeysServiceClient interface {
 	// ask for, and those of the application. `*`, which stands for all of them, is
 	// not among them.
 	ListScopes(ctx context.Context, in *ListScopesRequest, opts ...grpc.CallOption) (*ListScopesResponse, error)
-	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
+	// Verifies up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
 	// one of the requests refuses all of them before anything is spent. So do found
@@ -83,7 +112,12 @@ type ApiKeysServiceClient interface {
 	// to be asked again: for a key that is being changed, or for units that others
 	// spend first.
 	BatchVerifyApiKeys(ctx context.Context, in *BatchVerifyApiKeysRequest, opts ...grpc.CallOption) (*BatchVerifyApiKeysResponse, error)
-	// Judges a secret. A refused key is a successful call whose code says why.
+	// Tells whether a secret is that of an active key, as RFC 7662 has it: for programs
+	// that know OAuth 2.0 and not this API. Only state and expiry count, no address, no
+	// limit; nothing is spent and nothing counted. Of whatever is no active key of the
+	// caller's organization, an operator's token too, the answer says that alone.
+	IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error)
+	// Verifies a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error)
 }
 
@@ -165,10 +199,60 @@ func (c *apiKeysServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKe
 	return out, nil
 }
 
+func (c *apiKeysServiceClient) BatchUpdateApiKeys(ctx context.Context, in *BatchUpdateApiKeysRequest, opts ...grpc.CallOption) (*BatchUpdateApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchUpdateApiKeysResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_BatchUpdateApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) BatchRotateApiKeys(ctx context.Context, in *BatchRotateApiKeysRequest, opts ...grpc.CallOption) (*BatchRotateApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchRotateApiKeysResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_BatchRotateApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) BatchRevokeApiKeys(ctx context.Context, in *BatchRevokeApiKeysRequest, opts ...grpc.CallOption) (*BatchRevokeApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchRevokeApiKeysResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_BatchRevokeApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) BatchDeleteApiKeys(ctx context.Context, in *BatchDeleteApiKeysRequest, opts ...grpc.CallOption) (*BatchDeleteApiKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchDeleteApiKeysResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_BatchDeleteApiKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiKeysServiceClient) GetApiKeyUsage(ctx context.Context, in *GetApiKeyUsageRequest, opts ...grpc.CallOption) (*GetApiKeyUsageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetApiKeyUsageResponse)
 	err := c.cc.Invoke(ctx, ApiKeysService_GetApiKeyUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiKeysServiceClient) ListApiKeyRefusals(ctx context.Context, in *ListApiKeyRefusalsRequest, opts ...grpc.CallOption) (*ListApiKeyRefusalsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListApiKeyRefusalsResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_ListApiKeyRefusals_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +289,16 @@ func (c *apiKeysServiceClient) BatchVerifyApiKeys(ctx context.Context, in *Batch
 	return out, nil
 }
 
+func (c *apiKeysServiceClient) IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntrospectTokenResponse)
+	err := c.cc.Invoke(ctx, ApiKeysService_IntrospectToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiKeysServiceClient) VerifyApiKey(ctx context.Context, in *VerifyApiKeyRequest, opts ...grpc.CallOption) (*VerifyApiKeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyApiKeyResponse)
@@ -230,7 +324,8 @@ func (c *apiKeysServiceClient) VerifyApiKey(ctx context.Context, in *VerifyApiKe
 type ApiKeysServiceServer interface {
 	// Makes a key. The answer is one of the two that ever show the whole secret.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
-	// Lists keys, ascending by id, which is by creation.
+	// Lists keys, ascending by id, which is by creation. Entries of metadata are asked for
+	// by their names: `metadata.env=production`.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
 	// Returns one key, its secret masked.
 	GetApiKey(context.Context, *GetApiKeyRequest) (*GetApiKeyResponse, error)
@@ -245,8 +340,30 @@ type ApiKeysServiceServer interface {
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)
 	// Ends a key and takes it out of every list and read.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error)
+	// Changes the same fields of many keys, each as UpdateApiKey does: with its own
+	// change, its own event and its own result. Disabling and enabling many keys is
+	// done so too. The keys are named by ids or by a filter, for which the caller needs
+	// api_keys.read too. A call takes up to 1,000 of them, ascending by id, and ends
+	// earlier when its deadline nears; next_page_token goes on. Whoever lost the
+	// answer of a call can make it again: keys that are as they should be are
+	// `unchanged`.
+	BatchUpdateApiKeys(context.Context, *BatchUpdateApiKeysRequest) (*BatchUpdateApiKeysResponse, error)
+	// Gives many keys new secrets, each as RotateApiKey does, up to 100 in a call, all in
+	// one transaction. The answer shows the whole secrets, and would be lost with the
+	// connection: so the call needs an idempotency key, with which the same call gets
+	// the same answer again.
+	BatchRotateApiKeys(context.Context, *BatchRotateApiKeysRequest) (*BatchRotateApiKeysResponse, error)
+	// Revokes many keys, each as RevokeApiKey does; else as BatchUpdateApiKeys.
+	BatchRevokeApiKeys(context.Context, *BatchRevokeApiKeysRequest) (*BatchRevokeApiKeysResponse, error)
+	// Deletes many keys, each as DeleteApiKey does; else as BatchUpdateApiKeys.
+	BatchDeleteApiKeys(context.Context, *BatchDeleteApiKeysRequest) (*BatchDeleteApiKeysResponse, error)
 	// Returns how often a key was verified, by hour or day and by outcome.
 	GetApiKeyUsage(context.Context, *GetApiKeyUsageRequest) (*GetApiKeyUsageResponse, error)
+	// Lists the refused uses of a key, the newest first: of verifications, and of calls
+	// on this server that were made with it. The newest 100 are kept, for 30 days unless
+	// the server is set otherwise, and 1,000,000 of all keys together. At most a second
+	// behind.
+	ListApiKeyRefusals(context.Context, *ListApiKeyRefusalsRequest) (*ListApiKeyRefusalsResponse, error)
 	// Returns what all verifications of an organization came to, and which of its
 	// keys were used most.
 	GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error)
@@ -254,7 +371,7 @@ type ApiKeysServiceServer interface {
 	// ask for, and those of the application. `*`, which stands for all of them, is
 	// not among them.
 	ListScopes(context.Context, *ListScopesRequest) (*ListScopesResponse, error)
-	// Judges up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
+	// Verifies up to 1,000 secrets, one after the other, each as VerifyApiKey does, but
 	// that a cost which the key's limits can never meet is an answer of its own:
 	// rate_limited or quota_exceeded without retry_after_seconds. Any other fault in
 	// one of the requests refuses all of them before anything is spent. So do found
@@ -265,7 +382,12 @@ type ApiKeysServiceServer interface {
 	// to be asked again: for a key that is being changed, or for units that others
 	// spend first.
 	BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error)
-	// Judges a secret. A refused key is a successful call whose code says why.
+	// Tells whether a secret is that of an active key, as RFC 7662 has it: for programs
+	// that know OAuth 2.0 and not this API. Only state and expiry count, no address, no
+	// limit; nothing is spent and nothing counted. Of whatever is no active key of the
+	// caller's organization, an operator's token too, the answer says that alone.
+	IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error)
+	// Verifies a secret. A refused key is a successful call whose code says why.
 	VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error)
 	mustEmbedUnimplementedApiKeysServiceServer()
 }
@@ -298,8 +420,23 @@ func (UnimplementedApiKeysServiceServer) RevokeApiKey(context.Context, *RevokeAp
 func (UnimplementedApiKeysServiceServer) DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteApiKey not implemented")
 }
+func (UnimplementedApiKeysServiceServer) BatchUpdateApiKeys(context.Context, *BatchUpdateApiKeysRequest) (*BatchUpdateApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchUpdateApiKeys not implemented")
+}
+func (UnimplementedApiKeysServiceServer) BatchRotateApiKeys(context.Context, *BatchRotateApiKeysRequest) (*BatchRotateApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchRotateApiKeys not implemented")
+}
+func (UnimplementedApiKeysServiceServer) BatchRevokeApiKeys(context.Context, *BatchRevokeApiKeysRequest) (*BatchRevokeApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchRevokeApiKeys not implemented")
+}
+func (UnimplementedApiKeysServiceServer) BatchDeleteApiKeys(context.Context, *BatchDeleteApiKeysRequest) (*BatchDeleteApiKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDeleteApiKeys not implemented")
+}
 func (UnimplementedApiKeysServiceServer) GetApiKeyUsage(context.Context, *GetApiKeyUsageRequest) (*GetApiKeyUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApiKeyUsage not implemented")
+}
+func (UnimplementedApiKeysServiceServer) ListApiKeyRefusals(context.Context, *ListApiKeyRefusalsRequest) (*ListApiKeyRefusalsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListApiKeyRefusals not implemented")
 }
 func (UnimplementedApiKeysServiceServer) GetApiKeysAnalytics(context.Context, *GetApiKeysAnalyticsRequest) (*GetApiKeysAnalyticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApiKeysAnalytics not implemented")
@@ -309,6 +446,9 @@ func (UnimplementedApiKeysServiceServer) ListScopes(context.Context, *ListScopes
 }
 func (UnimplementedApiKeysServiceServer) BatchVerifyApiKeys(context.Context, *BatchVerifyApiKeysRequest) (*BatchVerifyApiKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchVerifyApiKeys not implemented")
+}
+func (UnimplementedApiKeysServiceServer) IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IntrospectToken not implemented")
 }
 func (UnimplementedApiKeysServiceServer) VerifyApiKey(context.Context, *VerifyApiKeyRequest) (*VerifyApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyApiKey not implemented")
@@ -460,6 +600,78 @@ func _ApiKeysService_DeleteApiKey_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiKeysService_BatchUpdateApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchUpdateApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).BatchUpdateApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_BatchUpdateApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).BatchUpdateApiKeys(ctx, req.(*BatchUpdateApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_BatchRotateApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchRotateApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).BatchRotateApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_BatchRotateApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).BatchRotateApiKeys(ctx, req.(*BatchRotateApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_BatchRevokeApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchRevokeApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).BatchRevokeApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_BatchRevokeApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).BatchRevokeApiKeys(ctx, req.(*BatchRevokeApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_BatchDeleteApiKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDeleteApiKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).BatchDeleteApiKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_BatchDeleteApiKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).BatchDeleteApiKeys(ctx, req.(*BatchDeleteApiKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiKeysService_GetApiKeyUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetApiKeyUsageRequest)
 	if err := dec(in); err != nil {
@@ -474,6 +686,24 @@ func _ApiKeysService_GetApiKeyUsage_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ApiKeysServiceServer).GetApiKeyUsage(ctx, req.(*GetApiKeyUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiKeysService_ListApiKeyRefusals_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListApiKeyRefusalsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).ListApiKeyRefusals(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_ListApiKeyRefusals_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).ListApiKeyRefusals(ctx, req.(*ListApiKeyRefusalsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -532,6 +762,24 @@ func _ApiKeysService_BatchVerifyApiKeys_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiKeysService_IntrospectToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntrospectTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiKeysServiceServer).IntrospectToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiKeysService_IntrospectToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiKeysServiceServer).IntrospectToken(ctx, req.(*IntrospectTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiKeysService_VerifyApiKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VerifyApiKeyRequest)
 	if err := dec(in); err != nil {
@@ -586,8 +834,28 @@ var ApiKeysService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ApiKeysService_DeleteApiKey_Handler,
 		},
 		{
+			MethodName: "BatchUpdateApiKeys",
+			Handler:    _ApiKeysService_BatchUpdateApiKeys_Handler,
+		},
+		{
+			MethodName: "BatchRotateApiKeys",
+			Handler:    _ApiKeysService_BatchRotateApiKeys_Handler,
+		},
+		{
+			MethodName: "BatchRevokeApiKeys",
+			Handler:    _ApiKeysService_BatchRevokeApiKeys_Handler,
+		},
+		{
+			MethodName: "BatchDeleteApiKeys",
+			Handler:    _ApiKeysService_BatchDeleteApiKeys_Handler,
+		},
+		{
 			MethodName: "GetApiKeyUsage",
 			Handler:    _ApiKeysService_GetApiKeyUsage_Handler,
+		},
+		{
+			MethodName: "ListApiKeyRefusals",
+			Handler:    _ApiKeysService_ListApiKeyRefusals_Handler,
 		},
 		{
 			MethodName: "GetApiKeysAnalytics",
@@ -600,6 +868,10 @@ var ApiKeysService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchVerifyApiKeys",
 			Handler:    _ApiKeysService_BatchVerifyApiKeys_Handler,
+		},
+		{
+			MethodName: "IntrospectToken",
+			Handler:    _ApiKeysService_IntrospectToken_Handler,
 		},
 		{
 			MethodName: "VerifyApiKey",

@@ -30,8 +30,11 @@ type Event struct {
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What happened, as `resource.past_participle`: api_key.created, updated,
 	// rotated, revoked, deleted, expiring, expired; webhook.created, updated,
-	// deleted, secret_rotated, failing, disabled, test.
-	Type           string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// deleted, secret_rotated, failing, disabled, test; operator_token.created,
+	// updated, rotated, deleted; root_token.used, the first time in each hour.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Empty for events about operators, which those alone see who ask for all
+	// organizations with a credential for all of them.
 	OrganizationId string `protobuf:"bytes,3,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	// The id of the resource that changed.
 	ResourceId string `protobuf:"bytes,4,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
@@ -41,6 +44,9 @@ type Event struct {
 	// The webhook after the change, secret and header values masked; unset for
 	// events about other resources.
 	Webhook *Webhook `protobuf:"bytes,11,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// The access token of an operator after the change, its secret masked; unset for
+	// events about other resources.
+	OperatorToken *OperatorToken `protobuf:"bytes,12,opt,name=operator_token,json=operatorToken,proto3" json:"operator_token,omitempty"`
 	// The names of the fields that changed; empty where all or none did.
 	Changes []string `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
 	// Whoever made the change.
@@ -125,6 +131,13 @@ func (x *Event) GetWebhook() *Webhook {
 	return nil
 }
 
+func (x *Event) GetOperatorToken() *OperatorToken {
+	if x != nil {
+		return x.OperatorToken
+	}
+	return nil
+}
+
 func (x *Event) GetChanges() []string {
 	if x != nil {
 		return x.Changes
@@ -165,15 +178,24 @@ type ListEventsRequest struct {
 	// 1 to 1,000; unset means 100. A call examines at most 10,000 events, so a
 	// page can be short, even empty, and still have a next.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before. It goes before `after`.
+	// next_page_token of the page before, of a list of the same order and filters.
+	// From the oldest on it goes before `after`.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// A cursor, after which the list begins. Unset, or `start`, means with the
-	// oldest event that is kept.
+	// A cursor: only events after it. Unset, or `start`, means from the oldest event
+	// that is kept.
 	After string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
 	// Only events of these types. Unset means all.
 	Types []string `protobuf:"bytes,4,rep,name=types,proto3" json:"types,omitempty"`
 	// Only events about these resources. Unset means all.
-	ResourceIds   []string `protobuf:"bytes,5,rep,name=resource_ids,json=resourceIds,proto3" json:"resource_ids,omitempty"`
+	ResourceIds []string `protobuf:"bytes,5,rep,name=resource_ids,json=resourceIds,proto3" json:"resource_ids,omitempty"`
+	// Only changes that this actor made, by its id.
+	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Events made at or after this time.
+	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	// Events made before this time. Later than since.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// Unset means asc.
+	Order         SortOrder `protobuf:"varint,9,opt,name=order,proto3,enum=apikeys.v1.SortOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -243,6 +265,34 @@ func (x *ListEventsRequest) GetResourceIds() []string {
 	return nil
 }
 
+func (x *ListEventsRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListEventsRequest) GetOrder() SortOrder {
+	if x != nil {
+		return x.Order
+	}
+	return SortOrder_SORT_ORDER_UNSPECIFIED
+}
+
 type ListEventsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
@@ -305,6 +355,8 @@ type WatchEventsRequest struct {
 	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
 	// Only events about these resources. Unset means all.
 	ResourceIds []string `protobuf:"bytes,3,rep,name=resource_ids,json=resourceIds,proto3" json:"resource_ids,omitempty"`
+	// Only changes that this actor made, by its id.
+	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// How long without an event a heartbeat waits, 1 to 300; unset means 15.
 	HeartbeatSeconds *int32 `protobuf:"varint,4,opt,name=heartbeat_seconds,json=heartbeatSeconds,proto3,oneof" json:"heartbeat_seconds,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -360,6 +412,13 @@ func (x *WatchEventsRequest) GetResourceIds() []string {
 		return x.ResourceIds
 	}
 	return nil
+}
+
+func (x *WatchEventsRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
 }
 
 func (x *WatchEventsRequest) GetHeartbeatSeconds() int32 {
@@ -428,7 +487,7 @@ var File_apikeys_v1_events_proto protoreflect.FileDescriptor
 const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"\x17apikeys/v1/events.proto\x12\n" +
-	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a\x18apikeys/v1/options.proto\x1a\x19apikeys/v1/webhooks.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x03\n" +
+	"apikeys.v1\x1a\x19apikeys/v1/api_keys.proto\x1a apikeys/v1/operator_tokens.proto\x1a\x18apikeys/v1/options.proto\x1a\x19apikeys/v1/webhooks.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x03\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12'\n" +
@@ -436,7 +495,8 @@ const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\vresource_id\x18\x04 \x01(\tR\n" +
 	"resourceId\x12+\n" +
 	"\aapi_key\x18\x05 \x01(\v2\x12.apikeys.v1.ApiKeyR\x06apiKey\x12-\n" +
-	"\awebhook\x18\v \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\x12\x18\n" +
+	"\awebhook\x18\v \x01(\v2\x13.apikeys.v1.WebhookR\awebhook\x12@\n" +
+	"\x0eoperator_token\x18\f \x01(\v2\x19.apikeys.v1.OperatorTokenR\roperatorToken\x12\x18\n" +
 	"\achanges\x18\x06 \x03(\tR\achanges\x12'\n" +
 	"\x05actor\x18\a \x01(\v2\x11.apikeys.v1.ActorR\x05actor\x12\x1d\n" +
 	"\n" +
@@ -444,7 +504,7 @@ const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
 	"\x06cursor\x18\n" +
-	" \x01(\tR\x06cursor\"\xf8\x01\n" +
+	" \x01(\tR\x06cursor\"\xc8\x03\n" +
 	"\x11ListEventsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
@@ -453,15 +513,20 @@ const file_apikeys_v1_events_proto_rawDesc = "" +
 	"\x05after\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05after\x12&\n" +
 	"\x05types\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x102\"\x06r\x04\x10\x01\x18@R\x05types\x12I\n" +
-	"\fresource_ids\x18\x05 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\"g\n" +
+	"\fresource_ids\x18\x05 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\x123\n" +
+	"\x05actor\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x032\x13^[^\\x00-\\x1f\\x7f]*$R\x05actor\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x125\n" +
+	"\x05order\x18\t \x01(\x0e2\x15.apikeys.v1.SortOrderB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05order\"g\n" +
 	"\x12ListEventsResponse\x12)\n" +
 	"\x06events\x18\x01 \x03(\v2\x11.apikeys.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfb\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb0\x02\n" +
 	"\x12WatchEventsRequest\x12\x1e\n" +
 	"\x05after\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05after\x12&\n" +
 	"\x05types\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x102\"\x06r\x04\x10\x01\x18@R\x05types\x12I\n" +
-	"\fresource_ids\x18\x03 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\x12<\n" +
+	"\fresource_ids\x18\x03 \x03(\tB&\xbaH#\x92\x01 \x10d\"\x1cr\x1a\x10\x01\x18\x80\x012\x13^[^\\x00-\\x1f\\x7f]*$R\vresourceIds\x123\n" +
+	"\x05actor\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x032\x13^[^\\x00-\\x1f\\x7f]*$R\x05actor\x12<\n" +
 	"\x11heartbeat_seconds\x18\x04 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xac\x02(\x01H\x00R\x10heartbeatSeconds\x88\x01\x01B\x14\n" +
 	"\x12_heartbeat_seconds\"V\n" +
@@ -496,25 +561,31 @@ var file_apikeys_v1_events_proto_goTypes = []any{
 	(*WatchEventsResponse)(nil),   // 4: apikeys.v1.WatchEventsResponse
 	(*ApiKey)(nil),                // 5: apikeys.v1.ApiKey
 	(*Webhook)(nil),               // 6: apikeys.v1.Webhook
-	(*Actor)(nil),                 // 7: apikeys.v1.Actor
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*OperatorToken)(nil),         // 7: apikeys.v1.OperatorToken
+	(*Actor)(nil),                 // 8: apikeys.v1.Actor
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(SortOrder)(0),                // 10: apikeys.v1.SortOrder
 }
 var file_apikeys_v1_events_proto_depIdxs = []int32{
-	5, // 0: apikeys.v1.Event.api_key:type_name -> apikeys.v1.ApiKey
-	6, // 1: apikeys.v1.Event.webhook:type_name -> apikeys.v1.Webhook
-	7, // 2: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
-	8, // 3: apikeys.v1.Event.created_at:type_name -> google.protobuf.Timestamp
-	0, // 4: apikeys.v1.ListEventsResponse.events:type_name -> apikeys.v1.Event
-	0, // 5: apikeys.v1.WatchEventsResponse.event:type_name -> apikeys.v1.Event
-	1, // 6: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
-	3, // 7: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
-	2, // 8: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
-	4, // 9: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5,  // 0: apikeys.v1.Event.api_key:type_name -> apikeys.v1.ApiKey
+	6,  // 1: apikeys.v1.Event.webhook:type_name -> apikeys.v1.Webhook
+	7,  // 2: apikeys.v1.Event.operator_token:type_name -> apikeys.v1.OperatorToken
+	8,  // 3: apikeys.v1.Event.actor:type_name -> apikeys.v1.Actor
+	9,  // 4: apikeys.v1.Event.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 5: apikeys.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	9,  // 6: apikeys.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
+	10, // 7: apikeys.v1.ListEventsRequest.order:type_name -> apikeys.v1.SortOrder
+	0,  // 8: apikeys.v1.ListEventsResponse.events:type_name -> apikeys.v1.Event
+	0,  // 9: apikeys.v1.WatchEventsResponse.event:type_name -> apikeys.v1.Event
+	1,  // 10: apikeys.v1.EventsService.ListEvents:input_type -> apikeys.v1.ListEventsRequest
+	3,  // 11: apikeys.v1.EventsService.WatchEvents:input_type -> apikeys.v1.WatchEventsRequest
+	2,  // 12: apikeys.v1.EventsService.ListEvents:output_type -> apikeys.v1.ListEventsResponse
+	4,  // 13: apikeys.v1.EventsService.WatchEvents:output_type -> apikeys.v1.WatchEventsResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_events_proto_init() }
@@ -523,6 +594,7 @@ func file_apikeys_v1_events_proto_init() {
 		return
 	}
 	file_apikeys_v1_api_keys_proto_init()
+	file_apikeys_v1_operator_tokens_proto_init()
 	file_apikeys_v1_options_proto_init()
 	file_apikeys_v1_webhooks_proto_init()
 	file_apikeys_v1_events_proto_msgTypes[3].OneofWrappers = []any{}

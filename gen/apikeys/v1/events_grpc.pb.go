@@ -39,7 +39,7 @@ const (
 // CURSOR_EXPIRED, and ErrorInfo.metadata["oldest"] is a cursor after which
 // everything that is kept follows.
 type EventsServiceClient interface {
-	// Lists events, oldest first.
+	// Lists events, oldest first unless the request says otherwise.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Follows the log. The first message comes at once, and a message without an
 	// event whenever there was none for heartbeat_seconds: no event at or before
@@ -103,7 +103,7 @@ type EventsService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsRes
 // CURSOR_EXPIRED, and ErrorInfo.metadata["oldest"] is a cursor after which
 // everything that is kept follows.
 type EventsServiceServer interface {
-	// Lists events, oldest first.
+	// Lists events, oldest first unless the request says otherwise.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Follows the log. The first message comes at once, and a message without an
 	// event whenever there was none for heartbeat_seconds: no event at or before

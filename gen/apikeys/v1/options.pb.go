@@ -22,6 +22,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What an idempotency key (idempotency-key in the metadata) does for a method.
+type Idempotency int32
+
+const (
+	// Nothing is said: only for methods that neither POST nor PATCH calls.
+	Idempotency_IDEMPOTENCY_UNSPECIFIED Idempotency = 0
+	// The method changes nothing that a second call would change again; the key is
+	// ignored.
+	Idempotency_IDEMPOTENCY_IGNORED Idempotency = 1
+	// The method makes one change, in one transaction, which keeps the answer too.
+	Idempotency_IDEMPOTENCY_ONE_TRANSACTION Idempotency = 2
+	// The method changes in several transactions. The key is claimed in one before
+	// them, and the answer is kept in one after them.
+	Idempotency_IDEMPOTENCY_SEVERAL_TRANSACTIONS Idempotency = 3
+)
+
+// Enum value maps for Idempotency.
+var (
+	Idempotency_name = map[int32]string{
+		0: "IDEMPOTENCY_UNSPECIFIED",
+		1: "IDEMPOTENCY_IGNORED",
+		2: "IDEMPOTENCY_ONE_TRANSACTION",
+		3: "IDEMPOTENCY_SEVERAL_TRANSACTIONS",
+	}
+	Idempotency_value = map[string]int32{
+		"IDEMPOTENCY_UNSPECIFIED":          0,
+		"IDEMPOTENCY_IGNORED":              1,
+		"IDEMPOTENCY_ONE_TRANSACTION":      2,
+		"IDEMPOTENCY_SEVERAL_TRANSACTIONS": 3,
+	}
+)
+
+func (x Idempotency) Enum() *Idempotency {
+	p := new(Idempotency)
+	*p = x
+	return p
+}
+
+func (x Idempotency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Idempotency) Descriptor() protoreflect.EnumDescriptor {
+	return file_apikeys_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (Idempotency) Type() protoreflect.EnumType {
+	return &file_apikeys_v1_options_proto_enumTypes[0]
+}
+
+func (x Idempotency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Idempotency.Descriptor instead.
+func (Idempotency) EnumDescriptor() ([]byte, []int) {
+	return file_apikeys_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // What the server needs to know of a method besides its messages. Every
 // method carries one: a server with a method that does not, refuses to start.
 type MethodRule struct {
@@ -31,15 +90,26 @@ type MethodRule struct {
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// Further scopes that a caller must hold.
 	FurtherScopes []string `protobuf:"bytes,5,rep,name=further_scopes,json=furtherScopes,proto3" json:"further_scopes,omitempty"`
-	// Whether a key's previous secret is refused, because what the call makes lasts.
+	// Whether a previous secret is refused, because what the call makes lasts.
 	CurrentSecret bool `protobuf:"varint,6,opt,name=current_secret,json=currentSecret,proto3" json:"current_secret,omitempty"`
-	// Whether an operator may call it for all organizations at once
+	// Whether an operator may call it for all of its organizations at once
 	// (x-organization-id: *).
 	AnyOrganization bool `protobuf:"varint,2,opt,name=any_organization,json=anyOrganization,proto3" json:"any_organization,omitempty"`
+	// Whether the call is in no organization, so that none need be named.
+	NoOrganization bool `protobuf:"varint,7,opt,name=no_organization,json=noOrganization,proto3" json:"no_organization,omitempty"`
 	// The envelope's message when the call succeeds over REST.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// Whether the answer carries a secret, so that no cache may keep it.
-	Secret        bool `protobuf:"varint,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret bool `protobuf:"varint,4,opt,name=secret,proto3" json:"secret,omitempty"`
+	// How a call is protected that names an idempotency key. Every method that can be
+	// called by POST or PATCH says it.
+	Idempotency Idempotency `protobuf:"varint,8,opt,name=idempotency,proto3,enum=apikeys.v1.Idempotency" json:"idempotency,omitempty"`
+	// Whether the method speaks as OAuth 2.0 does over REST: the request is a form, and
+	// answers and failures come as JSON without the envelope.
+	Oauth bool `protobuf:"varint,9,opt,name=oauth,proto3" json:"oauth,omitempty"`
+	// The list of the answer that is given as CSV over REST where the caller asks for
+	// text/csv. Empty for a method whose answers are JSON alone.
+	Csv           string `protobuf:"bytes,10,opt,name=csv,proto3" json:"csv,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +172,13 @@ func (x *MethodRule) GetAnyOrganization() bool {
 	return false
 }
 
+func (x *MethodRule) GetNoOrganization() bool {
+	if x != nil {
+		return x.NoOrganization
+	}
+	return false
+}
+
 func (x *MethodRule) GetMessage() string {
 	if x != nil {
 		return x.Message
@@ -114,6 +191,27 @@ func (x *MethodRule) GetSecret() bool {
 		return x.Secret
 	}
 	return false
+}
+
+func (x *MethodRule) GetIdempotency() Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return Idempotency_IDEMPOTENCY_UNSPECIFIED
+}
+
+func (x *MethodRule) GetOauth() bool {
+	if x != nil {
+		return x.Oauth
+	}
+	return false
+}
+
+func (x *MethodRule) GetCsv() string {
+	if x != nil {
+		return x.Csv
+	}
+	return ""
 }
 
 var file_apikeys_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
@@ -172,15 +270,25 @@ var File_apikeys_v1_options_proto protoreflect.FileDescriptor
 const file_apikeys_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"\x18apikeys/v1/options.proto\x12\n" +
-	"apikeys.v1\x1a google/protobuf/descriptor.proto\"\xcd\x01\n" +
+	"apikeys.v1\x1a google/protobuf/descriptor.proto\"\xd9\x02\n" +
 	"\n" +
 	"MethodRule\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12%\n" +
 	"\x0efurther_scopes\x18\x05 \x03(\tR\rfurtherScopes\x12%\n" +
 	"\x0ecurrent_secret\x18\x06 \x01(\bR\rcurrentSecret\x12)\n" +
-	"\x10any_organization\x18\x02 \x01(\bR\x0fanyOrganization\x12\x18\n" +
+	"\x10any_organization\x18\x02 \x01(\bR\x0fanyOrganization\x12'\n" +
+	"\x0fno_organization\x18\a \x01(\bR\x0enoOrganization\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
-	"\x06secret\x18\x04 \x01(\bR\x06secret:L\n" +
+	"\x06secret\x18\x04 \x01(\bR\x06secret\x129\n" +
+	"\vidempotency\x18\b \x01(\x0e2\x17.apikeys.v1.IdempotencyR\vidempotency\x12\x14\n" +
+	"\x05oauth\x18\t \x01(\bR\x05oauth\x12\x10\n" +
+	"\x03csv\x18\n" +
+	" \x01(\tR\x03csv*\x8a\x01\n" +
+	"\vIdempotency\x12\x1b\n" +
+	"\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13IDEMPOTENCY_IGNORED\x10\x01\x12\x1f\n" +
+	"\x1bIDEMPOTENCY_ONE_TRANSACTION\x10\x02\x12$\n" +
+	" IDEMPOTENCY_SEVERAL_TRANSACTIONS\x10\x03:L\n" +
 	"\x04rule\x12\x1e.google.protobuf.MethodOptions\x18Ŋ\x03 \x01(\v2\x16.apikeys.v1.MethodRuleR\x04rule:G\n" +
 	"\x0fmay_hold_secret\x12\x1d.google.protobuf.FieldOptions\x18Ɗ\x03 \x01(\bR\rmayHoldSecret:C\n" +
 	"\vmay_be_sent\x12!.google.protobuf.EnumValueOptions\x18Ǌ\x03 \x01(\bR\tmayBeSentB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
@@ -197,23 +305,26 @@ func file_apikeys_v1_options_proto_rawDescGZIP() []byte {
 	return file_apikeys_v1_options_proto_rawDescData
 }
 
+var file_apikeys_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_apikeys_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_apikeys_v1_options_proto_goTypes = []any{
-	(*MethodRule)(nil),                    // 0: apikeys.v1.MethodRule
-	(*descriptorpb.MethodOptions)(nil),    // 1: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),     // 2: google.protobuf.FieldOptions
-	(*descriptorpb.EnumValueOptions)(nil), // 3: google.protobuf.EnumValueOptions
+	(Idempotency)(0),                      // 0: apikeys.v1.Idempotency
+	(*MethodRule)(nil),                    // 1: apikeys.v1.MethodRule
+	(*descriptorpb.MethodOptions)(nil),    // 2: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),     // 3: google.protobuf.FieldOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 4: google.protobuf.EnumValueOptions
 }
 var file_apikeys_v1_options_proto_depIdxs = []int32{
-	1, // 0: apikeys.v1.rule:extendee -> google.protobuf.MethodOptions
-	2, // 1: apikeys.v1.may_hold_secret:extendee -> google.protobuf.FieldOptions
-	3, // 2: apikeys.v1.may_be_sent:extendee -> google.protobuf.EnumValueOptions
-	0, // 3: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	3, // [3:4] is the sub-list for extension type_name
-	0, // [0:3] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0, // 0: apikeys.v1.MethodRule.idempotency:type_name -> apikeys.v1.Idempotency
+	2, // 1: apikeys.v1.rule:extendee -> google.protobuf.MethodOptions
+	3, // 2: apikeys.v1.may_hold_secret:extendee -> google.protobuf.FieldOptions
+	4, // 3: apikeys.v1.may_be_sent:extendee -> google.protobuf.EnumValueOptions
+	1, // 4: apikeys.v1.rule:type_name -> apikeys.v1.MethodRule
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	4, // [4:5] is the sub-list for extension type_name
+	1, // [1:4] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_options_proto_init() }
@@ -226,13 +337,14 @@ func file_apikeys_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_options_proto_rawDesc), len(file_apikeys_v1_options_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   1,
 			NumExtensions: 3,
 			NumServices:   0,
 		},
 		GoTypes:           file_apikeys_v1_options_proto_goTypes,
 		DependencyIndexes: file_apikeys_v1_options_proto_depIdxs,
+		EnumInfos:         file_apikeys_v1_options_proto_enumTypes,
 		MessageInfos:      file_apikeys_v1_options_proto_msgTypes,
 		ExtensionInfos:    file_apikeys_v1_options_proto_extTypes,
 	}.Build()

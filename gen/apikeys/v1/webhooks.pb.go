@@ -2581,6 +2581,517 @@ func (x *CancelDeliveryResponse) GetDelivery() *Delivery {
 	return nil
 }
 
+type GetWebhooksAnalyticsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset means 24 hours before until.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Unset means now. Both ends are moved outwards to whole hours, of which there can be
+	// 1,000.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhooksAnalyticsRequest) Reset() {
+	*x = GetWebhooksAnalyticsRequest{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhooksAnalyticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhooksAnalyticsRequest) ProtoMessage() {}
+
+func (x *GetWebhooksAnalyticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhooksAnalyticsRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhooksAnalyticsRequest) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetWebhooksAnalyticsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// What deliveries came to: those of the events of the span.
+type GetWebhooksAnalyticsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	// Set where the figures are not whole for what is before this time: it is no longer
+	// kept, or was before deliveries were counted.
+	IncompleteBefore *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=incomplete_before,json=incompleteBefore,proto3" json:"incomplete_before,omitempty"`
+	Totals           *DeliveryCounts        `protobuf:"bytes,4,opt,name=totals,proto3" json:"totals,omitempty"`
+	// The part of those that were attempted which were attempted more than once, 0 to 1;
+	// unset if there were none.
+	RetryRate *float64 `protobuf:"fixed64,5,opt,name=retry_rate,json=retryRate,proto3,oneof" json:"retry_rate,omitempty"`
+	// From the event to the acknowledgement, of those that were delivered: the mean, and
+	// what 99 of 100 stay below, to within a fifth. Unset if there were none.
+	MeanDelayMs *float64 `protobuf:"fixed64,6,opt,name=mean_delay_ms,json=meanDelayMs,proto3,oneof" json:"mean_delay_ms,omitempty"`
+	P99DelayMs  *float64 `protobuf:"fixed64,7,opt,name=p99_delay_ms,json=p99DelayMs,proto3,oneof" json:"p99_delay_ms,omitempty"`
+	// The 10 types of events with the most deliveries, most first.
+	Events []*EventDeliveries `protobuf:"bytes,8,rep,name=events,proto3" json:"events,omitempty"`
+	// The 10 urls with the most attempts that failed, most first, without their queries. Of
+	// an hour the first 100 urls are told apart.
+	FailingUrls []*UrlFailures `protobuf:"bytes,9,rep,name=failing_urls,json=failingUrls,proto3" json:"failing_urls,omitempty"`
+	// The 10 newest deliveries that are kept, newest first.
+	Newest   []*Delivery    `protobuf:"bytes,10,rep,name=newest,proto3" json:"newest,omitempty"`
+	Webhooks *WebhookCounts `protobuf:"bytes,11,opt,name=webhooks,proto3" json:"webhooks,omitempty"`
+	// Every hour from since on and before until, ascending.
+	Series        []*DeliveryBucket `protobuf:"bytes,12,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhooksAnalyticsResponse) Reset() {
+	*x = GetWebhooksAnalyticsResponse{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhooksAnalyticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhooksAnalyticsResponse) ProtoMessage() {}
+
+func (x *GetWebhooksAnalyticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhooksAnalyticsResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhooksAnalyticsResponse) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetIncompleteBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IncompleteBefore
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetTotals() *DeliveryCounts {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetRetryRate() float64 {
+	if x != nil && x.RetryRate != nil {
+		return *x.RetryRate
+	}
+	return 0
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetMeanDelayMs() float64 {
+	if x != nil && x.MeanDelayMs != nil {
+		return *x.MeanDelayMs
+	}
+	return 0
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetP99DelayMs() float64 {
+	if x != nil && x.P99DelayMs != nil {
+		return *x.P99DelayMs
+	}
+	return 0
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetEvents() []*EventDeliveries {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetFailingUrls() []*UrlFailures {
+	if x != nil {
+		return x.FailingUrls
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetNewest() []*Delivery {
+	if x != nil {
+		return x.Newest
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetWebhooks() *WebhookCounts {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+func (x *GetWebhooksAnalyticsResponse) GetSeries() []*DeliveryBucket {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+// How many deliveries are in each state.
+type DeliveryCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Total         int64                  `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	Pending       int64                  `protobuf:"varint,2,opt,name=pending,proto3" json:"pending,omitempty"`
+	Delivered     int64                  `protobuf:"varint,3,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Failed        int64                  `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	Cancelled     int64                  `protobuf:"varint,5,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryCounts) Reset() {
+	*x = DeliveryCounts{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryCounts) ProtoMessage() {}
+
+func (x *DeliveryCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryCounts.ProtoReflect.Descriptor instead.
+func (*DeliveryCounts) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *DeliveryCounts) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *DeliveryCounts) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *DeliveryCounts) GetDelivered() int64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *DeliveryCounts) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *DeliveryCounts) GetCancelled() int64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+type DeliveryBucket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Counts        *DeliveryCounts        `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryBucket) Reset() {
+	*x = DeliveryBucket{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryBucket) ProtoMessage() {}
+
+func (x *DeliveryBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryBucket.ProtoReflect.Descriptor instead.
+func (*DeliveryBucket) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *DeliveryBucket) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *DeliveryBucket) GetCounts() *DeliveryCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+type EventDeliveries struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Deliveries    int64                  `protobuf:"varint,2,opt,name=deliveries,proto3" json:"deliveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventDeliveries) Reset() {
+	*x = EventDeliveries{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventDeliveries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventDeliveries) ProtoMessage() {}
+
+func (x *EventDeliveries) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventDeliveries.ProtoReflect.Descriptor instead.
+func (*EventDeliveries) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *EventDeliveries) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *EventDeliveries) GetDeliveries() int64 {
+	if x != nil {
+		return x.Deliveries
+	}
+	return 0
+}
+
+type UrlFailures struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Url   string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// Attempts at the url that failed, and deliveries that were given up after one.
+	FailedAttempts   int64 `protobuf:"varint,2,opt,name=failed_attempts,json=failedAttempts,proto3" json:"failed_attempts,omitempty"`
+	FailedDeliveries int64 `protobuf:"varint,3,opt,name=failed_deliveries,json=failedDeliveries,proto3" json:"failed_deliveries,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *UrlFailures) Reset() {
+	*x = UrlFailures{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UrlFailures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UrlFailures) ProtoMessage() {}
+
+func (x *UrlFailures) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UrlFailures.ProtoReflect.Descriptor instead.
+func (*UrlFailures) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *UrlFailures) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *UrlFailures) GetFailedAttempts() int64 {
+	if x != nil {
+		return x.FailedAttempts
+	}
+	return 0
+}
+
+func (x *UrlFailures) GetFailedDeliveries() int64 {
+	if x != nil {
+		return x.FailedDeliveries
+	}
+	return 0
+}
+
+// How many webhooks an organization has.
+type WebhookCounts struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Total    int64                  `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	Enabled  int64                  `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	Disabled int64                  `protobuf:"varint,3,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// Those that are enabled and failing.
+	Failing       int64 `protobuf:"varint,4,opt,name=failing,proto3" json:"failing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookCounts) Reset() {
+	*x = WebhookCounts{}
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookCounts) ProtoMessage() {}
+
+func (x *WebhookCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_apikeys_v1_webhooks_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookCounts.ProtoReflect.Descriptor instead.
+func (*WebhookCounts) Descriptor() ([]byte, []int) {
+	return file_apikeys_v1_webhooks_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *WebhookCounts) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *WebhookCounts) GetEnabled() int64 {
+	if x != nil {
+		return x.Enabled
+	}
+	return 0
+}
+
+func (x *WebhookCounts) GetDisabled() int64 {
+	if x != nil {
+		return x.Disabled
+	}
+	return 0
+}
+
+func (x *WebhookCounts) GetFailing() int64 {
+	if x != nil {
+		return x.Failing
+	}
+	return 0
+}
+
 var File_apikeys_v1_webhooks_proto protoreflect.FileDescriptor
 
 const file_apikeys_v1_webhooks_proto_rawDesc = "" +
@@ -2697,7 +3208,7 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12\x1d\n" +
 	"\afailing\x18\x03 \x01(\bH\x00R\afailing\x88\x01\x01\x12<\n" +
 	"\n" +
-	"created_by\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x012\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedByB\n" +
+	"created_by\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xff\x032\x13^[^\\x00-\\x1f\\x7f]*$R\tcreatedByB\n" +
 	"\n" +
 	"\b_failing\"o\n" +
 	"\x14ListWebhooksResponse\x12/\n" +
@@ -2779,7 +3290,52 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	"\x15CancelDeliveryRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"J\n" +
 	"\x16CancelDeliveryResponse\x120\n" +
-	"\bdelivery\x18\x01 \x01(\v2\x14.apikeys.v1.DeliveryR\bdelivery*\xa5\x01\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x14.apikeys.v1.DeliveryR\bdelivery\"\x81\x01\n" +
+	"\x1bGetWebhooksAnalyticsRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xaf\x05\n" +
+	"\x1cGetWebhooksAnalyticsResponse\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12G\n" +
+	"\x11incomplete_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x10incompleteBefore\x122\n" +
+	"\x06totals\x18\x04 \x01(\v2\x1a.apikeys.v1.DeliveryCountsR\x06totals\x12\"\n" +
+	"\n" +
+	"retry_rate\x18\x05 \x01(\x01H\x00R\tretryRate\x88\x01\x01\x12'\n" +
+	"\rmean_delay_ms\x18\x06 \x01(\x01H\x01R\vmeanDelayMs\x88\x01\x01\x12%\n" +
+	"\fp99_delay_ms\x18\a \x01(\x01H\x02R\n" +
+	"p99DelayMs\x88\x01\x01\x123\n" +
+	"\x06events\x18\b \x03(\v2\x1b.apikeys.v1.EventDeliveriesR\x06events\x12:\n" +
+	"\ffailing_urls\x18\t \x03(\v2\x17.apikeys.v1.UrlFailuresR\vfailingUrls\x12,\n" +
+	"\x06newest\x18\n" +
+	" \x03(\v2\x14.apikeys.v1.DeliveryR\x06newest\x125\n" +
+	"\bwebhooks\x18\v \x01(\v2\x19.apikeys.v1.WebhookCountsR\bwebhooks\x122\n" +
+	"\x06series\x18\f \x03(\v2\x1a.apikeys.v1.DeliveryBucketR\x06seriesB\r\n" +
+	"\v_retry_rateB\x10\n" +
+	"\x0e_mean_delay_msB\x0f\n" +
+	"\r_p99_delay_ms\"\x94\x01\n" +
+	"\x0eDeliveryCounts\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x18\n" +
+	"\apending\x18\x02 \x01(\x03R\apending\x12\x1c\n" +
+	"\tdelivered\x18\x03 \x01(\x03R\tdelivered\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x1c\n" +
+	"\tcancelled\x18\x05 \x01(\x03R\tcancelled\"v\n" +
+	"\x0eDeliveryBucket\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x122\n" +
+	"\x06counts\x18\x02 \x01(\v2\x1a.apikeys.v1.DeliveryCountsR\x06counts\"G\n" +
+	"\x0fEventDeliveries\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1e\n" +
+	"\n" +
+	"deliveries\x18\x02 \x01(\x03R\n" +
+	"deliveries\"u\n" +
+	"\vUrlFailures\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12'\n" +
+	"\x0ffailed_attempts\x18\x02 \x01(\x03R\x0efailedAttempts\x12+\n" +
+	"\x11failed_deliveries\x18\x03 \x01(\x03R\x10failedDeliveries\"u\n" +
+	"\rWebhookCounts\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\x03R\aenabled\x12\x1a\n" +
+	"\bdisabled\x18\x03 \x01(\x03R\bdisabled\x12\x18\n" +
+	"\afailing\x18\x04 \x01(\x03R\afailing*\xa5\x01\n" +
 	"\rWebhookFormat\x12\x1e\n" +
 	"\x1aWEBHOOK_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16WEBHOOK_FORMAT_CLASSIC\x10\x01\x12\x1b\n" +
@@ -2806,38 +3362,40 @@ const file_apikeys_v1_webhooks_proto_rawDesc = "" +
 	" WEBHOOK_HEALTH_STATE_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cWEBHOOK_HEALTH_STATE_UNKNOWN\x10\x01\x12 \n" +
 	"\x1cWEBHOOK_HEALTH_STATE_HEALTHY\x10\x02\x12 \n" +
-	"\x1cWEBHOOK_HEALTH_STATE_FAILING\x10\x032\xde\x16\n" +
-	"\x0fWebhooksService\x12\xff\x01\n" +
-	"\rCreateWebhook\x12 .apikeys.v1.CreateWebhookRequest\x1a!.apikeys.v1.CreateWebhookResponse\"\xa8\x01\xaa\xd4\x18A\n" +
-	"\x0fwebhooks.create\x1a\x1dResource created successfully \x01*\vevents.read0\x01\x82\xd3\xe4\x93\x02]:\x01*Z9:\x01*b\awebhook\"+/api/v1/webhooks/{collection=subscriptions}b\awebhook\"\x14/developers/webhooks\x12\xcb\x01\n" +
+	"\x1cWEBHOOK_HEALTH_STATE_FAILING\x10\x032\xab\x18\n" +
+	"\x0fWebhooksService\x12\x81\x02\n" +
+	"\rCreateWebhook\x12 .apikeys.v1.CreateWebhookRequest\x1a!.apikeys.v1.CreateWebhookResponse\"\xaa\x01\xaa\xd4\x18C\n" +
+	"\x0fwebhooks.create\x1a\x1dResource created successfully \x01*\vevents.read0\x01@\x02\x82\xd3\xe4\x93\x02]:\x01*Z9:\x01*b\awebhook\"+/api/v1/webhooks/{collection=subscriptions}b\awebhook\"\x14/developers/webhooks\x12\xcb\x01\n" +
 	"\fListWebhooks\x12\x1f.apikeys.v1.ListWebhooksRequest\x1a .apikeys.v1.ListWebhooksResponse\"x\xaa\xd4\x18\"\n" +
 	"\rwebhooks.read\x10\x01\x1a\x0fWebhooks listed\x82\xd3\xe4\x93\x02LZ*b\bwebhooks\x12\x1e/api/v1/webhooks/subscriptionsb\bwebhooks\x12\x14/developers/webhooks\x12\xc9\x01\n" +
 	"\n" +
 	"GetWebhook\x12\x1d.apikeys.v1.GetWebhookRequest\x1a\x1e.apikeys.v1.GetWebhookResponse\"|\xaa\xd4\x18\x1e\n" +
-	"\rwebhooks.read\x1a\rWebhook found\x82\xd3\xe4\x93\x02TZ.b\awebhook\x12#/api/v1/webhooks/subscriptions/{id}b\awebhook\x12\x19/developers/webhooks/{id}\x12\xbc\x02\n" +
-	"\rUpdateWebhook\x12 .apikeys.v1.UpdateWebhookRequest\x1a!.apikeys.v1.UpdateWebhookResponse\"\xe5\x01\xaa\xd4\x18$\n" +
-	"\x0fwebhooks.update\x1a\x0fWebhook updated0\x01\x82\xd3\xe4\x93\x02\xb6\x01:\x01*Z':\x01*b\awebhook\x1a\x19/developers/webhooks/{id}Z1:\x01*b\awebhook2#/api/v1/webhooks/subscriptions/{id}Z1:\x01*b\awebhook\x1a#/api/v1/webhooks/subscriptions/{id}b\awebhook2\x19/developers/webhooks/{id}\x12\xc4\x01\n" +
+	"\rwebhooks.read\x1a\rWebhook found\x82\xd3\xe4\x93\x02TZ.b\awebhook\x12#/api/v1/webhooks/subscriptions/{id}b\awebhook\x12\x19/developers/webhooks/{id}\x12\xbe\x02\n" +
+	"\rUpdateWebhook\x12 .apikeys.v1.UpdateWebhookRequest\x1a!.apikeys.v1.UpdateWebhookResponse\"\xe7\x01\xaa\xd4\x18&\n" +
+	"\x0fwebhooks.update\x1a\x0fWebhook updated0\x01@\x02\x82\xd3\xe4\x93\x02\xb6\x01:\x01*Z':\x01*b\awebhook\x1a\x19/developers/webhooks/{id}Z1:\x01*b\awebhook2#/api/v1/webhooks/subscriptions/{id}Z1:\x01*b\awebhook\x1a#/api/v1/webhooks/subscriptions/{id}b\awebhook2\x19/developers/webhooks/{id}\x12\xc4\x01\n" +
 	"\rDeleteWebhook\x12 .apikeys.v1.DeleteWebhookRequest\x1a!.apikeys.v1.DeleteWebhookResponse\"n\xaa\xd4\x18\"\n" +
-	"\x0fwebhooks.delete\x1a\x0fWebhook deleted\x82\xd3\xe4\x93\x02BZ%*#/api/v1/webhooks/subscriptions/{id}*\x19/developers/webhooks/{id}\x12\xe1\x01\n" +
-	"\x13RotateWebhookSecret\x12&.apikeys.v1.RotateWebhookSecretRequest\x1a'.apikeys.v1.RotateWebhookSecretResponse\"y\xaa\xd4\x18:\n" +
-	"\x0fwebhooks.update\x1a\x16Webhook secret rotated \x01*\vevents.read0\x01\x82\xd3\xe4\x93\x025:\x01*b\awebhook\"'/developers/webhooks/{id}/rotate_secret\x12\xa9\x01\n" +
-	"\vTestWebhook\x12\x1e.apikeys.v1.TestWebhookRequest\x1a\x1f.apikeys.v1.TestWebhookResponse\"Y\xaa\xd4\x18\"\n" +
-	"\x0fwebhooks.update\x1a\x0fTest event sent\x82\xd3\xe4\x93\x02-:\x01*b\bdelivery\"\x1e/developers/webhooks/{id}/test\x12\xb7\x01\n" +
-	"\fReplayEvents\x12\x1f.apikeys.v1.ReplayEventsRequest\x1a .apikeys.v1.ReplayEventsResponse\"d\xaa\xd4\x185\n" +
-	"\x15webhooks_queue.update\x1a\rEvents queued*\vevents.read0\x01\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xb4\x01\n" +
-	"\x0fRetryDeliveries\x12\".apikeys.v1.RetryDeliveriesRequest\x1a#.apikeys.v1.RetryDeliveriesResponse\"X\xaa\xd4\x18*\n" +
-	"\x15webhooks_queue.update\x1a\x11Deliveries queued\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/developers/webhooks/{id}/retry\x12\xbd\x01\n" +
-	"\x15ListWebhookEventTypes\x12(.apikeys.v1.ListWebhookEventTypesRequest\x1a).apikeys.v1.ListWebhookEventTypesResponse\"O\xaa\xd4\x18\x1b\n" +
-	"\x03any\x10\x01\x1a\x12Event types listed\x82\xd3\xe4\x93\x02*b\vevent_types\x12\x1b/developers/webhooks/events\x12\xb5\x01\n" +
+	"\x0fwebhooks.delete\x1a\x0fWebhook deleted\x82\xd3\xe4\x93\x02BZ%*#/api/v1/webhooks/subscriptions/{id}*\x19/developers/webhooks/{id}\x12\xe3\x01\n" +
+	"\x13RotateWebhookSecret\x12&.apikeys.v1.RotateWebhookSecretRequest\x1a'.apikeys.v1.RotateWebhookSecretResponse\"{\xaa\xd4\x18<\n" +
+	"\x0fwebhooks.update\x1a\x16Webhook secret rotated \x01*\vevents.read0\x01@\x02\x82\xd3\xe4\x93\x025:\x01*b\awebhook\"'/developers/webhooks/{id}/rotate_secret\x12\xab\x01\n" +
+	"\vTestWebhook\x12\x1e.apikeys.v1.TestWebhookRequest\x1a\x1f.apikeys.v1.TestWebhookResponse\"[\xaa\xd4\x18$\n" +
+	"\x0fwebhooks.update\x1a\x0fTest event sent@\x02\x82\xd3\xe4\x93\x02-:\x01*b\bdelivery\"\x1e/developers/webhooks/{id}/test\x12\xb9\x01\n" +
+	"\fReplayEvents\x12\x1f.apikeys.v1.ReplayEventsRequest\x1a .apikeys.v1.ReplayEventsResponse\"f\xaa\xd4\x187\n" +
+	"\x15webhooks_queue.update\x1a\rEvents queued*\vevents.read0\x01@\x03\x82\xd3\xe4\x93\x02%:\x01*\" /developers/webhooks/{id}/replay\x12\xb6\x01\n" +
+	"\x0fRetryDeliveries\x12\".apikeys.v1.RetryDeliveriesRequest\x1a#.apikeys.v1.RetryDeliveriesResponse\"Z\xaa\xd4\x18,\n" +
+	"\x15webhooks_queue.update\x1a\x11Deliveries queued@\x03\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/developers/webhooks/{id}/retry\x12\xbf\x01\n" +
+	"\x15ListWebhookEventTypes\x12(.apikeys.v1.ListWebhookEventTypesRequest\x1a).apikeys.v1.ListWebhookEventTypesResponse\"Q\xaa\xd4\x18\x1d\n" +
+	"\x03any\x10\x01\x1a\x12Event types listed8\x01\x82\xd3\xe4\x93\x02*b\vevent_types\x12\x1b/developers/webhooks/events\x12\xb5\x01\n" +
 	"\x0eListDeliveries\x12!.apikeys.v1.ListDeliveriesRequest\x1a\".apikeys.v1.ListDeliveriesResponse\"\\\xaa\xd4\x18*\n" +
 	"\x13webhooks_queue.read\x10\x01\x1a\x11Deliveries listed\x82\xd3\xe4\x93\x02(b\n" +
 	"deliveries\x12\x1a/developers/webhooks_queue\x12\xaa\x01\n" +
 	"\vGetDelivery\x12\x1e.apikeys.v1.GetDeliveryRequest\x1a\x1f.apikeys.v1.GetDeliveryResponse\"Z\xaa\xd4\x18%\n" +
-	"\x13webhooks_queue.read\x1a\x0eDelivery found\x82\xd3\xe4\x93\x02+b\bdelivery\x12\x1f/developers/webhooks_queue/{id}\x12\xbc\x01\n" +
-	"\rRetryDelivery\x12 .apikeys.v1.RetryDeliveryRequest\x1a!.apikeys.v1.RetryDeliveryResponse\"f\xaa\xd4\x18(\n" +
-	"\x15webhooks_queue.update\x1a\x0fDelivery queued\x82\xd3\xe4\x93\x024:\x01*b\bdelivery\"%/developers/webhooks_queue/{id}/retry\x12\xc3\x01\n" +
-	"\x0eCancelDelivery\x12!.apikeys.v1.CancelDeliveryRequest\x1a\".apikeys.v1.CancelDeliveryResponse\"j\xaa\xd4\x18+\n" +
-	"\x15webhooks_queue.update\x1a\x12Delivery cancelled\x82\xd3\xe4\x93\x025:\x01*b\bdelivery\"&/developers/webhooks_queue/{id}/cancelB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
+	"\x13webhooks_queue.read\x1a\x0eDelivery found\x82\xd3\xe4\x93\x02+b\bdelivery\x12\x1f/developers/webhooks_queue/{id}\x12\xbe\x01\n" +
+	"\rRetryDelivery\x12 .apikeys.v1.RetryDeliveryRequest\x1a!.apikeys.v1.RetryDeliveryResponse\"h\xaa\xd4\x18*\n" +
+	"\x15webhooks_queue.update\x1a\x0fDelivery queued@\x02\x82\xd3\xe4\x93\x024:\x01*b\bdelivery\"%/developers/webhooks_queue/{id}/retry\x12\xb8\x01\n" +
+	"\x14GetWebhooksAnalytics\x12'.apikeys.v1.GetWebhooksAnalyticsRequest\x1a(.apikeys.v1.GetWebhooksAnalyticsResponse\"M\xaa\xd4\x18.\n" +
+	"\x13webhooks_queue.read\x1a\x17Webhook analytics found\x82\xd3\xe4\x93\x02\x15\x12\x13/analytics/webhooks\x12\xc5\x01\n" +
+	"\x0eCancelDelivery\x12!.apikeys.v1.CancelDeliveryRequest\x1a\".apikeys.v1.CancelDeliveryResponse\"l\xaa\xd4\x18-\n" +
+	"\x15webhooks_queue.update\x1a\x12Delivery cancelled@\x02\x82\xd3\xe4\x93\x025:\x01*b\bdelivery\"&/developers/webhooks_queue/{id}/cancelB9Z7github.com/apikeys-dev/apikeys/gen/apikeys/v1;apikeysv1b\x06proto3"
 
 var (
 	file_apikeys_v1_webhooks_proto_rawDescOnce sync.Once
@@ -2852,7 +3410,7 @@ func file_apikeys_v1_webhooks_proto_rawDescGZIP() []byte {
 }
 
 var file_apikeys_v1_webhooks_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_apikeys_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_apikeys_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_apikeys_v1_webhooks_proto_goTypes = []any{
 	(WebhookFormat)(0),                    // 0: apikeys.v1.WebhookFormat
 	(WebhookDisabledReason)(0),            // 1: apikeys.v1.WebhookDisabledReason
@@ -2894,93 +3452,115 @@ var file_apikeys_v1_webhooks_proto_goTypes = []any{
 	(*RetryDeliveryResponse)(nil),         // 37: apikeys.v1.RetryDeliveryResponse
 	(*CancelDeliveryRequest)(nil),         // 38: apikeys.v1.CancelDeliveryRequest
 	(*CancelDeliveryResponse)(nil),        // 39: apikeys.v1.CancelDeliveryResponse
-	nil,                                   // 40: apikeys.v1.Webhook.HeadersEntry
-	nil,                                   // 41: apikeys.v1.CreateWebhookRequest.HeadersEntry
-	(*timestamppb.Timestamp)(nil),         // 42: google.protobuf.Timestamp
-	(*Actor)(nil),                         // 43: apikeys.v1.Actor
-	(*ApiKey)(nil),                        // 44: apikeys.v1.ApiKey
-	(*fieldmaskpb.FieldMask)(nil),         // 45: google.protobuf.FieldMask
+	(*GetWebhooksAnalyticsRequest)(nil),   // 40: apikeys.v1.GetWebhooksAnalyticsRequest
+	(*GetWebhooksAnalyticsResponse)(nil),  // 41: apikeys.v1.GetWebhooksAnalyticsResponse
+	(*DeliveryCounts)(nil),                // 42: apikeys.v1.DeliveryCounts
+	(*DeliveryBucket)(nil),                // 43: apikeys.v1.DeliveryBucket
+	(*EventDeliveries)(nil),               // 44: apikeys.v1.EventDeliveries
+	(*UrlFailures)(nil),                   // 45: apikeys.v1.UrlFailures
+	(*WebhookCounts)(nil),                 // 46: apikeys.v1.WebhookCounts
+	nil,                                   // 47: apikeys.v1.Webhook.HeadersEntry
+	nil,                                   // 48: apikeys.v1.CreateWebhookRequest.HeadersEntry
+	(*timestamppb.Timestamp)(nil),         // 49: google.protobuf.Timestamp
+	(*Actor)(nil),                         // 50: apikeys.v1.Actor
+	(*ApiKey)(nil),                        // 51: apikeys.v1.ApiKey
+	(*fieldmaskpb.FieldMask)(nil),         // 52: google.protobuf.FieldMask
 }
 var file_apikeys_v1_webhooks_proto_depIdxs = []int32{
 	0,  // 0: apikeys.v1.Webhook.format:type_name -> apikeys.v1.WebhookFormat
-	40, // 1: apikeys.v1.Webhook.headers:type_name -> apikeys.v1.Webhook.HeadersEntry
-	42, // 2: apikeys.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
-	42, // 3: apikeys.v1.Webhook.updated_at:type_name -> google.protobuf.Timestamp
-	43, // 4: apikeys.v1.Webhook.created_by:type_name -> apikeys.v1.Actor
+	47, // 1: apikeys.v1.Webhook.headers:type_name -> apikeys.v1.Webhook.HeadersEntry
+	49, // 2: apikeys.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
+	49, // 3: apikeys.v1.Webhook.updated_at:type_name -> google.protobuf.Timestamp
+	50, // 4: apikeys.v1.Webhook.created_by:type_name -> apikeys.v1.Actor
 	1,  // 5: apikeys.v1.Webhook.disabled_reason:type_name -> apikeys.v1.WebhookDisabledReason
 	6,  // 6: apikeys.v1.Webhook.health:type_name -> apikeys.v1.WebhookHealth
 	4,  // 7: apikeys.v1.WebhookHealth.state:type_name -> apikeys.v1.WebhookHealthState
-	42, // 8: apikeys.v1.WebhookHealth.failing_since:type_name -> google.protobuf.Timestamp
-	42, // 9: apikeys.v1.WebhookHealth.last_success_at:type_name -> google.protobuf.Timestamp
+	49, // 8: apikeys.v1.WebhookHealth.failing_since:type_name -> google.protobuf.Timestamp
+	49, // 9: apikeys.v1.WebhookHealth.last_success_at:type_name -> google.protobuf.Timestamp
 	9,  // 10: apikeys.v1.WebhookHealth.last_error:type_name -> apikeys.v1.DeliveryError
 	8,  // 11: apikeys.v1.Delivery.payload:type_name -> apikeys.v1.DeliveryPayload
 	9,  // 12: apikeys.v1.Delivery.error:type_name -> apikeys.v1.DeliveryError
-	42, // 13: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
-	42, // 14: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
-	42, // 15: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
-	42, // 16: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
+	49, // 13: apikeys.v1.Delivery.created_at:type_name -> google.protobuf.Timestamp
+	49, // 14: apikeys.v1.Delivery.updated_at:type_name -> google.protobuf.Timestamp
+	49, // 15: apikeys.v1.Delivery.first_sent_at:type_name -> google.protobuf.Timestamp
+	49, // 16: apikeys.v1.Delivery.next_attempt_at:type_name -> google.protobuf.Timestamp
 	2,  // 17: apikeys.v1.Delivery.state:type_name -> apikeys.v1.DeliveryState
 	10, // 18: apikeys.v1.Delivery.attempts:type_name -> apikeys.v1.DeliveryAttempt
-	44, // 19: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
+	51, // 19: apikeys.v1.DeliveryPayload.api_key:type_name -> apikeys.v1.ApiKey
 	5,  // 20: apikeys.v1.DeliveryPayload.webhook:type_name -> apikeys.v1.Webhook
-	42, // 21: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
+	49, // 21: apikeys.v1.DeliveryAttempt.started_at:type_name -> google.protobuf.Timestamp
 	9,  // 22: apikeys.v1.DeliveryAttempt.error:type_name -> apikeys.v1.DeliveryError
 	3,  // 23: apikeys.v1.DeliveryAttempt.trigger:type_name -> apikeys.v1.DeliveryTrigger
 	0,  // 24: apikeys.v1.CreateWebhookRequest.format:type_name -> apikeys.v1.WebhookFormat
-	41, // 25: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
+	48, // 25: apikeys.v1.CreateWebhookRequest.headers:type_name -> apikeys.v1.CreateWebhookRequest.HeadersEntry
 	5,  // 26: apikeys.v1.CreateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
 	5,  // 27: apikeys.v1.ListWebhooksResponse.webhooks:type_name -> apikeys.v1.Webhook
 	5,  // 28: apikeys.v1.GetWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
 	5,  // 29: apikeys.v1.UpdateWebhookRequest.webhook:type_name -> apikeys.v1.Webhook
-	45, // 30: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	52, // 30: apikeys.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
 	5,  // 31: apikeys.v1.UpdateWebhookResponse.webhook:type_name -> apikeys.v1.Webhook
 	5,  // 32: apikeys.v1.RotateWebhookSecretResponse.webhook:type_name -> apikeys.v1.Webhook
 	7,  // 33: apikeys.v1.TestWebhookResponse.delivery:type_name -> apikeys.v1.Delivery
-	42, // 34: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 35: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
-	42, // 36: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
+	49, // 34: apikeys.v1.ReplayEventsRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 35: apikeys.v1.ReplayEventsRequest.until:type_name -> google.protobuf.Timestamp
+	49, // 36: apikeys.v1.ReplayEventsResponse.until:type_name -> google.protobuf.Timestamp
 	2,  // 37: apikeys.v1.RetryDeliveriesRequest.states:type_name -> apikeys.v1.DeliveryState
 	11, // 38: apikeys.v1.ListWebhookEventTypesResponse.event_types:type_name -> apikeys.v1.WebhookEventType
 	2,  // 39: apikeys.v1.ListDeliveriesRequest.state:type_name -> apikeys.v1.DeliveryState
-	42, // 40: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
-	42, // 41: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
+	49, // 40: apikeys.v1.ListDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 41: apikeys.v1.ListDeliveriesRequest.until:type_name -> google.protobuf.Timestamp
 	7,  // 42: apikeys.v1.ListDeliveriesResponse.deliveries:type_name -> apikeys.v1.Delivery
 	7,  // 43: apikeys.v1.GetDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
 	7,  // 44: apikeys.v1.RetryDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
 	7,  // 45: apikeys.v1.CancelDeliveryResponse.delivery:type_name -> apikeys.v1.Delivery
-	12, // 46: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
-	14, // 47: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
-	16, // 48: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
-	18, // 49: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
-	20, // 50: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
-	22, // 51: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
-	24, // 52: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
-	26, // 53: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
-	28, // 54: apikeys.v1.WebhooksService.RetryDeliveries:input_type -> apikeys.v1.RetryDeliveriesRequest
-	30, // 55: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
-	32, // 56: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
-	34, // 57: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
-	36, // 58: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
-	38, // 59: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
-	13, // 60: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
-	15, // 61: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
-	17, // 62: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
-	19, // 63: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
-	21, // 64: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
-	23, // 65: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
-	25, // 66: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
-	27, // 67: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
-	29, // 68: apikeys.v1.WebhooksService.RetryDeliveries:output_type -> apikeys.v1.RetryDeliveriesResponse
-	31, // 69: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
-	33, // 70: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
-	35, // 71: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
-	37, // 72: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
-	39, // 73: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
-	60, // [60:74] is the sub-list for method output_type
-	46, // [46:60] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	49, // 46: apikeys.v1.GetWebhooksAnalyticsRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 47: apikeys.v1.GetWebhooksAnalyticsRequest.until:type_name -> google.protobuf.Timestamp
+	49, // 48: apikeys.v1.GetWebhooksAnalyticsResponse.since:type_name -> google.protobuf.Timestamp
+	49, // 49: apikeys.v1.GetWebhooksAnalyticsResponse.until:type_name -> google.protobuf.Timestamp
+	49, // 50: apikeys.v1.GetWebhooksAnalyticsResponse.incomplete_before:type_name -> google.protobuf.Timestamp
+	42, // 51: apikeys.v1.GetWebhooksAnalyticsResponse.totals:type_name -> apikeys.v1.DeliveryCounts
+	44, // 52: apikeys.v1.GetWebhooksAnalyticsResponse.events:type_name -> apikeys.v1.EventDeliveries
+	45, // 53: apikeys.v1.GetWebhooksAnalyticsResponse.failing_urls:type_name -> apikeys.v1.UrlFailures
+	7,  // 54: apikeys.v1.GetWebhooksAnalyticsResponse.newest:type_name -> apikeys.v1.Delivery
+	46, // 55: apikeys.v1.GetWebhooksAnalyticsResponse.webhooks:type_name -> apikeys.v1.WebhookCounts
+	43, // 56: apikeys.v1.GetWebhooksAnalyticsResponse.series:type_name -> apikeys.v1.DeliveryBucket
+	49, // 57: apikeys.v1.DeliveryBucket.start:type_name -> google.protobuf.Timestamp
+	42, // 58: apikeys.v1.DeliveryBucket.counts:type_name -> apikeys.v1.DeliveryCounts
+	12, // 59: apikeys.v1.WebhooksService.CreateWebhook:input_type -> apikeys.v1.CreateWebhookRequest
+	14, // 60: apikeys.v1.WebhooksService.ListWebhooks:input_type -> apikeys.v1.ListWebhooksRequest
+	16, // 61: apikeys.v1.WebhooksService.GetWebhook:input_type -> apikeys.v1.GetWebhookRequest
+	18, // 62: apikeys.v1.WebhooksService.UpdateWebhook:input_type -> apikeys.v1.UpdateWebhookRequest
+	20, // 63: apikeys.v1.WebhooksService.DeleteWebhook:input_type -> apikeys.v1.DeleteWebhookRequest
+	22, // 64: apikeys.v1.WebhooksService.RotateWebhookSecret:input_type -> apikeys.v1.RotateWebhookSecretRequest
+	24, // 65: apikeys.v1.WebhooksService.TestWebhook:input_type -> apikeys.v1.TestWebhookRequest
+	26, // 66: apikeys.v1.WebhooksService.ReplayEvents:input_type -> apikeys.v1.ReplayEventsRequest
+	28, // 67: apikeys.v1.WebhooksService.RetryDeliveries:input_type -> apikeys.v1.RetryDeliveriesRequest
+	30, // 68: apikeys.v1.WebhooksService.ListWebhookEventTypes:input_type -> apikeys.v1.ListWebhookEventTypesRequest
+	32, // 69: apikeys.v1.WebhooksService.ListDeliveries:input_type -> apikeys.v1.ListDeliveriesRequest
+	34, // 70: apikeys.v1.WebhooksService.GetDelivery:input_type -> apikeys.v1.GetDeliveryRequest
+	36, // 71: apikeys.v1.WebhooksService.RetryDelivery:input_type -> apikeys.v1.RetryDeliveryRequest
+	40, // 72: apikeys.v1.WebhooksService.GetWebhooksAnalytics:input_type -> apikeys.v1.GetWebhooksAnalyticsRequest
+	38, // 73: apikeys.v1.WebhooksService.CancelDelivery:input_type -> apikeys.v1.CancelDeliveryRequest
+	13, // 74: apikeys.v1.WebhooksService.CreateWebhook:output_type -> apikeys.v1.CreateWebhookResponse
+	15, // 75: apikeys.v1.WebhooksService.ListWebhooks:output_type -> apikeys.v1.ListWebhooksResponse
+	17, // 76: apikeys.v1.WebhooksService.GetWebhook:output_type -> apikeys.v1.GetWebhookResponse
+	19, // 77: apikeys.v1.WebhooksService.UpdateWebhook:output_type -> apikeys.v1.UpdateWebhookResponse
+	21, // 78: apikeys.v1.WebhooksService.DeleteWebhook:output_type -> apikeys.v1.DeleteWebhookResponse
+	23, // 79: apikeys.v1.WebhooksService.RotateWebhookSecret:output_type -> apikeys.v1.RotateWebhookSecretResponse
+	25, // 80: apikeys.v1.WebhooksService.TestWebhook:output_type -> apikeys.v1.TestWebhookResponse
+	27, // 81: apikeys.v1.WebhooksService.ReplayEvents:output_type -> apikeys.v1.ReplayEventsResponse
+	29, // 82: apikeys.v1.WebhooksService.RetryDeliveries:output_type -> apikeys.v1.RetryDeliveriesResponse
+	31, // 83: apikeys.v1.WebhooksService.ListWebhookEventTypes:output_type -> apikeys.v1.ListWebhookEventTypesResponse
+	33, // 84: apikeys.v1.WebhooksService.ListDeliveries:output_type -> apikeys.v1.ListDeliveriesResponse
+	35, // 85: apikeys.v1.WebhooksService.GetDelivery:output_type -> apikeys.v1.GetDeliveryResponse
+	37, // 86: apikeys.v1.WebhooksService.RetryDelivery:output_type -> apikeys.v1.RetryDeliveryResponse
+	41, // 87: apikeys.v1.WebhooksService.GetWebhooksAnalytics:output_type -> apikeys.v1.GetWebhooksAnalyticsResponse
+	39, // 88: apikeys.v1.WebhooksService.CancelDelivery:output_type -> apikeys.v1.CancelDeliveryResponse
+	74, // [74:89] is the sub-list for method output_type
+	59, // [59:74] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_apikeys_v1_webhooks_proto_init() }
@@ -3000,13 +3580,14 @@ func file_apikeys_v1_webhooks_proto_init() {
 	file_apikeys_v1_webhooks_proto_msgTypes[7].OneofWrappers = []any{}
 	file_apikeys_v1_webhooks_proto_msgTypes[9].OneofWrappers = []any{}
 	file_apikeys_v1_webhooks_proto_msgTypes[17].OneofWrappers = []any{}
+	file_apikeys_v1_webhooks_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apikeys_v1_webhooks_proto_rawDesc), len(file_apikeys_v1_webhooks_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   37,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

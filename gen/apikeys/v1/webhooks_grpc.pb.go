@@ -32,6 +32,7 @@ const (
 	WebhooksService_ListDeliveries_FullMethodName        = "/apikeys.v1.WebhooksService/ListDeliveries"
 	WebhooksService_GetDelivery_FullMethodName           = "/apikeys.v1.WebhooksService/GetDelivery"
 	WebhooksService_RetryDelivery_FullMethodName         = "/apikeys.v1.WebhooksService/RetryDelivery"
+	WebhooksService_GetWebhooksAnalytics_FullMethodName  = "/apikeys.v1.WebhooksService/GetWebhooksAnalytics"
 	WebhooksService_CancelDelivery_FullMethodName        = "/apikeys.v1.WebhooksService/CancelDelivery"
 )
 
@@ -86,6 +87,10 @@ type WebhooksServiceClient interface {
 	// Sends a delivery again at once, whatever its state is. Its webhook must be
 	// enabled.
 	RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*RetryDeliveryResponse, error)
+	// Returns what the deliveries of an organization came to in a span of time, and how its
+	// webhooks are. All deliveries count, deleted ones too, for as long as usage is kept by
+	// the hour.
+	GetWebhooksAnalytics(ctx context.Context, in *GetWebhooksAnalyticsRequest, opts ...grpc.CallOption) (*GetWebhooksAnalyticsResponse, error)
 	// Ends a pending delivery. Cancelling again succeeds and changes nothing.
 	CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*CancelDeliveryResponse, error)
 }
@@ -228,6 +233,16 @@ func (c *webhooksServiceClient) RetryDelivery(ctx context.Context, in *RetryDeli
 	return out, nil
 }
 
+func (c *webhooksServiceClient) GetWebhooksAnalytics(ctx context.Context, in *GetWebhooksAnalyticsRequest, opts ...grpc.CallOption) (*GetWebhooksAnalyticsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhooksAnalyticsResponse)
+	err := c.cc.Invoke(ctx, WebhooksService_GetWebhooksAnalytics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *webhooksServiceClient) CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*CancelDeliveryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelDeliveryResponse)
@@ -289,6 +304,10 @@ type WebhooksServiceServer interface {
 	// Sends a delivery again at once, whatever its state is. Its webhook must be
 	// enabled.
 	RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error)
+	// Returns what the deliveries of an organization came to in a span of time, and how its
+	// webhooks are. All deliveries count, deleted ones too, for as long as usage is kept by
+	// the hour.
+	GetWebhooksAnalytics(context.Context, *GetWebhooksAnalyticsRequest) (*GetWebhooksAnalyticsResponse, error)
 	// Ends a pending delivery. Cancelling again succeeds and changes nothing.
 	CancelDelivery(context.Context, *CancelDeliveryRequest) (*CancelDeliveryResponse, error)
 	mustEmbedUnimplementedWebhooksServiceServer()
@@ -339,6 +358,9 @@ func (UnimplementedWebhooksServiceServer) GetDelivery(context.Context, *GetDeliv
 }
 func (UnimplementedWebhooksServiceServer) RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryDelivery not implemented")
+}
+func (UnimplementedWebhooksServiceServer) GetWebhooksAnalytics(context.Context, *GetWebhooksAnalyticsRequest) (*GetWebhooksAnalyticsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhooksAnalytics not implemented")
 }
 func (UnimplementedWebhooksServiceServer) CancelDelivery(context.Context, *CancelDeliveryRequest) (*CancelDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelDelivery not implemented")
@@ -598,6 +620,24 @@ func _WebhooksService_RetryDelivery_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhooksService_GetWebhooksAnalytics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhooksAnalyticsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhooksServiceServer).GetWebhooksAnalytics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhooksService_GetWebhooksAnalytics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhooksServiceServer).GetWebhooksAnalytics(ctx, req.(*GetWebhooksAnalyticsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WebhooksService_CancelDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelDeliveryRequest)
 	if err := dec(in); err != nil {
@@ -674,6 +714,10 @@ var WebhooksService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetryDelivery",
 			Handler:    _WebhooksService_RetryDelivery_Handler,
+		},
+		{
+			MethodName: "GetWebhooksAnalytics",
+			Handler:    _WebhooksService_GetWebhooksAnalytics_Handler,
 		},
 		{
 			MethodName: "CancelDelivery",

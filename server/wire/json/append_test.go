@@ -44,7 +44,7 @@ func fullKey() *apikeysv1.ApiKey {
 		KeyFormat:               "sk_live",
 		OwnerId:                 "user_17",
 		Metadata:                map[string]string{"team": "billing", "a": "1", "Z": "\"quoted\"\n"},
-		RateLimit:               &apikeysv1.RateLimit{Requests: 100, WindowSeconds: 60},
+		RateLimit:               &apikeysv1.RateLimit{Requests: 100, WindowSeconds: 60, Mode: apikeysv1.RateLimitMode_RATE_LIMIT_MODE_EXACT},
 		RevokedAt:               at("2025-07-02 00:00:00"),
 		RevokeReason:            apikeysv1.RevokeReason_REVOKE_REASON_KEY_COMPROMISE.Enum(),
 		PreviousSecretExpiresAt: at("2025-07-01 11:30:45"),
@@ -66,11 +66,11 @@ const fullKeyJSON = `{"id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
 	`"expires_at":"2026-05-30 20:23:16","created_at":"2025-06-30 15:05:47","updated_at":"2025-07-01 10:30:45","created_by":null,` +
 	`"enabled":true,"state":"revoked","mode":"live","key_format":"sk_live","owner_id":"user_17",` +
 	`"metadata":{"Z":"\"quoted\"\n","a":"1","team":"billing"},` +
-	`"rate_limit":{"requests":100,"window_seconds":60},"quota":null,` +
+	`"rate_limit":{"requests":100,"window_seconds":60,"mode":"exact"},"quota":null,` +
 	`"revoked_at":"2025-07-02 00:00:00","revoke_reason":"key_compromise",` +
 	`"previous_secret_expires_at":"2025-07-01 11:30:45","previous_secret_last_used_at":null,"previous_secret_requests":null,` +
 	`"metrics":{"api_key_id":"api_key_0197c0f1-9589-7990-b421-4b806f637b0c",` +
-	`"total_requests":9007199254740993,"last_used_at":"2025-06-30 16:03:44"},"etag":"3-1a"}`
+	`"total_requests":9007199254740993,"last_used_at":"2025-06-30 16:03:44"},"last_use":null,"external_id":"","etag":"3-1a"}`
 
 func TestAppendJSON(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestAppendJSON(t *testing.T) {
 		"empty": {&apikeysv1.ApiKey{}, `{"id":"","organization_id":"","label":"","description":"","secret":"",` +
 			`"scopes":[],"ip_allow_list":[],"expires_at":null,"created_at":null,"updated_at":null,"created_by":null,"enabled":false,` +
 			`"state":"unspecified","mode":"unspecified","key_format":"","owner_id":"","metadata":{},"rate_limit":null,"quota":null,"revoked_at":null,` +
-			`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,"metrics":null,"etag":""}`},
+			`"revoke_reason":null,"previous_secret_expires_at":null,"previous_secret_last_used_at":null,"previous_secret_requests":null,"metrics":null,"last_use":null,"external_id":"","etag":""}`},
 		"nil": {(*apikeysv1.ApiKey)(nil), `null`},
 		"optional unset": {&apikeysv1.VerifyApiKeyResponse{Code: apikeysv1.VerificationCode_VERIFICATION_CODE_NOT_FOUND},
 			`{"valid":false,"code":"not_found","api_key":null,"rate_limit":null,"quota":null,"previous_secret":false,"retry_after_seconds":null}`},

@@ -38,6 +38,7 @@ type fieldInfo struct {
 	kind  protoreflect.Kind
 
 	isList, isMap, isTime bool
+	day                   bool       // of a time: a date is a value too
 	hasPresence           bool       // unset is null, not a zero value
 	readOnly              bool       // marked OUTPUT_ONLY
 	value                 *fieldInfo // of a map's entries, else nil
@@ -48,6 +49,9 @@ type fieldInfo struct {
 	// request does not name it.
 	presenceFlag   protoreflect.FieldDescriptor
 	isPresenceFlag bool
+
+	// mask is the update_mask beside a field update, which is a merge patch in JSON.
+	mask protoreflect.FieldDescriptor
 }
 
 // enumInfo is the words of an enum. A word is the name of a value in lower case,
@@ -90,6 +94,10 @@ func newMessageInfo(md protoreflect.MessageDescriptor) *messageInfo {
 	if mask == nil || !mask.isMessage() || mask.desc.Message().FullName() != "google.protobuf.FieldMask" {
 		return info
 	}
+	if f := info.byName["update"]; f != nil && f.isMessage() {
+		f.mask, mask.isPresenceFlag = mask.desc, true // The patch names the fields.
+		return info
+	}
 	info.mask = mask
 	if f := info.byName["etag"]; f != nil && f.kind == protoreflect.StringKind {
 		info.etag = f
@@ -123,6 +131,7 @@ func newFieldInfo(fd protoreflect.FieldDescriptor, index int) fieldInfo {
 	}
 	if m := fd.Message(); m != nil {
 		f.isTime = m.FullName() == "google.protobuf.Timestamp"
+		f.day = f.isTime && (f.name == "since" || f.name == "until")
 	}
 	behaviour, _ := proto.GetExtension(fd.Options(), annotations.E_FieldBehavior).([]annotations.FieldBehavior)
 	f.readOnly = slices.Contains(behaviour, annotations.FieldBehavior_OUTPUT_ONLY)

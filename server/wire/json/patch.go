@@ -1,6 +1,8 @@
 package json
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
@@ -29,7 +31,27 @@ func (r *reader) path(s scope, name string) {
 	if s.isTop() && identifies(name) {
 		return
 	}
-	r.mask = append(r.mask, s.prefix+name)
+	r.mask = append(r.mask, r.pathOf(s)+name)
+}
+
+// pathOf returns the beginning of the paths of what is in s.
+func (r *reader) pathOf(s scope) string { return strings.TrimPrefix(s.prefix, r.update) }
+
+// readUpdate takes the merge patch that is the field update of a request for many
+// resources into m.
+func (r *reader) readUpdate(f *fieldInfo, m protoreflect.Message) error {
+	resource := m.NewField(f.desc).Message()
+	r.update = f.name + "."
+	text, err := r.nested(f, resource, scope{prefix: r.update, patch: true})
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		r.add(f.name, text)
+	}
+	m.Set(f.desc, protoreflect.ValueOfMessage(resource))
+	m.Set(f.mask, protoreflect.ValueOfMessage((&fieldmaskpb.FieldMask{Paths: r.mask}).ProtoReflect()))
+	return nil
 }
 
 // null notes that f is null: absent, or cleared by a patch.

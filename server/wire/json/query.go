@@ -14,7 +14,7 @@ import (
 
 // ReadQuery fills m from the parameters of a query. They have the names and
 // the words that a body has; a list is given by repeating its parameter, by
-// commas, or both. A string that is given without a value is absent. bound are
+// commas, or both; an entry of a map of texts by its key: metadata.env=prod. A string that is given without a value is absent. bound are
 // the fields that the path has given already: as parameters they are unknown.
 //
 // Anything wrong is an *apikey.Error that lists all of it, by name.
@@ -27,6 +27,14 @@ func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
 	var p problems
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		f := info.byName[name]
+		if field, key, isEntry := strings.Cut(name, "."); isEntry {
+			if f = info.byName[field]; f == nil || !f.isMap || f.value.kind != protoreflect.StringKind || slices.Contains(bound, field) {
+				p.add(name, "is not a known parameter")
+			} else if text := f.setEntry(msg, key, query[name]); text != "" {
+				p.add(name, text)
+			}
+			continue
+		}
 		if f == nil || f.isPresenceFlag || f.isMap || f.isMessage() || slices.Contains(bound, name) {
 			p.add(name, "is not a known parameter")
 			continue
@@ -36,6 +44,19 @@ func ReadQuery(query url.Values, m proto.Message, bound ...string) error {
 		}
 	}
 	return p.err()
+}
+
+// setEntry sets an entry of a map to values that came as text. The answer is the
+// problem, "" if there is none.
+func (f *fieldInfo) setEntry(m protoreflect.Message, key string, values []string) string {
+	switch {
+	case len(values) > 1:
+		return "must be given once"
+	case !utf8.ValidString(key), !utf8.ValidString(values[0]):
+		return "must be UTF-8"
+	}
+	m.Mutable(f.desc).Map().Set(protoreflect.ValueOfString(key).MapKey(), protoreflect.ValueOfString(values[0]))
+	return ""
 }
 
 // setText sets the field to values that came as text. The answer is the

@@ -60,6 +60,8 @@ const (
 //	metadata.`key`        one entry of a map; a backtick in the key is doubled
 //	metadata              a map that is null
 //
+// When m has an update_mask beside a field update, the patch is the value of update.
+//
 // An empty object of a map names nothing and so changes nothing. id goes into the
 // resource and etag into m, without a path.
 func ReadRequest(data []byte, m proto.Message, body Body) error {
@@ -76,6 +78,9 @@ type reader struct {
 	body  *Body    // nil for Read
 	given []string // names of the top level, where some are required
 	mask  []string // of a patch
+	// update is the name of the field whose patch is read, with a dot; "" where the
+	// body is the patch.
+	update string
 }
 
 // problems collects the faulty fields of a request, in the order in which they
@@ -190,7 +195,7 @@ func (r *reader) refusal(f *fieldInfo, s scope) string {
 	switch {
 	case r.body == nil, s.patch && s.isTop() && f.name == "id":
 		return ""
-	case f.readOnly:
+	case f.readOnly, s.patch && r.update != "" && s.prefix == r.update && identifies(f.name):
 		return "is read-only"
 	case f.isPresenceFlag, s.isTop() && !s.patch && slices.Contains(r.body.Bound, f.name):
 		return "is not a known field"
@@ -210,6 +215,8 @@ func (r *reader) field(f *fieldInfo, m protoreflect.Message, s scope) error {
 		return r.token()
 	case f.isMap:
 		return r.readMap(f, m, s)
+	case f.mask != nil && r.body != nil:
+		return r.readUpdate(f, m)
 	case f.isMessage():
 		return r.message(f, m, s)
 	}
@@ -319,7 +326,7 @@ func (r *reader) readMap(f *fieldInfo, m protoreflect.Message, s scope) error {
 		}
 		key := string(name)
 		if s.patch {
-			r.mask = append(r.mask, apikey.EntryPath(s.prefix+f.name, key))
+			r.mask = append(r.mask, apikey.EntryPath(r.pathOf(s)+f.name, key))
 		}
 		if r.next() == jsontext.KindNull {
 			if err := r.token(); err != nil {

@@ -55,6 +55,8 @@ func (f *fieldInfo) want() string {
 	switch {
 	case f.enum != nil:
 		return f.enum.want
+	case f.day:
+		return "must be a time such as 2026-05-30 20:23:16 or 2026-05-30T20:23:16Z, or a date such as 2026-05-30"
 	case f.isTime:
 		return "must be a time such as 2026-05-30 20:23:16 or 2026-05-30T20:23:16Z"
 	case f.kind == protoreflect.StringKind:
@@ -78,7 +80,11 @@ func (f *fieldInfo) parse(s string) (v protoreflect.Value, text string) {
 			return protoreflect.ValueOfEnum(n), ""
 		}
 	case f.isTime:
-		if t, ok := parseTime(s); ok {
+		t, ok := parseTime(s)
+		if !ok && f.day {
+			t, ok = parseDay(s, f.name == "until")
+		}
+		if ok {
 			return protoreflect.ValueOfMessage(timestamppb.New(t).ProtoReflect()), ""
 		}
 	case f.kind == protoreflect.StringKind:
@@ -105,6 +111,16 @@ func parseTime(s string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	t, err := time.Parse(time.RFC3339, s) // checks the date, and refuses the second 60
+	return t, err == nil && timestamppb.New(t).CheckValid() == nil
+}
+
+// parseDay takes "YYYY-MM-DD", a day in UTC: its first moment or, where it ends a span,
+// its last, which is the first of the next day.
+func parseDay(s string, ends bool) (time.Time, bool) {
+	t, err := time.Parse(time.DateOnly, s)
+	if ends {
+		t = t.AddDate(0, 0, 1)
+	}
 	return t, err == nil && timestamppb.New(t).CheckValid() == nil
 }
 
