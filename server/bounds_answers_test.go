@@ -28,7 +28,7 @@ func boundAnswerTime(t *testing.T, p protocol, proven bool) {
 	if !p.http2 {
 		return // its answers are held up by the connection alone: see boundReading
 	}
-	s := startBounded(t, p, func(c *Config) { c.AnswerTimeout, c.CredentialTimeout = 300*time.Millisecond, 300*time.Millisecond })
+	s := startBounded(t, p, func(c *Config) { c.AnswerTimeout, c.CredentialTimeout = enough, enough })
 	c := s.dialFrom("127.0.0.1", 0)
 	stream := c.send(list.as(credentialOf(proven)))
 	if p.rpc && !proven { // a refusal is no data
@@ -58,6 +58,9 @@ func (c *client) ends(stream uint32) error {
 // boundReading asks and asks, and never reads.
 func boundReading(t *testing.T, p protocol, proven bool) {
 	s := startBounded(t, p, func(c *Config) { c.AnswerTimeout, c.CredentialTimeout = 300*time.Millisecond, 2*time.Second })
+	if proven {
+		s.fill(3) // Larger answers fill sooner what the system keeps of them.
+	}
 	before := liveMemory()
 	c := s.dial()
 	go func() {
@@ -87,13 +90,13 @@ func boundStreamTime(t *testing.T, p protocol, proven bool) {
 	if !p.http2 || !proven {
 		return
 	}
-	s := startBounded(t, p, func(c *Config) { c.AnswerTimeout = 300 * time.Millisecond })
+	s := startBounded(t, p, func(c *Config) { c.AnswerTimeout = enough })
 	c := s.dialFrom("127.0.0.1", 0)
 	stream := c.send(boundedCall{method: "EventsService/WatchEvents", verb: http.MethodGet, path: "/developers/events/watch?heartbeat_seconds=1"}.as(boundsToken))
 	// The stream ends first. What it sent lies unread, and then the connection ends
 	// over gRPC, where nothing else can end it.
 	if p.rpc {
-		s.fill()
+		s.fill(pageful)
 		c.closed()
 	} else if err := c.ends(stream); err != nil {
 		t.Errorf("a stream that is not read: %v", err)
@@ -113,16 +116,20 @@ func create(label string) boundedCall {
 	}.as(boundsToken)
 }
 
-// fill makes as many keys as a page of 1 MiB has room for.
-func (s *boundedServer) fill() {
+// pageful is how many keys a page of 1 MiB has room for.
+const pageful = 130
+
+// fill makes so many keys with large resources.
+func (s *boundedServer) fill(keys int) {
 	s.t.Helper()
 	rest := &boundedServer{Server: s.Server, protocol: protocol{secure: s.secure}, t: s.t, roots: s.roots}
 	c := rest.dial()
-	for i := range 130 {
+	for i := range keys {
 		if got := c.answer(c.send(create(fmt.Sprint(i)))); got != "ok" {
 			s.t.Fatalf("make a key: %s", got)
 		}
 	}
+	c.conn.Close()
 }
 
 var page = boundedCall{method: "ApiKeysService/ListApiKeys", verb: http.MethodGet, path: "/developers/api_keys?page_size=1000", body: ""}
@@ -141,7 +148,7 @@ func testAnswers(t *testing.T, p protocol, proven bool, change func(*Config)) {
 		return // the one has no answers of any size, the other one at a time
 	}
 	s := startBounded(t, p, change)
-	s.fill()
+	s.fill(pageful)
 	c := s.dialFrom("127.0.0.1", 0)
 	var held int64
 	for range 2 {
@@ -166,7 +173,7 @@ func boundAnswersAtOnce(t *testing.T, p protocol, proven bool) {
 		return // as for testAnswers
 	}
 	s := startBounded(t, p, func(c *Config) { c.AnswerBytesPerCaller = 1 << 20 })
-	s.fill()
+	s.fill(pageful)
 	c := s.dialFrom("127.0.0.1", 0)
 	const calls, most = 40, 10
 	for range calls {
@@ -237,7 +244,7 @@ func TestQuietStream(t *testing.T) {
 			t.Run(p.name+" "+format, func(t *testing.T) {
 				t.Parallel()
 				s := startBounded(t, p, func(c *Config) {
-					c.AnswerTimeout, c.MessageTimeout, c.HeaderTimeout, c.CredentialTimeout = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+					c.AnswerTimeout, c.MessageTimeout, c.HeaderTimeout, c.CredentialTimeout = enough, enough, enough, enough
 				})
 				c := s.dial()
 				watch := boundedCall{
@@ -248,7 +255,7 @@ func TestQuietStream(t *testing.T) {
 					watch.body = "\x20\x01" // heartbeat_seconds: 1
 				}
 				c.send(watch)
-				if beats := c.beats(2); beats != 2 {
+				if beats := c.beats(4); beats != 4 {
 					t.Errorf("%d heartbeats", beats)
 				}
 			})
@@ -278,6 +285,10 @@ func (c *client) beats(most int) (n int) {
 			n++
 		case *http2.RSTStreamFrame:
 			return n
+		case *http2.HeadersFrame:
+			if f.StreamEnded() {
+				return n
+			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
 				c.check(c.framer.WritePing(true, f.Data))

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/proto"
@@ -221,7 +220,7 @@ func gateMessage(t *testing.T, p protocol) {
 }
 
 func gateSilence(t *testing.T, p protocol) {
-	s := startBounded(t, p, func(c *Config) { c.HeaderTimeout = 100 * time.Millisecond })
+	s := startBounded(t, p, func(c *Config) { c.HeaderTimeout = enough })
 	conn := s.bare("127.0.0.1")
 	if n, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Errorf("a silent connection was answered %d bytes", n)
@@ -233,10 +232,7 @@ func gateSilence(t *testing.T, p protocol) {
 
 func gateHeaderTime(t *testing.T, p protocol) {
 	s := startBounded(t, p, func(c *Config) {
-		c.HeaderTimeout = 100 * time.Millisecond
-		c.MessageTimeout = 100 * time.Millisecond
-		c.AnswerTimeout = 100 * time.Millisecond
-		c.CredentialTimeout = 100 * time.Millisecond
+		c.HeaderTimeout, c.MessageTimeout, c.AnswerTimeout, c.CredentialTimeout = enough, enough, enough, enough
 	})
 	c := s.dial()
 	if p.http2 {
@@ -254,7 +250,7 @@ func gateMessageTime(t *testing.T, p protocol) {
 	if !p.rpc {
 		return // A body is not waited for.
 	}
-	c := startBounded(t, p, func(c *Config) { c.MessageTimeout = 300 * time.Millisecond }).dial()
+	c := startBounded(t, p, func(c *Config) { c.MessageTimeout = enough }).dial()
 	withheld := gateCall(t)
 	withheld.withheld = 10
 	stream := c.send(withheld)

@@ -100,6 +100,10 @@ func (s *boundedServer) bare(from string) net.Conn {
 // hangs from a machine that is busy, and no speed.
 const testTimeout = 2 * time.Minute
 
+// enough is a limit of time that a handshake and a few calls keep on a machine that is
+// busy, and that a test can wait for.
+const enough = 2 * time.Second
+
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()

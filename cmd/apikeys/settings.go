@@ -131,24 +131,34 @@ var settingGroups = []kong.Group{
 	{Key: "connection", Title: "Connection:"},
 }
 
-// defaults returns the defaults of server.Config by the names of its fields, which
-// are those of the settings. No other place has them.
-func defaults() kong.Vars {
-	vars := kong.Vars{}
+// defaults puts the defaults of server.Config in the place of ${Field} in the tags of the
+// settings. No other place has them. They are no variables of kong, which reads each
+// variable again for each flag.
+func defaults() kong.Option {
+	values := make(map[string]string)
 	for field, value := range reflect.ValueOf(server.Defaults()).Fields() {
 		if !field.IsExported() {
 			continue // It is none that can be set.
 		}
 		switch v := value.Interface().(type) {
 		case time.Duration:
-			vars[field.Name] = period(v).String()
+			values["${"+field.Name+"}"] = period(v).String()
 		case string, int, int64, apikey.KeyFormats:
-			vars[field.Name] = fmt.Sprint(v)
+			values["${"+field.Name+"}"] = fmt.Sprint(v)
 		case []string:
-			vars[field.Name] = strings.Join(v, ",")
+			values["${"+field.Name+"}"] = strings.Join(v, ",")
 		}
 	}
-	return vars
+	return kong.PostBuild(func(k *kong.Kong) error {
+		return kong.Visit(k.Model, func(node kong.Visitable, next kong.Next) error {
+			if setting, ok := node.(*kong.Value); ok {
+				if value, ok := values[setting.Default]; ok {
+					setting.Default = value
+				}
+			}
+			return next(nil)
+		})
+	})
 }
 
 // withoutFlag are the settings that have no flag: the root token, since the arguments of

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"errors"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +42,7 @@ func onEachMove(t *testing.T, test func(t *testing.T, from, to store.Config)) {
 // TestMove moves a database with something of everything: all of it goes on in the
 // target, and the source starts only where it is forced to.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	onEachMove(t, func(t *testing.T, from, to store.Config) {
 		f := openFixture(t, from, 0)
 		p := populate(t, f)
@@ -83,10 +86,15 @@ func TestMove(t *testing.T) {
 	})
 }
 
-// TestMoveInterrupted ends a move before each of its steps, one after the other on the
-// same databases. Before the source is marked it is a database like any other, and the
-// target is none until the end.
+// fullEnv has TestMoveInterrupted end a move before each step, which takes a minute,
+// instead of before one of three.
+const fullEnv = "APIKEYS_TEST_FULL"
+
+// TestMoveInterrupted ends a move before its steps, one after the other on the same
+// databases. Before the source is marked it is a database like any other, and the target
+// is none until the end.
 func TestMoveInterrupted(t *testing.T) {
+	t.Parallel()
 	onEachMove(t, func(t *testing.T, from, to store.Config) {
 		if from.Postgres.IsZero() == to.Postgres.IsZero() {
 			t.Skip("each dialect is a source and a target in the others")
@@ -97,7 +105,11 @@ func TestMoveInterrupted(t *testing.T) {
 		f.closeFixture(t)
 		died := errors.New("died")
 		ended := false
-		for last := 1; !ended; last++ {
+		last, stride := 1+rand.IntN(3), 3
+		if os.Getenv(fullEnv) != "" {
+			last, stride = 1, 1
+		}
+		for ; !ended; last += stride {
 			steps, name := 0, ""
 			_, err := store.Move(t.Context(), store.MoveWith(store.MoveConfig{From: from, To: to}, func(step string) error {
 				if steps++; steps == last {
@@ -136,6 +148,7 @@ func TestMoveInterrupted(t *testing.T) {
 
 // TestMoveRefused says what is not moved, or not where.
 func TestMoveRefused(t *testing.T) {
+	t.Parallel()
 	filled := func(t *testing.T, c store.Config, id string) store.Config {
 		t.Helper()
 		s := openAndInitialize(t, c)
@@ -192,6 +205,7 @@ func TestMoveRefused(t *testing.T) {
 
 // TestMoveComparesValues changes a value of the target before it is read again.
 func TestMoveComparesValues(t *testing.T) {
+	t.Parallel()
 	onEachMove(t, func(t *testing.T, from, to store.Config) {
 		f := openFixture(t, from, 0)
 		populate(t, f)
@@ -225,6 +239,7 @@ func TestMoveComparesValues(t *testing.T) {
 // TestMoveWaitsForServers keeps moves off a PostgreSQL database with a server, and
 // servers off one that is moved; on SQLite a file of its own does that.
 func TestMoveWaitsForServers(t *testing.T) {
+	t.Parallel()
 	from, to := databases["PostgreSQL"](t), databases["PostgreSQL"](t)
 	f := openFixture(t, from, 0)
 	populate(t, f)

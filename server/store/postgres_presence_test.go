@@ -58,6 +58,7 @@ func TestPresenceIsTakenAgain(t *testing.T) {
 // TestServerEndsWhereItsDatabaseIsMoved ends a server whose session was lost while a
 // move took the database, and one that finds it moved.
 func TestServerEndsWhereItsDatabaseIsMoved(t *testing.T) {
+	t.Parallel()
 	t.Run("under way", func(t *testing.T) {
 		database := postgresServer(t).copy(t, nil)
 		_, ended := held(t, database)
@@ -114,6 +115,7 @@ func TestServerEndsWhereItsDatabaseIsMoved(t *testing.T) {
 // TestMoveBesideAnotherVersion refuses to move a database that a server of an earlier or a
 // later version has, or to move another one there, and changes nothing of it.
 func TestMoveBesideAnotherVersion(t *testing.T) {
+	t.Parallel()
 	const change = migrations.ExpandMark + "\nCREATE TABLE later (id text PRIMARY KEY);"
 	for name, version := range map[string]func(t *testing.T, c store.Config) store.Config{
 		"earlier": func(t *testing.T, c store.Config) store.Config {

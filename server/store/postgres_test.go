@@ -18,11 +18,17 @@ import (
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
-func TestPostgres(t *testing.T) { suite(t, openPostgres) }
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	suite(t, openPostgres)
+}
 
 // TestPostgresPooled runs the suite behind PgBouncer, where APIKEYS_TEST_PGBOUNCER
 // names one, else as behind it.
-func TestPostgresPooled(t *testing.T) { suite(t, openPooled) }
+func TestPostgresPooled(t *testing.T) {
+	t.Parallel()
+	suite(t, openPooled)
+}
 
 // openPostgres opens a new, initialized database.
 func openPostgres(tb testing.TB, c store.Config) *store.Store {

@@ -7,7 +7,10 @@ import (
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
-func TestSQLite(t *testing.T) { suite(t, openSQLite) }
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	suite(t, openSQLite)
+}
 
 // openSQLite opens a new, initialized database.
 func openSQLite(tb testing.TB, c store.Config) *store.Store {

@@ -19,6 +19,7 @@ import (
 // that statements of the program of that time write afterwards, and that both servers
 // write, change and delete in turn.
 func TestTermsOfOlderServers(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, c store.Config) {
 		name := map[bool]string{true: "SQLite", false: "PostgreSQL"}[c.Postgres.IsZero()]
 		folder := map[string]string{"SQLite": "sqlite3", "PostgreSQL": "postgres"}[name]

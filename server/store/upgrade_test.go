@@ -28,6 +28,7 @@ const writeFixture = "APIKEYS_TEST_WRITE_FIXTURE"
 // them that the program of that time wrote, or one before it: keys verify, the log is
 // whole, and deliveries go on.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, c store.Config) {
 		versions, err := store.MigrationVersions(c)
 		if err != nil {
