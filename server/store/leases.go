@@ -111,13 +111,13 @@ func (l *Lease) term(ctx context.Context, token int64, until time.Time, work fun
 	l.log.Info("This server has taken a lease and does its work.", "holder", l.store.holder, "token", token)
 	term, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	l.held.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer end(nil)
 		work(context.WithValue(term, fenceKey{}, &fence{l.name, token, end}))
 	}()
-	l.held.Store(true)
 	l.keep(term, token, until, end)
 	l.held.Store(false)
 	<-done

@@ -58,6 +58,8 @@ export type GoodKey = Verification & { key: components['schemas']['ApiKey'] }
 
 /** The longest name of a program that is sent. */
 const maxUserAgent = 1024
+const halfPair = /\p{Surrogate}/u
+const halfPairs = /\p{Surrogate}/gu
 
 /** Calls one server. */
 export class Client {
@@ -98,11 +100,12 @@ export class Client {
     const key = bareKey(request.key.trim())
     const scopes = request.scopes ?? []
     if (key === '') throw RefusedError.missing()
-    if (key.length > maxKeyLength) throw RefusedError.invalid('malformed')
+    // JSON has no half of a surrogate pair, so that the server could not read such a key.
+    if (key.length > maxKeyLength || halfPair.test(key)) throw RefusedError.invalid('malformed')
     const body: components['schemas']['VerifyApiKeyRequest'] = { key, scopes: [...scopes] }
     if (request.address !== undefined) body.ip = request.address
     if (request.cost !== undefined) body.cost = request.cost
-    if (request.userAgent !== undefined) body.user_agent = request.userAgent.slice(0, maxUserAgent)
+    if (request.userAgent !== undefined) body.user_agent = request.userAgent.slice(0, maxUserAgent).replaceAll(halfPairs, '\uFFFD')
     const v = await this.#ask(body)
     const refusal = RefusedError.of(v, scopes)
     if (refusal) throw refusal

@@ -29,6 +29,13 @@ test('a good key', async () => {
   assert.ok(!JSON.stringify(v).includes(key.secret))
 })
 
+test('a half of a surrogate pair is no part of a key, and does not stop a user agent', async () => {
+  await assert.rejects(keys.verify({ key: 'sk_live_\ud800' }), (error) => error instanceof RefusedError && error.code === 'malformed' && error.status === 401)
+  const key = await server.create({ label: 'good' })
+  const v = await keys.verify({ key: key.secret, userAgent: 'a\udc00b' + '\u{1F600}'.repeat(600) })
+  assert.equal(v.key.id, key.id)
+})
+
 test('a revocation is in force at once', async () => {
   for (let i = 0; i < 10; i++) {
     const key = await server.create({ label: 'x' })
