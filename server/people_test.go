@@ -213,6 +213,11 @@ func TestPersonsStreams(t *testing.T) {
 	t.Parallel()
 	i := issuer.Start(t)
 	s := servertest.Start(t, people(i))
+	// Who comes first waits for the keys of the issuer, on a busy machine not long enough.
+	eventually(t, func() bool {
+		_, err := s.Keys.ListApiKeys(servertest.As(t.Context(), i.Token(time.Now(), issuer.Claims{"org": "a", "roles": "auditors"})), &apikeysv1.ListApiKeysRequest{})
+		return status.Code(err) != codes.Unavailable
+	}, func() string { return "the keys of the issuer are not to be had" })
 	now := time.Now()
 	watch := func(exp time.Time, more issuer.Claims) (grpc.ServerStreamingClient[apikeysv1.WatchEventsResponse], error) {
 		claims := issuer.Claims{"org": "a", "roles": "auditors", "exp": exp.Unix()}

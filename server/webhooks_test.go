@@ -154,7 +154,7 @@ func inState(state string) func(shownDelivery) bool {
 // eventually waits until done reports so.
 func eventually(t *testing.T, done func() bool, say func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not come: %s", say())
 		}
