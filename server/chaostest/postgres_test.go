@@ -242,15 +242,21 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// retry calls f until it returns nil, and gives up after a time with its last error.
+// retry calls f until it returns nil, and gives up after a time with its last error that
+// is not the end of that time.
 func retry(ctx context.Context, most time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
+	var last error
 	for {
 		err := f(ctx)
 		if err == nil {
 			return nil
 		}
+		if last != nil && ctx.Err() != nil {
+			err = last
+		}
+		last = err
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("not within %v: %w", most, err)
