@@ -184,8 +184,11 @@ func (p *postgres) stop(s syscall.Signal) {
 // signal sends a signal to all processes of the server, as SIGSTOP, where the
 // machine is suspended.
 func (p *postgres) signal(s syscall.Signal) {
+	// A server that was killed has no children any more, and one that was not stopped
+	// yet may start another.
+	children := p.children()
 	_ = p.cmd.Process.Signal(s)
-	for _, pid := range p.children() {
+	for _, pid := range append(children, p.children()...) {
 		_ = syscall.Kill(pid, s)
 	}
 }

@@ -186,6 +186,34 @@ func TestSettingsOfConnections(t *testing.T) {
 	}
 }
 
+// TestCloseUnderReads closes while reads are cancelled: one file is left, whole by itself.
+func TestCloseUnderReads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apikeys.db")
+	for range 50 {
+		s := openAndInitialize(t, store.Config{Path: path})
+		if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = s.CountKeys(ctx)
+				}
+			})
+		}
+		cancel()
+		readers.Wait()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := filepath.Glob(path + "-*"); left != nil {
+			t.Fatalf("closing left %v", left)
+		}
+	}
+}
+
 func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apikeys.db")
 	open := func() *store.Store { return openAndInitialize(t, store.Config{Path: path}) }

@@ -223,7 +223,8 @@ type backend struct {
 func (b *backend) locksRows() bool { return b.dialect == dialect.Postgres }
 
 func (b *backend) close() error {
-	err := errors.Join(b.loadsDB.Close(), b.readerDB.Close(), b.writerDB.Close())
+	// SQLite moves its write-ahead log into the file where the last to close may write.
+	err := errors.Join(closePool(b.loadsDB), closePool(b.readerDB), b.writerDB.Close())
 	b.notices.close()
 	if b.logDB != nil {
 		_ = b.logDB.Close() // It holds nothing.
@@ -236,6 +237,16 @@ func (b *backend) close() error {
 	}
 	if b.dialect == dialect.Postgres {
 		return nil // A connection that was lost cannot be closed in order, and holds nothing.
+	}
+	return err
+}
+
+// closePool closes a pool and waits for its connections: one whose query was cancelled a
+// moment ago is closed beside the call.
+func closePool(db *sql.DB) error {
+	err := db.Close()
+	for end := time.Now().Add(time.Second); db.Stats().OpenConnections > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
 	return err
 }

@@ -216,6 +216,7 @@ func testDeliveryCountHistories(t *testing.T, f *fixture) {
 		by := *operator
 		by.Organization = h.org
 		var held []webhook.Claim
+		claimed := 0
 		one := func(rt *rapid.T, rule func(*webhook.Delivery, *webhook.Webhook, time.Time) error) {
 			all := h.deliveries(rt)
 			if len(all) == 0 {
@@ -252,7 +253,8 @@ func testDeliveryCountHistories(t *testing.T, f *fixture) {
 				for i, id := range h.hooks {
 					picks[i] = webhook.Pick{WebhookID: id, Max: rapid.IntRange(1, 5).Draw(rt, "most")}
 				}
-				claims, _, err := f.Claim(context.Background(), picks, fmt.Sprint("lease_", len(held)), time.Minute)
+				claimed++ // Each claim has a lease of its own, also where it is of the same delivery.
+				claims, _, err := f.Claim(context.Background(), picks, fmt.Sprint("lease_", histories, "_", claimed), time.Minute)
 				no(rt, err)
 				held = append(held, claims...)
 			},
