@@ -362,7 +362,7 @@ func boundFailures(t *testing.T, p protocol, proven bool) {
 	if proven {
 		c.prove()
 	}
-	const flood = 5_000
+	const flood = 20_000
 	if proven {
 		for range 200 {
 			if got := c.answer(c.send(list.as("sk_live_bad"))); got != "unauthenticated" {

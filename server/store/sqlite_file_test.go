@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -186,26 +187,25 @@ func TestSettingsOfConnections(t *testing.T) {
 	}
 }
 
-// TestCloseUnderReads closes while reads are cancelled: one file is left, whole by itself.
+// TestCloseUnderReads closes while connections are read from: one file is left, whole by
+// itself.
 func TestCloseUnderReads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "apikeys.db")
-	for range 50 {
+	for range 20 {
 		s := openAndInitialize(t, store.Config{Path: path})
 		if _, err := s.CreateKey(t.Context(), operator, benchmarkKey); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var readers sync.WaitGroup
-		for range 4 {
-			readers.Go(func() {
-				for ctx.Err() == nil {
-					_, _ = s.CountKeys(ctx)
-				}
-			})
+		conn, err := s.Reader().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		cancel()
-		readers.Wait()
-		if err := s.Close(); err != nil {
+		closed := make(chan error)
+		go func() { closed <- s.Close() }()
+		for s.Reader().PingContext(t.Context()) == nil { // It takes none any more once it is closed.
+			runtime.Gosched()
+		}
+		if err := errors.Join(conn.Close(), <-closed); err != nil {
 			t.Fatal(err)
 		}
 		if left, _ := filepath.Glob(path + "-*"); left != nil {
