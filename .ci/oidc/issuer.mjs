@@ -54,7 +54,7 @@ function provider(url) {
         getResourceServerInfo: (_, indicator, client) => ({
           scope: 'api_keys.read api_keys.verify', audience: indicator, accessTokenFormat: 'jwt',
           // The token of a person ends so soon that each command renews it.
-          accessTokenTTL: client.clientId === 'apikeys' ? 50 : 300,
+          accessTokenTTL: client.clientId === 'apikeys' ? 50 : 1800,
           jwt: { sign: { alg: keys[0].alg, kid: keys[0].kid } }
         })
       }
