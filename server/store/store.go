@@ -245,8 +245,15 @@ func (b *backend) close() error {
 // moment ago is closed beside the call.
 func closePool(db *sql.DB) error {
 	err := db.Close()
-	for end := time.Now().Add(time.Second); db.Stats().OpenConnections > 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	most := time.After(time.Second)
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for db.Stats().OpenConnections > 0 {
+		select {
+		case <-most:
+			return err
+		case <-look.C:
+		}
 	}
 	return err
 }
