@@ -47,10 +47,11 @@ var edges = map[string][]string{
 	"server/chaostest":                 {}, // has tests alone
 	"server/servertest/clock":          {}, // tests of every package use it
 	"server/servertest/logtest":        {}, // likewise
+	"server/servertest/testenv":        {}, // likewise
 	"server/servertest/network":        {}, // likewise
 	"server/servertest/issuer":         {}, // likewise
 	"server/servertest/described":      {"gen"},
-	"server/servertest":                {"server/servertest/described", "server/servertest/logtest", "server/masked", "server", "gen/apikeys/v1"},
+	"server/servertest":                {"server/servertest/described", "server/servertest/logtest", "server/servertest/testenv", "server/masked", "server", "gen/apikeys/v1"},
 	// wire/json too: what it prints as JSON is what REST sends, to the byte.
 	"cmd/apikeys/internal/contexts": {},
 	"cmd/apikeys/internal/device":   {},

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 const monitoring = "../deploy/monitoring/"
@@ -171,10 +172,7 @@ func TestMetricsPage(t *testing.T) {
 // promtool runs Prometheus's tool, or skips the test where it is not installed.
 func promtool(t *testing.T, stdin string, args ...string) {
 	t.Helper()
-	path, err := exec.LookPath("promtool")
-	if err != nil {
-		servertest.Missing(t, "promtool is not installed: package prometheus of Debian has it")
-	}
+	path := testenv.Program(t, "promtool", "package prometheus of Debian has it")
 	command := exec.CommandContext(t.Context(), path, args...)
 	command.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // TestServerBehindPgBouncer plays a key's life on two servers of one database through
@@ -16,7 +17,7 @@ import (
 func TestServerBehindPgBouncer(t *testing.T) {
 	pooler := os.Getenv("APIKEYS_TEST_PGBOUNCER")
 	if pooler == "" {
-		servertest.Missing(t, "APIKEYS_TEST_PGBOUNCER names no PgBouncer; run the test by: bash .ci/postgres bash .ci/pgbouncer go test ./server")
+		testenv.Missing(t, "APIKEYS_TEST_PGBOUNCER names no PgBouncer; run the test by: bash .ci/postgres bash .ci/pgbouncer go test ./server")
 	}
 	direct, dir := servertest.NewPostgres(t), t.TempDir()
 	u, err := url.Parse(direct)

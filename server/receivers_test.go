@@ -18,6 +18,7 @@ import (
 	"github.com/apikeys-dev/apikeys/client/hooks"
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
 	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // packages is where .ci/receivers/run installs the npm packages.
@@ -152,9 +153,7 @@ func testReceiver(t *testing.T, h *hookCalls, format apikeysv1.WebhookFormat, co
 
 // testOpenSSL runs the shell scripts on deliveries that were kept.
 func testOpenSSL(t *testing.T, h *hookCalls, dir string) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		servertest.Missing(t, "openssl is not installed: package openssl of Debian has it")
-	}
+	testenv.Program(t, "openssl", "package openssl of Debian has it")
 	url, arrived := capture(t)
 	hook := h.create(t, url+"/hook", apikeysv1.WebhookFormat_WEBHOOK_FORMAT_STANDARD)
 	h.test(t, hook.GetId())

@@ -18,9 +18,6 @@ import (
 // does well.
 func TestHostileReceivers(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
 	r := newHookHarness(t, func(c *server.Config) { c.WebhooksDelays = []time.Duration{50 * time.Millisecond, time.Hour} })
 	r.say("/200", 200)
 	r.say("/500", 500)

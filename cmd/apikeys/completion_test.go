@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // TestCompletion completes commands, flags, values, and the ids of a running server.
@@ -124,10 +124,7 @@ func TestManual(t *testing.T) {
 	if !strings.HasPrefix(h.run("man"), ".TH ") {
 		t.Error("no page of the program")
 	}
-	groff, err := exec.LookPath("groff")
-	if err != nil {
-		servertest.Missing(t, "groff is not installed: package groff-base of Debian has it")
-	}
+	groff := testenv.Program(t, "groff", "package groff-base of Debian has it")
 	files, err := filepath.Glob(filepath.Join(dir, "*.1"))
 	if err != nil || len(files) < 50 {
 		t.Fatalf("%d pages, %v", len(files), err)

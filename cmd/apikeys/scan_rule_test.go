@@ -17,7 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
-	"github.com/apikeys-dev/apikeys/server/servertest"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // scanRule returns what `apikeys scan-rule` prints.
@@ -163,7 +163,7 @@ func TestGitleaksFindsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(gitleaks); errors.Is(err, fs.ErrNotExist) {
-		servertest.Missing(t, "there is no .tools/bin/gitleaks; bash .ci/run installs it, or: go -C .tools/gitleaks build -o ../bin/gitleaks github.com/zricethezav/gitleaks/v8")
+		testenv.Missing(t, "there is no .tools/bin/gitleaks; bash .ci/run installs it, or: go -C .tools/gitleaks build -o ../bin/gitleaks github.com/zricethezav/gitleaks/v8")
 	}
 	dir := t.TempDir()
 	text, keys := leaks(t)

@@ -11,16 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	apikeysv1 "github.com/apikeys-dev/apikeys/gen/apikeys/v1"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // A browser's own clients understand the stream. Above all, the id of a
 // heartbeat is the one that an EventSource names when it connects again.
 func TestWatchFromJavaScript(t *testing.T) {
 	t.Parallel()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("node is not installed")
-	}
+	node := testenv.Program(t, "node", "package nodejs of Debian has it")
 	if out, err := exec.CommandContext(t.Context(), node, "--experimental-eventsource", "-e", "new EventSource('http://127.0.0.1:1').close()").CombinedOutput(); err != nil {
 		t.Skipf("this node has no EventSource: %s", out)
 	}

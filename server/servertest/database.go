@@ -16,6 +16,7 @@ import (
 	_ "github.com/mattn/go-sqlite3"    // sqlite3
 
 	"github.com/apikeys-dev/apikeys/server"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 // databases are the PostgreSQL databases of the servers of this process, by their
@@ -45,10 +46,7 @@ func onPostgres(t testing.TB) func(*server.Config) {
 // without one the test is skipped, but fails in CI.
 func NewPostgres(t testing.TB) string {
 	t.Helper()
-	admin := os.Getenv("APIKEYS_TEST_POSTGRES")
-	if admin == "" {
-		Missing(t, "APIKEYS_TEST_POSTGRES names no server; run the tests by: bash .ci/postgres go test ./...")
-	}
+	admin := testenv.Postgres(t)
 	u, err := url.Parse(admin)
 	if err != nil {
 		t.Fatal("APIKEYS_TEST_POSTGRES is no URL")

@@ -2,12 +2,13 @@ package store
 
 import (
 	"database/sql"
-	"os"
 	"slices"
 	"testing"
 
 	"entgo.io/ent/dialect"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 )
 
 var columnsTest = columnBulk{
@@ -54,15 +55,7 @@ func TestColumnBulk(t *testing.T) {
 
 // TestColumnArrays says that PostgreSQL reads of an array what was put into it.
 func TestColumnArrays(t *testing.T) {
-	server := os.Getenv("APIKEYS_TEST_POSTGRES")
-	if server == "" {
-		const remedy = "APIKEYS_TEST_POSTGRES names no server; run the tests by: bash .ci/postgres go test ./..."
-		if os.Getenv("CI") == "true" {
-			t.Fatal(remedy)
-		}
-		t.Skip(remedy)
-	}
-	db, err := sql.Open("pgx", server)
+	db, err := sql.Open("pgx", testenv.Postgres(t))
 	if err != nil {
 		t.Fatal(err)
 	}

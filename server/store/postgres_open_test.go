@@ -2,11 +2,8 @@ package store_test
 
 import (
 	"context"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"net"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,8 +12,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/masked"
@@ -112,8 +107,8 @@ func TestPostgresRefused(t *testing.T) {
 		return u.String()
 	}
 	migrated, empty := s.copy(t, nil), s.create(t, "", nil)
-	foreign := s.create(t, "", nil)
-	execIn(t, foreign, "CREATE TABLE users (id int)")
+	others := s.create(t, "", nil)
+	execIn(t, others, "CREATE TABLE users (id int)")
 	schemaless := s.create(t, "", nil)
 	execIn(t, schemaless, "DROP SCHEMA public")
 	latin := s.create(t, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'", nil)
@@ -139,7 +134,7 @@ func TestPostgresRefused(t *testing.T) {
 		{"a right to read alone", as(reading, "hunter2"), false, []string{"the rights it needs", "lacks DELETE on access_token_uses", "UPDATE on webhooks"}},
 		{"no right to insert", as(half, "hunter2"), false, []string{"the rights it needs", "(lacks INSERT on settings)"}},
 		{"no TLS", "postgres://u:hunter2@" + plain + "/d?sslmode=require", false, []string{"does not offer TLS", "ssl = on"}},
-		{"another program's", foreign, false, []string{"tables of another program in schema public"}},
+		{"another program's", others, false, []string{"tables of another program in schema public"}},
 		{"no schema", schemaless, false, []string{"none of the schemas"}},
 		{"another encoding", latin, false, []string{"encoding LATIN1"}},
 		{"a later version's", later, false, []string{"made by a later version of apikeys (schema 29990101000000)"}},
@@ -150,66 +145,11 @@ func TestPostgresRefused(t *testing.T) {
 	} {
 		wantRefused(t, opened(t, store.Config{Postgres: masked.New(c.database), Existing: c.existing, Wait: time.Hour}), append(c.words, "PostgreSQL database")...)
 	}
-	for _, database := range []string{empty, foreign} {
+	for _, database := range []string{empty, others} {
 		if n := tablesIn(t, database); n > 1 || database == empty && n > 0 {
 			t.Errorf("%d tables", n)
 		}
 	}
-}
-
-// noTLS returns the address of a server that offers no TLS.
-func noTLS(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	done := make(chan struct{})
-	tb.Cleanup(func() {
-		_ = l.Close()
-		<-done
-	})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			request := make([]byte, 8) // SSLRequest
-			if _, err := io.ReadFull(conn, request); err == nil {
-				_, _ = conn.Write([]byte("N"))
-			}
-			_ = conn.Close()
-		}
-	}()
-	return l.Addr().String()
-}
-
-// TestPostgresDemandsTLS says what to set where pg_hba.conf lets nobody in without TLS.
-func TestPostgresDemandsTLS(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			backend := pgproto3.NewBackend(conn, conn)
-			if _, err := backend.ReceiveStartupMessage(); err == nil {
-				backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: `no pg_hba.conf entry for host "127.0.0.1", user "u", database "d", no encryption`})
-				_ = backend.Flush()
-			}
-			_ = conn.Close()
-		}
-	}()
-	database := masked.New("postgres://u:hunter2@" + l.Addr().String() + "/d?sslmode=disable")
-	wantRefused(t, opened(t, store.Config{Postgres: database, Wait: time.Hour}), "without TLS", "sslmode=verify-full")
 }
 
 // TestPostgresUnreachable waits for a database as long as it is told to.
@@ -232,44 +172,6 @@ func TestPostgresUnreachable(t *testing.T) {
 	}
 	cancel()
 	wantRefused(t, <-done, "d at 127.0.0.1:1")
-}
-
-// TestPostgresTLS verifies the server's certificate, and refuses one that another
-// certificate signs or of another name.
-func TestPostgresTLS(t *testing.T) {
-	s := postgresServer(t)
-	if s.url.Query().Get("sslmode") != "verify-full" {
-		t.Skip("the server of the tests has no certificate")
-	}
-	database := s.copy(t, nil)
-	if err := opened(t, store.Config{Postgres: masked.New(database)}); err != nil {
-		t.Error(err)
-	}
-	other := filepath.Join(t.TempDir(), "other.pem")
-	if err := os.WriteFile(other, otherCertificate(t), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	with := func(change func(u *url.URL, query url.Values)) store.Config {
-		u, err := url.Parse(database)
-		if err != nil {
-			t.Fatal(err)
-		}
-		query := u.Query()
-		change(u, query)
-		u.RawQuery = query.Encode()
-		return store.Config{Postgres: masked.New(u.String())}
-	}
-	wantRefused(t, opened(t, with(func(_ *url.URL, query url.Values) { query.Set("sslrootcert", other) })), "cannot be reached", "certificate")
-	wantRefused(t, opened(t, with(func(u *url.URL, _ url.Values) { u.Host = "localhost:" + u.Port() })), "cannot be reached", "certificate")
-	wantRefused(t, opened(t, with(func(_ *url.URL, query url.Values) { query.Set("sslrootcert", other+".none") })), other+".none")
-}
-
-// otherCertificate returns a certificate that signs nothing here.
-func otherCertificate(tb testing.TB) []byte {
-	tb.Helper()
-	server := httptest.NewTLSServer(nil)
-	defer server.Close()
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
 
 // TestPostgresReadOnly tells once of a database that becomes read-only, as a

@@ -15,6 +15,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/apikeys-dev/apikeys/server/masked"
+	"github.com/apikeys-dev/apikeys/server/servertest/testenv"
 	"github.com/apikeys-dev/apikeys/server/store"
 )
 
@@ -85,13 +86,8 @@ var tested struct {
 // a superuser. A test is skipped where there is none, but fails in CI.
 func postgresServer(tb testing.TB) *server {
 	tb.Helper()
-	text := os.Getenv("APIKEYS_TEST_POSTGRES")
-	switch {
-	case text == "" && os.Getenv("CI") == "true":
-		tb.Fatal("APIKEYS_TEST_POSTGRES names no server; run the tests by: bash .ci/postgres go test ./...")
-	case text == "":
-		tb.Skip("APIKEYS_TEST_POSTGRES names no server; run the tests by: bash .ci/postgres go test ./...")
-	case testing.Short():
+	text := testenv.Postgres(tb)
+	if testing.Short() {
 		tb.Skip("not in short mode")
 	}
 	tested.opening.Lock()
