@@ -79,7 +79,7 @@ func BenchmarkExtAuthz(b *testing.B) {
 	requests := make([]rawMessage, len(secrets))
 	for i, secret := range secrets {
 		var err error
-		if requests[i], err = proto.Marshal(checkRequest(b, gateQuestion{
+		if requests[i], err = proto.Marshal(checkRequest(b, gateRequest{
 			method: "GET", uri: "/v1/invoices/17", from: "198.51.100.7", query: "scope=invoices.read", headers: []string{"Authorization: Bearer " + secret},
 		})); err != nil {
 			b.Fatal(err)

@@ -32,7 +32,7 @@ func dialGateGRPC(t testing.TB, s *servertest.Server) *grpc.ClientConn {
 
 // checkRequest is what Envoy sends for a question: the names of headers in small letters,
 // the lines of one header joined, and where the request came from as its source.
-func checkRequest(t testing.TB, q gateQuestion) *authv3.CheckRequest {
+func checkRequest(t testing.TB, q gateRequest) *authv3.CheckRequest {
 	t.Helper()
 	values, err := url.ParseQuery(q.query)
 	if err != nil {
@@ -66,13 +66,13 @@ func checkRequest(t testing.TB, q gateQuestion) *authv3.CheckRequest {
 	}}
 }
 
-func askExtAuthz(t *testing.T, s *servertest.Server, q gateQuestion) gateAnswer {
+func askExtAuthz(t *testing.T, s *servertest.Server, q gateRequest) gateAnswer {
 	t.Helper()
 	return checkOverGRPC(t, s, checkRequest(t, q))
 }
 
 // askExtAuthzRaw asks as Envoy does with encode_raw_headers, which joins no lines.
-func askExtAuthzRaw(t *testing.T, s *servertest.Server, q gateQuestion) gateAnswer {
+func askExtAuthzRaw(t *testing.T, s *servertest.Server, q gateRequest) gateAnswer {
 	t.Helper()
 	req := checkRequest(t, q)
 	http := req.GetAttributes().GetRequest().GetHttp()
@@ -144,7 +144,7 @@ func TestExtAuthzDisguised(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, withGate)
 	keys := gateKeys(t, s)
-	req := checkRequest(t, gateQuestion{method: "GET", uri: "/", headers: []string{
+	req := checkRequest(t, gateRequest{method: "GET", uri: "/", headers: []string{
 		"X-API-Key: " + keys["good"].GetSecret(), "X_Api_Key_Owner: admin", "x-organization_id: org_other", "x_other: stays",
 	}})
 	resp, err := authv3.NewAuthorizationClient(dialGateGRPC(t, s)).Check(t.Context(), req)
@@ -186,7 +186,7 @@ func TestExtAuthzElsewhere(t *testing.T) {
 	if status.Code(err) != codes.Unimplemented {
 		t.Errorf("the API at the gate: %v", err)
 	}
-	_, err = authv3.NewAuthorizationClient(s.Conn).Check(t.Context(), checkRequest(t, gateQuestion{method: "GET"}))
+	_, err = authv3.NewAuthorizationClient(s.Conn).Check(t.Context(), checkRequest(t, gateRequest{method: "GET"}))
 	if status.Code(err) != codes.Unimplemented {
 		t.Errorf("the gate at the API: %v", err)
 	}

@@ -72,7 +72,7 @@ func TestGateStops(t *testing.T) {
 	}
 	resp.Body.Close()
 	grpcConn := dialGateGRPC(t, s)
-	if got := checkOverGRPC(t, s, checkRequest(t, gateQuestion{method: "GET", uri: "/"})); got.status != http.StatusUnauthorized {
+	if got := checkOverGRPC(t, s, checkRequest(t, gateRequest{method: "GET", uri: "/"})); got.status != http.StatusUnauthorized {
 		t.Errorf("over gRPC: %d", got.status)
 	}
 	grpcConn.Connect()
@@ -149,7 +149,7 @@ func TestGateWithoutProxies(t *testing.T) {
 		t.Error("the log does not say that trusted_proxies is empty")
 	}
 	keys := gateKeys(t, s)
-	got := askForwardAuth(t, s, gateQuestion{method: "GET", uri: "/", from: "198.51.100.7", headers: []string{"X-API-Key: " + keys["near"].GetSecret()}})
+	got := askForwardAuth(t, s, gateRequest{method: "GET", uri: "/", from: "198.51.100.7", headers: []string{"X-API-Key: " + keys["near"].GetSecret()}})
 	if got.status != http.StatusForbidden || got.header.Get("X-Api-Key-Error") != "ip_not_allowed" {
 		t.Errorf("a list of addresses: %d %s", got.status, got.header.Get("X-Api-Key-Error"))
 	}

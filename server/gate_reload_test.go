@@ -69,7 +69,7 @@ func TestGateReloads(t *testing.T) {
 		tokens[i] = create("/developers/operator_tokens", "org_a", fmt.Sprintf(`{"name": "gate %d", "role": "verifier", "organizations": [%s]}`, i, organizations))
 	}
 	passes := create("/developers/api_keys", "org_a", `{"label": "passes"}`)
-	foreign := create("/developers/api_keys", "org_c", `{"label": "does not"}`)
+	others := create("/developers/api_keys", "org_c", `{"label": "does not"}`)
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestGateReloads(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for way, ask := range []func(context.Context, string) (bool, error){forwardAuth, extAuthz} {
-		for want, secret := range map[bool]string{true: passes, false: foreign} {
+		for want, secret := range map[bool]string{true: passes, false: others} {
 			gateways.Go(func() {
 				for !stopped.Load() {
 					if got, err := ask(ctx, secret); err != nil || got != want {

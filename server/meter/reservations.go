@@ -203,7 +203,7 @@ func (q *reservations) grantQuotas(ctx context.Context, asks []*reservation) {
 	q.storeReturns(unwanted)
 }
 
-// errNotAll is an answer of storage that cannot be told apart.
+// errNotAll is an answer of storage that does not fit what was asked.
 var errNotAll = errors.New("not every ask was answered")
 
 // grantRates asks storage for requests of exact rate limits and gives them to the

@@ -16,9 +16,12 @@ import (
 
 	"github.com/apikeys-dev/apikeys/server/apikey"
 	"github.com/apikeys-dev/apikeys/server/store"
+	"github.com/apikeys-dev/apikeys/server/webhook"
 )
 
 var groupTests = map[string]func(*testing.T, *fixture){
+	"FairTurns":            testFairTurns,
+	"ManyRowsAreAlone":     testManyRowsAreAlone,
 	"GroupCommitsTogether": testGroupCommitsTogether,
 	"GroupSavepoints":      testGroupSavepoints,
 	"GroupSeesSiblings":    testGroupSeesSiblings,
@@ -341,4 +344,69 @@ func testRefusedGroupIsSilent(t *testing.T, f *fixture) {
 	f.OnCommit(func(c store.Commit) { t.Errorf("told of a commit at %d", c.Position) })
 	f.together(t, f.refused, f.panicking, f.refused)
 	f.wantEvents(t, 0)
+}
+
+// testFairTurns has one organization wait with many changes and others with few: they
+// take turns, and each keeps its order.
+func testFairTurns(t *testing.T, f *fixture) {
+	var changes []func() error
+	add := func(organization string, n int) {
+		for i := range n {
+			by := *operator
+			by.Organization = organization
+			changes = append(changes, func() error {
+				_, secret := newSecret(t)
+				_, err := f.CreateKey(context.Background(), &by, func(now time.Time) (apikey.Key, error) {
+					return rules.Create(apikey.Key{OrganizationID: organization, Label: fmt.Sprint(organization, " ", i), Enabled: true, Secret: secret}, now)
+				})
+				return err
+			})
+		}
+	}
+	add("a", 5)
+	add("b", 1)
+	add("c", 2)
+	for i, err := range f.together(t, changes...) {
+		wantReason(t, fmt.Sprint("change ", i), err, "")
+	}
+	f.wantLabels(t, "a 0", "b 0", "c 0", "a 1", "c 1", "a 2", "a 3", "a 4")
+}
+
+// testManyRowsAreAlone has changes of many rows wait among others: each has a
+// transaction of its own, so that those of other organizations wait for one at most.
+func testManyRowsAreAlone(t *testing.T, f *fixture) {
+	f.create(t, nil)
+	w := f.hook(t, nil)
+	before, err := f.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commits []int64
+	f.OnCommit(func(c store.Commit) { commits = append(commits, c.Position-before) })
+	replaying := func() error {
+		_, err := f.ReplayEvents(t.Context(), operator, org, w.ID, 0, before, 100, func(*webhook.Delivery) bool { return true })
+		return err
+	}
+	retrying := func() error {
+		_, _, err := f.RetryDeliveries(t.Context(), operator, org, w.ID, []webhook.DeliveryState{webhook.StatePending}, 0, 100)
+		return err
+	}
+	create := f.creating(t, nil)
+	if err := replaying(); err != nil { // So that there is something to retry.
+		t.Fatal(err)
+	}
+	commits = nil
+	for _, err := range f.together(t, create, retrying, create, create, retrying, retrying, create) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantSame(t, "commits", []int64{1, 1, 3, 3, 3, 4}, commits)
+	commits = nil
+	for _, err := range f.together(t, create, replaying, create) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantSame(t, "commits around a replay", []int64{5, 6}, commits) // Of the replay nothing is to be told.
 }
