@@ -116,6 +116,11 @@ class Clients(unittest.TestCase):
                 self.keys.verify(key)
             self.assertEqual(caught.exception.status, 401)
 
+    def test_odd_user_agents(self):
+        key = self.server.create()["secret"]
+        for agent in ("\ud800", "a\udfffb" * 600, "\xff", "\U0001f600" * 2000):
+            self.assertTrue(self.keys.verify(key, user_agent=agent).valid)
+
     def test_many_threads(self):
         key, failed = self.server.create()["secret"], []
 

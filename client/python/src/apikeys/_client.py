@@ -116,7 +116,8 @@ class Client:
         if cost is not None:
             body["cost"] = cost
         if user_agent:
-            body["user_agent"] = user_agent[:_MAX_USER_AGENT]
+            # JSON has no half of a surrogate pair.
+            body["user_agent"] = user_agent[:_MAX_USER_AGENT].encode("utf-8", "replace").decode()
         v = self._ask(json.dumps(body).encode(), cost)
         refusal = _errors.refusal_of(v, scopes)
         if refusal:
