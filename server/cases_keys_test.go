@@ -131,7 +131,7 @@ func TestLives(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	w := newHarness(t)
-	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "x"}`, save: "k", head: "X-Organization-Id: org_foreign"})
+	w.take(t, "create", "rest", step{rpc: "CreateApiKey", body: `{"label": "x"}`, save: "k", head: "X-Organization-Id: org_others"})
 	w.take(t, "create", "rest", caller("c", ""))
 	words := make(map[string]bool)
 	ids := []string{"$k.id", "api_key_0197c0ec-a197-719f-84a9-99270a79b42a", "api_key_0197C0EC-A197-719F-84A9-99270A79B42A", "0197c0ec-a197-719f-84a9-99270a79b42a",
@@ -169,7 +169,7 @@ func TestLists(t *testing.T) {
 	revoked := create("org_l", `"revoked"`)
 	w.take(t, "revoke", "rest", step{rpc: "RevokeApiKey", id: revoked, head: "X-Organization-Id: org_l"})
 	expired := create("org_l", `"expired", "expires_at": "$in(1s)"`)
-	foreign := create("org_m", `"Plain", "owner_id": "o_1"`)
+	others := create("org_m", `"Plain", "owner_id": "o_1"`)
 	all := []string{plain, owned, expiring, disabled, revoked, expired}
 	w.clock.Advance(time.Second)
 
@@ -216,7 +216,7 @@ func TestLists(t *testing.T) {
 				t.Errorf("%s %s in pages: got %q, want %q", protocol, query, pages, want)
 			}
 		}
-		if ids, _ := list(t, protocol, "X-Organization-Id: *", "owner_id=o_1"); !slices.Equal(ids, []string{owned, foreign}) {
+		if ids, _ := list(t, protocol, "X-Organization-Id: *", "owner_id=o_1"); !slices.Equal(ids, []string{owned, others}) {
 			t.Errorf("%s, all organizations: %q", protocol, ids)
 		}
 	}

@@ -30,7 +30,7 @@ func (c Config) checkToken(token masked.Text) error {
 			return errors.New("may hold only visible ASCII characters, no spaces")
 		}
 	}
-	// The form is how the two kinds of credentials are told apart, and the prefix what
+	// The form is how the two kinds of credentials are distinguished, and the prefix what
 	// people and scanners go by.
 	if apikey.HasSecretForm(t) {
 		return errors.New("must not have the form of an API key's secret, a prefix and 49 characters")

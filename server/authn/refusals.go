@@ -28,7 +28,7 @@ const (
 	// refusalInterval is how long the calls of an address are counted before there
 	// is another line.
 	refusalInterval = time.Second
-	// maxRefusals bounds the addresses and reasons that are told apart at a time. All
+	// maxRefusals bounds the addresses and reasons that are counted separately. All
 	// further ones share a line, which names no address.
 	maxRefusals = 256
 )
